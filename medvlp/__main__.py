@@ -1,0 +1,98 @@
+"""The command `medvlp`."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from medvlp import __version__
+from medvlp.errors import UserError
+
+# Verbs of the Trainer; medvlp.cli, and with it torch, is imported for these alone.
+TRAINER = {
+    "fit": "train a model",
+    "validate": "evaluate on the validation split",
+    "test": "evaluate on the test split",
+    "predict": "write a model's outputs",
+}
+# Each module has COMMAND, one function, or COMMANDS, functions by name.
+COMMANDS = {
+    "phantom": ("medvlp.phantom", "write synthetic chest X-rays and reports in the raw layout of a real data set"),
+    "prepare": ("medvlp.prepare", "turn a raw data set into a prepared folder, once"),
+    "demo": ("medvlp.demo", "phantom, prepare, fit and test on a small scale"),
+    "bench": ("medvlp.bench", "compare speeds with their floors"),
+}
+
+
+def usage() -> str:
+    """Return what `medvlp --help` prints."""
+    table = {**TRAINER, **{name: line for name, (_, line) in COMMANDS.items()}}
+    rows = "\n".join(f"  {name:<9} {line}" for name, line in table.items())
+    return f"""usage: medvlp COMMAND [options]
+
+Vision-language pre-training on chest radiographs and their reports.
+
+commands:
+{rows}
+
+examples:
+  medvlp demo
+  medvlp prepare mimic_cxr --images mimic-cxr-jpg/2.0.0 --reports mimic-cxr-reports.zip --out prepared/mimic_cxr
+  medvlp fit -c imitate --data.root prepared/mimic_cxr
+  medvlp fit -c runs/medvlp/ID/config.yaml              run again what was run
+  medvlp test -c imitate --ckpt_path runs/medvlp/ID/checkpoints/last.ckpt --data.root prepared/mimic_cxr
+
+'medvlp COMMAND --help' shows the options of a command.
+MEDVLP_DEBUG=1 shows the traceback of an error.
+"""
+
+
+def run(args: Sequence[str]) -> None:
+    """Carry out one command line."""
+    if not args or args[0] in ("-h", "--help"):
+        print(usage(), end="")
+    elif args[0] == "--version":
+        print(f"medvlp {__version__}")
+    elif args[0] in TRAINER:
+        from medvlp.cli import main as trainer_main
+
+        trainer_main(args)
+    elif args[0] in COMMANDS:
+        from jsonargparse import auto_cli
+
+        from medvlp.parser import Parser
+
+        module = import_module(COMMANDS[args[0]][0])
+        functions = module.COMMANDS if hasattr(module, "COMMANDS") else module.COMMAND
+        auto_cli(functions, args=list(args[1:]), prog=f"medvlp {args[0]}", as_positional=False, parser_class=Parser)
+    else:
+        close = difflib.get_close_matches(args[0], [*TRAINER, *COMMANDS], n=1)
+        suggestion = f"Did you mean '{close[0]}'?" if close else "'medvlp --help' lists the commands."
+        raise UserError(f"'{args[0]}' is not a command. {suggestion}")
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run `medvlp`.
+
+    Args:
+        args: The command line without the program's name; what the shell gave if not said.
+
+    Raises:
+        SystemExit: With code 2 where the user can mend what went wrong, 130 after an interrupt.
+    """
+    try:
+        run(sys.argv[1:] if args is None else args)
+    except (UserError, KeyboardInterrupt) as error:
+        if os.environ.get("MEDVLP_DEBUG"):
+            raise
+        interrupted = isinstance(error, KeyboardInterrupt)
+        message = "interrupted" if interrupted else " ".join(str(error).split())
+        print(f"error: {message}", file=sys.stderr)
+        sys.exit(130 if interrupted else 2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,278 @@
+"""The Trainer's verbs: `medvlp fit|validate|test|predict`."""
+
+from __future__ import annotations
+
+import netrc
+import os
+import pickle
+import re
+from collections.abc import Iterator, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NoReturn
+from urllib.parse import urlsplit
+
+import lightning
+import torch
+import yaml
+from jsonargparse import ActionConfigFile, Namespace
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
+
+from medvlp import __version__
+from medvlp.errors import NotFoundError, UserError
+from medvlp.parser import Parser, concise, suggestion
+
+PACKAGE = Path(__file__).parent
+# In a wheel the configs lie inside the package, in a checkout beside it.
+EXPERIMENTS = next(path for path in (PACKAGE / "experiments", PACKAGE.parent / "experiments") if path.is_dir())
+DEFAULTS = EXPERIMENTS / "defaults.yaml"
+
+# The MIMIC licence forbids that reports leave the machine, and W&B would send what the run prints (which a
+# traceback or a debugging print may fill with report text), the code, the git diff, the command line and the host.
+WANDB_PRIVACY = {
+    "WANDB_CONSOLE": "off",
+    "WANDB_DISABLE_CODE": "true",
+    "WANDB_DISABLE_GIT": "true",
+    "WANDB_HOST": "",
+    "WANDB_X_DISABLE_META": "true",
+    "WANDB_X_SAVE_REQUIREMENTS": "false",
+}
+
+
+def find_config(name: str) -> Path:
+    """Return the config file of this name.
+
+    Args:
+        name: A path, or a name under experiments/ with or without `.yaml`.
+
+    Raises:
+        NotFoundError: If there is neither such a file nor such a name.
+    """
+    for path in (Path(name), EXPERIMENTS / name, EXPERIMENTS / f"{name}.yaml"):
+        if path.is_file():
+            return path
+    known = sorted(path.relative_to(EXPERIMENTS).with_suffix("").as_posix() for path in EXPERIMENTS.rglob("*.yaml"))
+    raise NotFoundError(
+        f"config '{name}' is neither a file nor a name under {EXPERIMENTS}."
+        f"{suggestion(name.removesuffix('.yaml'), known) or ' There are: ' + ', '.join(known) + '.'}"
+    )
+
+
+class ConfigFile(ActionConfigFile):
+    """`--config`, which also takes names under experiments/."""
+
+    @staticmethod
+    def apply_config(parser: Any, cfg: Any, dest: str, value: str) -> None:
+        """Merge a config file into what was parsed so far."""
+        try:
+            path = find_config(value)
+        except NotFoundError as error:
+            parser.error(str(error), error)
+        parser.source = path
+        ActionConfigFile.apply_config(parser, cfg, dest, str(path))
+        parser.source = None
+
+
+class TrainerParser(Parser, LightningArgumentParser):
+    """The parser of a Trainer's verb."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Say what is wrong, and exit with code 2."""
+        if re.search(r"arguments are required: \w+\.model", message):
+            message = "no task is given: name a config, such as '--config imitate'."
+        super().error(message, ex)
+
+
+class SaveConfig(SaveConfigCallback):
+    """Saves the config of a run beside its checkpoints, and sends it to W&B."""
+
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Write config.yaml; called on rank zero alone."""
+        folder, logger = Path(trainer.default_root_dir), trainer.logger
+        if logger is not None:
+            version = logger.version if isinstance(logger.version, str) else f"version_{logger.version}"
+            folder = Path(logger.save_dir or folder, str(logger.name), version)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.parser.save(self.config, folder / "config.yaml", skip_unset=False, overwrite=True)
+        if isinstance(logger, WandbLogger):
+            config = yaml.safe_load(self.parser.dump(self.config, skip_unset=False))
+            logger.experiment.config.update(config, allow_val_change=True)
+
+
+class MedVLPCLI(LightningCLI):
+    """LightningCLI with config names, defaults beneath every run, readable errors and guarded checkpoints.
+
+    Args:
+        model_class: Base class of the tasks; a config names one of its subclasses.
+        datamodule_class: Class of the data module.
+        args: The command line without the program's name.
+    """
+
+    def __init__(
+        self,
+        model_class: type[LightningModule],
+        datamodule_class: type[LightningDataModule],
+        args: Sequence[str],
+    ) -> None:
+        super().__init__(
+            model_class,
+            datamodule_class,
+            save_config_callback=SaveConfig,
+            save_config_kwargs={"save_to_log_dir": False},
+            seed_everything_default=42,
+            parser_class=TrainerParser,
+            parser_kwargs={
+                "prog": "medvlp",
+                **{verb: {"default_config_files": [str(DEFAULTS)]} for verb in self.subcommands()},
+            },
+            subclass_mode_model=True,
+            auto_configure_optimizers=False,
+            args=list(args),
+        )
+
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
+        """Return a parser whose `--config` takes names."""
+        header = [f"medvlp=={__version__}", f"lightning=={lightning.__version__}"]
+        parser = TrainerParser(dump_header=header, **kwargs)
+        parser.add_argument("-c", "--config", action=ConfigFile, help="File, or name under experiments/; repeatable.")
+        return parser
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse the command line, and refuse a checkpoint that does not fit it."""
+        self.config = parser.parse_args(args)
+        verb = self.config.subcommand
+        if path := self.config[verb].get("ckpt_path"):
+            check_checkpoint(str(path), yaml.safe_load(self._parser(verb).dump(self.config[verb]))["model"], verb)
+
+    def before_instantiate_classes(self) -> None:
+        """Keep W&B from asking for a login, and from sending what must not leave the machine."""
+        for name, value in WANDB_PRIVACY.items():
+            os.environ.setdefault(name, value)
+        trainer = self.config[self.config.subcommand].trainer
+        if "WANDB_MODE" not in os.environ and uses_wandb(trainer) and not has_wandb_login():
+            os.environ["WANDB_MODE"] = "offline"
+            rank_zero_info("No W&B login found: logging offline ('wandb login' once, or WANDB_MODE, changes that).")
+
+    def instantiate_classes(self) -> None:
+        """Make the task, the data module and the Trainer."""
+        try:
+            super().instantiate_classes()
+        except (MisconfigurationException, ValueError) as error:
+            raise UserError(concise(str(error))) from error
+
+
+def check_checkpoint(path: str, model: dict[str, Any], verb: str) -> None:
+    """Refuse a checkpoint whose stored settings would silently replace those of the config.
+
+    Lightning lets the hyper-parameters of `--ckpt_path`, the class of the task included, win over every config and
+    command line. A resumed run must therefore be configured as it was; an evaluation is told what differs.
+
+    Args:
+        path: Value of `--ckpt_path`.
+        model: `model` of the parsed config: class_path and init_args.
+        verb: The Trainer's verb.
+
+    Raises:
+        NotFoundError: If there is no such file.
+        UserError: If it is no checkpoint, is of another task, or, to be resumed, has other hyper-parameters.
+    """
+    # Words and addresses that the Trainer itself resolves.
+    if path in ("last", "best", "hpc") or "://" in path:
+        return
+    if not Path(path).is_file():
+        raise NotFoundError(f"--ckpt_path '{path}' is not a file.")
+    try:
+        # Mapped, not read: the Trainer will read the weights.
+        stored = torch.load(path, map_location="cpu", weights_only=True, mmap=True).get("hyper_parameters", {})
+    except (AttributeError, EOFError, OSError, RuntimeError, pickle.UnpicklingError) as error:
+        raise UserError(f"--ckpt_path '{path}' is not a checkpoint of medvlp.") from error
+    task, wanted = stored.get("_class_path", model["class_path"]), model["class_path"]
+    if task != wanted:
+        raise UserError(
+            f"--ckpt_path '{path}' holds a {task.rpartition('.')[2]}, but the config asks for a "
+            f"{wanted.rpartition('.')[2]}. --ckpt_path resumes or evaluates the same task; give another task its "
+            "encoders with their 'weights' option."
+        )
+    hyper_parameters = {name: value for name, value in stored.items() if not name.startswith("_")}
+    changes = list(differences(hyper_parameters, model.get("init_args", {}), "model.init_args"))
+    if changes and verb == "fit":
+        raise UserError(
+            f"--ckpt_path '{path}' was trained with other hyper-parameters, and they would replace yours: "
+            f"{'; '.join(changes)}. Resume with the config.yaml beside its checkpoints."
+        )
+    if changes:
+        rank_zero_warn(f"Hyper-parameters of --ckpt_path '{path}' replace those of the config: {'; '.join(changes)}.")
+
+
+def differences(stored: Any, given: Any, key: str) -> Iterator[str]:
+    """Yield where the hyper-parameters of a checkpoint differ from those of a config, innermost key by key."""
+    if isinstance(stored, dict) and isinstance(given, dict):
+        # A name that only the config has is an option younger than the checkpoint: the config's value holds.
+        for name, value in stored.items():
+            yield from differences(value, given.get(name), f"{key}.{name}")
+    elif stored != given:
+        yield f"{key.replace('.init_args', '')} = {stored!r} there, {given!r} here"
+
+
+def uses_wandb(trainer: Namespace) -> bool:
+    """Return whether a Trainer's config logs to W&B, and not offline already."""
+    loggers = trainer.logger if isinstance(trainer.logger, list) else [trainer.logger]
+    found = [
+        logger for logger in loggers if isinstance(logger, Namespace) and logger.class_path.endswith("WandbLogger")
+    ]
+    return not trainer.fast_dev_run and any(not logger.init_args.offline for logger in found)
+
+
+def has_wandb_login() -> bool:
+    """Return whether an API key of W&B is configured, as `wandb login` or the environment would do it."""
+    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
+        return True
+    # wandb's own look-up is not public, and fixes its settings before the run starts.
+    server = urlsplit(os.environ.get("WANDB_BASE_URL", "")).hostname or "wandb"
+    paths = [os.environ.get("NETRC", ""), "~/.netrc", "~/_netrc"]
+    path = next((path for path in map(os.path.expanduser, paths) if os.path.isfile(path)), None)
+    try:
+        return path is not None and any(server in host for host in netrc.netrc(path).hosts)
+    except (netrc.NetrcParseError, OSError):
+        return False
+
+
+def run(
+    model_class: type[LightningModule], datamodule_class: type[LightningDataModule], args: Sequence[str]
+) -> Trainer:
+    """Run one of the Trainer's verbs on subclasses of a task and a data module; return the Trainer.
+
+    Raises:
+        UserError: If the Trainer was asked for something that it cannot do.
+        KeyboardInterrupt: After the Trainer has shut down.
+    """
+    try:
+        cli = MedVLPCLI(model_class, datamodule_class, args)
+    except MisconfigurationException as error:
+        raise UserError(str(error)) from error
+    except SystemExit as end:
+        # The Trainer turns an interrupt into exit code 1.
+        if isinstance(end.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from end
+        raise
+    trainer: Trainer = cli.trainer
+    return trainer
+
+
+def main(args: Sequence[str]) -> Trainer:
+    """Run one of the Trainer's verbs; return the Trainer.
+
+    Args:
+        args: The command line, the verb first.
+    """
+    # Imported so that configs can name their classes without the module.
+    for module in ("medvlp.callbacks", "medvlp.objectives", "medvlp.tasks"):
+        import_module(module)
+    from medvlp.data import CXRDataModule
+    from medvlp.tasks import BaseTask
+
+    return run(BaseTask, CXRDataModule, args)

@@ -1,0 +1,142 @@
+"""The one LightningDataModule: everything that `medvlp prepare` has made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from torch.utils.data import DataLoader
+
+from medvlp.data.dataset import PreparedDataset, Sample, Transform, collate
+from medvlp.data.sampler import EpochSampler
+from medvlp.data.transforms import Augmentation, EvaluationTransform, TrainTransform
+from medvlp.errors import UserError
+from medvlp.prepared import TEXT, Prepared
+
+
+class CXRDataModule(L.LightningDataModule):
+    """Chest radiographs with reports and labels from a prepared folder; MIMIC-CXR unless told otherwise.
+
+    Args:
+        root: The prepared folder.
+        batch_size: Studies B a batch and a process (IMITATE: 128).
+        crop: Side of the images that encoders see, in pixels; at most the prepared size (IMITATE: 224 of 256).
+        views: Views V of an image in training (IMITATE: 2). Evaluation has one, the centre crop.
+        augmentation: What makes the views of training differ.
+        train_splits: Splits to train on. The official code trains on all of them.
+        validation_splits: Splits to validate on.
+        test_splits: Splits to test and predict on.
+        num_workers: Processes that load data, for each training process.
+        seed: Seed of order and views.
+        text_cache: Where embeddings of frozen text encoders are kept; by default in the prepared folder.
+    """
+
+    def __init__(
+        self,
+        root: Path = Path("data/mimic_cxr"),
+        batch_size: int = 128,
+        crop: int = 224,
+        views: int = 2,
+        augmentation: Augmentation | None = None,
+        train_splits: Sequence[str] = ("train",),
+        validation_splits: Sequence[str] = ("validate",),
+        test_splits: Sequence[str] = ("test",),
+        num_workers: int = 8,
+        seed: int = 0,
+        text_cache: Path | None = None,
+    ) -> None:
+        super().__init__()
+        self.root, self.batch_size, self.crop, self.views = root, batch_size, crop, views
+        self.augmentation = augmentation or Augmentation()
+        self.splits = {"train": train_splits, "validate": validation_splits, "test": test_splits}
+        self.num_workers, self.seed = num_workers, seed
+        self.text_cache = text_cache or Path(root) / TEXT
+        self._start = (0, 0)
+
+    @property
+    def labels(self) -> list[str]:
+        """Names of the labels."""
+        return Prepared.open(self.root).labels
+
+    def reports(self) -> tuple[list[str], list[str]]:
+        """Return Findings and Impressions of all images of the folder, empty where missing."""
+        index = Prepared.open(self.root).index
+        return index["findings"].fill_null("").to_pylist(), index["impression"].fill_null("").to_pylist()
+
+    def dataset(self, name: str) -> PreparedDataset:
+        """Return the data set of `train`, `validate` or `test`.
+
+        Raises:
+            UserError: If images are smaller than the crop, or no image is in the splits.
+        """
+        training = name == "train"
+        transform: Transform = (
+            TrainTransform(self.crop, self.augmentation) if training else EvaluationTransform(self.crop)
+        )
+        dataset = PreparedDataset(self.root, self.splits[name], transform, self.views if training else 1, self.seed)
+        if dataset.prepared.size < self.crop:
+            raise UserError(
+                f"crop={self.crop}, but the images in root='{self.root}' have {dataset.prepared.size} pixels a side. "
+                f"Pass --data.crop {dataset.prepared.size}, or prepare with a larger --size."
+            )
+        return dataset
+
+    def train_dataloader(self) -> DataLoader[Sample]:
+        """Shuffled batches of `views` views; the last incomplete one is left out."""
+        dataset = self.dataset("train")
+        sampler = EpochSampler(len(dataset), shuffle=True, seed=self.seed)
+        if len(sampler) < self.batch_size:
+            raise UserError(
+                f"batch_size={self.batch_size}, but the training split has {len(sampler)} images a process: "
+                "no batch would be full. Pass a smaller --data.batch_size."
+            )
+        # The Trainer tells the epoch only after the loader's workers have begun to fetch.
+        (sampler.epoch, sampler.skip), self._start = self._start, (0, 0)
+        return self._loader(dataset, sampler, drop_last=True)
+
+    def val_dataloader(self) -> DataLoader[Sample]:
+        """All validation images, one view."""
+        return self._evaluation("validate")
+
+    def test_dataloader(self) -> DataLoader[Sample]:
+        """All test images, one view."""
+        return self._evaluation("test")
+
+    def predict_dataloader(self) -> DataLoader[Sample]:
+        """All test images, one view."""
+        return self._evaluation("test")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return where in which epoch training stands, for the checkpoint."""
+        if self.trainer is None:
+            return {}
+        loop = self.trainer.fit_loop
+        epoch, batches = loop.epoch_progress.current.ready - 1, loop.epoch_loop.batch_progress
+        # Callbacks may save before the last batch, or its epoch, counts as completed.
+        if batches.is_last_batch:
+            return {"epoch": epoch + 1, "batches": 0}
+        done: int = batches.current.processed  # type: ignore[attr-defined]  # Lightning annotates its base class
+        return {"epoch": epoch, "batches": done}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue inside the epoch, at the batch after the checkpoint's."""
+        self._start = (state_dict.get("epoch", 0), state_dict.get("batches", 0) * self.batch_size)
+
+    def _evaluation(self, name: str) -> DataLoader[Sample]:
+        dataset = self.dataset(name)
+        return self._loader(dataset, EpochSampler(len(dataset), shuffle=False), drop_last=False)
+
+    def _loader(self, dataset: PreparedDataset, sampler: EpochSampler, drop_last: bool) -> DataLoader[Sample]:
+        return DataLoader(
+            dataset,
+            batch_size=self.batch_size,  # by name, or the Trainer's prediction cannot rebuild the loader
+            sampler=sampler,
+            num_workers=self.num_workers,
+            collate_fn=collate,
+            pin_memory=torch.cuda.is_available(),
+            drop_last=drop_last,
+            persistent_workers=self.num_workers > 0,
+        )

@@ -1,0 +1,97 @@
+"""Samples of a prepared folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol, TypedDict
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from torch.utils.data import Dataset
+
+from medvlp.errors import UserError
+from medvlp.prepared import LABEL_PREFIX, Prepared
+from medvlp.types import NOT_MENTIONED, Batch
+
+
+class Transform(Protocol):
+    """Turns a stored image (S, S) into one view, the same for the same seed."""
+
+    def __call__(self, image: npt.NDArray[np.uint8], seed: int) -> npt.NDArray[np.uint8]:
+        """Return the view."""
+
+
+class Sample(TypedDict):
+    """One study with one image; see `Batch` for the keys."""
+
+    image: npt.NDArray[np.uint8]
+    findings: str
+    impression: str
+    label: npt.NDArray[np.int8]
+    index: int
+
+
+class PreparedDataset(Dataset[Sample]):
+    """Images of some splits of a prepared folder, with their reports and labels.
+
+    Args:
+        root: The prepared folder.
+        splits: Splits to read.
+        transform: Makes a view from a stored image.
+        views: Number V of views a sample.
+        seed: Views are a function of this, the epoch, the image and the number of the view: a run can be resumed,
+            and the number of workers changes nothing.
+
+    Raises:
+        UserError: If no image is in these splits.
+    """
+
+    def __init__(self, root: Path, splits: Sequence[str], transform: Transform, views: int = 1, seed: int = 0) -> None:
+        self.prepared = Prepared.open(root)
+        self.transform, self.views, self.seed = transform, views, seed
+        split = self.prepared.index["split"]
+        self.table = self.prepared.index.filter(pc.is_in(split, value_set=pa.array(splits, pa.string())))
+        if not len(self.table):
+            known = ", ".join(sorted(pc.unique(split).to_pylist()))
+            raise UserError(f"splits={list(splits)} of root='{root}' have no image; splits there: {known}.")
+        self.rows = self.table["row"].to_numpy()
+        self.labels = self.prepared.labels
+        columns = [self.table[LABEL_PREFIX + name].fill_null(NOT_MENTIONED).to_numpy() for name in self.labels]
+        self.label = np.stack(columns, 1) if columns else np.empty((len(self.rows), 0), np.int8)
+        self.findings = self.table["findings"].fill_null("").combine_chunks()
+        self.impression = self.table["impression"].fill_null("").combine_chunks()
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.rows)
+
+    def __getitem__(self, key: int | tuple[int, int]) -> Sample:
+        """Return sample i, or sample i as epoch e sees it: the key is i or (e, i)."""
+        epoch, i = key if isinstance(key, tuple) else (0, key)
+        stored = self.prepared.images[self.rows[i]]
+        seeds = np.random.SeedSequence((self.seed, epoch, i)).generate_state(self.views)
+        return Sample(
+            image=np.stack([self.transform(stored, int(seed)) for seed in seeds]),
+            findings=self.findings[i].as_py(),
+            impression=self.impression[i].as_py(),
+            label=self.label[i],
+            index=i,
+        )
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Make a batch of samples."""
+    findings, impression = [s["findings"] for s in samples], [s["impression"] for s in samples]
+    return Batch(
+        image=torch.from_numpy(np.stack([s["image"] for s in samples])),
+        findings=findings,
+        impression=impression,
+        findings_mask=torch.tensor([bool(text) for text in findings]),
+        impression_mask=torch.tensor([bool(text) for text in impression]),
+        label=torch.from_numpy(np.stack([s["label"] for s in samples])),
+        index=torch.tensor([s["index"] for s in samples]),
+    )

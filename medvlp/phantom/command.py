@@ -1,0 +1,155 @@
+"""`medvlp phantom`: writes a phantom to a folder."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from medvlp.errors import UserError
+
+if TYPE_CHECKING:
+    from medvlp.phantom.layouts.mimic_cxr import Rows
+
+_MARK = "phantom.json"
+_VERSION = 1
+_BATCH = 512
+
+
+@dataclass(frozen=True)
+class _Job:
+    out: Path
+    seed: int
+    size: int
+    patient: int
+    first: int
+    count: int
+
+
+@dataclass(frozen=True)
+class _Done:
+    rows: list[Rows]
+    images: list[str]
+    reports: list[str]
+
+
+def phantom(out: Path, studies: int = 1000, seed: int = 0, size: int = 512, workers: int | None = None) -> None:
+    """Write synthetic chest X-rays and reports in the raw layout of MIMIC-CXR-JPG, with the truth about them apart.
+
+    The same seed gives the same bytes, and the first studies are the same however many are asked for. An interrupted
+    run is completed by running it again.
+
+    Args:
+        out: Folder to write to: mimic-cxr-jpg/, mimic-cxr-reports/, chest-imagenome/ and truth/.
+        studies: Number of studies; each has one report and one to three images.
+        seed: Another seed gives other patients.
+        size: Longest side of the images in pixels; the anatomy is the same at every size.
+        workers: Number of processes; all cores if not given.
+
+    Raises:
+        UserError: If a value is out of range, or the folder holds something else or cannot be written.
+    """
+    for name, value, least in (("studies", studies, 1), ("seed", seed, 0), ("size", size, 64), ("workers", workers, 1)):
+        if value is not None and value < least:
+            raise UserError(f"{name}={value} is too small: give {least} or more.")
+    if studies > 10_000_000:
+        raise UserError(f"studies={studies} is too many: eight-digit ids allow 10000000.")
+    try:
+        _claim(out, {"version": _VERSION, "studies": studies, "seed": seed, "size": size})
+        _write(out, studies, seed, size, workers or _cores())
+    except OSError as error:
+        raise UserError(f"out='{out}' cannot be written: {error}. Free some space or pass another --out.") from error
+
+
+def _claim(out: Path, options: dict[str, int]) -> None:
+    mark = out / _MARK
+    if mark.is_file():
+        try:
+            held = json.loads(mark.read_text())
+        except ValueError:
+            held = None
+        if held != options:
+            raise UserError(f"out='{out}' holds another phantom ({held}): delete it, or pass another --out.")
+    elif out.is_dir() and any(out.iterdir()):
+        raise UserError(f"out='{out}' is not empty and not a phantom: pass a new or empty folder.")
+    else:
+        out.mkdir(parents=True, exist_ok=True)
+        mark.write_text(json.dumps(options) + "\n")
+
+
+def _write(out: Path, studies: int, seed: int, size: int, workers: int) -> None:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from medvlp.phantom import study
+    from medvlp.phantom.files import Stream, write
+    from medvlp.phantom.layouts import mimic_cxr
+    from medvlp.phantom.truth import BITS, TRUTH
+
+    jobs = (_Job(out, seed, size, *patient) for patient in study.patients(seed, studies))
+    write(out / TRUTH / "masks.json", (json.dumps({"bits": BITS}) + "\n").encode())
+    columns = (TextColumn("phantom"), BarColumn(), MofNCompleteColumn(), TextColumn("studies"), TimeRemainingColumn())
+    with ExitStack() as stack:
+        tables = mimic_cxr.tables(out)
+        for table in tables.values():
+            stack.enter_context(table)
+        images = stack.enter_context(Stream(out / TRUTH / "images.jsonl"))
+        reports = stack.enter_context(Stream(out / TRUTH / "reports.jsonl"))
+        bar = stack.enter_context(Progress(*columns))
+        task = bar.add_task("phantom", total=studies)
+        for done in _run(jobs, workers):
+            for rows in done.rows:
+                for name, table in tables.items():
+                    table.rows(rows[name])
+            for line in done.images:
+                images.line(line)
+            for line in done.reports:
+                reports.line(line)
+            bar.advance(task, len(done.rows))
+
+
+def _run(jobs: Iterator[_Job], workers: int) -> Iterable[_Done]:
+    if workers == 1:
+        yield from map(_patient, jobs)
+        return
+    import multiprocessing
+
+    # Forking a process that has threads (torch, OpenCV) can hang; a spawned one is clean.
+    with multiprocessing.get_context("spawn").Pool(workers, _alone) as pool:
+        # In batches, for a pool takes in all the jobs it is given: memory stays constant.
+        while batch := list(islice(jobs, _BATCH)):
+            yield from pool.imap(_patient, batch, chunksize=2)
+
+
+def _alone() -> None:
+    import cv2
+
+    cv2.setNumThreads(1)
+
+
+def _patient(job: _Job) -> _Done:
+    from medvlp.phantom import images, reports, study, truth
+    from medvlp.phantom.layouts import chest_imagenome, mimic_cxr
+
+    done = _Done([], [], [])
+    for one in study.sample(job.seed, job.patient, job.first, job.count):
+        pictures = [(shot, images.image(one, shot, job.size)) for shot in one.shots]
+        text = reports.report(one)
+        done.rows.append(mimic_cxr.write_study(job.out, one, pictures, text))
+        done.reports.append(truth.report_line(one, text))
+        for shot, picture in pictures:
+            chest_imagenome.write_graph(job.out, one, shot, picture, text)
+            truth.write_masks(job.out, one, shot, picture)
+            done.images.append(truth.image_line(one, shot, picture))
+    return done
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+COMMAND = phantom

@@ -1,0 +1,66 @@
+"""Writing files that are the same bytes every time, and whole or not there."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+
+from typing_extensions import Self
+
+
+def write(path: Path, data: bytes) -> None:
+    """Write a file under another name first, so that an interruption leaves no half file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    part.write_bytes(data)
+    os.replace(part, path)
+
+
+class Stream:
+    """A text file, gzip-compressed where its name ends in .gz, that gets its name when it is closed."""
+
+    def __init__(self, path: Path) -> None:
+        """Begin the file."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
+        self._part = path.with_name(path.name + ".part")
+        self._raw = self._part.open("wb")
+        # Without name and time the same rows give the same bytes.
+        gz = gzip.GzipFile(filename="", mode="wb", fileobj=self._raw, mtime=0) if path.suffix == ".gz" else self._raw
+        self._out = io.TextIOWrapper(gz, encoding="utf-8", newline="")
+
+    def __enter__(self) -> Self:
+        """Return the stream."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the file; it gets its name where no error came."""
+        self._out.close()
+        self._raw.close()
+        if kind is None:
+            os.replace(self._part, self._path)
+
+    def line(self, text: str) -> None:
+        """Add a line."""
+        self._out.write(text + "\n")
+
+
+class Table(Stream):
+    """A csv file."""
+
+    def __init__(self, path: Path, columns: Sequence[str]) -> None:
+        """Begin the table with its header."""
+        super().__init__(path)
+        self._csv = csv.DictWriter(self._out, columns, lineterminator="\n")
+        self._csv.writeheader()
+
+    def rows(self, rows: Sequence[Mapping[str, object]]) -> None:
+        """Add rows."""
+        self._csv.writerows(rows)

@@ -1,0 +1,79 @@
+"""The raw layout of MIMIC-CXR-JPG 2.0.0 and MIMIC-CXR's reports."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+
+from medvlp.phantom.files import Table, write
+from medvlp.phantom.images import Image
+from medvlp.phantom.labels import CHEXPERT, chexpert
+from medvlp.phantom.reports import Report
+from medvlp.phantom.world import Shot, Study
+
+IMAGES = "mimic-cxr-jpg/2.0.0"
+REPORTS = "mimic-cxr-reports"
+METADATA = (
+    "dicom_id",
+    "subject_id",
+    "study_id",
+    "PerformedProcedureStepDescription",
+    "ViewPosition",
+    "Rows",
+    "Columns",
+    "StudyDate",
+    "StudyTime",
+    "ProcedureCodeSequence_CodeMeaning",
+    "ViewCodeSequence_CodeMeaning",
+    "PatientOrientationCodeSequence_CodeMeaning",
+)
+SPLIT = ("dicom_id", "study_id", "subject_id", "split")
+LABELS = ("subject_id", "study_id", *CHEXPERT)
+Rows = dict[str, list[dict[str, object]]]
+
+
+def folder(study: Study) -> str:
+    """Return the folder of a study relative to the root, such as files/p10/p10000032/s50414267."""
+    subject = str(study.subject_id)
+    return f"files/p{subject[:2]}/p{subject}/s{study.study_id}"
+
+
+def write_study(out: Path, study: Study, images: list[tuple[Shot, Image]], report: Report) -> Rows:
+    """Write the files of a study and return its rows of the three tables."""
+    place = folder(study)
+    for shot, image in images:
+        _, jpg = cv2.imencode(".jpg", image.pixels, [cv2.IMWRITE_JPEG_QUALITY, 95])
+        write(out / IMAGES / place / f"{shot.dicom_id}.jpg", jpg.tobytes())
+    write(out / REPORTS / f"{place}.txt", report.text.encode())
+    ids: dict[str, object] = {"subject_id": study.subject_id, "study_id": study.study_id}
+    return {
+        "metadata": [ids | _metadata(study, shot, image) for shot, image in images],
+        "split": [ids | {"dicom_id": shot.dicom_id, "split": study.split} for shot, _ in images],
+        "chexpert": [ids | chexpert(report.sentences)],
+    }
+
+
+def tables(out: Path) -> dict[str, Table]:
+    """Begin the three tables."""
+    columns = {"metadata": METADATA, "split": SPLIT, "chexpert": LABELS}
+    return {name: Table(out / IMAGES / f"mimic-cxr-2.0.0-{name}.csv.gz", header) for name, header in columns.items()}
+
+
+def _metadata(study: Study, shot: Shot, image: Image) -> dict[str, object]:
+    portable = shot.view == "AP"
+    rows, columns = image.pixels.shape
+    return {
+        "dicom_id": shot.dicom_id,
+        "PerformedProcedureStepDescription": "CHEST (PORTABLE AP)" if portable else "CHEST (PA AND LAT)",
+        "ViewPosition": shot.view,
+        "Rows": rows,
+        "Columns": columns,
+        "StudyDate": study.date,
+        "StudyTime": f"{study.time:06d}.{shot.key % 1000:03d}",
+        "ProcedureCodeSequence_CodeMeaning": "CHEST (PORTABLE AP)" if portable else "CHEST (PA AND LAT)",
+        "ViewCodeSequence_CodeMeaning": {"PA": "postero-anterior", "AP": "antero-posterior", "LATERAL": "lateral"}[
+            shot.view
+        ],
+        "PatientOrientationCodeSequence_CodeMeaning": "Recumbent" if portable else "Erect",
+    }

@@ -1,0 +1,97 @@
+"""Pictures of a run; they need the extra `demo`."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import numpy.typing as npt
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from medvlp.data import CXRDataModule, collate
+from medvlp.prepared import Prepared
+from medvlp.tasks import PretrainingTask
+from medvlp.tasks.zeroshot import load_pretraining
+from medvlp.types import PRESENT
+
+mpl.use("agg")
+
+
+def plot_curves(log: Mapping[str, Sequence[tuple[int, float]]], out: Path) -> None:
+    """Draw the terms of the loss and the validation metrics against the step.
+
+    Args:
+        log: (step, value) pairs by metric.
+        out: The PNG to write.
+    """
+    figure = Figure(figsize=(11, 4), layout="constrained")
+    loss, quality = figure.subplots(1, 2)
+    for name, points in log.items():
+        steps, values = zip(*points, strict=True)
+        if name.startswith("train/") and name.count("/") == 2:
+            loss.plot(steps, values, label=name.rpartition("/")[2])
+    shown = {"val/zeroshot/macro": "zero-shot AUROC, macro", "val/retrieval/report/i2t_R@10": "image to report R@10"}
+    for name, label in shown.items():
+        if name in log:
+            steps, values = zip(*log[name], strict=True)
+            quality.plot(steps, values, "o-", label=label)
+    loss.set(title="Loss terms in training", xlabel="step", ylabel="loss")
+    quality.set(title="Validation", xlabel="step", ylim=(0, 1))
+    for axes in (loss, quality):
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False)
+    figure.savefig(out, dpi=120)
+
+
+def split_sentences(text: str) -> list[str]:
+    """Split a section at full stops that end a sentence."""
+    return [part.strip() for part in re.split(r"(?<=[a-z\])_]\.)\s+", " ".join(text.split())) if part.strip()]
+
+
+def match(task: PretrainingTask, image: Tensor, texts: list[str]) -> Tensor:
+    """Return the cosine similarity (N, M) of images, uint8 (N, H, W), with texts; the mean over all joint spaces."""
+    with torch.inference_mode():
+        images, embedded = task.embed_images(task.image_encoder(image)), task.embed_texts(texts)
+    return torch.stack([images[key] @ embedded[key].T for key in images]).mean(0)
+
+
+def most_frequent(label: npt.NDArray[np.int8], count: int) -> list[int]:
+    """Return the columns with the most positives, in the order of their names."""
+    return sorted(np.argsort(-(label == PRESENT).sum(0), kind="stable")[:count].tolist())
+
+
+def plot_matches(weights: Path, root: Path, out: Path, count: int = 6, best: int = 3) -> None:
+    """Draw test images with the sentences of the test reports that the model finds most like them.
+
+    Args:
+        weights: Checkpoint of a pre-training.
+        root: The prepared folder.
+        out: The PNG to write.
+        count: Number of images.
+        best: Sentences an image.
+    """
+    task = load_pretraining(weights).eval()
+    data = CXRDataModule(root, crop=Prepared.open(root).size)
+    dataset = data.dataset("test")
+    findings, impression = data.reports()
+    sentences = sorted({s for text in findings + impression for s in split_sentences(text)})
+    # One image for each of the most frequent labels.
+    chosen = [int((dataset.label == PRESENT)[:, k].argmax()) for k in most_frequent(dataset.label, count)]
+    batch = collate([dataset[i] for i in chosen])
+    similarity = match(task, batch["image"][:, 0], sentences)
+    figure = Figure(figsize=(15, 10), layout="constrained")
+    for axes, row, i in zip(figure.subplots(2, count // 2).flat, similarity, range(count), strict=True):
+        axes.imshow(batch["image"][i, 0], cmap="gray")
+        axes.set_axis_off()
+        top = row.topk(best)
+        lines = [f"{v:.2f}  {sentences[j]}" for v, j in zip(top.values, top.indices, strict=True)]
+        said = f"Report: {batch['impression'][i] or batch['findings'][i]}"
+        text = "\n".join(textwrap.fill(line, 56, subsequent_indent="        ") for line in lines)
+        axes.set_title(f"{text}\n{textwrap.shorten(said, 110)}", fontsize=9, loc="left")
+    figure.savefig(out, dpi=110)

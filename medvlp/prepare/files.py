@@ -1,0 +1,149 @@
+"""Files inside a folder or a zip archive, found by name and read without leaving it."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from medvlp.errors import NotFoundError, UserError
+
+ESCAPES = "escapes root"
+# No report or scene graph comes near; a zip bomb does.
+MAX_BYTES = 1 << 26
+
+
+class EscapesRootError(ValueError):
+    """A path leads out of the folder it must lie in."""
+
+
+def escapes(path: str) -> bool:
+    """Return whether a relative path leads out of its root, going by its text alone."""
+    return path.startswith(("/", "\\")) or ".." in PurePosixPath(path.replace("\\", "/")).parts or "\0" in path
+
+
+def inside(root: Path, path: str, real_roots: Iterable[str]) -> str:
+    """Return the real path of a file below a root.
+
+    Args:
+        root: The folder that `path` is relative to.
+        path: Relative path.
+        real_roots: Folders without links, in one of which the file must lie.
+
+    Raises:
+        EscapesRootError: If the file lies elsewhere, by its name or by a link.
+    """
+    if not escapes(path):
+        real = os.path.realpath(os.path.join(root, path))
+        if any(real.startswith(folder.rstrip(os.sep) + os.sep) for folder in real_roots):
+            return real
+    raise EscapesRootError(ESCAPES)
+
+
+@dataclass(frozen=True)
+class Folder:
+    """Files in a folder; a locator is a path relative to it."""
+
+    root: Path
+
+    def read(self, locator: str) -> bytes:
+        """Return the content of a file."""
+        with open(inside(self.root, locator, [os.path.realpath(self.root)]), "rb") as file:
+            return file.read(MAX_BYTES)
+
+
+@dataclass(frozen=True)
+class Zip:
+    """Members of a zip archive; a locator is `offset size method crc`.
+
+    Worker processes read members by their position: a ZipFile of MIMIC-CXR's size takes 200 MB, in each of them.
+    """
+
+    path: Path
+
+    def index(self, wanted: Callable[[str], bool], skip: Callable[[str, str], None]) -> dict[str, str]:
+        """Return locators by the base names of the members whose base name is wanted.
+
+        Raises:
+            UserError: If the archive cannot be read.
+        """
+        found = {}
+        try:
+            with zipfile.ZipFile(self.path) as archive:
+                for member in archive.infolist():
+                    name = member.filename.rpartition("/")[2]
+                    if not wanted(name):
+                        continue
+                    if escapes(member.filename):
+                        skip(f"{self.path.name}:{member.filename}", ESCAPES)
+                    else:
+                        found[name] = (
+                            f"{member.header_offset} {member.compress_size} {member.compress_type} {member.CRC}"
+                        )
+        except (zipfile.BadZipFile, OSError) as error:
+            raise UserError(f"'{self.path}' is not a readable zip archive ({error}). Download it again.") from error
+        return found
+
+    def read(self, locator: str) -> bytes:
+        """Return the content of a member."""
+        offset, size, method, crc = map(int, locator.split())
+        with open(self.path, "rb") as file:
+            file.seek(offset)
+            # The local header ends in a name and an extra field of its own, not the central directory's, length.
+            header = file.read(30)
+            file.seek(int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little"), os.SEEK_CUR)
+            data = file.read(size)
+        if method == zipfile.ZIP_DEFLATED:
+            data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, MAX_BYTES)
+        elif method != zipfile.ZIP_STORED:
+            raise ValueError(f"zip method {method}")
+        if zlib.crc32(data) != crc:
+            raise ValueError("checksum")
+        return data
+
+
+Store = Folder | Zip
+
+
+def open_store(path: Path, argument: str, below: Iterable[str], how: str) -> Store:
+    """Return the folder or archive that a command-line argument means.
+
+    Args:
+        path: What the user gave.
+        argument: Name of the option, for the error.
+        below: Paths that may lead on from `path` to the files, the likeliest first; the last resort is `path` itself.
+        how: How to get the data, for the error.
+
+    Raises:
+        NotFoundError: If nothing is there.
+    """
+    if path.is_file():
+        return Zip(path)
+    if not path.is_dir():
+        raise NotFoundError(f"--{argument}='{path}' is not there. {how}")
+    for name in below:
+        if (path / name).is_dir():
+            return Folder(path / name)
+        if (path / name).is_file():
+            return Zip(path / name)
+    return Folder(path)
+
+
+def locator(
+    store: Store | None, wanted: Callable[[str], bool], skip: Callable[[str, str], None]
+) -> Callable[[str], str | None]:
+    """Return a function from a file's path below a store's root to its locator, or None where it has none.
+
+    Args:
+        store: Folder or archive; None has no files.
+        wanted: Whether a base name is one that will be asked for.
+        skip: Called for each member of an archive that cannot be used.
+    """
+    if isinstance(store, Zip):
+        # Base names suffice: the numbers in them are unique.
+        index = store.index(wanted, skip)
+        return lambda name: index.get(name.rpartition("/")[2])
+    return lambda name: name if store else None

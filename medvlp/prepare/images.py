@@ -1,0 +1,139 @@
+"""One image file to one square of grey pixels, and boxes along with it."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from medvlp.prepare.dataset import LeftOutError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+Resize = Literal["pad", "squash"]
+
+FORMATS = ["JPEG", "PNG", "TIFF", "BMP", "PPM", "GIF", "JPEG2000", "WEBP"]
+# JPEG is decoded at the smallest of 1/8, 1/4, 1/2 and 1 that leaves this many pixels for each pixel of the result.
+# With 2 the result differs from that of a full decode by about 1/500 of the range (54 dB), in 40 % of its time.
+OVERSAMPLING = 2
+WIDE_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Where an image comes to lie in the square.
+
+    Attributes:
+        height: Of the original, in pixels.
+        width: Of the original, in pixels.
+        size: Side of the square.
+        inner: Width and height of the image in the square.
+        corner: Left and top of the image in the square.
+    """
+
+    height: int
+    width: int
+    size: int
+    inner: tuple[int, int]
+    corner: tuple[int, int]
+
+    @classmethod
+    def of(cls, height: int, width: int, size: int, resize: Resize) -> Geometry:
+        """Return the geometry of an image.
+
+        Args:
+            height: Of the original, in pixels.
+            width: Of the original, in pixels.
+            size: Side of the square.
+            resize: `pad` keeps the aspect ratio and centres the image on black, `squash` fills the square.
+        """
+        scale = size / max(height, width)
+        inner = (size, size)
+        if resize == "pad":
+            inner = (max(1, round(width * scale)), max(1, round(height * scale)))
+        return cls(height, width, size, inner, ((size - inner[0]) // 2, (size - inner[1]) // 2))
+
+    def box(self, x1: float, y1: float, x2: float, y2: float) -> tuple[float, float, float, float]:
+        """Return a box given in pixels of the original in pixels of the square."""
+        x, y = self.inner[0] / self.width, self.inner[1] / self.height
+        left, top = self.corner
+        return x1 * x + left, y1 * y + top, x2 * x + left, y2 * y + top
+
+
+def read_image(path: str, size: int, resize: Resize) -> tuple[npt.NDArray[np.uint8], Geometry]:
+    """Return an image file as grey pixels of shape (size, size), and its geometry.
+
+    Colour is turned to luma, transparency ignored; more than 8 bits are scaled from the image's own range.
+
+    Args:
+        path: Image file.
+        size: Side of the result.
+        resize: Keep the aspect ratio, or not; see `Geometry.of`.
+
+    Raises:
+        LeftOutError: If the file is not there or cannot be decoded to its end.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        # Pillow warns of images that may be decompression bombs, and of odd metadata.
+        with warnings.catch_warnings(), open(path, "rb") as file:
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            length = os.fstat(file.fileno()).st_size
+            if length == 0:
+                raise LeftOutError("empty file")
+            with Image.open(file, formats=FORMATS) as image:
+                # Fed in blocks of 64 KiB, libjpeg begins the row it is in again at each of them: 10 % of the time.
+                image.decodermaxblock = max(length, image.decodermaxblock)
+                geometry = Geometry.of(image.height, image.width, size, resize)
+                width, height = geometry.inner
+                drafted = image.draft("L", (OVERSAMPLING * width, OVERSAMPLING * height))
+                grey = to_grey(image)
+                # The reduced image is a whole number of pixels; the original ends within the last of them.
+                box = drafted[1] if drafted else None
+                resized = grey.resize(geometry.inner, Image.Resampling.HAMMING, box=box)
+    except (LeftOutError, MemoryError):
+        raise
+    except FileNotFoundError:
+        raise LeftOutError("missing file") from None
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+        raise LeftOutError("unreadable image: too many pixels, perhaps a decompression bomb") from None
+    except UnidentifiedImageError:
+        raise LeftOutError("unreadable image: not a known format") from None
+    except OSError as error:
+        # Only what the operating system says is free of paths and addresses, which differ between runs.
+        kind = os.strerror(error.errno) if error.errno else type(error).__name__
+        raise LeftOutError("truncated image" if "truncated" in str(error) else f"unreadable image: {kind}") from None
+    except Exception as error:  # noqa: BLE001  (decoders raise whatever their parsing of a broken file runs into)
+        raise LeftOutError(f"unreadable image: {type(error).__name__}") from None
+    square = np.zeros((size, size), np.uint8)
+    left, top = geometry.corner
+    square[top : top + height, left : left + width] = np.asarray(resized)
+    return square, geometry
+
+
+def to_grey(image: Image.Image) -> Image.Image:
+    """Return an image of any mode in mode L."""
+    from PIL import Image
+
+    if image.mode in WIDE_MODES:
+        return Image.fromarray(scale_to_bytes(np.asarray(image)))
+    if image.mode == "L":
+        image.load()
+        return image
+    # Only RGB knows the way from every mode, and to grey.
+    return image.convert("RGB").convert("L")
+
+
+def scale_to_bytes(pixels: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
+    """Return an array scaled from its range to 0..255; a constant one is all zero."""
+    values = np.nan_to_num(pixels.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+    low, high = float(values.min()), float(values.max())
+    scaled = (values - low) * (255 / (high - low) if high > low else 0.0)
+    return np.asarray(np.rint(scaled), np.uint8)

@@ -1,0 +1,113 @@
+"""From the plan and the journal to index.parquet and skipped.csv."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medvlp.prepare.chunks import CHUNK
+from medvlp.prepare.journal import Journal
+from medvlp.prepare.plan import SPLITS
+from medvlp.prepare.skipped import SkippedLog
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def write_index(
+    plan: Path,
+    journal: Journal,
+    labels: list[str],
+    index: Path,
+    skipped: Path,
+    kinds: dict[str, int],
+    all_skipped: Path,
+) -> dict[str, Any]:
+    """Write the index of the images that could be decoded, and the whole list of what was left out.
+
+    Args:
+        plan: What was to be decoded.
+        journal: What came of it.
+        labels: Names of the labels.
+        index: index.parquet to be written.
+        skipped: The list so far.
+        kinds: Its counts.
+        all_skipped: skipped.csv to be written.
+
+    Returns:
+        Counts for the manifest.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from medvlp.prepared import index_schema
+
+    schema = index_schema(labels)
+    counts: Counter[str] = Counter()
+    splits = Counter(dict.fromkeys(SPLITS, 0))
+    studies: set[str] = set()
+    subjects: set[str] = set()
+    shutil.copyfile(skipped, all_skipped)
+    source = pq.ParquetFile(plan)
+    start = 0
+    with (
+        all_skipped.open("a", encoding="utf-8", newline="") as file,
+        pq.ParquetWriter(index, schema, compression="zstd") as writer,
+    ):
+        skip = SkippedLog(file, kinds)
+        for group in range(source.num_row_groups):
+            table = source.read_row_group(group)
+            images = []
+            for first in range(start, start + len(table), CHUNK):
+                result = journal.read(first)
+                images += result["images"]
+                for what, reason in result["skipped"]:
+                    skip(what, reason)
+            rows = [row for row, image in enumerate(images) if image is not None]
+            kept = [images[row] for row in rows]
+            table = table.take(pa.array(rows, pa.int64()))
+            columns = {
+                "row": pa.array([start + row for row in rows], pa.int64()),
+                "height": pa.array([height for height, _, _ in kept], pa.int32()),
+                "width": pa.array([width for _, width, _ in kept], pa.int32()),
+                "regions": regions_array([regions for _, _, regions in kept]),
+            }
+            arrays = [columns[name] if name in columns else table[name] for name in schema.names]
+            writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
+            start += len(images)
+            counts["decoded"] += len(kept)
+            counts["with_regions"] += sum(regions is not None for _, _, regions in kept)
+            counts["regions"] += sum(len(regions or ()) for _, _, regions in kept)
+            splits.update(table["split"].to_pylist())
+            studies.update(table["study_id"].to_pylist())
+            subjects.update(table["subject_id"].to_pylist())
+    return {
+        "decoded": counts["decoded"],
+        "split": dict(splits),
+        "studies": len(studies),
+        "subjects": len(subjects),
+        "with_regions": counts["with_regions"],
+        "regions": counts["regions"],
+        "skipped": dict(sorted(skip.kinds.items())),
+    }
+
+
+def regions_array(regions: list[list[Any] | None]) -> pa.Array:
+    """Return lists of (name, x1, y1, x2, y2), or None, as a column of the index."""
+    import pyarrow as pa
+
+    from medvlp.prepared import REGION_TYPE
+
+    flat = [box for boxes in regions for box in boxes or ()]
+    fields = list(zip(*flat, strict=True)) or [()] * 5
+    arrays = [pa.array(column, field.type) for column, field in zip(fields, REGION_TYPE, strict=True)]
+    values = pa.StructArray.from_arrays(arrays, fields=list(REGION_TYPE))
+    offsets: list[int | None] = []
+    end = 0
+    for boxes in regions:
+        # A list whose offset is null is null.
+        offsets.append(None if boxes is None else end)
+        end += len(boxes or ())
+    return pa.ListArray.from_arrays(pa.array([*offsets, end], pa.int32()), values)

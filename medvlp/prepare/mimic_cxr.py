@@ -1,0 +1,215 @@
+"""MIMIC-CXR: images of MIMIC-CXR-JPG 2.0.0, reports of MIMIC-CXR 2.0.0, boxes of Chest ImaGenome 1.0.0.
+
+Johnson et al., MIMIC-CXR-JPG, a large publicly available database of labeled chest radiographs, 2019,
+https://arxiv.org/abs/1901.07042. Johnson et al., Scientific Data 6:317, 2019. Wu et al., Chest ImaGenome Dataset for
+Clinical Reasoning, NeurIPS Datasets and Benchmarks 2021, https://arxiv.org/abs/2108.00316.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+import zlib
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from medvlp.errors import NotFoundError
+from medvlp.prepare.dataset import LeftOutError, Picture, Report, Skip, Study
+from medvlp.prepare.files import ESCAPES, EscapesRootError, Store, locator, open_store
+from medvlp.prepare.images import Resize
+from medvlp.prepare.pipeline import prepare
+from medvlp.prepare.plan import SPLITS, Options, parse_views
+from medvlp.prepare.reports import find_sections
+from medvlp.prepare.scene_graphs import SUFFIX
+from medvlp.prepare.tables import column_names, decode, find_table, read_table
+
+Labels = Literal["chexpert", "negbio", "none"]
+
+TABLE = "mimic-cxr-2.0.0-{}"
+STAND_IN = "'medvlp phantom' writes a synthetic stand-in that needs no credentials."
+HOW = {
+    "images": "Download MIMIC-CXR-JPG 2.0.0 from https://physionet.org/content/mimic-cxr-jpg/2.0.0/ (credentialed "
+    f"access) and give the folder that holds its csv tables and 'files'. {STAND_IN}",
+    "reports": "Download mimic-cxr-reports.zip of MIMIC-CXR 2.0.0 from https://physionet.org/content/mimic-cxr/2.0.0/ "
+    f"(credentialed access) and give it, or the folder it unpacks to. {STAND_IN}",
+    "scene_graphs": "Download silver_dataset/scene_graph.zip of Chest ImaGenome 1.0.0 from "
+    "https://physionet.org/content/chest-imagenome/1.0.0/ (credentialed access) and give it, or the folder it "
+    f"unpacks to, or leave the option away. {STAND_IN}",
+}
+# A byte a label keeps a quarter of a million studies small.
+LABEL_BYTES = {"": 0, "-1.0": 1, "-1": 1, "0.0": 2, "0": 2, "1.0": 3, "1": 3}
+LABEL_VALUES = (None, -1, 0, 1)
+
+
+def mimic_cxr(
+    images: Path,
+    reports: Path,
+    out: Path,
+    scene_graphs: Path | None = None,
+    size: int = 256,
+    resize: Resize = "pad",
+    views: str = "PA,AP",
+    min_words: int = 3,
+    labels: Labels = "chexpert",
+    workers: int | None = None,
+) -> None:
+    """Prepare MIMIC-CXR for training: raw JPEG images and reports to one folder.
+
+    Can be interrupted at any moment; the same command goes on where it stopped.
+
+    Args:
+        images: Folder of MIMIC-CXR-JPG 2.0.0, with its csv tables and 'files'.
+        reports: mimic-cxr-reports.zip of MIMIC-CXR 2.0.0, or the folder it unpacks to.
+        out: Folder to write; it is what --data.root of training means.
+        scene_graphs: scene_graph.zip of Chest ImaGenome 1.0.0, or a folder that holds it or what it unpacks to.
+        size: Side of the prepared images in pixels.
+        resize: Keep the aspect ratio and pad with black, or squash.
+        views: ViewPosition to keep, separated by commas.
+        min_words: Least number of words in a report, counted as MGCA does.
+        labels: Which automatic labels to take along.
+        workers: Number of processes; one a CPU core if not given.
+    """
+    data = MimicCxr(images, reports, scene_graphs, labels)
+    prepare(data, out, Options(size, resize, parse_views(views), min_words), workers)
+
+
+class MimicCxr:
+    """The raw files of MIMIC-CXR, as `medvlp.prepare.dataset.DataSet`."""
+
+    def __init__(self, images: Path, reports: Path, scene_graphs: Path | None, labels: Labels) -> None:
+        """Find everything that will be read.
+
+        Args:
+            images: Folder of MIMIC-CXR-JPG.
+            reports: Zip or folder.
+            scene_graphs: Zip or folder.
+            labels: Name of the label table, or none.
+
+        Raises:
+            NotFoundError: If something is not there.
+        """
+        self.images = images
+        self.metadata = self._table("metadata")
+        self.split = self._table("split")
+        self.label_table = None if labels == "none" else self._table(labels)
+        if not (images / "files").is_dir():
+            raise NotFoundError(f"--images='{images}' holds no folder 'files'. {HOW['images']}")
+        # Often a link to a larger disk.
+        self.real_images = [os.path.realpath(images), os.path.realpath(images / "files")]
+        self.reports = open_store(
+            reports, "reports", ["mimic-cxr-reports.zip", "mimic-cxr-reports/files", "files"], HOW["reports"]
+        )
+        self.graphs: Store | None = None
+        if scene_graphs is not None:
+            below = [
+                f"{folder}{name}"
+                for folder in ("silver_dataset/", "1.0.0/silver_dataset/", "")
+                for name in ("scene_graph", "scene_graph.zip")
+            ]
+            self.graphs = open_store(scene_graphs, "scene_graphs", below, HOW["scene_graphs"])
+        ids = ("subject_id", "study_id")
+        self.labels = [name for name in column_names(self.label_table) if name not in ids] if self.label_table else []
+        self.options: dict[str, object] = {
+            "dataset": "mimic_cxr",
+            "labels": labels,
+            "scene_graphs": self.graphs is not None,
+        }
+        self.rows = 0
+
+    def studies(self, skip: Skip) -> Iterator[Study]:
+        """Yield the studies by subject and study number, and their images by name."""
+        rows = self._read_rows(skip)
+        values = self._read_labels(skip)
+        unlabelled = bytes(len(self.labels))
+        locate_report = locator(self.reports, lambda name: name.startswith("s") and name.endswith(".txt"), skip)
+        locate_graph = locator(self.graphs, lambda name: name.endswith(SUFFIX), skip)
+        # Images of one study are in one split, that of their patient.
+        for (subject, study, split), images in itertools.groupby(rows, lambda row: row[:3]):
+            patient = f"p{str(subject)[:2]}/p{subject}/"
+            yield Study(
+                study_id=str(study),
+                subject_id=str(subject),
+                split=split,
+                pictures=[
+                    Picture(
+                        image_id=image_id,
+                        view=view,
+                        path=f"files/{patient}s{study}/{image_id}.jpg",
+                        graph=locate_graph(f"{image_id}{SUFFIX}"),
+                    )
+                    for *_, image_id, view in images
+                ],
+                labels=[LABEL_VALUES[value] for value in values.get(study, unlabelled)],
+                report=partial(self._read_report, locate_report(f"{patient}s{study}.txt")),
+            )
+
+    def _table(self, name: str) -> Path:
+        path = find_table(self.images, TABLE.format(name))
+        if path is None:
+            file = TABLE.format(name) + ".csv"
+            advice = " Or give --labels none." if name in ("chexpert", "negbio") else ""
+            raise NotFoundError(f"--images='{self.images}' holds neither {file} nor {file}.gz. {HOW['images']}{advice}")
+        return path
+
+    def _read_rows(self, skip: Skip) -> list[tuple[int, int, str, str, str]]:
+        """Return (subject, study, split, image, view) of all images, sorted."""
+        splits: dict[str, str] = {}
+        for place, (image_id, split) in read_table(self.split, ["dicom_id", "split"], skip):
+            if split not in SPLITS:
+                skip(place, f"unreadable row: split '{split}'")
+            elif splits.setdefault(image_id, sys.intern(split)) != split:
+                skip(place, "duplicate id")
+        rows = []
+        seen = set()
+        columns = ["subject_id", "study_id", "dicom_id", "ViewPosition"]
+        for place, (subject, study, image_id, view) in read_table(self.metadata, columns, partial(self._bad_row, skip)):
+            self.rows += 1
+            if not (subject.isdecimal() and study.isdecimal() and image_id):
+                skip(place, "unreadable row: subject_id, study_id or dicom_id")
+            elif image_id in seen:
+                skip(place, "duplicate id")
+            elif image_id not in splits:
+                skip(image_id, "not in the split table")
+            else:
+                seen.add(image_id)
+                rows.append((int(subject), int(study), splits[image_id], image_id, sys.intern(view)))
+        return sorted(rows)
+
+    def _bad_row(self, skip: Skip, place: str, reason: str) -> None:
+        self.rows += 1
+        skip(place, reason)
+
+    def _read_labels(self, skip: Skip) -> dict[int, bytes]:
+        """Return each study's labels, as keys of LABEL_VALUES."""
+        values: dict[int, bytes] = {}
+        if self.label_table is None:
+            return values
+        for place, (study, *fields) in read_table(self.label_table, ["study_id", *self.labels], skip):
+            try:
+                row = bytes(LABEL_BYTES[field.strip()] for field in fields)
+                number = int(study)
+            except (KeyError, ValueError):
+                skip(place, "unreadable row: a label or study_id")
+                continue
+            if values.setdefault(number, row) is not row:
+                skip(place, "duplicate id")
+        return values
+
+    def _read_report(self, name: str | None) -> Report:
+        if name is None:
+            raise LeftOutError("no report")
+        try:
+            data = self.reports.read(name)
+        except FileNotFoundError:
+            raise LeftOutError("no report") from None
+        except EscapesRootError:
+            raise LeftOutError(f"report {ESCAPES}") from None
+        except (OSError, ValueError, zlib.error):
+            raise LeftOutError("unreadable report") from None
+        text, utf8 = decode(data)
+        if not text.strip():
+            raise LeftOutError("empty report")
+        return Report(*find_sections(text), utf8)

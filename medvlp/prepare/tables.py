@@ -1,0 +1,96 @@
+"""Reading csv tables whose rows may be broken."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import IO, cast
+
+from medvlp.errors import UserError
+
+
+def decode(data: bytes) -> tuple[str, bool]:
+    """Return a text and whether it was UTF-8.
+
+    What is not UTF-8 in hospital exports is Windows-1252: degree signs, curly quotes and dashes survive that way, and
+    the few bytes it leaves undefined become replacement characters.
+    """
+    try:
+        return data.decode("utf-8-sig"), True
+    except UnicodeDecodeError:
+        return data.decode("cp1252", errors="replace"), False
+
+
+def find_table(folder: Path, name: str) -> Path | None:
+    """Return the path of `name`.csv or `name`.csv.gz, or None."""
+    return next((path for path in (folder / f"{name}.csv", folder / f"{name}.csv.gz") if path.is_file()), None)
+
+
+def column_names(path: Path) -> list[str]:
+    """Return the names of a table's columns.
+
+    Raises:
+        UserError: If the file cannot be read.
+    """
+    try:
+        with _open(path) as file:
+            return [name.strip() for name in next(csv.reader(file), [])]
+    except (EOFError, zlib.error, OSError, csv.Error) as error:
+        raise UserError(f"'{path}' cannot be read ({error}). Download it again.") from error
+
+
+def read_table(
+    path: Path, columns: Sequence[str], skip: Callable[[str, str], None]
+) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yield each row's place, for messages, and the fields of the wanted columns.
+
+    Args:
+        path: A .csv or .csv.gz file.
+        columns: Names of the columns, in the order to be given.
+        skip: Called for each row that has the wrong number of fields.
+
+    Raises:
+        UserError: If a column is missing or the file cannot be read to its end.
+    """
+    names = column_names(path)
+    for column in columns:
+        if column not in names:
+            raise UserError(f"'{path}' has no column '{column}'; its columns are {', '.join(names) or 'none'}.")
+    positions = [names.index(column) for column in columns]
+    try:
+        with _open(path) as file:
+            reader = csv.reader(file)
+            next(reader)
+            while True:
+                first = reader.line_num + 1
+                problem = ""
+                try:
+                    row = next(reader)
+                except StopIteration:
+                    return
+                except csv.Error as error:
+                    row, problem = [], str(error)
+                if row and len(row) != len(names):
+                    problem = f"{len(row)} fields, not {len(names)}"
+                # More than one line: a quote that was not closed swallowed what follows.
+                place = f"{path.name}:{first}" + (f"-{reader.line_num}" if reader.line_num > first else "")
+                if problem:
+                    skip(place, f"unreadable row: {problem}")
+                elif row:
+                    yield place, tuple(_text(row[position]) for position in positions)
+    except (EOFError, zlib.error, OSError) as error:
+        raise UserError(f"'{path}' cannot be read to its end ({error}). Download it again.") from error
+
+
+def _open(path: Path) -> io.TextIOWrapper:
+    binary = cast(IO[bytes], gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb"))  # noqa: SIM115
+    # Escaped bytes let each field be decoded on its own: one bad byte must not spoil its neighbours.
+    return io.TextIOWrapper(binary, encoding="utf-8-sig", errors="surrogateescape", newline="")
+
+
+def _text(field: str) -> str:
+    return field if field.isascii() else decode(field.encode("utf-8", "surrogateescape"))[0]

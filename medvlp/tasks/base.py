@@ -1,0 +1,67 @@
+"""What all tasks share: the optimiser and its schedule."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+
+from medvlp.data import CXRDataModule
+from medvlp.errors import UserError
+
+
+class BaseTask(L.LightningModule, ABC):
+    """A task with AdamW, linear warm-up and a cosine to zero over all steps of the run.
+
+    Args:
+        optimizer: Optimiser of the trainable parameters.
+        warmup: Share of the steps in which the learning rate rises linearly.
+        schedule: A scheduler of torch to use instead, stepped after every optimiser step.
+    """
+
+    def __init__(
+        self,
+        optimizer: OptimizerCallable = lambda p: torch.optim.AdamW(p, lr=2e-4, weight_decay=0.05),
+        warmup: float = 0.0,
+        schedule: LRSchedulerCallable | None = None,
+    ) -> None:
+        super().__init__()
+        self.optimizer, self.warmup, self.schedule = optimizer, warmup, schedule
+
+    @property
+    def datamodule(self) -> CXRDataModule:
+        """The data of the run."""
+        data: CXRDataModule = self.trainer.datamodule  # type: ignore[attr-defined]  # set by a connector
+        return data
+
+    @abstractmethod
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        """Take in one test batch."""
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Make optimiser and schedule."""
+        optimizer = self.optimizer([p for p in self.parameters() if p.requires_grad])
+        if self.schedule is not None:
+            scheduler: Any = self.schedule(optimizer)
+        else:
+            steps = self.trainer.estimated_stepping_batches
+            if steps == math.inf:
+                raise UserError(
+                    "max_epochs=-1 without max_steps, but the cosine ends with the run: pass --trainer.max_epochs or "
+                    "--trainer.max_steps, or a --model.schedule of its own."
+                )
+            total = max(1, int(steps))
+            rise = int(self.warmup * total)
+
+            def factor(step: int) -> float:
+                if step < rise:
+                    return (step + 1) / rise
+                return (1 + math.cos(math.pi * min(1.0, (step - rise) / max(1, total - rise)))) / 2
+
+            scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

@@ -1,0 +1,112 @@
+"""Retrieval and zero-shot classification from embeddings collected over an epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torchmetrics.functional.classification import binary_auroc
+
+from medvlp.distributed import gather
+from medvlp.metrics import retrieval
+from medvlp.text_cache import digest
+from medvlp.types import PRESENT, UNCERTAIN
+
+
+class EmbeddingCollector:
+    """Rows of named tensors, one row a sample, collected over batches and processes."""
+
+    def __init__(self) -> None:
+        self._batches: list[dict[str, Tensor]] = []
+
+    def add(self, index: Tensor, rows: Mapping[str, Tensor]) -> None:
+        """Keep tensors (B, ...) of the samples `index` (B,)."""
+        self._batches.append({"index": index, **rows})
+
+    def collect(self) -> dict[str, Tensor]:
+        """Return the tensors of all samples in the order of their index, each once, on the CPU, and forget them."""
+        joined = {key: torch.cat([gather(batch[key]) for batch in self._batches]).cpu() for key in self._batches[0]}
+        self._batches = []
+        # Processes share out padded orders, so that a sample may come twice.
+        index, position = joined.pop("index").unique(return_inverse=True)
+        row = torch.empty_like(index).scatter_(0, position, torch.arange(len(position)))
+        return {key: value[row] for key, value in joined.items()}
+
+
+def text_ids(texts: Sequence[str]) -> Tensor:
+    """Return a number for each text (N,), the same for the same text, and 0 for an empty one."""
+    return torch.tensor([int.from_bytes(digest(text)[:7], "little") if text else 0 for text in texts])
+
+
+def report_retrieval(
+    image: Mapping[str, Tensor], text: Mapping[str, Tensor], text_id: Mapping[str, Tensor]
+) -> dict[str, dict[str, float]]:
+    """Retrieve by each section, and by the whole report: the mean similarity over the sections that a report has.
+
+    Args:
+        image: Normalised image embeddings (N, D) by `objective/section`.
+        text: Normalised text embeddings (N, D) of the same samples, likewise.
+        text_id: Numbers of the texts (N,), likewise; see `text_ids`.
+
+    Returns:
+        The metrics of `medvlp.metrics.retrieval` by `objective/section`, and of all together under `report`.
+    """
+    groups = {section: [section] for section in image} | {"report": list(image)}
+    metrics: dict[str, dict[str, float]] = {}
+    for name, sections in groups.items():
+        ids = torch.stack([text_id[section] for section in sections], 1)
+        rows = (ids != 0).any(1)
+        if not rows.any():
+            continue
+        distinct, text_of_image = ids[rows].unique(dim=0, return_inverse=True)
+        # Any sample of a text will do: their embeddings are equal.
+        sample = torch.empty(len(distinct), dtype=torch.long).scatter_(0, text_of_image, rows.nonzero()[:, 0])
+        similarity = sum(
+            (image[s][rows] @ (text[s][sample] * (distinct[:, [i]] != 0)).T for i, s in enumerate(sections)),
+            torch.zeros(()),
+        )
+        metrics[name] = retrieval(similarity / (distinct != 0).sum(1), text_of_image)
+    return metrics
+
+
+def zero_shot_scores(
+    image: Mapping[str, Tensor], positive: Mapping[str, Tensor], negative: Mapping[str, Tensor]
+) -> Tensor:
+    """Return how much closer images are to the positive than to the negative prompts, (N, L), in [-2, 2].
+
+    Args:
+        image: Normalised image embeddings (N, D) by space; the score is the mean over the spaces.
+        positive: Normalised embeddings (L, D) of the positive prompts of each label, by space.
+        negative: Those of the negative prompts.
+    """
+    return torch.stack([x @ (positive[key] - negative[key]).T for key, x in image.items()]).mean(0)
+
+
+def pool_prompts(embeddings: Tensor) -> Tensor:
+    """Return the normalised mean (D,) of the normalised embeddings (P, D) of one side's prompts."""
+    return F.normalize(embeddings.mean(0), dim=0)
+
+
+def zero_shot_auroc(scores: Tensor, label: Tensor, names: Sequence[str]) -> dict[str, float]:
+    """AUROC of each label and their mean, `macro`; a label not mentioned is absent, an uncertain one is left out.
+
+    Args:
+        scores: (N, L).
+        label: int8 (N, L), see `medvlp.types`.
+        names: The L labels.
+
+    Returns:
+        No entry for labels that lack a positive or a negative; nothing at all where all do.
+    """
+    aurocs: dict[str, float] = {}
+    for i, name in enumerate(names):
+        known = label[:, i] != UNCERTAIN
+        target = (label[known, i] == PRESENT).long()
+        if 0 < target.sum() < len(target):
+            # Scores lie in [-2, 2]; torchmetrics would squash what is outside [0, 1] and so tie close ones.
+            aurocs[name] = float(binary_auroc(scores[known, i].double() / 4 + 0.5, target))
+    if aurocs:
+        aurocs["macro"] = sum(aurocs.values()) / len(aurocs)
+    return aurocs

@@ -1,0 +1,184 @@
+"""Pre-training: encoders once a batch, objectives added up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from medvlp.data import CXRDataModule
+from medvlp.models import ImageEncoder, TextEncoder
+from medvlp.objectives import Objective
+from medvlp.objectives.base import section_texts
+from medvlp.prompts import Prompts
+from medvlp.tasks.base import BaseTask
+from medvlp.tasks.evaluation import (
+    EmbeddingCollector,
+    pool_prompts,
+    report_retrieval,
+    text_ids,
+    zero_shot_auroc,
+    zero_shot_scores,
+)
+from medvlp.types import Batch, ImageFeatures, Section
+
+
+class PretrainingTask(BaseTask):
+    """Pre-trains an image encoder (and, if not frozen, a text encoder) with a sum of objectives.
+
+    Validation and test report the retrieval of reports, and zero-shot AUROC where the data has labels, from the
+    embeddings of all objectives.
+
+    Args:
+        image_encoder: The image encoder.
+        text_encoder: The text encoder.
+        objectives: By name: makes an objective from the two encoders.
+        prompts: Prompts of the zero-shot classification.
+        **kwargs: See `BaseTask`.
+    """
+
+    def __init__(
+        self,
+        image_encoder: ImageEncoder,
+        text_encoder: TextEncoder,
+        objectives: dict[str, Callable[[ImageEncoder, TextEncoder], Objective]],
+        prompts: Prompts | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.save_hyperparameters()
+        self.image_encoder, self.text_encoder = image_encoder, text_encoder
+        self.objectives = nn.ModuleDict({k: make(image_encoder, text_encoder) for k, make in objectives.items()})
+        self.prompts = prompts or Prompts()
+        self._collector = EmbeddingCollector()
+
+    def prepare_data(self) -> None:
+        """Embed all texts of the run with a frozen text encoder, on one process, before training."""
+        self.embed_ahead(self.datamodule, self.trainer.strategy.root_device)
+
+    def setup(self, stage: str) -> None:
+        """Read the embedded texts, on every process."""
+        self.text_encoder.open_cache(self.datamodule.text_cache)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the sum of all terms and log each."""
+        return self._loss("train", batch, *self.encode(batch))
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Log the terms, and keep the embeddings for the end of the epoch."""
+        image, text = self.encode(batch)
+        self._loss("val", batch, image, text)
+        self.keep(batch, image, text)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Keep the embeddings for the end of the epoch."""
+        self.keep(batch, *self.encode(batch))
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """Return the image embeddings (B, D) by `objective/section`, and the index of the samples."""
+        return {"index": batch["index"], **self.embed_images(self.image_encoder(batch["image"][:, 0]))}
+
+    def on_validation_epoch_end(self) -> None:
+        """Log retrieval and zero-shot classification."""
+        self._log_metrics("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log retrieval and zero-shot classification."""
+        self._log_metrics("test")
+
+    @property
+    def sections(self) -> list[Section]:
+        """The texts that any objective aligns images with."""
+        return list(dict.fromkeys(section for objective in self._named() for section in objective[1].sections))
+
+    def embed_ahead(self, data: CXRDataModule, device: torch.device) -> None:
+        """Store the embeddings of all reports and prompts of the data, if the text encoder is frozen."""
+        findings, impression = data.reports()
+        texts = [text for section in self.sections for text in section_texts(section, findings, impression)]
+        texts += [text for label in data.labels for side in self.prompts.of(label) for text in side]
+        self.text_encoder.open_cache(data.text_cache)
+        self.text_encoder.fill(texts, device, progress=True)
+
+    def encode(self, batch: Batch) -> tuple[ImageFeatures, dict[Section, Tensor]]:
+        """Return the features of all views (N = B * V), and the embeddings (B, E) of each section."""
+        image = self.image_encoder(batch["image"].flatten(0, 1))
+        texts = {s: section_texts(s, batch["findings"], batch["impression"]) for s in self.sections}
+        return image, {s: self.text_encoder(text).to(self.device, non_blocking=True) for s, text in texts.items()}
+
+    def embed_images(self, image: ImageFeatures) -> dict[str, Tensor]:
+        """Return normalised embeddings (N, D) of images, by `objective/section`."""
+        return {
+            f"{name}/{section}": embedding
+            for name, objective in self._named()
+            for section, embedding in objective.embed_image(image).items()
+        }
+
+    def embed_texts(self, texts: list[str]) -> dict[str, Tensor]:
+        """Return normalised embeddings (M, D) of texts, by `objective/section`."""
+        embedded = self.text_encoder(texts).to(self.device)
+        return {
+            f"{name}/{s}": objective.embed_text(embedded)
+            for name, objective in self._named()
+            for s in objective.sections
+        }
+
+    def keep(self, batch: Batch, image: ImageFeatures, text: dict[Section, Tensor]) -> None:
+        """Collect the embeddings of an evaluation batch, whose features `encode` has returned."""
+        rows = {f"image/{key}": value for key, value in self.embed_images(image).items()}
+        for name, objective in self._named():
+            for section in objective.sections:
+                rows[f"text/{name}/{section}"] = objective.embed_text(text[section])
+                ids = text_ids(section_texts(section, batch["findings"], batch["impression"]))
+                rows[f"id/{name}/{section}"] = ids.to(self.device)
+        self._collector.add(batch["index"], {**rows, "label": batch["label"]})
+
+    def metrics(self, labels: list[str]) -> dict[str, float]:
+        """Return retrieval and zero-shot AUROC of all that was kept since the last call.
+
+        Args:
+            labels: Names of the labels of the batches.
+        """
+        rows = self._collector.collect()
+        image, text, ids = (
+            {key.removeprefix(prefix): value for key, value in rows.items() if key.startswith(prefix)}
+            for prefix in ("image/", "text/", "id/")
+        )
+        metrics = {
+            f"retrieval/{name}/{key}": value
+            for name, values in report_retrieval(image, text, ids).items()
+            for key, value in values.items()
+        }
+        if labels:
+            aurocs = zero_shot_auroc(self.zero_shot_scores(image, labels), rows["label"], labels)
+            metrics |= {f"zeroshot/{name}": value for name, value in aurocs.items()}
+        return metrics
+
+    def zero_shot_scores(self, image: dict[str, Tensor], labels: list[str]) -> Tensor:
+        """Score labels from image embeddings (N, D) by `objective/section`, with this task's prompts: (N, L)."""
+        sides = [self.prompts.of(label) for label in labels]
+        return zero_shot_scores(image, self._prompts([p for p, _ in sides]), self._prompts([n for _, n in sides]))
+
+    def _prompts(self, prompts: list[list[str]]) -> dict[str, Tensor]:
+        embedded = [self.embed_texts(texts) for texts in prompts]
+        return {key: torch.stack([pool_prompts(e[key]) for e in embedded]).cpu() for key in embedded[0]}
+
+    def _named(self) -> list[tuple[str, Objective]]:
+        return cast("list[tuple[str, Objective]]", list(self.objectives.items()))
+
+    def _loss(self, stage: str, batch: Batch, image: ImageFeatures, text: dict[Section, Tensor]) -> Tensor:
+        terms = {
+            f"{stage}/{name}/{term}": value
+            for name, objective in self._named()
+            for term, value in objective(image, text, batch).items()
+        }
+        loss = torch.stack(list(terms.values())).sum()
+        options: dict[str, Any] = {"batch_size": len(batch["image"]), "sync_dist": stage == "val"}
+        self.log_dict({name: value.detach() for name, value in terms.items()}, **options)
+        self.log(f"{stage}/loss", loss.detach(), prog_bar=True, **options)
+        return loss
+
+    def _log_metrics(self, stage: str) -> None:
+        metrics = self.metrics(self.datamodule.labels)
+        self.log_dict({f"{stage}/{name}": value for name, value in metrics.items()})

@@ -1,0 +1,262 @@
+import json
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import dummy
+import pytest
+import torch
+import wandb
+import yaml
+
+import medvlp
+from medvlp.__main__ import COMMANDS, TRAINER, main
+from medvlp.cli import DEFAULTS, EXPERIMENTS, WANDB_PRIVACY, find_config, has_wandb_login
+from medvlp.errors import NotFoundError, UserError
+
+TASK = """
+model:
+  class_path: DummyPretraining
+  init_args:
+    objectives: {global: {class_path: DummyObjective}}
+trainer: {accelerator: cpu, devices: 1, precision: 32-true, max_epochs: 1, log_every_n_steps: 1}
+"""
+
+
+@pytest.fixture(autouse=True)
+def workplace(tmp_path, monkeypatch):
+    """An empty folder with task.yaml, a command line that runs the dummies, and an environment that is put back."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("medvlp.cli.main", dummy.main)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    for name in (*WANDB_PRIVACY, "PL_GLOBAL_SEED", "PL_SEED_WORKERS"):
+        monkeypatch.setenv(name, "put back afterwards")
+        monkeypatch.delenv(name)
+    Path("task.yaml").write_text(TASK)
+    yield
+    wandb.finish()
+
+
+def medvlp_run(line):
+    main(shlex.split(line))
+
+
+def runs():
+    """Folders of the runs so far, oldest first."""
+    return sorted(Path("runs/medvlp").iterdir(), key=lambda path: path.stat().st_mtime)
+
+
+def test_light_commands_do_not_import_torch():
+    for line in ("", "--help", "--version", "prepare --help", "prepare mimic_cxr --help", "phantom --help"):
+        code = (
+            "import json, sys, time; from medvlp.__main__ import main\n"
+            f"try: main({shlex.split(line)})\n"
+            "except SystemExit as end: assert not end.code, end.code\n"
+            "heavy = {'torch', 'lightning', 'transformers', 'timm', 'wandb', 'albumentations'} & set(sys.modules)\n"
+            "print(json.dumps([sorted(heavy), time.process_time()]), file=sys.stderr)"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        heavy, seconds = json.loads(done.stderr.splitlines()[-1])
+        assert done.stdout
+        assert heavy == [], line
+        assert seconds < 1, line
+
+
+def test_help_lists_every_command(capsys):
+    medvlp_run("--help")
+    text = capsys.readouterr().out
+    assert all(f"\n  {name} " in text for name in (*TRAINER, *COMMANDS))
+
+
+def test_version(capsys):
+    medvlp_run("--version")
+    assert capsys.readouterr().out == f"medvlp {medvlp.__version__}\n"
+
+
+def test_find_config(tmp_path):
+    assert find_config("defaults") == find_config("defaults.yaml") == DEFAULTS
+    Path("defaults").mkdir()
+    assert find_config("defaults") == DEFAULTS
+    assert find_config("task.yaml") == Path("task.yaml")
+    with pytest.raises(NotFoundError, match=r"config 'default' is neither .* Did you mean 'defaults'\?"):
+        find_config("default")
+    with pytest.raises(NotFoundError, match=r"There are: .*defaults"):
+        find_config("zzz")
+
+
+ERRORS = {
+    "fti": "'fti' is not a command. Did you mean 'fit'?",
+    "zzz": "'zzz' is not a command. 'medvlp --help' lists the commands.",
+    "prepare mimic_cx": "invalid choice: 'mimic_cx' (choose from 'mimic_cxr', 'open_i'). Did you mean 'mimic_cxr'?",
+    "prepare mimic_cxr --rports x": "unrecognized arguments: --rports x. Did you mean 'reports'?",
+    "fit": "no task is given: name a config, such as '--config imitate'.",
+    "fit -c default": f"config 'default' is neither a file nor a name under {EXPERIMENTS}. Did you mean 'defaults'?",
+    "fit -c task.yaml --trainer.max_epoch 3": "--trainer.max_epoch 3. Did you mean 'trainer.max_epochs'?",
+    "fit -c task.yaml --data.rot x": "--data.rot x. Did you mean 'data.root'?",
+    "fit -c task.yaml --model.widht 3": "Option 'widht' is not accepted. Did you mean 'width'?",
+    "fit -c task.yaml --model.width wide": "model (DummyPretraining) width: expected int. Got value: wide",
+    "fit -c task.yaml --model.width 0": "error: width=0, but must be positive.",
+    "fit -c task.yaml --model.objectives.global.wieght 2": "'wieght' is not accepted. Did you mean 'weight'?",
+    "fit -c task.yaml --model.objectives.global.level x": "level: expected one of 'flat', 'hierarchical'. Got value: x",
+    "fit -c task.yaml --model DummyBase": "expected instantiatable class, but is abstract. Got value: DummyBase",
+    "fit -c task.yaml --trainer.max_epochs many": "trainer.max_epochs: expected int. Got value: many",
+    "fit -c task.yaml --trainer.accelerator gpx": "You selected an invalid accelerator name: `accelerator='gpx'`.",
+    "fit -c task.yaml --trainer.callbacks+=LerningRateMonitor": "Did you mean 'LearningRateMonitor'?",
+    "fit -c task.yaml --ckpt_path no.ckpt": "--ckpt_path 'no.ckpt' is not a file.",
+    "fit -c task.yaml --ckpt_path task.yaml": "--ckpt_path 'task.yaml' is not a checkpoint of medvlp.",
+}
+
+
+@pytest.mark.parametrize("line", ERRORS)
+def test_error_is_one_line(line, capsys):
+    with pytest.raises(SystemExit) as end:
+        medvlp_run(line)
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert end.value.code == 2
+    assert error.startswith("error: ")
+    assert ERRORS[line] in error
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ("trainr: {max_epochs: 3}", "'trainr.max_epochs'. Did you mean 'trainer.max_epochs'?"),
+        ("trainer: {callbacks: [{class_path: Thruput}]}", "bad.yaml: trainer.callbacks: unknown class Thruput."),
+        ("model: {init_args: {objectives: {x: {class_path: Nothing}}}}", "objectives: unknown class Nothing"),
+        ("model: {", "bad.yaml: Problems parsing config:"),
+    ],
+)
+def test_error_in_a_config_is_one_line(config, message, capsys):
+    Path("bad.yaml").write_text(config)
+    with pytest.raises(SystemExit) as end:
+        medvlp_run("fit -c task.yaml -c bad.yaml")
+    error = capsys.readouterr().err
+    assert end.value.code == 2
+    assert error.count("\n") == 1
+    assert message in error
+
+
+def test_debug_shows_the_traceback(monkeypatch):
+    monkeypatch.setenv("MEDVLP_DEBUG", "1")
+    with pytest.raises(UserError):
+        medvlp_run("fti")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        ("--data.root missing", 2, "error: root='missing' is not a prepared folder. Run 'medvlp prepare'."),
+        ("--model.fail interrupt", 130, "error: interrupted"),
+    ],
+)
+def test_error_inside_the_trainer_is_one_line(arguments, code, message, capsys):
+    with pytest.raises(SystemExit) as end:
+        medvlp_run(f"fit -c task.yaml --trainer.logger false --trainer.callbacks [] {arguments}")
+    assert end.value.code == code
+    assert capsys.readouterr().err.splitlines()[-1] == message
+
+
+def test_bug_is_not_hidden():
+    with pytest.raises(RuntimeError, match="a bug"):
+        medvlp_run("fit -c task.yaml --trainer.logger false --trainer.callbacks [] --model.fail bug")
+
+
+def test_configs_compose_over_the_defaults(capsys):
+    Path("more.yaml").write_text("trainer: {max_epochs: 7}\ndata: {batch_size: 4}")
+    with pytest.raises(SystemExit) as end:
+        medvlp_run("fit -c task.yaml -c more.yaml --data.batch_size 8 --print_config")
+    config = yaml.safe_load(capsys.readouterr().out)
+    assert end.value.code == 0
+    assert config["trainer"]["max_epochs"] == 7
+    assert config["data"]["batch_size"] == 8
+    assert config["trainer"]["default_root_dir"] == "runs"
+    assert config["seed_everything"] == 42
+
+
+def test_a_run_leaves_its_config_and_checkpoints_and_can_be_run_again(capsys):
+    medvlp_run("fit -c task.yaml --model.lr 0.01")
+    wandb.finish()
+    (first,) = runs()
+    config = yaml.safe_load((first / "config.yaml").read_text())
+    assert config["model"]["init_args"]["lr"] == 0.01
+    checkpoint = first / "checkpoints" / "last.ckpt"
+    assert checkpoint.is_file()
+    assert (first / "checkpoints" / "best.ckpt").is_file()
+
+    medvlp_run(f"fit -c {first}/config.yaml")
+    wandb.finish()
+    again, stored = (torch.load(run / "checkpoints" / "last.ckpt", weights_only=True) for run in (runs()[-1], first))
+    assert len(runs()) == 2
+    assert torch.equal(again["state_dict"]["net.weight"], stored["state_dict"]["net.weight"])
+
+    medvlp_run(f"fit -c {first}/config.yaml --trainer.max_epochs 2 --ckpt_path {checkpoint}")
+    wandb.finish()
+    resumed = torch.load(runs()[-1] / "checkpoints" / "last.ckpt", weights_only=True)
+    assert resumed["global_step"] == 2 * stored["global_step"]
+
+    capsys.readouterr()
+    for line, message in (
+        (f"fit -c task.yaml --ckpt_path {checkpoint}", "model.lr = 0.01 there, 0.1 here"),
+        (
+            f"test -c task.yaml --model DummyClassification --ckpt_path {checkpoint}",
+            "holds a DummyPretraining, but the config asks for a DummyClassification",
+        ),
+    ):
+        with pytest.raises(SystemExit) as end:
+            medvlp_run(line)
+        assert end.value.code == 2
+        assert message in capsys.readouterr().err
+    with pytest.warns(UserWarning, match=r"model.lr = 0.01 there, 0.1 here"):
+        medvlp_run(f"test -c task.yaml --trainer.logger false --trainer.callbacks [] --ckpt_path {checkpoint}")
+
+
+def test_a_run_without_logger():
+    medvlp_run("fit -c task.yaml --trainer.logger false --trainer.callbacks []")
+    assert yaml.safe_load(Path("runs/config.yaml").read_text())["model"]["class_path"] == "dummy.DummyPretraining"
+
+
+def test_has_wandb_login(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("WANDB_API_KEY", "WANDB_BASE_URL", "WANDB_IDENTITY_TOKEN_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    assert not has_wandb_login()
+    (tmp_path / "netrc").write_text("machine example.org login a password b\n")
+    assert not has_wandb_login()
+    (tmp_path / "netrc").write_text("machine api.wandb.ai login user password key\n")
+    assert has_wandb_login()
+    monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example.org")
+    assert not has_wandb_login()
+    monkeypatch.setenv("WANDB_API_KEY", "key")
+    assert has_wandb_login()
+
+
+def test_two_processes_without_login(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    # WANDB_SERVICE names the helper process of the tests before, which would write into their folder.
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_SERVICE", "NETRC"):
+        monkeypatch.delenv(name, raising=False)
+    line = "fit -c task.yaml --model.fail print --trainer.devices 2 --trainer.strategy ddp"
+    command = [sys.executable, dummy.__file__, *shlex.split(line)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("No W&B login found: logging offline") == 1
+    (run,) = runs()
+    assert (run / "config.yaml").is_file()
+    # 8 studies, batches of 2, 2 processes.
+    assert torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 2
+
+    # W&B has the scalars and the config, but neither what was printed nor who ran what from where.
+    (record,) = Path("runs/wandb").glob("offline-run-*/*.wandb")
+    content = record.read_bytes()
+    assert b"train/loss" in content
+    assert b"DummyObjective" in content
+    assert "No pleural effusion." in done.stdout
+    for secret in ("No pleural effusion", "dummy.py", str(tmp_path)):
+        assert secret.encode() not in content, secret
+    sent = {path.name for path in (record.parent / "files").glob("**/*")}
+    assert sent <= {"config.yaml", "wandb-summary.json"}

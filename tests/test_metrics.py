@@ -1,0 +1,48 @@
+"""Retrieval against a slow loop."""
+
+import statistics
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from medvlp.metrics import retrieval
+
+
+def slow_retrieval(similarity, truth, ks):
+    images, texts = len(similarity), len(similarity[0])
+    i2t = []
+    for i in range(images):
+        better = [j for j in range(texts) if j != truth[i] and similarity[i][j] >= similarity[i][truth[i]]]
+        i2t.append(1 + len(better))
+    t2i = []
+    for j in range(texts):
+        own = [i for i in range(images) if truth[i] == j]
+        if own:
+            best = max(similarity[i][j] for i in own)
+            t2i.append(1 + sum(similarity[i][j] >= best for i in range(images) if i not in own))
+    metrics = {}
+    for name, ranks in (("i2t", i2t), ("t2i", t2i)):
+        metrics |= {f"{name}_R@{k}": sum(rank <= k for rank in ranks) / len(ranks) for k in ks}
+        metrics[f"{name}_median_rank"] = statistics.median(ranks)
+    return metrics
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 12), st.integers(1, 9), st.booleans())
+def test_equals_a_slow_loop(seed, images, texts, ties):
+    generator = torch.Generator().manual_seed(seed)
+    similarity = torch.randn(images, texts, generator=generator)
+    if ties:
+        similarity = similarity.round()
+    truth = torch.randint(texts, (images,), generator=generator)
+    assert retrieval(similarity, truth, (1, 3)) == pytest.approx(
+        slow_retrieval(similarity.tolist(), truth.tolist(), (1, 3))
+    )
+
+
+def test_constant_embeddings_retrieve_nothing():
+    metrics = retrieval(torch.zeros(20, 20), torch.arange(20))
+    assert metrics["i2t_R@10"] == 0
+    assert metrics["t2i_R@10"] == 0

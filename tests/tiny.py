@@ -1,0 +1,97 @@
+"""Tiny real things to test with: a prepared folder and a language model, made here, without downloads."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from transformers import BertConfig, BertModel, BertTokenizerFast
+
+from medvlp.prepared import IMAGES, INDEX, MANIFEST, index_schema
+
+LABELS = ["Cardiomegaly", "Pleural Effusion", "Support Devices"]
+WORDS = ["no", "there", "is", "left", "right", "small", "large", "effusion", "pleural", "cardiomegaly", "normal", "."]
+
+
+def make_prepared(root: Path, studies: int = 48, size: int = 40, seed: int = 0) -> Path:
+    """Write a prepared folder in which a bright disc means an effusion, and the report says so."""
+    rng = np.random.default_rng(seed)
+    root.mkdir(parents=True)
+    images = rng.integers(0, 60, (studies, size, size), dtype=np.uint8)
+    rows = []
+    for i in range(studies):
+        effusion, heart = rng.random(2) < 0.5
+        side = ["left", "right"][i % 2]
+        if effusion:
+            images[i, size // 2 :, : size // 2 if side == "right" else size] += 150
+        if heart:
+            images[i, : size // 3, size // 3 : 2 * size // 3] += 100
+        findings = f"{'there is' if effusion else 'no'} {side} pleural effusion ." if i % 7 else None
+        impression = f"{'large' if heart else 'no'} cardiomegaly ." if i % 5 else None
+        rows.append(
+            {
+                "row": i,
+                "image_id": f"image{i}",
+                "study_id": f"study{i}",
+                "subject_id": f"subject{i // 2}",
+                "view": "PA",
+                "split": ["train", "train", "validate", "test"][i % 4] if studies > 8 else "train",
+                "path": f"{i}.jpg",
+                "height": size,
+                "width": size,
+                "findings": findings if findings or impression else "normal .",
+                "impression": impression,
+                "label/Cardiomegaly": int(heart),
+                "label/Pleural Effusion": [0, 1][int(effusion)] if i % 6 else None,
+                "label/Support Devices": -1 if i % 9 == 0 else None,
+                "regions": None,
+            }
+        )
+    np.save(root / IMAGES, images)
+    pq.write_table(pa.Table.from_pylist(rows, index_schema(LABELS)), root / INDEX)
+    (root / MANIFEST).write_text(json.dumps({"format_version": 1}))
+    return root
+
+
+def make_language_model(folder: Path) -> Path:
+    """Save a BERT with two layers of width 16 and a vocabulary of a few words."""
+    folder.mkdir(parents=True)
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
+    (folder / "vocab.txt").write_text("\n".join(vocabulary))
+    BertTokenizerFast(str(folder / "vocab.txt")).save_pretrained(folder)
+    torch.manual_seed(0)
+    # Weights of the usual 0.02 would give all texts nearly the same embedding.
+    config = BertConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        initializer_range=0.5,
+    )
+    BertModel(config).save_pretrained(folder)
+    return folder
+
+
+def options(data: Path, language: Path | None = None) -> list[str]:
+    """Return command-line options that make a run of any config tiny; with a language model, one that pre-trains."""
+    chosen = {
+        "trainer.accelerator": "cpu",
+        "trainer.devices": 1,
+        "trainer.precision": "32-true",
+        "data.root": data,
+        "data.crop": 32,
+        "data.batch_size": 8,
+        "data.num_workers": 0,
+    }
+    if language:
+        image = {"name": "test_resnet.r160_in1k", "pretrained": False, "weights": None}
+        chosen |= {
+            "model.image_encoder": json.dumps({"class_path": "ImageEncoder", "init_args": image}),
+            "model.text_encoder.init_args.name": language,
+        }
+    return [f"--{name}={value}" for name, value in chosen.items()]
