@@ -21,6 +21,7 @@ from rich.table import Column, Table
 from torch import Tensor, nn
 from transformers import AutoTokenizer, BertConfig, BertModel
 
+from medvlp.allocator import keep_freed_memory
 from medvlp.data import CXRDataModule
 from medvlp.models import ImageEncoder, TextEncoder
 from medvlp.models.weights import locate
@@ -44,6 +45,7 @@ def bench(batch_size: int = 8, crop: int = 224, rounds: int = 5, studies: int = 
         studies: Synthetic studies, with images of six megapixels, to prepare and train on.
         workers: Processes that prepare.
     """
+    keep_freed_memory()
     console = Console()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+from lightning.pytorch.callbacks import BasePredictionWriter
+from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
+from torch import Tensor
 
 
 class Throughput(Callback):
@@ -77,3 +83,45 @@ class Throughput(Callback):
         if data_wait > self.warn_above and self.batches_seen >= self.warn_after and not self.warned:
             self.warned = True
             rank_zero_warn(f"Training spends {data_wait:.0%} of its time waiting for data: raise --data.num_workers.")
+
+
+class SavePredictions(BasePredictionWriter):
+    """Writes what `medvlp predict` computes to parquet, one row an image, batch by batch.
+
+    The columns are `image_id` and the outputs of the task, such as embeddings. Each process writes its own file,
+    `predictions-RANK.parquet`.
+
+    Args:
+        folder: Where to write.
+    """
+
+    def __init__(self, folder: Path = Path("runs/predictions")) -> None:
+        super().__init__(write_interval="batch")
+        self.folder = folder
+        self.writer: pq.ParquetWriter | None = None
+
+    def write_on_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        prediction: dict[str, Tensor],
+        batch_indices: Sequence[int] | None,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int,
+    ) -> None:
+        """Append a batch: `index` (B,) numbers its samples, all else are outputs (B, D)."""
+        loader: Any = trainer.predict_dataloaders
+        image_id = loader.dataset.table["image_id"].take(prediction["index"].tolist())
+        outputs = {key: value.float().tolist() for key, value in prediction.items() if key != "index"}
+        table = pa.table({"image_id": image_id, **outputs})
+        if self.writer is None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.writer = pq.ParquetWriter(self.folder / f"predictions-{trainer.global_rank}.parquet", table.schema)
+        self.writer.write_table(table)
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Close the file."""
+        if self.writer is not None:
+            self.writer.close()
+            rank_zero_info(f"Predictions are in {self.folder}.")

@@ -23,6 +23,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 
 from medvlp import __version__
+from medvlp.allocator import keep_freed_memory
 from medvlp.errors import NotFoundError, UserError
 from medvlp.parser import Parser, concise, suggestion
 
@@ -275,4 +276,5 @@ def main(args: Sequence[str]) -> Trainer:
     from medvlp.data import CXRDataModule
     from medvlp.tasks import BaseTask
 
+    keep_freed_memory()
     return run(BaseTask, CXRDataModule, args)

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 
-def demo(out: Path = Path("runs/demo"), studies: int = 2400, epochs: int = 8, seed: int = 0, workers: int = 2) -> None:
+def demo(out: Path = Path("runs/demo"), studies: int = 3200, epochs: int = 8, seed: int = 0, workers: int = 2) -> None:
     """Make a synthetic data set, prepare it, pre-train IMITATE on it and test what it has learned.
 
     Everything lies under one folder: the raw data in `phantom`, the prepared folder in `prepared`, the run in
@@ -40,7 +40,7 @@ def demo(out: Path = Path("runs/demo"), studies: int = 2400, epochs: int = 8, se
     say(f"1/5 Drawing {studies:,} synthetic chest X-ray studies and writing their reports: {out / 'phantom'}")
     from medvlp.phantom import phantom
 
-    phantom(out / "phantom", studies=studies, seed=seed, size=320, workers=workers)
+    phantom(out / "phantom", studies=studies, seed=seed, size=256, workers=workers)
 
     say(f"2/5 Preparing them, as MIMIC-CXR would be: {out / 'prepared'}")
     from medvlp.prepare import mimic_cxr
@@ -51,7 +51,7 @@ def demo(out: Path = Path("runs/demo"), studies: int = 2400, epochs: int = 8, se
         reports=raw / "mimic-cxr-reports",
         scene_graphs=raw / "chest-imagenome",
         out=out / "prepared",
-        size=128,
+        size=112,
         workers=workers,
     )
 
@@ -80,7 +80,7 @@ def demo(out: Path = Path("runs/demo"), studies: int = 2400, epochs: int = 8, se
 
     from medvlp.plots import plot_curves, plot_matches
 
-    plot_curves(read_log(out / "lightning_logs" / "metrics.csv"), out / "curves.png")
+    plot_curves(read_log(out / "metrics.csv"), out / "curves.png")
     plot_matches(checkpoint, out / "prepared", out / "matches.png")
     for what, path in (("Training curves", "curves.png"), ("Test images and their best sentences", "matches.png")):
         console.print(f"{what}: {out / path}")
@@ -92,7 +92,7 @@ def settings(out: Path, epochs: int, workers: int) -> dict[str, Any]:
     """Return what the demo lays over `imitate` and `overlays/small`."""
     wandb = {"project": "medvlp", "name": "demo", "save_dir": str(out), "offline": True}
     # The csv file is for the picture of the curves.
-    table = {"save_dir": str(out), "version": ""}
+    table = {"save_dir": str(out), "name": "", "version": ""}
     return {
         "trainer": {
             "max_epochs": epochs,
@@ -102,7 +102,7 @@ def settings(out: Path, epochs: int, workers: int) -> dict[str, Any]:
                 {"class_path": "CSVLogger", "init_args": table},
             ],
         },
-        "data": {"root": str(out / "prepared"), "num_workers": workers},
+        "data": {"root": str(out / "prepared"), "crop": 96, "num_workers": workers},
     }
 
 

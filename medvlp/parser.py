@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, get_loader, set_loader
 
 # Packages whose classes are named in configs by their short names.
 CLASS_PACKAGES = ("medvlp.", "lightning.pytorch.", "torch.optim.")
@@ -31,6 +31,18 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     """Return ` Did you mean '...'?` with the closest known name, or nothing where none is close."""
     close = difflib.get_close_matches(name, list(known), n=1)
     return f" Did you mean '{close[0]}'?" if close else ""
+
+
+_load_yaml = get_loader("yaml")
+
+
+def load_value(value: str) -> Any:
+    """Read a YAML value, in which None is null."""
+    # jsonargparse hands a value of a nested class on as str(value), so that null on the command line becomes 'None'.
+    return None if value == "None" else _load_yaml(value)
+
+
+set_loader("yaml", load_value)
 
 
 class Parser(ArgumentParser):

@@ -79,7 +79,7 @@ def plot_matches(weights: Path, root: Path, out: Path, count: int = 6, best: int
     task = load_pretraining(weights).eval()
     data = CXRDataModule(root, crop=Prepared.open(root).size)
     dataset = data.dataset("test")
-    findings, impression = data.reports()
+    findings, impression = data.reports(["test"])
     sentences = sorted({s for text in findings + impression for s in split_sentences(text)})
     # One image for each of the most frequent labels.
     chosen = [int((dataset.label == PRESENT)[:, k].argmax()) for k in most_frequent(dataset.label, count)]

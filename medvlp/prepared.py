@@ -26,7 +26,7 @@ Columns of the index:
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,9 +34,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from medvlp.errors import NotFoundError
+from medvlp.errors import NotFoundError, UserError
 
 FORMAT_VERSION = 1
 IMAGES = "images.npy"
@@ -94,6 +95,7 @@ class Prepared:
 
         Raises:
             NotFoundError: If the folder is not there, or is not (yet) complete.
+            UserError: If another version of medvlp wrote it.
         """
         root = Path(root)
         # The manifest is written last: where it is missing, preparation has not ended.
@@ -103,12 +105,13 @@ class Prepared:
                 f"root='{root}' {state}: no {MANIFEST} there. Run 'medvlp prepare ... --out {root}' (again), "
                 "or pass another --data.root."
             )
-        return cls(
-            root=root,
-            images=np.load(root / IMAGES, mmap_mode="r"),
-            index=pq.read_table(root / INDEX),
-            manifest=json.loads((root / MANIFEST).read_text()),
-        )
+        manifest = json.loads((root / MANIFEST).read_text())
+        if manifest["format_version"] != FORMAT_VERSION:
+            raise UserError(
+                f"root='{root}' has format {manifest['format_version']}, but this medvlp reads {FORMAT_VERSION}: "
+                "prepare it anew."
+            )
+        return cls(root, np.load(root / IMAGES, mmap_mode="r"), pq.read_table(root / INDEX), manifest)
 
     def __reduce__(self) -> tuple[Callable[[Path], Prepared], tuple[Path]]:
         """Have a process that is spawned open the folder itself: a pickled memory map holds all its pixels."""
@@ -118,6 +121,10 @@ class Prepared:
     def labels(self) -> list[str]:
         """Names of the labels, in the order of their columns."""
         return [name[len(LABEL_PREFIX) :] for name in self.index.column_names if name.startswith(LABEL_PREFIX)]
+
+    def of_splits(self, splits: Sequence[str]) -> pa.Table:
+        """Return the part of the index that is in one of the splits."""
+        return self.index.filter(pc.is_in(self.index["split"], value_set=pa.array(splits, pa.string())))
 
     @property
     def size(self) -> int:

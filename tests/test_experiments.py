@@ -124,6 +124,8 @@ def test_plain_contrastive_learning_is_an_option(place):
     [
         "--model.objectives.hierarchical.init_args.alignment=flat",
         "--model.objectives.hierarchical.init_args.alignment=reversed",
+        "--model.objectives.hierarchical.init_args.prior=null",
+        "--model.objectives.hierarchical.init_args.prior.batch_size=null",
         "--model.objectives.hierarchical.init_args.prior.strength=0.5",
         "--model.objectives.hierarchical.init_args.prior.smoothing=gaussian",
         "--model.objectives.hierarchical.init_args.prior_terms=[high_text]",

@@ -7,7 +7,7 @@ PACKAGE = Path(medvlp.__file__).parent
 # A module may import from what stands before it in this list, and within its own row.
 LAYERS = [
     ["__init__"],
-    ["errors"],
+    ["allocator", "errors"],
     ["parser", "prepared"],
     ["phantom"],
     ["prepare"],
@@ -32,7 +32,7 @@ STRANGERS = {
 }
 # Commands that prepare data must start without these.
 HEAVY = {"albumentations", "lightning", "segmentation_models_pytorch", "timm", "torch", "torchvision", "transformers"}
-LIGHT = {"__init__", "__main__", "errors", "parser", "phantom", "prepare", "prepared"}
+LIGHT = {"__init__", "__main__", "allocator", "errors", "parser", "phantom", "prepare", "prepared"}
 
 
 def imports(path):

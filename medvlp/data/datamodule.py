@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -56,14 +58,14 @@ class CXRDataModule(L.LightningDataModule):
         self.text_cache = text_cache or Path(root) / TEXT
         self._start = (0, 0)
 
-    @property
+    @cached_property
     def labels(self) -> list[str]:
         """Names of the labels."""
         return Prepared.open(self.root).labels
 
-    def reports(self) -> tuple[list[str], list[str]]:
-        """Return Findings and Impressions of all images of the folder, empty where missing."""
-        index = Prepared.open(self.root).index
+    def reports(self, names: Sequence[str]) -> tuple[list[str], list[str]]:
+        """Return Findings and Impressions, empty where missing, of some of `train`, `validate` and `test`."""
+        index = Prepared.open(self.root).of_splits([split for name in names for split in self.splits[name]])
         return index["findings"].fill_null("").to_pylist(), index["impression"].fill_null("").to_pylist()
 
     def dataset(self, name: str) -> PreparedDataset:
@@ -94,7 +96,8 @@ class CXRDataModule(L.LightningDataModule):
                 "no batch would be full. Pass a smaller --data.batch_size."
             )
         # The Trainer tells the epoch only after the loader's workers have begun to fetch.
-        (sampler.epoch, sampler.skip), self._start = self._start, (0, 0)
+        (sampler.epoch, seen), self._start = self._start, (0, 0)
+        sampler.skip = seen // sampler.num_replicas
         return self._loader(dataset, sampler, drop_last=True)
 
     def val_dataloader(self) -> DataLoader[Sample]:
@@ -110,20 +113,22 @@ class CXRDataModule(L.LightningDataModule):
         return self._evaluation("test")
 
     def state_dict(self) -> dict[str, Any]:
-        """Return where in which epoch training stands, for the checkpoint."""
+        """Return the epoch, and how many samples of it all processes have trained on, for the checkpoint."""
         if self.trainer is None:
             return {}
         loop = self.trainer.fit_loop
         epoch, batches = loop.epoch_progress.current.ready - 1, loop.epoch_loop.batch_progress
         # Callbacks may save before the last batch, or its epoch, counts as completed.
         if batches.is_last_batch:
-            return {"epoch": epoch + 1, "batches": 0}
+            return {"epoch": epoch + 1, "samples": 0}
         done: int = batches.current.processed  # type: ignore[attr-defined]  # Lightning annotates its base class
-        return {"epoch": epoch, "batches": done}
+        return {"epoch": epoch, "samples": done * self.batch_size * self.trainer.world_size}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue inside the epoch, at the batch after the checkpoint's."""
-        self._start = (state_dict.get("epoch", 0), state_dict.get("batches", 0) * self.batch_size)
+        """Continue inside the epoch, after the last sample of the checkpoint's."""
+        self._start = (state_dict.get("epoch", 0), state_dict.get("samples", 0))
+        # The Trainer knows only of loaders that hold such a state themselves.
+        warnings.filterwarnings("ignore", ".*dataloader is not resumable")
 
     def _evaluation(self, name: str) -> DataLoader[Sample]:
         dataset = self.dataset(name)

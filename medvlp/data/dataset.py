@@ -8,8 +8,6 @@ from typing import Protocol, TypedDict
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 from torch.utils.data import Dataset
 
@@ -53,10 +51,9 @@ class PreparedDataset(Dataset[Sample]):
     def __init__(self, root: Path, splits: Sequence[str], transform: Transform, views: int = 1, seed: int = 0) -> None:
         self.prepared = Prepared.open(root)
         self.transform, self.views, self.seed = transform, views, seed
-        split = self.prepared.index["split"]
-        self.table = self.prepared.index.filter(pc.is_in(split, value_set=pa.array(splits, pa.string())))
+        self.table = self.prepared.of_splits(splits)
         if not len(self.table):
-            known = ", ".join(sorted(pc.unique(split).to_pylist()))
+            known = ", ".join(sorted(self.prepared.index["split"].unique().to_pylist()))
             raise UserError(f"splits={list(splits)} of root='{root}' have no image; splits there: {known}.")
         self.rows = self.table["row"].to_numpy()
         self.labels = self.prepared.labels

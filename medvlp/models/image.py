@@ -116,8 +116,10 @@ class ImageEncoder(nn.Module):
         state = load_state_dict(path)
         own = self.backbone.state_dict()
         if not state.keys() & own.keys():
-            # The same layers under another implementation's names: tensors then come in the same order.
-            state = dict(zip(own, state.values(), strict=False))
+            # The same layers under another implementation's names: tensors then come in the same order, and what a
+            # tensor is (weight, running_mean ...) still ends its name.
+            pairs = zip(own, state.items(), strict=False)
+            state = {key: value for key, (other, value) in pairs if key.split(".")[-1] == other.split(".")[-1]}
         wrong = [key for key, value in own.items() if key not in state or state[key].shape != value.shape]
         if wrong:
             raise UserError(

@@ -153,7 +153,11 @@ class TextEncoder(nn.Module):
         tokenizer = json.loads(self.tokenizer.backend_tokenizer.to_str())
         # These two are the state of the last call, not of the tokenizer.
         del tokenizer["padding"], tokenizer["truncation"]
-        content.update(f"{self.pooling} {self.max_length} {json.dumps(tokenizer)}".encode())
+        config = self._frozen[0].config.to_dict()
+        for name in ("_name_or_path", "transformers_version"):
+            config.pop(name, None)
+        settings = [self.pooling, self.max_length, tokenizer, config]
+        content.update(json.dumps(settings, sort_keys=True, default=str).encode())
         for key, value in self._frozen[0].state_dict().items():
             content.update(key.encode())
             content.update(value.cpu().reshape(-1).view(torch.uint8).numpy().tobytes())

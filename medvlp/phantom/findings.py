@@ -108,12 +108,12 @@ def _consolidation(canvas: Canvas, t: Thorax, layers: Layers, vessels: Array, fi
         outline = ellipse(x, v * t.height, radius * 1.12, radius, float(rng.uniform(-35, 35)))
         blob = _blob(canvas, rng, outline, 0.28, 0.75) * canvas.fill(t.lungs[side])
         blob = np.asarray(blob * (0.25 + 0.75 * fields), np.float32)
-        layers.lung *= 1 - (0.68, 0.84, 0.93)[level] * blob
+        layers.lung *= 1 - (0.55, 0.86, 0.95)[level] * blob
         # Air bronchograms: branches that stay dark in the white.
         hilum = np.array([SIGN[side] * 3.0 + t.shift, 0.45 * t.height])
         far = np.array([x, v * t.height])
         twigs = [(np.linspace(hilum, far + rng.normal(0, 1.6, 2), 5), 0.45, 0.2, 1.0) for _ in range(3)]
-        layers.air += 1.1 * canvas.blur(canvas.bands(twigs), 0.06) * blob
+        layers.air += (0.3, 1.1, 1.1)[level] * canvas.blur(canvas.bands(twigs), 0.06) * blob
         # Vessels lose their border against consolidated lung.
         vessels = np.asarray(vessels * (1 - 0.7 * blob), np.float32)
         _mark(layers, f.name, blob, 0.3)
@@ -182,7 +182,7 @@ def _nodule(canvas: Canvas, t: Thorax, layers: Layers, f: Finding) -> None:
     radius = nodule_diameter(f) / 2
     x = SIGN[side] * (inner + radius + 0.4 + max(reach - inner - 2 * radius - 0.9, 0) * f.place[0])
     disc = canvas.fill(ellipse(x, v * t.height, radius, radius * 0.93, 70 * f.place[1]))
-    layers.soft += 1.6 * canvas.blur(canvas.dome(disc, radius, 2 * radius), 0.06)
+    layers.soft += 2.8 * canvas.blur(canvas.dome(disc, radius, 2 * radius), 0.06)
     layers.masks[f.name] = disc > 0.5
 
 

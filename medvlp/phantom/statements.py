@@ -8,8 +8,10 @@ import numpy as np
 
 from medvlp.phantom import grammar
 from medvlp.phantom.findings import nodule_diameter
-from medvlp.phantom.world import DEVICES, Existence, Finding, Sentence, Triplet
+from medvlp.phantom.world import DEVICES, Existence, Finding, Sentence, Severity, Triplet
 
+# Share of consolidations that are called an opacity.
+_OPACITY: dict[Severity, float] = {"mild": 0.9, "moderate": 0.15, "severe": 0.05}
 _LUNGS = ("right lung", "left lung")
 _EVERYWHERE = {
     "pleural effusion": ("right costophrenic angle", "left costophrenic angle"),
@@ -97,7 +99,8 @@ def present(f: Finding, rng: np.random.Generator, change: str | None, existence:
 
 def _word(f: Finding, rng: np.random.Generator) -> str:
     if f.name == "consolidation":
-        return "opacity" if rng.random() < 0.4 else "consolidation"
+        # The fainter it is, the more cautious the word.
+        return "opacity" if rng.random() < _OPACITY[f.severity] else "consolidation"
     if f.name == "nodule":
         return "mass" if nodule_diameter(f) > 3 else "nodule"
     return f.name

@@ -98,7 +98,7 @@ def _make(
     elif name == "consolidation":
         side = side or ("right", "left", "bilateral")[int(rng.choice(3, p=(0.43, 0.37, 0.2)))]
         zone = _ZONES[int(rng.choice(3, p=(0.2, 0.3, 0.5)))]
-        infectious = bool(rng.random() < 0.7)
+        infectious = bool(rng.random() < {"mild": 0.3, "moderate": 0.6, "severe": 0.95}[chosen])
     elif name == "nodule":
         side = side or ("right", "left")[int(rng.integers(2))]
         zone = _ZONES[int(rng.choice(3, p=(0.4, 0.35, 0.25)))]

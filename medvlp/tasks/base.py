@@ -43,6 +43,10 @@ class BaseTask(L.LightningModule, ABC):
     def test_step(self, batch: Any, batch_idx: int) -> None:
         """Take in one test batch."""
 
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Log the learning rate."""
+        self.log("train/lr", self.trainer.optimizers[0].param_groups[0]["lr"])
+
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Make optimiser and schedule."""
         optimizer = self.optimizer([p for p in self.parameters() if p.requires_grad])

@@ -74,11 +74,11 @@ def report_retrieval(
 def zero_shot_scores(
     image: Mapping[str, Tensor], positive: Mapping[str, Tensor], negative: Mapping[str, Tensor]
 ) -> Tensor:
-    """Return how much closer images are to the positive than to the negative prompts, (N, L), in [-2, 2].
+    """Return how much closer images are to the positive than to the negative prompts, (N, P), in [-2, 2].
 
     Args:
         image: Normalised image embeddings (N, D) by space; the score is the mean over the spaces.
-        positive: Normalised embeddings (L, D) of the positive prompts of each label, by space.
+        positive: Normalised embeddings (P, D) of the positive prompts of each finding, by space.
         negative: Those of the negative prompts.
     """
     return torch.stack([x @ (positive[key] - negative[key]).T for key, x in image.items()]).mean(0)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
+import lightning as L
 import torch
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 
 from medvlp.data import CXRDataModule
@@ -23,6 +25,14 @@ from medvlp.tasks.evaluation import (
     zero_shot_scores,
 )
 from medvlp.types import Batch, ImageFeatures, Section
+
+READ: dict[TrainerFn | None, list[str]] = {
+    TrainerFn.FITTING: ["train", "validate"],
+    TrainerFn.VALIDATING: ["validate"],
+    TrainerFn.TESTING: ["test"],
+    TrainerFn.PREDICTING: ["test"],
+}
+"""The data sets whose texts each of the Trainer's verbs reads."""
 
 
 class PretrainingTask(BaseTask):
@@ -56,7 +66,7 @@ class PretrainingTask(BaseTask):
 
     def prepare_data(self) -> None:
         """Embed all texts of the run with a frozen text encoder, on one process, before training."""
-        self.embed_ahead(self.datamodule, self.trainer.strategy.root_device)
+        self.embed_ahead(self.trainer)
 
     def setup(self, stage: str) -> None:
         """Read the embedded texts, on every process."""
@@ -93,13 +103,15 @@ class PretrainingTask(BaseTask):
         """The texts that any objective aligns images with."""
         return list(dict.fromkeys(section for objective in self._named() for section in objective[1].sections))
 
-    def embed_ahead(self, data: CXRDataModule, device: torch.device) -> None:
-        """Store the embeddings of all reports and prompts of the data, if the text encoder is frozen."""
-        findings, impression = data.reports()
+    def embed_ahead(self, trainer: L.Trainer) -> None:
+        """Store the embeddings of all reports and prompts that a run will read, if the text encoder is frozen."""
+        data: CXRDataModule = trainer.datamodule  # type: ignore[attr-defined]  # set by a connector
+        findings, impression = data.reports(READ[trainer.state.fn])
         texts = [text for section in self.sections for text in section_texts(section, findings, impression)]
-        texts += [text for label in data.labels for side in self.prompts.of(label) for text in side]
+        prompts = [pair for label in data.labels for pair in self.prompts.of(label)]
+        texts += [text for pair in prompts for side in pair for text in side]
         self.text_encoder.open_cache(data.text_cache)
-        self.text_encoder.fill(texts, device, progress=True)
+        self.text_encoder.fill(texts, trainer.strategy.root_device, progress=True)
 
     def encode(self, batch: Batch) -> tuple[ImageFeatures, dict[Section, Tensor]]:
         """Return the features of all views (N = B * V), and the embeddings (B, E) of each section."""
@@ -157,10 +169,14 @@ class PretrainingTask(BaseTask):
 
     def zero_shot_scores(self, image: dict[str, Tensor], labels: list[str]) -> Tensor:
         """Score labels from image embeddings (N, D) by `objective/section`, with this task's prompts: (N, L)."""
-        sides = [self.prompts.of(label) for label in labels]
-        return zero_shot_scores(image, self._prompts([p for p, _ in sides]), self._prompts([n for _, n in sides]))
+        columns = []
+        for label in labels:
+            positive, negative = (self._pool(side) for side in zip(*self.prompts.of(label), strict=True))
+            columns.append(zero_shot_scores(image, positive, negative).amax(1))
+        return torch.stack(columns, 1)
 
-    def _prompts(self, prompts: list[list[str]]) -> dict[str, Tensor]:
+    def _pool(self, prompts: Sequence[list[str]]) -> dict[str, Tensor]:
+        """Pool lists of prompts to one embedding each, by `objective/section`."""
         embedded = [self.embed_texts(texts) for texts in prompts]
         return {key: torch.stack([pool_prompts(e[key]) for e in embedded]).cpu() for key in embedded[0]}
 
@@ -181,4 +197,4 @@ class PretrainingTask(BaseTask):
 
     def _log_metrics(self, stage: str) -> None:
         metrics = self.metrics(self.datamodule.labels)
-        self.log_dict({f"{stage}/{name}": value for name, value in metrics.items()})
+        self.log_dict({f"{stage}/{name}": value for name, value in metrics.items()}, sync_dist=True)

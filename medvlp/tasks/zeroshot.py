@@ -56,7 +56,7 @@ class ZeroShotTask(BaseTask):
 
     def prepare_data(self) -> None:
         """Embed reports and prompts with a frozen text encoder, on one process."""
-        self.model.embed_ahead(self.datamodule, self.trainer.strategy.root_device)
+        self.model.embed_ahead(self.trainer)
 
     def setup(self, stage: str) -> None:
         """Read the embedded texts, on every process."""
@@ -69,4 +69,4 @@ class ZeroShotTask(BaseTask):
     def on_test_epoch_end(self) -> None:
         """Log retrieval and zero-shot classification."""
         metrics = self.model.metrics(self.datamodule.labels)
-        self.log_dict({f"test/{name}": value for name, value in metrics.items()})
+        self.log_dict({f"test/{name}": value for name, value in metrics.items()}, sync_dist=True)

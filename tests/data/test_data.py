@@ -205,9 +205,10 @@ def test_a_folder_without_labels(root, tmp_path):
     assert next(iter(data.val_dataloader()))["label"].shape == (8, 0)
 
 
-def test_reports_are_those_of_all_images(root):
-    findings, impression = module(root).reports()
+def test_reports_are_those_of_the_data_sets(root):
+    findings, impression = module(root).reports(["train", "validate", "test"])
     assert len(findings) == len(impression) == STUDIES
+    assert len(module(root).reports(["test"])[0]) == len(module(root).dataset("test"))
     assert "" in impression
     assert None not in findings
 

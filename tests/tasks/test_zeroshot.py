@@ -4,6 +4,7 @@ import functools
 import os
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 import wandb
@@ -11,6 +12,7 @@ from lightning.pytorch import Callback, Trainer
 from tiny import make_language_model, make_prepared, options
 
 from medvlp.__main__ import main
+from medvlp.callbacks import SavePredictions
 from medvlp.cli import WANDB_PRIVACY
 from medvlp.data import CXRDataModule
 from medvlp.models import ImageEncoder
@@ -104,6 +106,17 @@ def test_prediction_runs(checkpoint):
     batches = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False).predict(task, data)
     assert torch.cat([batch["index"] for batch in batches]).tolist() == list(range(12))
     assert {key for batch in batches for key in batch} == {"index", "hierarchical/findings", "hierarchical/impression"}
+
+
+def test_predictions_are_written(checkpoint, tmp_path):
+    task, data = load_pretraining(checkpoint), CXRDataModule(Path("data"), batch_size=5, crop=32, num_workers=0)
+    writer = SavePredictions(tmp_path / "out")
+    trainer = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, callbacks=[writer])
+    batches = trainer.predict(task, data)
+    table = pq.read_table(tmp_path / "out" / "predictions-0.parquet")
+    assert table["image_id"].to_pylist() == data.dataset("test").table["image_id"].to_pylist()
+    embedded = torch.cat([batch["hierarchical/findings"] for batch in batches])
+    torch.testing.assert_close(torch.tensor(table["hierarchical/findings"].to_pylist()), embedded)
 
 
 def test_prompts_are_an_option(checkpoint, results):
