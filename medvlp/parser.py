@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
+import yaml
 from jsonargparse import ArgumentParser, get_loader, set_loader
 
 # Packages whose classes are named in configs by their short names.
@@ -42,7 +43,7 @@ def load_value(value: str) -> Any:
     return None if value == "None" else _load_yaml(value)
 
 
-set_loader("yaml", load_value)
+set_loader("yaml", load_value, exceptions=(yaml.YAMLError,))
 
 
 class Parser(ArgumentParser):
