@@ -6,6 +6,7 @@ import netrc
 import os
 import pickle
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -277,4 +278,6 @@ def main(args: Sequence[str]) -> Trainer:
     from medvlp.tasks import BaseTask
 
     keep_freed_memory()
+    # Tasks made from a config store the config, not their modules.
+    warnings.filterwarnings("ignore", ".*is an instance of `nn.Module` and is already saved")
     return run(BaseTask, CXRDataModule, args)

@@ -102,7 +102,7 @@ def settings(out: Path, epochs: int, workers: int) -> dict[str, Any]:
                 {"class_path": "CSVLogger", "init_args": table},
             ],
         },
-        "data": {"root": str(out / "prepared"), "crop": 96, "num_workers": workers},
+        "data": {"root": str(out / "prepared"), "resize": None, "crop": 96, "num_workers": workers},
     }
 
 

@@ -61,9 +61,13 @@ def match(task: PretrainingTask, image: Tensor, texts: list[str]) -> Tensor:
     return torch.stack([images[key] @ embedded[key].T for key in images]).mean(0)
 
 
-def most_frequent(label: npt.NDArray[np.int8], count: int) -> list[int]:
-    """Return the columns with the most positives, in the order of their names."""
-    return sorted(np.argsort(-(label == PRESENT).sum(0), kind="stable")[:count].tolist())
+def varied(label: npt.NDArray[np.int8], count: int) -> list[int]:
+    """Choose samples that show different things: the first of each of the most frequent labels, none twice."""
+    present = label == PRESENT
+    chosen: list[int] = []
+    for column in np.argsort(-present.sum(0), kind="stable"):
+        chosen += [int(i) for i in np.flatnonzero(present[:, column]) if i not in chosen][:1]
+    return chosen[:count]
 
 
 def plot_matches(weights: Path, root: Path, out: Path, count: int = 6, best: int = 3) -> None:
@@ -81,17 +85,20 @@ def plot_matches(weights: Path, root: Path, out: Path, count: int = 6, best: int
     dataset = data.dataset("test")
     findings, impression = data.reports(["test"])
     sentences = sorted({s for text in findings + impression for s in split_sentences(text)})
-    # One image for each of the most frequent labels.
-    chosen = [int((dataset.label == PRESENT)[:, k].argmax()) for k in most_frequent(dataset.label, count)]
+    chosen = varied(dataset.label, count)
     batch = collate([dataset[i] for i in chosen])
     similarity = match(task, batch["image"][:, 0], sentences)
-    figure = Figure(figsize=(15, 10), layout="constrained")
-    for axes, row, i in zip(figure.subplots(2, count // 2).flat, similarity, range(count), strict=True):
-        axes.imshow(batch["image"][i, 0], cmap="gray")
+    figure = Figure(figsize=(15, 12), layout="constrained")
+    grid = figure.subplots(2, -(-len(chosen) // 2)).flat
+    for axes, row, i in zip(grid, similarity, range(len(chosen)), strict=False):
+        axes.imshow(batch["image"][i, 0], cmap="gray", interpolation="bilinear")
         axes.set_axis_off()
         top = row.topk(best)
-        lines = [f"{v:.2f}  {sentences[j]}" for v, j in zip(top.values, top.indices, strict=True)]
-        said = f"Report: {batch['impression'][i] or batch['findings'][i]}"
-        text = "\n".join(textwrap.fill(line, 56, subsequent_indent="        ") for line in lines)
-        axes.set_title(f"{text}\n{textwrap.shorten(said, 110)}", fontsize=9, loc="left")
+        lines = [f"{value:.2f}  {sentences[j]}" for value, j in zip(top.values, top.indices, strict=True)]
+        said = textwrap.shorten(batch["impression"][i] or batch["findings"][i], 150)
+        wrapped = [textwrap.fill(line, 58, subsequent_indent="         ") for line in (*lines, f"Report: {said}")]
+        axes.set_title("\n".join(wrapped), fontsize=9.5, loc="left")
+    figure.suptitle(
+        "Test images, the sentences of all test reports most like them (cosine), and what their report says"
+    )
     figure.savefig(out, dpi=110)

@@ -25,7 +25,8 @@ class CXRDataModule(L.LightningDataModule):
     Args:
         root: The prepared folder.
         batch_size: Studies B a batch and a process (IMITATE: 128).
-        crop: Side of the images that encoders see, in pixels; at most the prepared size (IMITATE: 224 of 256).
+        crop: Side of the images that encoders see, in pixels, cut out of the stored ones (IMITATE: 224 of 256).
+        resize: Side that stored images are resized to before they are cut, in pixels; by default they are not.
         views: Views V of an image in training (IMITATE: 2). Evaluation has one, the centre crop.
         augmentation: What makes the views of training differ.
         train_splits: Splits to train on. The official code trains on all of them.
@@ -41,6 +42,7 @@ class CXRDataModule(L.LightningDataModule):
         root: Path = Path("data/mimic_cxr"),
         batch_size: int = 128,
         crop: int = 224,
+        resize: int | None = None,
         views: int = 2,
         augmentation: Augmentation | None = None,
         train_splits: Sequence[str] = ("train",),
@@ -51,7 +53,8 @@ class CXRDataModule(L.LightningDataModule):
         text_cache: Path | None = None,
     ) -> None:
         super().__init__()
-        self.root, self.batch_size, self.crop, self.views = root, batch_size, crop, views
+        self.root, self.batch_size, self.views = root, batch_size, views
+        self.crop, self.resize = crop, resize
         self.augmentation = augmentation or Augmentation()
         self.splits = {"train": train_splits, "validate": validation_splits, "test": test_splits}
         self.num_workers, self.seed = num_workers, seed
@@ -76,13 +79,17 @@ class CXRDataModule(L.LightningDataModule):
         """
         training = name == "train"
         transform: Transform = (
-            TrainTransform(self.crop, self.augmentation) if training else EvaluationTransform(self.crop)
+            TrainTransform(self.crop, self.augmentation, self.resize)
+            if training
+            else EvaluationTransform(self.crop, self.resize)
         )
         dataset = PreparedDataset(self.root, self.splits[name], transform, self.views if training else 1, self.seed)
-        if dataset.prepared.size < self.crop:
+        side = self.resize or dataset.prepared.size
+        if side < self.crop:
+            place = f"resize={side} makes images of" if self.resize else f"the images in root='{self.root}' have"
             raise UserError(
-                f"crop={self.crop}, but the images in root='{self.root}' have {dataset.prepared.size} pixels a side. "
-                f"Pass --data.crop {dataset.prepared.size}, or prepare with a larger --size."
+                f"crop={self.crop}, but {place} {side} pixels a side. Pass --data.crop {side}, or prepare with a larger "
+                "--size."
             )
         return dataset
 

@@ -38,6 +38,13 @@ class Augmentation:
     autocontrast: float = 0.5
 
 
+def reduce(image: Image, side: int | None) -> Image:
+    """Resize a stored image to (side, side), averaging; None leaves it as it is."""
+    return (
+        image if side is None else np.asarray(cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA), np.uint8)
+    )
+
+
 class TrainTransform:
     """Random crop and augmentation, a function of the image and a seed.
 
@@ -46,9 +53,11 @@ class TrainTransform:
     Args:
         crop: Side of the crop in pixels.
         augmentation: What is done to it.
+        resize: Side that images are resized to before, in pixels.
     """
 
-    def __init__(self, crop: int, augmentation: Augmentation) -> None:
+    def __init__(self, crop: int, augmentation: Augmentation, resize: int | None = None) -> None:
+        self.resize = resize
         steps: list[A.BasicTransform] = [A.RandomCrop(crop, crop)]
         if augmentation.horizontal_flip:
             steps.append(A.HorizontalFlip(p=augmentation.horizontal_flip))
@@ -68,7 +77,7 @@ class TrainTransform:
     def __call__(self, image: Image, seed: int) -> Image:
         """Return one view (crop, crop) of a stored image (S, S)."""
         self._pipeline.set_random_seed(seed)
-        view: Image = self._pipeline(image=image)["image"]
+        view: Image = self._pipeline(image=reduce(image, self.resize))["image"]
         return view
 
 
@@ -77,12 +86,14 @@ class EvaluationTransform:
 
     Args:
         crop: Side of the crop in pixels.
+        resize: Side that images are resized to before, in pixels.
     """
 
-    def __init__(self, crop: int) -> None:
-        self.crop = crop
+    def __init__(self, crop: int, resize: int | None = None) -> None:
+        self.crop, self.resize = crop, resize
 
     def __call__(self, image: Image, seed: int) -> Image:
         """Return the central (crop, crop) of a stored image (S, S)."""
+        image = reduce(image, self.resize)
         start = (image.shape[0] - self.crop) // 2
         return image[start : start + self.crop, start : start + self.crop]

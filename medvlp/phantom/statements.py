@@ -37,7 +37,8 @@ def change_of(f: Finding, previous: tuple[Finding, ...] | None) -> str | None:
     before = next((p for p in previous if p.name == f.name), None)
     if before is None:
         return "new"
-    step = _RANK.index(f.severity) - _RANK.index(before.severity)
+    # A device is there or not.
+    step = 0 if f.name in DEVICES else _RANK.index(f.severity) - _RANK.index(before.severity)
     return "stable" if step == 0 else "increased" if step > 0 else "decreased"
 
 

@@ -2,6 +2,7 @@
 
 import pickle
 
+import cv2
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -242,3 +243,18 @@ def test_unfinished_folder(tmp_path):
 
 def test_one_view_by_default(root):
     assert PreparedDataset(root, ["test"], EvaluationTransform(32))[0]["image"].shape == (1, 32, 32)
+
+
+@pytest.mark.parametrize("name", ["train", "validate"])
+def test_resize_comes_before_the_crop(root, name):
+    # A crop as large as the resized image shows all of it, whatever the stored size.
+    plain = Augmentation(horizontal_flip=0, vertical_flip=0, rotation=0, perspective=0, autocontrast=0)
+    dataset = module(root, resize=16, crop=16, augmentation=plain).dataset(name)
+    stored = dataset.prepared.images[dataset.rows[0]]
+    expected = cv2.resize(stored, (16, 16), interpolation=cv2.INTER_AREA)
+    assert (dataset[0]["image"] == expected).all()
+
+
+def test_crop_larger_than_the_resized_images(root):
+    with pytest.raises(UserError, match=r"crop=32, but resize=16 makes images of 16 pixels"):
+        module(root, resize=16, crop=32).val_dataloader()
