@@ -88,8 +88,8 @@ class CXRDataModule(L.LightningDataModule):
         if side < self.crop:
             place = f"resize={side} makes images of" if self.resize else f"the images in root='{self.root}' have"
             raise UserError(
-                f"crop={self.crop}, but {place} {side} pixels a side. Pass --data.crop {side}, or prepare with a larger "
-                "--size."
+                f"crop={self.crop}, but {place} {side} pixels a side. "
+                f"Pass --data.crop {side}, or prepare with a larger --size."
             )
         return dataset
 
