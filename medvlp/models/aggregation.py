@@ -112,11 +112,19 @@ class ChannelAggregation(nn.Module):
             x = F.pad(x, (0, 0, 0, max(0, self.padding - x.shape[1])))
         if self.positions is not None:
             x = x + self.positions[self._slots(channels) if self.position == "channel" else slice(x.shape[1])]
-        query = self.cls.expand(len(x), -1, -1)
-        # Only the CLS token is read, so only its row of the self-attention is computed.
-        keys = torch.cat([x, query.to(x.dtype)], 1)
-        attended: Tensor = self.attention(query, keys, keys, need_weights=False)[0]
-        return (query + attended)[:, 0]
+        # Only the CLS token is read, so only its row of the self-attention is computed; and with a single query the
+        # key and value projections of all tokens fold into the query and into the attended mean.
+        attention, cls = self.attention, self.cls[0, 0]
+        query_weight, key_weight, value_weight = attention.in_proj_weight.chunk(3)
+        query_bias, _, value_bias = attention.in_proj_bias.chunk(3)  # a key bias adds the same to all scores
+        query = F.linear(cls, query_weight, query_bias).unflatten(0, (attention.num_heads, -1))
+        query = torch.einsum("hd,hdw->hw", query, key_weight.unflatten(0, query.shape)) / query.shape[1] ** 0.5
+        scores = torch.cat([x @ query.T, (cls @ query.T).expand(len(x), 1, -1)], 1)
+        weight = scores.float().softmax(1).to(x.dtype).transpose(1, 2)
+        mean = weight[..., :-1] @ x + weight[..., -1:] * cls
+        heads = torch.einsum("nhw,hdw->nhd", mean, value_weight.unflatten(0, (attention.num_heads, -1)))
+        attended: Tensor = attention.out_proj(heads.flatten(1) + value_bias)
+        return cls + attended
 
     def _slots(self, channels: Sequence[Tensor]) -> Tensor:
         """Number the channels of all stages through."""
