@@ -30,7 +30,7 @@ READ: dict[TrainerFn | None, list[str]] = {
     TrainerFn.FITTING: ["train", "validate"],
     TrainerFn.VALIDATING: ["validate"],
     TrainerFn.TESTING: ["test"],
-    TrainerFn.PREDICTING: ["test"],
+    TrainerFn.PREDICTING: [],
 }
 """The data sets whose texts each of the Trainer's verbs reads."""
 
