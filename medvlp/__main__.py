@@ -18,10 +18,12 @@ TRAINER = {
     "test": "evaluate on the test split",
     "predict": "write a model's outputs",
 }
-# Each module has COMMAND, one function, or COMMANDS, functions by name.
+# Each module has COMMAND, one function, or COMMANDS, functions by name, or both: then COMMAND needs no name.
 COMMANDS = {
     "phantom": ("medvlp.phantom", "write synthetic chest X-rays and reports in the raw layout of a real data set"),
     "prepare": ("medvlp.prepare", "turn a raw data set into a prepared folder, once"),
+    "parse": ("medvlp.parse.command", "read <region, finding, existence> from reports, and measure how well"),
+    "regions": ("medvlp.localiser", "train the automatic localiser of anatomical regions anew"),
     "demo": ("medvlp.demo", "phantom, prepare, fit and test on a small scale"),
     "bench": ("medvlp.bench", "compare speeds with their floors"),
 }
@@ -66,7 +68,8 @@ def run(args: Sequence[str]) -> None:
         from medvlp.parser import Parser
 
         module = import_module(COMMANDS[args[0]][0])
-        functions = module.COMMANDS if hasattr(module, "COMMANDS") else module.COMMAND
+        named = getattr(module, "COMMANDS", {})
+        functions = named if args[1:2] and args[1] in named else getattr(module, "COMMAND", named)
         auto_cli(functions, args=list(args[1:]), prog=f"medvlp {args[0]}", as_positional=False, parser_class=Parser)
     else:
         close = difflib.get_close_matches(args[0], [*TRAINER, *COMMANDS], n=1)

@@ -272,7 +272,7 @@ def main(args: Sequence[str]) -> Trainer:
         args: The command line, the verb first.
     """
     # Imported so that configs can name their classes without the module.
-    for module in ("medvlp.callbacks", "medvlp.objectives", "medvlp.tasks"):
+    for module in ("medvlp.callbacks", "medvlp.heatmaps", "medvlp.objectives", "medvlp.tasks"):
         import_module(module)
     from medvlp.data import CXRDataModule
     from medvlp.tasks import BaseTask

@@ -1,4 +1,4 @@
-"""`medvlp demo`: from nothing to a pre-trained IMITATE and a table, on synthetic radiographs, without credentials."""
+"""`medvlp demo`: from nothing to IMITATE and ASG pre-trained and a table, on synthetic radiographs, no credentials."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ import yaml
 from rich.console import Console
 from rich.table import Column, Table
 
+ZERO_SHOT, REPORT, REGION, TAG = "test/zeroshot/", "test/retrieval/report/", "test/region/", "test/tag/auroc/"
+
 
 def demo(out: Path = Path("runs/demo"), studies: int = 3200, epochs: int = 8, seed: int = 0, workers: int = 2) -> None:
-    """Make a synthetic data set, prepare it, pre-train IMITATE on it and test what it has learned.
+    """Make a synthetic data set, prepare it, pre-train IMITATE with ASG on it and test what it has learned.
 
     Everything lies under one folder: the raw data in `phantom`, the prepared folder in `prepared`, the run in
-    `imitate`, and `results.json`, `curves.png` and `matches.png` beside them. What is there already is used again.
+    `medvlp`, and `results.json`, `curves.png`, `matches.png` and `heat_maps.png` beside them. What is there already is
+    used again.
 
     Args:
         out: Where to write.
@@ -57,7 +60,8 @@ def demo(out: Path = Path("runs/demo"), studies: int = 3200, epochs: int = 8, se
 
     overlay = out / "demo.yaml"
     overlay.write_text(yaml.safe_dump(settings(out, epochs, workers), sort_keys=False))
-    configs = ["-c", "imitate", "-c", "overlays/small", "-c", str(overlay)]
+    configs = ["imitate_asg", "overlays/small", "overlays/small_imitate_asg", str(overlay)]
+    configs = [word for name in configs for word in ("-c", name)]
     quiet = ["--trainer.logger", "false", "--trainer.callbacks", "[]", "--trainer.enable_model_summary", "false"]
 
     say("3/5 Testing the network before training")
@@ -67,22 +71,28 @@ def demo(out: Path = Path("runs/demo"), studies: int = 3200, epochs: int = 8, se
 
     before = main(["test", *configs, *quiet]).callback_metrics
 
-    say(f"4/5 Pre-training IMITATE for {epochs} epochs: medvlp fit {' '.join(configs)}")
+    say(f"4/5 Pre-training IMITATE and ASG for {epochs} epochs: medvlp fit {' '.join(configs)}")
     trainer = main(["fit", *configs])
     checkpoint = Path(cast("ModelCheckpoint", trainer.checkpoint_callback).last_model_path)
 
-    say("5/5 Testing the trained network: zero-shot classification and retrieval of reports")
+    say("5/5 Testing the trained network: zero-shot classification, retrieval of reports, tags and regions")
     after = main(["test", *configs, *quiet, "--ckpt_path", str(checkpoint)]).callback_metrics
 
     results = {key: {"untrained": float(before[key]), "trained": float(after[key])} for key in after}
     (out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
     console.print(results_table(results))
 
-    from medvlp.plots import plot_curves, plot_matches
+    from medvlp.plots import plot_curves, plot_heat_maps, plot_matches
 
     plot_curves(read_log(out / "metrics.csv"), out / "curves.png")
     plot_matches(checkpoint, out / "prepared", out / "matches.png")
-    for what, path in (("Training curves", "curves.png"), ("Test images and their best sentences", "matches.png")):
+    plot_heat_maps(checkpoint, out / "prepared", out / "heat_maps.png")
+    pictures = {
+        "Training curves": "curves.png",
+        "Test images and their best sentences": "matches.png",
+        "Where the model sees what reports say": "heat_maps.png",
+    }
+    for what, path in pictures.items():
         console.print(f"{what}: {out / path}")
     console.print(f"Checkpoint: {checkpoint}")
     console.print(f"Everything took {time.monotonic() - start:.0f} s.")
@@ -109,14 +119,29 @@ def settings(out: Path, epochs: int, workers: int) -> dict[str, Any]:
 def results_table(results: Mapping[str, Mapping[str, float]]) -> Table:
     """Lay out the figures of the untrained and the trained network side by side."""
     columns = [Column(name, justify="right") for name in ("untrained", "trained")]
-    table = Table("", *columns, title="Test split of the phantom: zero-shot AUROC (chance is 0.5), report retrieval")
-    zeroshot = [key for key in results if key.startswith("test/zeroshot/") and not key.endswith("/macro")]
-    retrieval = [key for key in results if key.startswith("test/retrieval/report/")]
-    for title, keys in (("zero-shot AUROC, macro", ["test/zeroshot/macro"]), ("", zeroshot), ("", retrieval)):
-        for key in keys:
-            name = key.rpartition("/")[2].replace("i2t_", "image to report, ").replace("t2i_", "report to image, ")
-            values = results[key]
-            table.add_row(title or name.replace("_", " "), f"{values['untrained']:.3f}", f"{values['trained']:.3f}")
+    table = Table("", *columns, title="Test split of the phantom (chance: AUROC 0.5)")
+
+    def under(prefix: str) -> dict[str, str]:
+        names = [key.removeprefix(prefix) for key in results if key.startswith(prefix) and not key.endswith("/macro")]
+        return {prefix + name: name.replace("_", " ") for name in names}
+
+    directions = {"i2t": "image to report,", "t2i": "report to image,"}
+    retrieval = {key: " ".join(directions.get(w, w) for w in name.split()) for key, name in under(REPORT).items()}
+    regions = {
+        f"{REGION}{key}": name
+        for key, name in {
+            "r2s_R@1": "region to its sentence, in its image",
+            "r2s_chance": "  by chance",
+            "s2r_R@1": "sentence to its region, in its image",
+            "s2r_chance": "  by chance",
+            "pointing": "sentence points into its region",
+            "pointing_chance": "  by chance",
+        }.items()
+    }
+    macros = {f"{ZERO_SHOT}macro": "zero-shot AUROC, macro", f"{TAG}macro": "tags AUROC, macro"}
+    for rows in (macros, under(ZERO_SHOT), retrieval, regions):
+        for key, name in rows.items():
+            table.add_row(name, f"{results[key]['untrained']:.3f}", f"{results[key]['trained']:.3f}")
         table.add_section()
     return table
 

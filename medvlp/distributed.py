@@ -63,3 +63,20 @@ def gather(tensor: Tensor) -> Tensor:
 def sum_over_processes(tensor: Tensor) -> Tensor:
     """Add up a tensor over all processes, with gradient."""
     return tensor if world_size() == 1 else all_reduce(tensor.clone())
+
+
+def gather_rows(tensor: Tensor) -> Tensor:
+    """Concatenate a tensor whose number of rows differs between processes, with gradient.
+
+    Args:
+        tensor: Shape (R, ...), any R.
+
+    Returns:
+        The rows of all processes in the order of their ranks.
+    """
+    if world_size() == 1:
+        return tensor
+    counts = gather(torch.tensor([len(tensor)], device=tensor.device)).tolist()
+    padding = tensor.new_zeros(max(counts) - len(tensor), *tensor.shape[1:])
+    padded = gather(torch.cat([tensor, padding])).unflatten(0, (len(counts), max(counts)))
+    return torch.cat([rows[:count] for rows, count in zip(padded, counts, strict=True)])

@@ -1,9 +1,14 @@
-"""IMITATE's clinical-informed contrastive loss (arXiv 2310.07355) as pure functions of features.
+"""The losses of IMITATE (arXiv 2310.07355) and ASG (MICCAI 2024) as pure functions of features.
 
-Rows are samples: x_i and y_i are two embeddings of sample i (an image and its text, or two views of an image). With
-S = x y^T / T, the loss is CE(S, L) + CE(S^T, L), CE(S, L) = -(1/B) sum_ij L_ij log softmax(S_i)_j. Plain contrastive
-learning has L = I; the clinical prior adds the similarity of the reports, so that two patients with like reports are
-not pushed apart as if they were strangers.
+`contrastive_loss` is IMITATE's clinical-informed one. Rows are samples: x_i and y_i are two embeddings of sample i (an
+image and its text, or two views of an image). With S = x y^T / T, the loss is CE(S, L) + CE(S^T, L), CE(S, L) =
+-(1/B) sum_ij L_ij log softmax(S_i)_j. Plain contrastive learning has L = I; the clinical prior adds the similarity of
+the reports, so that two patients with like reports are not pushed apart as if they were strangers. `soft_label_loss`
+is ASG's version of that thought, from the findings that the reports name; `region_sentence_loss` compares the regions
+of an image with the sentences of its report, and `tag_loss` its tags with what the report says.
+
+The mean of every loss over the processes is the loss of the joined batch, and so are the gradients that
+DistributedDataParallel averages.
 """
 
 from __future__ import annotations
@@ -16,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from medvlp.distributed import gather, rank, world_size
+from medvlp.distributed import gather, rank, sum_over_processes, world_size
 
 
 @dataclass(frozen=True)
@@ -76,8 +81,7 @@ def contrastive_loss(
 ) -> Tensor:
     """Symmetric contrastive loss over all processes, with soft targets where a prior is given.
 
-    Samples outside the mask are in no row, no column, no prior and no denominator. The mean of the result over the
-    processes is the loss of the joined batch, and so are the gradients that DistributedDataParallel averages.
+    Samples outside the mask are in no row, no column, no prior and no denominator.
 
     Args:
         x: Embeddings (B, D), normalised here.
@@ -126,3 +130,144 @@ def contrastive_loss(
             loss = loss - (targets * logits.log_softmax(1)).sum(1)[mask].sum()
         # Each process holds its share of the sum; DistributedDataParallel takes the mean over the processes.
         return loss / count * (world_size() if gathered else 1)
+
+
+@dataclass(frozen=True)
+class SoftLabels:
+    """Soft targets from the findings that reports name (ASG's ERL).
+
+    Target of a pair: hard * I + soft * s * cos(tags_i, tags_j) + 1e-6, each row divided by its sum; tags are 1 where
+    present and else 0, s is 1 on the diagonal.
+
+    Attributes:
+        hard: Weight of the own pair (official code: 0.8).
+        soft: Weight of the similarity of tags (official code: 0.2).
+        direction: KL(target || p), KL(p || target), or their mean (official code).
+        normals_alike: Whether two reports without any tag are alike, cosine 1. In the official code theirs is 0, so
+            that normal studies repel each other.
+        batch_size: The number of samples for which the soft part has the official weight; s = batch_size / (samples
+            gathered) off the diagonal, because its mass grows with them. The official runs see 72. None: s = 1.
+    """
+
+    hard: float = 0.8
+    soft: float = 0.2
+    direction: Literal["forward", "backward", "symmetric"] = "symmetric"
+    normals_alike: bool = True
+    batch_size: int | None = 72
+
+    def similarity(self, a: Tensor, b: Tensor) -> Tensor:
+        """Return the cosine between tag vectors (B, T) and (M, T) of zeros and ones, shape (B, M)."""
+        cosine = F.normalize(a.float(), dim=1) @ F.normalize(b.float(), dim=1).T
+        return cosine + (~a.any(1)[:, None] & ~b.any(1)) if self.normals_alike else cosine
+
+
+def soft_label_loss(
+    x: Tensor,
+    y: Tensor,
+    tags: Tensor,
+    *,
+    temperature: float,
+    labels: SoftLabels,
+    mask: Tensor | None = None,
+    gathered: bool = True,
+) -> Tensor:
+    """Divergence between the similarities of images and reports and the soft targets; the mean of both directions.
+
+    Args:
+        x: Embeddings (B, D) of images, normalised here.
+        y: Embeddings (B, D) of their reports, normalised here.
+        tags: Findings that are present, bool (B, T).
+        temperature: Of the softmax p of the similarities.
+        labels: Says how targets are made, and which divergence it is.
+        mask: Which samples take part, bool (B,); all by default. The others are in no row and no column.
+        gathered: Whether the columns are those of all processes.
+
+    Returns:
+        A scalar, zero where no sample takes part.
+    """
+    mask = torch.ones(len(x), dtype=torch.bool, device=x.device) if mask is None else mask
+    with torch.autocast(x.device.type, enabled=False):
+        x, y = F.normalize(x.float(), dim=1), F.normalize(y.float(), dim=1)
+        everyone = gather if gathered else (lambda tensor: tensor)
+        all_x, all_y, all_mask = everyone(x), everyone(y), everyone(mask)
+        first = rank() * len(x) if gathered else 0
+        own = F.one_hot(torch.arange(first, first + len(x), device=x.device), len(all_x))
+        count = all_mask.sum().clamp(min=1)
+        soft = labels.soft * labels.similarity(tags, everyone(tags))
+        if labels.batch_size is not None:
+            soft = torch.where(own.bool(), soft, soft * labels.batch_size / count)
+        target = (labels.hard * own + soft + 1e-6) * all_mask
+        target = target / target.sum(1, keepdim=True).clamp(min=1e-12)
+        log_target = target.clamp(min=1e-12).log()
+        loss = x.new_zeros(())
+        for rows, columns in ((x, all_y), (y, all_x)):
+            log_p = (rows @ columns.T / temperature).masked_fill(~all_mask, -1e30).log_softmax(1)
+            difference = (log_target - log_p).masked_fill(~all_mask, 0.0)
+            forward, backward = (target * difference).sum(1), -(log_p.exp() * difference).sum(1)
+            row = {"forward": forward, "backward": backward, "symmetric": (forward + backward) / 2}[labels.direction]
+            loss = loss + row[mask].sum() / 2
+        return loss / count * (world_size() if gathered else 1)
+
+
+def region_sentence_loss(
+    region: Tensor,
+    sentence: Tensor,
+    aligned: Tensor,
+    comparable: Tensor,
+    *,
+    temperature: float,
+    gathered: bool = False,
+) -> Tensor:
+    """Contrastive loss between regions and sentences, where each may belong to several of the other (ASG's ARSA).
+
+    With m = f w^T / T, a pair that belongs together costs log(1 + sum_n exp(m_n - m)) in each direction, n running
+    over what it can be confused with: neither it nor anything else that belongs to the same region (sentence). The
+    loss of a region is the mean over its sentences, that of the batch the mean over all regions of all processes; the
+    other direction likewise; their sum is returned. Where each region has one sentence and each sentence one region,
+    this is the cross entropy of ASG, equation for ARSA; where they share, ASG has false negatives.
+
+    Args:
+        region: Embeddings (R, D), normalised here.
+        sentence: Embeddings (M, D), normalised here.
+        aligned: Which belong together, bool (R, M).
+        comparable: Which are compared at all, bool (R, M): those of one image, or all.
+        temperature: T above.
+        gathered: Whether these are the regions and sentences of all processes, and not of this one alone.
+
+    Returns:
+        A scalar, zero where nothing is aligned.
+    """
+    with torch.autocast(region.device.type, enabled=False):
+        logits = F.normalize(region.float(), dim=1) @ F.normalize(sentence.float(), dim=1).T / temperature
+        loss = logits.new_zeros(())
+        for similarity, pair, negative in (
+            (logits, aligned, comparable & ~aligned),
+            (logits.T, aligned.T, (comparable & ~aligned).T),
+        ):
+            # A column of -1e30 for the rows without a negative, whose loss is then zero, as is their gradient.
+            none = similarity.new_full((len(similarity), 1), -1e30)
+            confusion = torch.cat([similarity.masked_fill(~negative, -1e30), none], 1).logsumexp(1, keepdim=True)
+            cost = F.softplus(confusion - similarity) * pair
+            row = cost.sum(1) / pair.sum(1).clamp(min=1)
+            count = pair.any(1).sum().to(row)
+            if not gathered:
+                count = sum_over_processes(count) / world_size()
+            loss = loss + row.sum() / count.clamp(min=1 / world_size())
+        return loss
+
+
+def tag_loss(logits: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """Binary cross entropy of tags, the mean over those in the mask of all processes (ASG's IRL).
+
+    Args:
+        logits: (B, T).
+        target: 0 or 1, (B, T).
+        mask: Which count, bool (B, T).
+
+    Returns:
+        A scalar, zero where none counts.
+    """
+    with torch.autocast(logits.device.type, enabled=False):
+        loss = F.binary_cross_entropy_with_logits(logits.float(), target.float(), reduction="none")
+        count = sum_over_processes(mask.sum().to(loss))
+        return (loss * mask).sum() / count.clamp(min=1) * world_size()

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torchmetrics.functional.classification import binary_auroc
+
+from medvlp.types import PRESENT, UNCERTAIN
 
 
 def retrieval(similarity: Tensor, text_of_image: Tensor, ks: Sequence[int] = (1, 5, 10)) -> dict[str, float]:
@@ -34,3 +37,25 @@ def retrieval(similarity: Tensor, text_of_image: Tensor, ks: Sequence[int] = (1,
         metrics |= {f"{direction}_R@{k}": (rank <= k).double().mean().item() for k in ks}
         metrics[f"{direction}_median_rank"] = rank.double().quantile(0.5).item()
     return metrics
+
+
+def label_auroc(scores: Tensor, label: Tensor, names: Sequence[str]) -> dict[str, float]:
+    """AUROC of each label and their mean, `macro`; a label not mentioned is absent, an uncertain one is left out.
+
+    Args:
+        scores: Between 0 and 1, (N, L).
+        label: int8 (N, L), see `medvlp.types`.
+        names: The L labels.
+
+    Returns:
+        No entry for labels that lack a positive or a negative; nothing at all where all do.
+    """
+    aurocs: dict[str, float] = {}
+    for i, name in enumerate(names):
+        known = label[:, i] != UNCERTAIN
+        target = (label[known, i] == PRESENT).long()
+        if 0 < target.sum() < len(target):
+            aurocs[name] = float(binary_auroc(scores[known, i].double(), target))
+    if aurocs:
+        aurocs["macro"] = sum(aurocs.values()) / len(aurocs)
+    return aurocs

@@ -15,6 +15,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from medvlp.data import CXRDataModule, collate
+from medvlp.heatmaps import overlay
+from medvlp.objectives import HeatMap
 from medvlp.prepared import Prepared
 from medvlp.tasks import PretrainingTask
 from medvlp.tasks.zeroshot import load_pretraining
@@ -102,3 +104,45 @@ def plot_matches(weights: Path, root: Path, out: Path, count: int = 6, best: int
         "Test images, the sentences of all test reports most like them (cosine), and what their report says"
     )
     figure.savefig(out, dpi=110)
+
+
+def plot_heat_maps(weights: Path, root: Path, out: Path, count: int = 4, maps: int = 4) -> None:
+    """Draw test images with heat maps of what their reports say: sentences in the regions, tags in the decoder.
+
+    Args:
+        weights: Checkpoint of a pre-training with objectives that have heat maps.
+        root: The prepared folder.
+        out: The PNG to write.
+        count: Number of images.
+        maps: Heat maps an image: sentences first, then tags.
+    """
+    task = load_pretraining(weights).eval()
+    dataset = CXRDataModule(root, crop=Prepared.open(root).size, regions=True).dataset("test")
+    batch = collate([dataset[i] for i in varied(dataset.label, count)])
+    with torch.inference_mode():
+        drawn = [(name, heat_map) for name, found in task.heat_maps(batch).items() for heat_map in found]
+    figure = Figure(figsize=(3.1 * (maps + 1), 3.7 * count), layout="constrained")
+    for study, row in enumerate(figure.subplots(count, maps + 1, squeeze=False)):
+        image = batch["image"][study, 0]
+        report = textwrap.shorten(batch["impression"][study] or batch["findings"][study], 170)
+        pictures = [(f"Report: {report}", np.stack([image.numpy()] * 3, 2))]
+        pictures += [(f"{name}: {h.text}", overlay(image, h)) for name, h in choose_maps(drawn, study, maps)]
+        for axes in row:
+            axes.set_axis_off()
+        for axes, (title, picture) in zip(row, pictures, strict=False):
+            axes.imshow(picture, interpolation="bilinear")
+            axes.set_title(textwrap.fill(title, 34), fontsize=8.5, loc="left")
+    figure.suptitle(
+        "Where the model sees what the report says; green: the boxes of the regions that a sentence is about"
+    )
+    figure.savefig(out, dpi=100)
+
+
+def choose_maps(drawn: Sequence[tuple[str, HeatMap]], study: int, count: int) -> list[tuple[str, HeatMap]]:
+    """Choose heat maps of a study: as many of each objective, those about the fewest regions first."""
+    by_objective: dict[str, list[tuple[str, HeatMap]]] = {}
+    for name, heat_map in drawn:
+        if heat_map.study == study:
+            by_objective.setdefault(name, []).append((name, heat_map))
+    share = [sorted(found, key=lambda pair: len(pair[1].box)) for found in by_objective.values()]
+    return [pair for found in share for pair in found[: -(-count // len(share))]][:count]

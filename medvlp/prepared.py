@@ -4,6 +4,7 @@
     index.parquet    one row per usable image, columns below, in the order of `row`
     manifest.json    options, versions, counts after every filter, content hashes
     skipped.csv      what,reason: everything that was left out, and why
+    triplets.parquet <region, finding, existence> in the reports, as `medvlp parse` writes them; the id is the study's
     text/            embeddings of frozen text encoders, added by training (`medvlp.text_cache`)
 
 Columns of the index:
@@ -39,11 +40,14 @@ import pyarrow.parquet as pq
 
 from medvlp.errors import NotFoundError, UserError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 IMAGES = "images.npy"
 INDEX = "index.parquet"
 MANIFEST = "manifest.json"
 SKIPPED = "skipped.csv"
+# A file of this name in the image root of a raw data set says that its patients are invented.
+SYNTHETIC = "SYNTHETIC.txt"
+TRIPLETS = "triplets.parquet"
 TEXT = "text"
 LABEL_PREFIX = "label/"
 
@@ -121,6 +125,11 @@ class Prepared:
     def labels(self) -> list[str]:
         """Names of the labels, in the order of their columns."""
         return [name[len(LABEL_PREFIX) :] for name in self.index.column_names if name.startswith(LABEL_PREFIX)]
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether the patients are invented, so that nothing here is private."""
+        return bool(self.manifest.get("options", {}).get("synthetic", False))
 
     def of_splits(self, splits: Sequence[str]) -> pa.Table:
         """Return the part of the index that is in one of the splits."""

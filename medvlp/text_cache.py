@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from filelock import FileLock
+from torch import Tensor
 
 DIGEST_BYTES = 16
 
@@ -16,6 +18,11 @@ DIGEST_BYTES = 16
 def digest(text: str) -> bytes:
     """Return the key of a text."""
     return hashlib.blake2b(text.encode(), digest_size=DIGEST_BYTES).digest()
+
+
+def text_ids(texts: Sequence[str]) -> Tensor:
+    """Return a number for each text (N,), the same for the same text, and 0 for an empty one."""
+    return torch.tensor([int.from_bytes(digest(text)[:7], "little") if text else 0 for text in texts])
 
 
 class TextCache:

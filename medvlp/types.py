@@ -1,18 +1,21 @@
 """The vocabulary that data, encoders, objectives and tasks share.
 
 Letters in shapes: B studies of a batch, V views of an image (augmented copies), N = B * V images, H and W pixels,
-D width of a feature, C channels, L labels, M texts.
+D width of a feature, C channels, L labels, F findings, T tags, M texts; R regions, S sentences and K words of all
+studies of a batch, one after the other.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, TypedDict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypedDict
 
+import torch
 from torch import Tensor
 
 Section = Literal["findings", "impression", "report"]
-"""A text that images are aligned with; the report is the Findings followed by the Impression."""
+"""A text that images are aligned with; the report is `report_text`."""
 
 PRESENT, ABSENT, UNCERTAIN, NOT_MENTIONED = 1, 0, -1, -2
 
@@ -27,7 +30,9 @@ class Batch(TypedDict):
         findings_mask: Which studies have Findings, bool (B,).
         impression_mask: Which studies have an Impression, bool (B,).
         label: int8 (B, L): PRESENT, ABSENT, UNCERTAIN or NOT_MENTIONED.
+        finding: What the report says of each finding of `medvlp.parse.FINDINGS`, int8 (B, F), likewise.
         index: Position of the sample in its dataset, int64 (B,).
+        region: The anatomical regions; None without `CXRDataModule(regions=True)`.
     """
 
     image: Tensor
@@ -36,7 +41,48 @@ class Batch(TypedDict):
     findings_mask: Tensor
     impression_mask: Tensor
     label: Tensor
+    finding: Tensor
     index: Tensor
+    region: RegionBatch | None
+
+
+@dataclass
+class RegionBatch:
+    """The regions of all studies that a sentence speaks of, and these sentences.
+
+    Attributes:
+        name: Position of each region in the data module's region list, int64 (R,).
+        study: The study of each region, int64 (R,), ascending.
+        box: Its box in each view, float (V, R, 4): x1, y1, x2, y2 in pixels, x to the right and y down.
+        visible: Whether a view shows the region, bool (V, R).
+        sentence: S strings.
+        sentence_id: A number for each sentence, int64 (S,), the same for the same words.
+        sentence_study: The study of each sentence, int64 (S,), ascending.
+        sentence_span: Where it stands in `report_text`, int64 (S, 2), start and end; ascending within a study.
+        aligned: Which sentence speaks of which region, bool (R, S); never across studies.
+    """
+
+    name: Tensor
+    study: Tensor
+    box: Tensor
+    visible: Tensor
+    sentence: list[str]
+    sentence_id: Tensor
+    sentence_study: Tensor
+    sentence_span: Tensor
+    aligned: Tensor
+
+    def to(self, device: torch.device, non_blocking: bool = False) -> RegionBatch:
+        """Move the tensors, as the Trainer moves those of the batch."""
+        return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> RegionBatch:
+        """Pin the tensors, as the loader pins those of the batch."""
+        return self._map(Tensor.pin_memory)
+
+    def _map(self, function: Callable[[Tensor], Tensor]) -> RegionBatch:
+        changed: dict[str, Any] = {k: function(v) for k, v in vars(self).items() if isinstance(v, Tensor)}
+        return replace(self, **changed)
 
 
 @dataclass
@@ -45,13 +91,36 @@ class ImageFeatures:
 
     Attributes:
         pooled: One vector an image, (N, D).
-        pyramid: Feature maps from fine to coarse, each (N, C_l, H_l, W_l). The last one holds the patch features.
+        pyramid: Feature maps from fine to coarse, each (N, C_l, H_l, W_l).
+        patch_level: Which of them holds the patch features.
     """
 
     pooled: Tensor
     pyramid: list[Tensor]
+    patch_level: int = -1
 
     @property
     def patches(self) -> Tensor:
-        """Patch features: the coarsest map, (N, C, H, W)."""
-        return self.pyramid[-1]
+        """Patch features (N, C, H, W)."""
+        return self.pyramid[self.patch_level]
+
+
+@dataclass
+class TextFeatures:
+    """What a text encoder reads.
+
+    Attributes:
+        sections: One vector (B, E) a study by section; rows of missing sections are to be ignored.
+        word: Words of the batch's region sentences, (K, E); None where no objective reads them.
+        word_sentence: The sentence of each word, int64 (K,), a position in `RegionBatch.sentence`; ascending. A
+            sentence that was cut off has no word.
+    """
+
+    sections: dict[Section, Tensor]
+    word: Tensor | None = None
+    word_sentence: Tensor | None = None
+
+
+def report_text(findings: str, impression: str) -> str:
+    """Return the Findings followed by the Impression."""
+    return " ".join(filter(None, (findings, impression)))

@@ -87,7 +87,8 @@ class DummyData(LightningDataModule):
 
 
 def main(args):
-    import medvlp.callbacks  # noqa: F401 - so that defaults.yaml finds Throughput
+    import medvlp.callbacks
+    import medvlp.heatmaps  # noqa: F401 - so that defaults.yaml finds its callbacks
     from medvlp.cli import run
 
     return run(DummyBase, DummyData, args)

@@ -17,9 +17,9 @@ from tiny import make_language_model, make_prepared
 from medvlp.data import CXRDataModule
 from medvlp.distributed import gather, rank, sum_over_processes, world_size
 from medvlp.models import GlobalBatchNorm, ImageEncoder, TextEncoder
-from medvlp.objectives import HierarchicalAlignment
+from medvlp.objectives import GlobalAlignment, HierarchicalAlignment, RegionAlignment, TagDecoding
 from medvlp.tasks import PretrainingTask
-from medvlp.types import ImageFeatures
+from medvlp.types import ImageFeatures, TextFeatures
 
 WORLD, STUDIES, VIEWS = 2, 12, 2
 WIDTHS = [8, 12, 16, 20]
@@ -45,7 +45,7 @@ def objective_gradients(part: slice) -> tuple[float, list[torch.Tensor], list[to
     batch = {"image": image[0], "findings_mask": findings[part], "impression_mask": impression[part]}
     flat = [t.flatten(0, 1) for t in image]
     texts = {"findings": text[0, part], "impression": text[1, part]}
-    terms = objective(ImageFeatures(flat[0], flat[1:]), texts, batch)  # type: ignore[arg-type]
+    terms = objective(ImageFeatures(flat[0], flat[1:]), TextFeatures(texts), batch)  # type: ignore[arg-type]
     loss = torch.stack(list(terms.values())).sum()
     loss.backward()
     return (
@@ -114,7 +114,18 @@ def test_global_batch_norm_alone_is_torch_batch_norm():
     torch.testing.assert_close(ours.eval()(x), theirs.eval()(x))
 
 
-def test_training_on_two_processes_equals_one(tmp_path):
+OBJECTIVES = {
+    "imitate": {"hierarchical": partial(HierarchicalAlignment, dim=16, grid=4)},
+    "asg": {
+        "report": partial(GlobalAlignment, dim=16, hidden=24),
+        "region": partial(RegionAlignment, dim=16, hidden=24, negatives="batch"),
+        "tag": partial(TagDecoding, dim=16, hidden=24, layers=1, dropout=0),
+    },
+}
+
+
+@pytest.mark.parametrize("objectives", OBJECTIVES.values(), ids=OBJECTIVES)
+def test_training_on_two_processes_equals_one(tmp_path, objectives):
     data, language = make_prepared(tmp_path / "data"), make_language_model(tmp_path / "bert")
     trained = []
     for devices, batch_size in ((2, 4), (1, 8)):
@@ -122,7 +133,7 @@ def test_training_on_two_processes_equals_one(tmp_path):
         task = PretrainingTask(
             ImageEncoder("test_vit.r160_in1k", pretrained=False, image_size=32),
             TextEncoder(str(language)),
-            {"hierarchical": partial(HierarchicalAlignment, dim=16, grid=4)},
+            objectives,
             optimizer=partial(torch.optim.SGD, lr=1e-4),
         )
         trainer = L.Trainer(
@@ -139,7 +150,7 @@ def test_training_on_two_processes_equals_one(tmp_path):
         parameters = dict(task.named_parameters())
         if not trained:
             trained.append({k: v.detach().clone() for k, v in parameters.items()})
-        trainer.fit(task, CXRDataModule(data, batch_size, crop=32, num_workers=0))
+        trainer.fit(task, CXRDataModule(data, batch_size, crop=32, num_workers=0, regions=True))
         trained.append({k: v.detach() for k, v in parameters.items()})
     start, two, one = (torch.cat([v.flatten() for k, v in sorted(state.items())]) for state in trained)
     assert relative_error(two - start, one - start) < 1e-4

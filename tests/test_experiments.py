@@ -1,5 +1,6 @@
 """Every config that comes with the project composes and runs."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -13,11 +14,15 @@ from medvlp.cli import DEFAULTS, EXPERIMENTS, WANDB_PRIVACY
 
 NAMES = {path.relative_to(EXPERIMENTS).with_suffix("").as_posix() for path in EXPERIMENTS.rglob("*.yaml")}
 # Laid over a pre-training, in the order of the command line.
-OVER_IMITATE = [
+PRE_TRAININGS = [
     ["imitate"],
     ["imitate", "imitate_official"],
     ["imitate", "overlays/small"],
     ["imitate", "imitate_official", "overlays/small"],
+    ["asg"],
+    ["asg", "overlays/small", "overlays/small_asg"],
+    ["imitate_asg"],
+    ["imitate_asg", "overlays/small", "overlays/small_imitate_asg"],
 ]
 EVALUATIONS = sorted(name for name in NAMES if name.startswith("zeroshot/"))
 
@@ -43,15 +48,17 @@ def workplace(tmp_path, monkeypatch):
 
 
 def test_every_config_is_tested_here():
-    assert {name for names in OVER_IMITATE for name in names} | {*EVALUATIONS, DEFAULTS.stem} == NAMES
+    assert {name for names in PRE_TRAININGS for name in names} | {*EVALUATIONS, DEFAULTS.stem} == NAMES
 
 
 def fit(place, names, *arguments):
     configs = [part for name in names for part in ("-c", name)]
+    if names == ["asg"]:
+        arguments = (f"--model.objectives.tag.init_args.query_encoder.init_args.name={place / 'bert'}", *arguments)
     main(["fit", *configs, *options(place / "data", place / "bert"), *arguments])
 
 
-@pytest.mark.parametrize("names", OVER_IMITATE, ids="+".join)
+@pytest.mark.parametrize("names", PRE_TRAININGS, ids="+".join)
 def test_pre_training_runs(place, names):
     fit(place, names, "--trainer.fast_dev_run=true")
 
@@ -113,6 +120,31 @@ def test_imitate_is_the_specified_method(capsys):
     assert config["trainer"]["max_epochs"] == 20
 
 
+def test_asg_is_the_specified_method(capsys):
+    config = composed(capsys, "asg")
+    model = config["model"]["init_args"]
+    report, region, tag = (model["objectives"][name]["init_args"] for name in ("report", "region", "tag"))
+    assert (report["temperature"], region["temperature"]) == (0.07, 0.07)
+    assert (report["dim"], report["hidden"], region["dim"], region["hidden"]) == (128, 2048, 128, 2048)
+    assert (report["soft_labels"]["hard"], report["soft_labels"]["soft"]) == (0.8, 0.2)
+    assert report["soft_labels"]["direction"] == "symmetric"
+    assert (report["weight"], report["soft_label_weight"], region["weight"], tag["weight"]) == (1, 1, 1, 5)
+    assert (tag["dim"], tag["layers"], tag["heads"], tag["hidden"], tag["dropout"]) == (768, 4, 4, 1024, 0.1)
+    assert (tag["tags"], tag["uncertain"], tag["unmentioned"]) == ("asg", "absent", "absent")
+    text = model["text_encoder"]["init_args"]
+    assert (text["layers"], text["trainable_layers"], text["max_length"]) == (6, None, 112)
+    assert (model["optimizer"]["init_args"]["lr"], model["warmup"]) == (4e-5, 0.4)
+    assert (config["data"]["batch_size"], config["data"]["crop"], config["data"]["views"]) == (72, 224, 1)
+    assert config["trainer"]["max_epochs"] == 50
+
+
+@pytest.mark.parametrize("name", ["asg", "imitate_asg"])
+def test_asg_runs_with_a_vision_transformer(place, name):
+    image = {"name": "test_vit.r160_in1k", "pretrained": False, "weights": None, "image_size": 32}
+    encoder = json.dumps({"class_path": "ImageEncoder", "init_args": image})
+    fit(place, [name], "--trainer.fast_dev_run=true", f"--model.image_encoder={encoder}")
+
+
 def test_plain_contrastive_learning_is_an_option(place):
     objective = {"class_path": "HierarchicalAlignment", "init_args": {"prior": None}}
     Path("plain.yaml").write_text(yaml.safe_dump({"model": {"init_args": {"objectives": {"hierarchical": objective}}}}))
@@ -132,17 +164,32 @@ def test_plain_contrastive_learning_is_an_option(place):
         "--model.objectives.hierarchical.init_args.view_weight=0",
         "--model.objectives.hierarchical.init_args.ratios=[0.5,0.5,0.5,0.5]",
         "--data.augmentation.horizontal_flip=0",
+        "--model.objectives.report.init_args.weight=0",
+        "--model.objectives.report.init_args.soft_label_weight=0",
+        "--model.objectives.report.init_args.soft_labels.direction=forward",
+        "--model.objectives.report.init_args.soft_labels.soft=0.4",
+        "--model.objectives.report.init_args.prior.strength=0.2",
+        "--model.objectives.report.init_args.gathered=false",
+        "--model.objectives.region.init_args.negatives=batch",
+        "--model.objectives.region.init_args.roi_size=3",
+        "--model.objectives.region.init_args.roi_aligned=false",
+        "--model.objectives.tag.init_args.tags=chexpert",
+        "--model.objectives.tag.init_args.uncertain=masked",
+        "--model.objectives.tag.init_args.unmentioned=masked",
+        "--model.text_encoder.init_args.layers=6",
+        "--model.text_encoder.init_args.trainable_layers=null",
+        "--data.region_list=23",
     ],
 )
 def test_every_ablation_is_an_option(capsys, ablation):
     with pytest.raises(SystemExit) as end:
-        main(["fit", "-c", "imitate", ablation, "--print_config"])
+        main(["fit", "-c", "imitate_asg", ablation, "--print_config"])
     assert end.value.code == 0
     key, value = ablation.lstrip("-").split("=")
     config = yaml.safe_load(capsys.readouterr().out)
     for part in key.replace("model.", "model.init_args.", 1).split("."):
         config = config[part]
-    assert config == yaml.safe_load(value)
+    assert config == (value if isinstance(config, str) else yaml.safe_load(value))
 
 
 def test_weights_of_a_run_start_another(place, tmp_path):

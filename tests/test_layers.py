@@ -10,6 +10,7 @@ LAYERS = [
     ["allocator", "errors"],
     ["parser", "prepared"],
     ["phantom"],
+    ["parse"],
     ["prepare"],
     ["types"],
     ["distributed"],
@@ -18,13 +19,14 @@ LAYERS = [
     ["models"],
     ["objectives"],
     ["tasks"],
-    ["callbacks", "cli"],
+    ["callbacks", "cli", "heatmaps"],
     ["plots"],
-    ["bench", "demo"],
+    ["bench", "demo", "localiser"],
     ["__main__"],
 ]
 # What stands before a module but is none of its business.
 STRANGERS = {
+    "parse": {"phantom", "parser"},
     "prepare": {"phantom", "parser"},
     "models": {"data", "prepared"},
     "objectives": {"data", "prepared", "prompts", "text_cache"},
@@ -32,7 +34,7 @@ STRANGERS = {
 }
 # Commands that prepare data must start without these.
 HEAVY = {"albumentations", "lightning", "segmentation_models_pytorch", "timm", "torch", "torchvision", "transformers"}
-LIGHT = {"__init__", "__main__", "allocator", "errors", "parser", "phantom", "prepare", "prepared"}
+LIGHT = {"__init__", "__main__", "allocator", "errors", "parse", "parser", "phantom", "prepare", "prepared"}
 
 
 def imports(path):

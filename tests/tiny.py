@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,10 @@ import pyarrow.parquet as pq
 import torch
 from transformers import BertConfig, BertModel, BertTokenizerFast
 
-from medvlp.prepared import IMAGES, INDEX, MANIFEST, index_schema
+from medvlp.parse import write_triplets
+from medvlp.prepared import FORMAT_VERSION, IMAGES, INDEX, MANIFEST, TRIPLETS, index_schema
 
+BOX = ("name", "x1", "y1", "x2", "y2")
 LABELS = ["Cardiomegaly", "Pleural Effusion", "Support Devices"]
 WORDS = ["no", "there", "is", "left", "right", "small", "large", "effusion", "pleural", "cardiomegaly", "normal", "."]
 
@@ -22,14 +25,23 @@ def make_prepared(root: Path, studies: int = 48, size: int = 40, seed: int = 0) 
     rng = np.random.default_rng(seed)
     root.mkdir(parents=True)
     images = rng.integers(0, 60, (studies, size, size), dtype=np.uint8)
-    rows = []
+    rows, reports = [], []
+    half = size // 2
+    # In the picture the patient's right is on the left.
+    regions = {
+        "right costophrenic angle": (0, half, half, size),
+        "left costophrenic angle": (half, half, size, size),
+        "cardiac silhouette": (size // 3, 0, 2 * size // 3, size // 3),
+    }
     for i in range(studies):
         effusion, heart = rng.random(2) < 0.5
         side = ["left", "right"][i % 2]
         if effusion:
-            images[i, size // 2 :, : size // 2 if side == "right" else size] += 150
+            x1, y1, x2, y2 = regions[f"{side} costophrenic angle"]
+            images[i, y1:y2, x1:x2] += 150
         if heart:
-            images[i, : size // 3, size // 3 : 2 * size // 3] += 100
+            x1, y1, x2, y2 = regions["cardiac silhouette"]
+            images[i, y1:y2, x1:x2] += 100
         findings = f"{'there is' if effusion else 'no'} {side} pleural effusion ." if i % 7 else None
         impression = f"{'large' if heart else 'no'} cardiomegaly ." if i % 5 else None
         rows.append(
@@ -48,19 +60,21 @@ def make_prepared(root: Path, studies: int = 48, size: int = 40, seed: int = 0) 
                 "label/Cardiomegaly": int(heart),
                 "label/Pleural Effusion": [0, 1][int(effusion)] if i % 6 else None,
                 "label/Support Devices": -1 if i % 9 == 0 else None,
-                "regions": None,
+                "regions": [dict(zip(BOX, (name, *box), strict=True)) for name, box in regions.items()],
             }
         )
+        reports.append((f"study{i}", {"findings": rows[-1]["findings"], "impression": impression}))
     np.save(root / IMAGES, images)
     pq.write_table(pa.Table.from_pylist(rows, index_schema(LABELS)), root / INDEX)
-    (root / MANIFEST).write_text(json.dumps({"format_version": 1}))
+    write_triplets([(i, {k: v or "" for k, v in texts.items()}) for i, texts in reports], root / TRIPLETS, workers=1)
+    (root / MANIFEST).write_text(json.dumps({"format_version": FORMAT_VERSION}))
     return root
 
 
-def make_language_model(folder: Path) -> Path:
-    """Save a BERT with two layers of width 16 and a vocabulary of a few words."""
+def make_language_model(folder: Path, words: Sequence[str] = WORDS) -> Path:
+    """Save a BERT with two layers of width 16 and a vocabulary of a few words and word pieces."""
     folder.mkdir(parents=True)
-    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]
     (folder / "vocab.txt").write_text("\n".join(vocabulary))
     BertTokenizerFast(str(folder / "vocab.txt")).save_pretrained(folder)
     torch.manual_seed(0)

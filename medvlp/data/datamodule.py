@@ -6,17 +6,19 @@ import warnings
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 import torch
 from torch.utils.data import DataLoader
 
 from medvlp.data.dataset import PreparedDataset, Sample, Transform, collate
+from medvlp.data.regions import RegionList
 from medvlp.data.sampler import EpochSampler
 from medvlp.data.transforms import Augmentation, EvaluationTransform, TrainTransform
+from medvlp.data.triplets import ReportTriplets
 from medvlp.errors import UserError
-from medvlp.prepared import TEXT, Prepared
+from medvlp.prepared import TEXT, TRIPLETS, Prepared
 
 
 class CXRDataModule(L.LightningDataModule):
@@ -35,6 +37,9 @@ class CXRDataModule(L.LightningDataModule):
         num_workers: Processes that load data, for each training process.
         seed: Seed of order and views.
         text_cache: Where embeddings of frozen text encoders are kept; by default in the prepared folder.
+        regions: Give the anatomical regions that a report speaks of, with their boxes and sentences; ASG's region
+            alignment needs them.
+        region_list: The regions, `29`, `23`, or a YAML file of merged ones; see `RegionList`.
     """
 
     def __init__(
@@ -51,6 +56,8 @@ class CXRDataModule(L.LightningDataModule):
         num_workers: int = 8,
         seed: int = 0,
         text_cache: Path | None = None,
+        regions: bool = False,
+        region_list: Literal["29", "23"] | Path = "29",
     ) -> None:
         super().__init__()
         self.root, self.batch_size, self.views = root, batch_size, views
@@ -59,6 +66,7 @@ class CXRDataModule(L.LightningDataModule):
         self.splits = {"train": train_splits, "validate": validation_splits, "test": test_splits}
         self.num_workers, self.seed = num_workers, seed
         self.text_cache = text_cache or Path(root) / TEXT
+        self.regions = RegionList(region_list) if regions else None
         self._start = (0, 0)
 
     @cached_property
@@ -70,6 +78,11 @@ class CXRDataModule(L.LightningDataModule):
         """Return Findings and Impressions, empty where missing, of some of `train`, `validate` and `test`."""
         index = Prepared.open(self.root).of_splits([split for name in names for split in self.splits[name]])
         return index["findings"].fill_null("").to_pylist(), index["impression"].fill_null("").to_pylist()
+
+    def region_sentences(self, names: Sequence[str]) -> list[str]:
+        """Return the distinct sentences that speak of a region, of some of `train`, `validate` and `test`."""
+        index = Prepared.open(self.root).of_splits([split for name in names for split in self.splits[name]])
+        return ReportTriplets(Path(self.root) / TRIPLETS, index["study_id"].to_pylist()).texts
 
     def dataset(self, name: str) -> PreparedDataset:
         """Return the data set of `train`, `validate` or `test`.
@@ -83,7 +96,8 @@ class CXRDataModule(L.LightningDataModule):
             if training
             else EvaluationTransform(self.crop, self.resize)
         )
-        dataset = PreparedDataset(self.root, self.splits[name], transform, self.views if training else 1, self.seed)
+        views = self.views if training else 1
+        dataset = PreparedDataset(self.root, self.splits[name], transform, views, self.seed, self.regions)
         side = self.resize or dataset.prepared.size
         if side < self.crop:
             place = f"resize={side} makes images of" if self.resize else f"the images in root='{self.root}' have"

@@ -11,15 +11,18 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import Dataset
 
+from medvlp.data.regions import RegionList, StudyRegions, collate_regions, study_regions
+from medvlp.data.transforms import View
+from medvlp.data.triplets import ReportTriplets
 from medvlp.errors import UserError
-from medvlp.prepared import LABEL_PREFIX, Prepared
+from medvlp.prepared import LABEL_PREFIX, TRIPLETS, Prepared
 from medvlp.types import NOT_MENTIONED, Batch
 
 
 class Transform(Protocol):
-    """Turns a stored image (S, S) into one view, the same for the same seed."""
+    """Turns a stored image (S, S) and the boxes (R, 4) of its regions into one view, the same for the same seed."""
 
-    def __call__(self, image: npt.NDArray[np.uint8], seed: int) -> npt.NDArray[np.uint8]:
+    def __call__(self, image: npt.NDArray[np.uint8], boxes: npt.NDArray[np.float32], seed: int) -> View:
         """Return the view."""
 
 
@@ -30,7 +33,9 @@ class Sample(TypedDict):
     findings: str
     impression: str
     label: npt.NDArray[np.int8]
+    finding: npt.NDArray[np.int8]
     index: int
+    region: StudyRegions | None
 
 
 class PreparedDataset(Dataset[Sample]):
@@ -43,12 +48,21 @@ class PreparedDataset(Dataset[Sample]):
         views: Number V of views a sample.
         seed: Views are a function of this, the epoch, the image and the number of the view: a run can be resumed,
             and the number of workers changes nothing.
+        regions: The anatomical regions to give, where the report speaks of them; None gives none.
 
     Raises:
-        UserError: If no image is in these splits.
+        UserError: If no image is in these splits, or regions are wanted and no image has any.
     """
 
-    def __init__(self, root: Path, splits: Sequence[str], transform: Transform, views: int = 1, seed: int = 0) -> None:
+    def __init__(
+        self,
+        root: Path,
+        splits: Sequence[str],
+        transform: Transform,
+        views: int = 1,
+        seed: int = 0,
+        regions: RegionList | None = None,
+    ) -> None:
         self.prepared = Prepared.open(root)
         self.transform, self.views, self.seed = transform, views, seed
         self.table = self.prepared.of_splits(splits)
@@ -61,6 +75,14 @@ class PreparedDataset(Dataset[Sample]):
         self.label = np.stack(columns, 1) if columns else np.empty((len(self.rows), 0), np.int8)
         self.findings = self.table["findings"].fill_null("").combine_chunks()
         self.impression = self.table["impression"].fill_null("").combine_chunks()
+        self.triplets = ReportTriplets(Path(root) / TRIPLETS, self.table["study_id"].to_pylist())
+        self.regions = regions
+        self.boxes = self.table["regions"].combine_chunks()
+        if regions and self.boxes.null_count == len(self.boxes):
+            raise UserError(
+                f"regions are wanted, but no image of root='{root}' has boxes of regions: prepare with --scene_graphs "
+                "or --regions automatic."
+            )
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -70,19 +92,31 @@ class PreparedDataset(Dataset[Sample]):
         """Return sample i, or sample i as epoch e sees it: the key is i or (e, i)."""
         epoch, i = key if isinstance(key, tuple) else (0, key)
         stored = self.prepared.images[self.rows[i]]
+        findings, impression = self.findings[i].as_py(), self.impression[i].as_py()
+        region, boxes = None, np.zeros((0, 4), np.float32)
+        if self.regions is not None:
+            sections = {"findings": findings, "impression": impression}
+            given = self.boxes[i].as_py() or []
+            region, boxes = study_regions(given, self.triplets.sentences(i), sections, self.regions)
         seeds = np.random.SeedSequence((self.seed, epoch, i)).generate_state(self.views)
+        views = [self.transform(stored, boxes, int(seed)) for seed in seeds]
+        if region is not None:
+            region.box, region.visible = np.stack([v.box for v in views]), np.stack([v.visible for v in views])
         return Sample(
-            image=np.stack([self.transform(stored, int(seed)) for seed in seeds]),
-            findings=self.findings[i].as_py(),
-            impression=self.impression[i].as_py(),
+            image=np.stack([view.image for view in views]),
+            findings=findings,
+            impression=impression,
             label=self.label[i],
+            finding=self.triplets.finding[i],
             index=i,
+            region=region,
         )
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
     """Make a batch of samples."""
     findings, impression = [s["findings"] for s in samples], [s["impression"] for s in samples]
+    regions = [s["region"] for s in samples if s["region"] is not None]
     return Batch(
         image=torch.from_numpy(np.stack([s["image"] for s in samples])),
         findings=findings,
@@ -90,5 +124,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
         findings_mask=torch.tensor([bool(text) for text in findings]),
         impression_mask=torch.tensor([bool(text) for text in impression]),
         label=torch.from_numpy(np.stack([s["label"] for s in samples])),
+        finding=torch.from_numpy(np.stack([s["finding"] for s in samples])),
         index=torch.tensor([s["index"] for s in samples]),
+        region=collate_regions(regions) if regions else None,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -14,6 +15,11 @@ os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
 import albumentations as A
 
 Image = npt.NDArray[np.uint8]
+Boxes = npt.NDArray[np.float32]
+
+# A view shows a region if at least this share of the region's box is in it. ASG keeps any box that is not wholly
+# outside; of a sliver at the border nothing can be said.
+SHOWN = 0.25
 
 
 @dataclass
@@ -38,11 +44,26 @@ class Augmentation:
     autocontrast: float = 0.5
 
 
-def reduce(image: Image, side: int | None) -> Image:
-    """Resize a stored image to (side, side), averaging; None leaves it as it is."""
-    return (
-        image if side is None else np.asarray(cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA), np.uint8)
-    )
+class View(NamedTuple):
+    """What a transform makes of a stored image.
+
+    Attributes:
+        image: uint8 (crop, crop).
+        box: Boxes of its regions, (R, 4): x1, y1, x2, y2 in pixels of the view, zero where it does not show them.
+        visible: Which regions it shows, bool (R,).
+    """
+
+    image: Image
+    box: Boxes
+    visible: npt.NDArray[np.bool_]
+
+
+def reduce(image: Image, boxes: Boxes, side: int | None) -> tuple[Image, Boxes]:
+    """Resize a stored image to (side, side), averaging, and its boxes; None leaves them as they are."""
+    if side is None:
+        return image, boxes
+    resized = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
+    return np.asarray(resized, np.uint8), boxes * np.float32(side / image.shape[0])
 
 
 class TrainTransform:
@@ -73,12 +94,24 @@ class TrainTransform:
         if augmentation.autocontrast:
             steps.append(A.AutoContrast(p=augmentation.autocontrast))
         self._pipeline = A.Compose(steps, seed=0)
+        boxes = A.BboxParams("pascal_voc", label_fields=["number"], min_visibility=SHOWN, clip=True)
+        self._with_boxes = A.Compose(steps, bbox_params=boxes, seed=0)
 
-    def __call__(self, image: Image, seed: int) -> Image:
-        """Return one view (crop, crop) of a stored image (S, S)."""
-        self._pipeline.set_random_seed(seed)
-        view: Image = self._pipeline(image=reduce(image, self.resize))["image"]
-        return view
+    def __call__(self, image: Image, boxes: Boxes, seed: int) -> View:
+        """Return one view (crop, crop) of a stored image (S, S), and its boxes.
+
+        The box of a region that was turned is the smallest upright one around it.
+        """
+        image, boxes = reduce(image, boxes, self.resize)
+        # Following boxes takes as long as the image itself; the random numbers are the same.
+        pipeline = self._with_boxes if len(boxes) else self._pipeline
+        pipeline.set_random_seed(seed)
+        seen = pipeline(image=image, **({"bboxes": boxes, "number": np.arange(len(boxes))} if len(boxes) else {}))
+        placed, visible = np.zeros((len(boxes), 4), np.float32), np.zeros(len(boxes), np.bool_)
+        if len(boxes):
+            shown = np.asarray(seen["number"], np.int64)
+            placed[shown], visible[shown] = np.reshape(seen["bboxes"], (-1, 4)), True
+        return View(seen["image"], placed, visible)
 
 
 class EvaluationTransform:
@@ -92,8 +125,15 @@ class EvaluationTransform:
     def __init__(self, crop: int, resize: int | None = None) -> None:
         self.crop, self.resize = crop, resize
 
-    def __call__(self, image: Image, seed: int) -> Image:
-        """Return the central (crop, crop) of a stored image (S, S)."""
-        image = reduce(image, self.resize)
+    def __call__(self, image: Image, boxes: Boxes, seed: int) -> View:
+        """Return the central (crop, crop) of a stored image (S, S), and its boxes."""
+        image, boxes = reduce(image, boxes, self.resize)
         start = (image.shape[0] - self.crop) // 2
-        return image[start : start + self.crop, start : start + self.crop]
+        placed = (boxes - start).clip(0, self.crop)
+        visible = _area(placed) >= SHOWN * _area(boxes)
+        placed[~visible] = 0
+        return View(image[start : start + self.crop, start : start + self.crop], placed, visible)
+
+
+def _area(boxes: Boxes) -> Boxes:
+    return np.asarray((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))

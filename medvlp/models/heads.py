@@ -37,20 +37,25 @@ class GlobalBatchNorm(nn.Module):
         self.register_buffer("running_var", torch.ones(width))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise (M, D); in training at least two rows are needed over all processes."""
+        """Normalise (M, D), by the running statistics where training has fewer than two rows over all processes."""
         if not (self.training and self.sync and world_size() > 1):
+            own = self.training and len(x) > 1
             return F.batch_norm(
-                x, self.running_mean, self.running_var, self.weight, self.bias, self.training, self.momentum, self.eps
+                x, self.running_mean, self.running_var, self.weight, self.bias, own, self.momentum, self.eps
             )
         with torch.autocast(x.device.type, enabled=False):
             x = x.float()
             # Two passes, because E[x^2] - E[x]^2 cancels in fp32.
             sums = sum_over_processes(torch.cat([x.sum(0), x.new_tensor([len(x)])]))
-            count, mean = sums[-1], sums[:-1] / sums[-1]
-            variance = sum_over_processes((x - mean).square().sum(0)) / count
+            count = sums[-1]
+            few = count < 2
+            mean = torch.where(few, self.running_mean, sums[:-1] / count.clamp(min=1))
+            squares = sum_over_processes((x - mean).square().sum(0))
+            variance = torch.where(few, self.running_var, squares / count.clamp(min=1))
             with torch.no_grad():
+                unbiased = torch.where(few, variance, squares / (count - 1).clamp(min=1))
                 self.running_mean.lerp_(mean, self.momentum)
-                self.running_var.lerp_(variance * count / (count - 1), self.momentum)
+                self.running_var.lerp_(unbiased, self.momentum)
             x = (x - mean) * torch.rsqrt(variance + self.eps)
             return x if self.weight is None or self.bias is None else x * self.weight + self.bias
 

@@ -15,6 +15,8 @@ from medvlp.models.weights import locate
 from medvlp.types import ImageFeatures
 
 STAGES = 4
+# Patch features are the coarsest map that is no coarser: the patches of ViT-B/16 and, as in ASG, layer3 of ResNet-50.
+PATCH = 16
 
 
 def load_state_dict(path: str) -> dict[str, Tensor]:
@@ -52,6 +54,7 @@ class ImageEncoder(nn.Module):
     Attributes:
         width: Width D of the pooled features.
         widths: Channels of the four maps, fine to coarse.
+        patch_width: Channels of the patch features.
 
     Raises:
         UserError: If the architecture is unknown, or weights do not fit it or cannot be had.
@@ -92,6 +95,9 @@ class ImageEncoder(nn.Module):
         self.levels = [depth - STAGES + i if staged else depth * (i + 1) // STAGES - 1 for i in range(STAGES)]
         self.width = int(self.backbone.num_features)
         self.widths = [int(self.backbone.feature_info[level]["num_chs"]) for level in self.levels]
+        strides = [self.backbone.feature_info[level]["reduction"] for level in self.levels]
+        self.patch_level = max((i for i, stride in enumerate(strides) if stride <= PATCH), default=0)
+        self.patch_width = self.widths[self.patch_level]
         config = self.backbone.pretrained_cfg
         self.register_buffer("mean", torch.tensor(config["mean"]).view(1, -1, 1, 1) * 255, persistent=False)
         self.register_buffer("std", torch.tensor(config["std"]).view(1, -1, 1, 1) * 255, persistent=False)
@@ -108,7 +114,7 @@ class ImageEncoder(nn.Module):
             )
         x = ((image[:, None] - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
         final, pyramid = self.backbone.forward_intermediates(x, indices=self.levels, norm=True)
-        return ImageFeatures(pooled=self.backbone.forward_head(final, pre_logits=True), pyramid=pyramid)
+        return ImageFeatures(self.backbone.forward_head(final, pre_logits=True), pyramid, self.patch_level)
 
     def _load(self, path: str, name: str) -> None:
         if not Path(path).is_file():

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from rich.progress import track
 from torch import Tensor, nn
@@ -18,9 +19,41 @@ from transformers import AutoModel, AutoTokenizer
 from medvlp.errors import UserError
 from medvlp.models.weights import locate
 from medvlp.text_cache import TextCache
+from medvlp.types import RegionBatch
 
 # Tokenisation happens beside data loader processes that were forked, where a thread pool would only warn and idle.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+def region_words(tokens: Any, region: RegionBatch) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Find the words of the region sentences among the tokens of the reports.
+
+    Args:
+        tokens: What a fast tokenizer returns for B reports, with offsets.
+        region: Says where the sentences stand in them.
+
+    Returns:
+        The number of its word for each token of the (B, length), flattened, -1 outside the sentences; and the sentence
+        of each of the K words. Word pieces that were cut off are no token, and so no word.
+    """
+    reports, length = tokens["input_ids"].shape
+    # The number of its word in the report; NaN for special tokens and padding.
+    word = np.array([tokens.word_ids(b) for b in range(reports)], np.float64).reshape(-1)
+    start = tokens["offset_mapping"][..., 0].numpy().reshape(-1)
+    # Reports one after the other on one line, so that one sorted search finds the sentence of every token.
+    report = np.repeat(np.arange(reports), length)
+    study, span = region.sentence_study.cpu().numpy(), region.sentence_span.cpu().numpy()
+    line = 1 << 32
+    sentence = np.searchsorted(study * line + span[:, 0], report * line + start, side="right") - 1
+    # A sentence of no report in front of the first one.
+    study, end = np.append(study, -1), np.append(span[:, 1], 0)
+    inside = ~np.isnan(word) & (study[sentence] == report) & (start < end[sentence])
+    # A word belongs to the sentence of its first piece.
+    named = report[inside] * line + word[inside].astype(np.int64)
+    _, first, number = np.unique(named, return_index=True, return_inverse=True)
+    out = np.full(len(word), -1)
+    out[inside] = number
+    return out, sentence[inside][first]
 
 
 class TextEncoder(nn.Module):
@@ -37,6 +70,7 @@ class TextEncoder(nn.Module):
         max_length: Word pieces after which a text is cut (IMITATE: 256).
         dropout: Leave the dropout of a frozen model on, and so embed every text anew at each step, as the official
             code does unintendedly.
+        layers: How many of the first layers are kept; None keeps all (ASG: 6 of 12).
 
     Attributes:
         width: Width D of an embedding.
@@ -52,6 +86,7 @@ class TextEncoder(nn.Module):
         pooling: Literal["cls", "mean"] = "cls",
         max_length: int = 256,
         dropout: bool = False,
+        layers: int | None = None,
     ) -> None:
         super().__init__()
         self.name, self.pooling, self.max_length = name, pooling, max_length
@@ -66,6 +101,9 @@ class TextEncoder(nn.Module):
             ) from error
         # BERT's pooler is not used; trained without a gradient it would stop DistributedDataParallel.
         model.pooler = None
+        if layers is not None:
+            model.encoder.layer = model.encoder.layer[:layers]
+            model.config.num_hidden_layers = len(model.encoder.layer)
         self.width = int(model.config.hidden_size)
         self.frozen = trainable_layers == 0
         if not self.frozen and trainable_layers is not None:
@@ -86,11 +124,36 @@ class TextEncoder(nn.Module):
         if not self.frozen:
             return self._embed(self.model, texts)
         if self.cache is None or self.dropout:
-            return torch.cat(list(self._batches(texts)))
+            return torch.cat(list(self._batches(texts))) if texts else torch.empty(0, self.width)
         missing = self.cache.missing(texts)
         if missing:
             self.fill(missing)
         return torch.from_numpy(self.cache.lookup(texts))
+
+    def read(self, reports: Sequence[str], region: RegionBatch) -> tuple[Tensor, Tensor, Tensor]:
+        """Embed reports, and the words of their region sentences.
+
+        A trained model gives the contextual words of a sentence, each the sum of its word pieces (ASG), as far as the
+        report is not cut off. A frozen one gives one word a sentence, the embedding of the sentence alone: it has
+        few distinct sentences to read, each once, where the words of all reports would fill a disk.
+
+        Args:
+            reports: B texts, `report_text` of each study.
+            region: Says where the sentences stand in them.
+
+        Returns:
+            The embeddings (B, D), the words (K, D), and the sentence of each word, int64 (K,), ascending.
+        """
+        if self.frozen:
+            return self(reports), self(region.sentence), torch.arange(len(region.sentence))
+        hidden, tokens = self._hidden(self.model, reports)
+        word, word_sentence = region_words(tokens, region)
+        device = hidden.device
+        inside = torch.from_numpy(np.flatnonzero(word >= 0)).to(device)
+        number = torch.from_numpy(word[word >= 0]).to(device)
+        pieces = hidden.flatten(0, 1)[inside]
+        words = pieces.new_zeros(len(word_sentence), self.width).index_add(0, number, pieces)
+        return self._pool(hidden, tokens), words, torch.from_numpy(word_sentence).to(device)
 
     def _apply(self, fn: Any, recurse: bool = True) -> TextEncoder:
         if self.dropout and self.frozen:
@@ -137,14 +200,26 @@ class TextEncoder(nn.Module):
                 yield self._embed(model, texts[start : start + size])
 
     def _embed(self, model: Any, texts: Sequence[str]) -> Tensor:
-        device = next(model.parameters()).device
+        return self._pool(*self._hidden(model, texts))
+
+    def _hidden(self, model: Any, texts: Sequence[str]) -> tuple[Tensor, Any]:
+        """Return the last hidden states (M, length, D), and the tokens."""
         tokens = self.tokenizer(
-            list(texts), max_length=self.max_length, truncation=True, padding=True, return_tensors="pt"
-        ).to(device)
-        hidden: Tensor = model(**tokens).last_hidden_state
+            list(texts),
+            max_length=self.max_length,
+            truncation=True,
+            padding=True,
+            return_tensors="pt",
+            return_offsets_mapping=True,
+        )
+        inputs = {key: tokens[key] for key in self.tokenizer.model_input_names}
+        device = next(model.parameters()).device
+        return model(**{key: value.to(device) for key, value in inputs.items()}).last_hidden_state, tokens
+
+    def _pool(self, hidden: Tensor, tokens: Any) -> Tensor:
         if self.pooling == "cls":
             return hidden[:, 0]
-        weight: Tensor = tokens["attention_mask"][..., None].to(hidden.dtype)
+        weight: Tensor = tokens["attention_mask"][..., None].to(hidden.device, hidden.dtype)
         return (hidden * weight).sum(1) / weight.sum(1)
 
     def _key(self) -> str:

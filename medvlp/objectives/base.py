@@ -4,10 +4,28 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from medvlp.types import Batch, ImageFeatures, Section
+from medvlp.types import Batch, ImageFeatures, RegionBatch, Section, TextFeatures, report_text
+
+
+@dataclass(frozen=True)
+class HeatMap:
+    """Where in an image a model sees what a text says.
+
+    Attributes:
+        study: Position of the image in the batch.
+        text: The text.
+        heat: (h, w), on the grid of patches.
+        box: Boxes (R, 4) of the regions that the text is about, in pixels of the image; none where that is not known.
+    """
+
+    study: int
+    text: str
+    heat: Tensor
+    box: Tensor
 
 
 class Objective(nn.Module, ABC):
@@ -18,25 +36,40 @@ class Objective(nn.Module, ABC):
     """
 
     sections: tuple[Section, ...] = ()
-    """The texts it aligns images with."""
+    """The texts it aligns whole images with."""
+
+    reads_words: bool = False
+    """Whether it reads the words of region sentences."""
 
     @abstractmethod
-    def forward(self, image: ImageFeatures, text: dict[Section, Tensor], batch: Batch) -> dict[str, Tensor]:
+    def forward(self, image: ImageFeatures, text: TextFeatures, batch: Batch) -> dict[str, Tensor]:
         """Return the named terms of the loss, weighted, each a scalar.
 
         Args:
             image: Features of all views, N = B * V rows; row b * V + v is view v of study b.
-            text: Embeddings (B, E) of each of `sections`; rows of missing sections are to be ignored.
+            text: Features of each of `sections`, and words if it reads them.
             batch: The batch they come from.
         """
 
-    @abstractmethod
     def embed_image(self, image: ImageFeatures) -> dict[Section, Tensor]:
         """Return the normalised embedding (N, D) of images that belongs to each section."""
+        return {}
 
-    @abstractmethod
     def embed_text(self, text: Tensor) -> Tensor:
         """Return normalised embeddings (M, D) of text embeddings (M, E) in the same space."""
+        raise TypeError(f"{type(self).__name__} aligns no whole images with texts: it has no 'sections'.")
+
+    def evaluate(self, image: ImageFeatures, text: TextFeatures, batch: Batch) -> dict[str, Tensor]:
+        """Return what `summarise` needs of each study of an evaluation batch (V = 1), tensors (B, ...)."""
+        return {}
+
+    def summarise(self, rows: dict[str, Tensor]) -> dict[str, float]:
+        """Return metrics from the rows of all studies, beyond retrieval and zero-shot classification."""
+        return {}
+
+    def heat_maps(self, image: ImageFeatures, text: TextFeatures, batch: Batch) -> list[HeatMap]:
+        """Return heat maps of what the reports of an evaluation batch (V = 1) say is present."""
+        return []
 
 
 def section_texts(section: Section, findings: Sequence[str], impression: Sequence[str]) -> list[str]:
@@ -47,7 +80,7 @@ def section_texts(section: Section, findings: Sequence[str], impression: Sequenc
         case "impression":
             return list(impression)
         case "report":
-            return [f"{f} {i}".strip() for f, i in zip(findings, impression, strict=True)]
+            return [report_text(f, i) for f, i in zip(findings, impression, strict=True)]
 
 
 def section_mask(section: Section, batch: Batch) -> Tensor:
@@ -59,3 +92,14 @@ def section_mask(section: Section, batch: Batch) -> Tensor:
             return batch["impression_mask"]
         case "report":
             return batch["findings_mask"] | batch["impression_mask"]
+
+
+def regions_of(batch: Batch) -> RegionBatch:
+    """Return the regions of a batch.
+
+    Raises:
+        ValueError: If it has none.
+    """
+    if batch["region"] is None:
+        raise ValueError("the batch holds no regions, which this objective aligns: pass --data.regions true.")
+    return batch["region"]

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from medvlp.losses import ClinicalPrior, contrastive_loss
 from medvlp.models import ChannelAggregation, ImageEncoder, ProjectionHead, TextEncoder
 from medvlp.objectives.base import Objective, section_mask
-from medvlp.types import Batch, ImageFeatures, Section
+from medvlp.types import Batch, ImageFeatures, Section, TextFeatures
 
 Level = Literal["high", "multi"]
 Term = Literal["high_text", "multi_text", "high_view", "multi_view"]
@@ -112,16 +112,17 @@ class HierarchicalAlignment(Objective):
             self.heads["multi"] = ProjectionHead(width, width, dim, sync=gathered)
         self.text_head = ProjectionHead(text_encoder.width, 1024, dim, sync=gathered)
 
-    def forward(self, image: ImageFeatures, text: dict[Section, Tensor], batch: Batch) -> dict[str, Tensor]:
+    def forward(self, image: ImageFeatures, text: TextFeatures, batch: Batch) -> dict[str, Tensor]:
         """Return the terms `high_text`, `multi_text`, `high_view` and `multi_view`; see `Objective.forward`."""
         studies, views = batch["image"].shape[:2]
-        masks = {s: section_mask(s, batch) for s in text}
+        texts = {s: text.sections[s] for s in self.sections}
+        masks = {s: section_mask(s, batch) for s in texts}
         if not self.mask_missing:
             masks = {s: torch.ones_like(mask) for s, mask in masks.items()}
-        projected = self._project_text({s: text[s] for s in self.sections}, masks)
+        projected = self._project_text(texts, masks)
         terms: dict[str, Tensor] = {}
         for level, section in self.levels.items():
-            mask, prior_text = masks[section], text[section] * masks[section][:, None]
+            mask, prior_text = masks[section], texts[section] * masks[section][:, None]
             compare_views = views > 1 and self.view_weight > 0
             # Two draws of channels where the views are compared: see r' above.
             projections = self._project_image(level, image, draws=2 if compare_views else 1)

@@ -94,6 +94,7 @@ def _write(out: Path, studies: int, seed: int, size: int, workers: int) -> None:
     write(out / TRUTH / "masks.json", (json.dumps({"bits": BITS}) + "\n").encode())
     columns = (TextColumn("phantom"), BarColumn(), MofNCompleteColumn(), TextColumn("studies"), TimeRemainingColumn())
     with ExitStack() as stack:
+        mimic_cxr.write_mark(out)
         tables = mimic_cxr.tables(out)
         for table in tables.values():
             stack.enter_context(table)

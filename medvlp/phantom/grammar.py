@@ -39,6 +39,9 @@ SEVERITY = {
 }
 ADVERB = {"mild": "{mildly|slightly}", "moderate": "{moderately|}", "severe": "{markedly|severely|massively}"}
 
+# Of the words above, those that describe how a finding looks, and say nothing of how much there is of it.
+LOOKS = frozenset({"patchy", "dense", "linear", "plate-like"})
+
 # Present findings. Plural forms are for bilateral findings.
 PRESENT = {
     "pleural effusion": (
@@ -136,17 +139,17 @@ PRESENT = {
 }
 
 PNEUMONIA = (
-    "{concerning for|compatible with|consistent with|likely} {pneumonia|infection|infectious process}",
-    "{which may represent|possibly reflecting|questionable for} {pneumonia|infection}",
+    "{compatible with|consistent with|likely} {pneumonia|infection|infectious process}",
+    "{which may represent|possibly reflecting|questionable for|concerning for} {pneumonia|infection}",
 )
 
 UNCERTAIN = {
     "pleural effusion": (
-        "{{Possible|Probable|Questionable} <sev> <side> pleural effusion"
+        "{{Possible|Potential|Questionable} <sev> <side> pleural effusion"
         "|<a> <sev> <side> pleural effusion {cannot be excluded|is not excluded|is possible|may be present}}"
     ),
     "pleural effusion, plural": (
-        "{{Possible|Probable|Questionable} <sev> bilateral pleural effusions"
+        "{{Possible|Potential|Questionable} <sev> bilateral pleural effusions"
         "|<sev> bilateral pleural effusions {cannot be excluded|are not excluded|may be present}}"
     ),
     "pneumothorax": (
@@ -162,14 +165,14 @@ UNCERTAIN = {
         "|Early consolidation in both <zones> {cannot be excluded|is not excluded}}"
     ),
     "atelectasis": (
-        "{{Possible|Probable|Suspected} <side> basilar atelectasis|<side> basilar {density"
+        "{{Possible|Potential|Suspected} <side> basilar atelectasis|<side> basilar {density"
         "|change} may represent atelectasis}"
     ),
     "atelectasis, plural": (
-        "{{Possible|Probable|Suspected} bibasilar atelectasis|Bibasilar densities may represent atelectasis}"
+        "{{Possible|Potential|Suspected} bibasilar atelectasis|Bibasilar densities may represent atelectasis}"
     ),
     "edema": (
-        "{{Possible|Probable|Questionable} <sev> pulmonary edema|<sev> {pulmonary"
+        "{{Possible|Potential|Questionable} <sev> pulmonary edema|<sev> {pulmonary"
         "|interstitial} edema {cannot be excluded|is possible|is not excluded}}"
     ),
     "cardiomegaly": "{{Possible|Questionable} <sev> cardiomegaly|The heart {may be|is possibly} <adv> enlarged}",
@@ -238,6 +241,25 @@ NEUTRAL = (
     "|The {upper abdomen|visualized upper abdomen} is unremarkable"
     "|The imaged upper abdomen shows a normal bowel gas pattern|Findings were discussed with Dr. ___ at ___ on ___}"
 )
+
+# Words in which a template says another finding, or several.
+OTHERWISE = {
+    "lobar collapse": ("collapse",),
+    "nodule or mass": ("nodule", "mass"),
+    "nodular density": ("nodular opacity",),
+}
+# Signs that the templates mention beside the finding they are for.
+SIGNS = {
+    "blunting": "blunting",
+    "densit": "opacity",
+    "perihilar haze": "opacity",
+    "kerley lines": "marking",
+    "vessels": "engorgement",
+    "volume loss": "volume loss",
+    "well expanded": "aeration",
+    "well-expanded": "aeration",
+    "well aerated": "aeration",
+}
 
 CHANGE = {
     "stable": "{unchanged|stable|unchanged from {prior|the prior study|___}|similar to prior}",

@@ -24,12 +24,14 @@ CHEXPERT: tuple[str, ...] = (
 )
 COLUMN = {
     "atelectasis": "Atelectasis",
+    "collapse": "Atelectasis",
     "cardiomegaly": "Cardiomegaly",
     "consolidation": "Consolidation",
     "edema": "Edema",
     "enlarged cardiomediastinum": "Enlarged Cardiomediastinum",
     "fracture": "Fracture",
     "nodule": "Lung Lesion",
+    "nodular opacity": "Lung Lesion",
     "mass": "Lung Lesion",
     "opacity": "Lung Opacity",
     "pleural effusion": "Pleural Effusion",

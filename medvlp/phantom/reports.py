@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from medvlp.phantom import grammar
-from medvlp.phantom.statements import absent, change_of, fixed, gone, present
+from medvlp.phantom.statements import absent, change_of, fixed, gone, neutral, present
 from medvlp.phantom.world import DEVICES, FINDINGS, Finding, Sentence, Study, stream
 
 _LINE = 78
@@ -135,8 +135,7 @@ def _findings(study: Study, rng: np.random.Generator) -> list[Sentence]:
     lungs += _denials(names, rng, 0.8)
     tail = [fixed(grammar.BONES, rng, ("fracture", "absent"))] if rng.random() < 0.35 else []
     if rng.random() < 0.15:
-        volume = "low" if study.shots[0].inspiration < 0.91 else "normal"
-        tail.append(Sentence(grammar.expand(grammar.NEUTRAL, rng, {"volume": volume}) + "."))
+        tail.append(neutral("low" if study.shots[0].inspiration < 0.91 else "normal", rng))
     blocks = [devices, heart, lungs]
     if rng.random() < 0.5:
         blocks = [lungs, heart, devices]

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 
 from medvlp.phantom import grammar
 from medvlp.phantom.findings import nodule_diameter
-from medvlp.phantom.world import DEVICES, Existence, Finding, Sentence, Severity, Triplet
+from medvlp.phantom.world import DEVICES, REGIONS, Existence, Finding, Sentence, Severity, Side, Triplet, Zone
 
 # Share of consolidations that are called an opacity.
 _OPACITY: dict[Severity, float] = {"mild": 0.9, "moderate": 0.15, "severe": 0.05}
 _LUNGS = ("right lung", "left lung")
+_HILA = ("right hilar structures", "left hilar structures")
+# Where a finding lies when the sentence does not say.
 _EVERYWHERE = {
     "pleural effusion": ("right costophrenic angle", "left costophrenic angle"),
+    "blunting": ("right costophrenic angle", "left costophrenic angle"),
     "pneumothorax": ("right apical zone", "left apical zone"),
-    "edema": (*_LUNGS, "right hilar structures", "left hilar structures"),
+    "edema": (*_LUNGS, *_HILA),
+    "engorgement": _HILA,
+    "hilar enlargement": _HILA,
     "atelectasis": ("right lower lung zone", "left lower lung zone"),
     "cardiomegaly": ("cardiac silhouette",),
     "enlarged cardiomediastinum": ("mediastinum",),
@@ -26,7 +34,20 @@ _EVERYWHERE = {
     "central line": ("svc", "cavoatrial junction"),
     "pacemaker": ("cardiac silhouette", "right atrium"),
     "sternotomy wires": ("mediastinum",),
+    "tip": (),
+    "acute disease": (),
 }
+# What the sentences about devices and vessels say of their place.
+_PLACES: dict[str, tuple[str, ...]] = {
+    "svc": ("svc",),
+    "cavoatrial junction": ("cavoatrial junction",),
+    "right atrium": ("right atrium",),
+    "carina": ("carina",),
+    "stomach": ("abdomen",),
+    "below the diaphragm": ("abdomen",),
+    "perihilar haze": _HILA,
+}
+_PAIRED = {f"{side} {r[5:]}" for r in REGIONS if r.startswith("left ") for side in ("right", "left")}
 _RANK = ("mild", "moderate", "severe")
 
 
@@ -42,19 +63,25 @@ def change_of(f: Finding, previous: tuple[Finding, ...] | None) -> str | None:
     return "stable" if step == 0 else "increased" if step > 0 else "decreased"
 
 
-def regions_of(name: str, f: Finding | None) -> tuple[str, ...]:
-    """Return the Chest ImaGenome regions a statement about a finding speaks of; no finding: anywhere."""
-    if f is None or f.side is None or name in DEVICES:
-        return _EVERYWHERE.get(name, _LUNGS)
-    if f.name == "pleural effusion":
-        parts = ["costophrenic angle"] + ["lower lung zone"] * (f.severity != "mild")
-    elif f.name == "pneumothorax":
-        parts = ["apical zone"] + ["lung"] * (f.severity == "severe")
-    elif f.name == "edema":
-        return _EVERYWHERE["edema"]
+def regions_of(name: str, side: Side | None, zone: Zone | None = None, text: str = "") -> tuple[str, ...]:
+    """Return the Chest ImaGenome regions of a finding: where the sentence says it lies, else where it usually does.
+
+    Args:
+        name: The finding.
+        side: If said.
+        zone: Of the lung, if said.
+        text: The words of the sentence that may name a place.
+    """
+    for words, regions in _PLACES.items():
+        if words in text.lower():
+            return regions
+    if zone is not None:
+        part = "apical zone" if "apices" in text else f"{zone} lung zone"
+        everywhere: tuple[str, ...] = (f"right {part}", f"left {part}")
     else:
-        parts = [f"{f.zone} lung zone"]
-    return tuple(f"{side} {part}" for side in f.sides for part in parts)
+        everywhere = _EVERYWHERE.get(name, _LUNGS)
+    other = {"right": "left ", "left": "right "}.get(str(side))
+    return tuple(r for r in everywhere if other is None or r not in _PAIRED or not r.startswith(other))
 
 
 def present(f: Finding, rng: np.random.Generator, change: str | None, existence: Existence = "present") -> Sentence:
@@ -85,14 +112,23 @@ def present(f: Finding, rng: np.random.Generator, change: str | None, existence:
             "size": f"{nodule_diameter(f):.1f}" if name == "nodule" else f"{2 + 3 * f.place[0]:.1f}",
         },
     )
-    stated = f.severity if any(w and w in text.lower() for w in (severity, adverb)) else None
-    triplets = [Triplet(word, existence, f.side, f.zone, stated, regions_of(word, f), change)]
+    said = {severity, adverb} - grammar.LOOKS - {""}
+    stated = f.severity if any(re.search(rf"\b{re.escape(w)}\b", text.lower()) for w in said) else None
+    # Edema is on both sides, in no zone, and nobody says so.
+    side, zone = (f.side, f.zone) if name != "edema" else (None, None)
+    triplets = [
+        Triplet(n, existence, side, zone, stated, regions_of(n, side, zone, _before_tip(text)), change)
+        for n in _named(text, word)
+    ]
+    triplets += _signs(text, triplets[0])
+    if "volume loss" in text:
+        # "Moderate volume loss and atelectasis": the adjective stands with the first.
+        triplets = [replace(t, severity=stated if t.finding == "volume loss" else None) for t in triplets]
     if name == "consolidation" and existence == "present" and f.infectious and rng.random() < 0.5:
         sure = f.place[1] < 0.6
+        regions = triplets[0].regions
         text += ", " + grammar.expand(grammar.PNEUMONIA[0 if sure else 1], rng).lower()
-        triplets.append(
-            Triplet("pneumonia", "present" if sure else "uncertain", f.side, f.zone, None, regions_of(name, f))
-        )
+        triplets.append(Triplet("pneumonia", "present" if sure else "uncertain", f.side, f.zone, None, regions))
     if change is not None:
         text += ", " + grammar.expand(grammar.CHANGE[change], rng).lower()
     return Sentence(text + ".", tuple(triplets))
@@ -116,7 +152,33 @@ def absent(names: Sequence[str], rng: np.random.Generator) -> Sentence:
     glue = ", or " if rng.random() < 0.6 else " or "
     words = " or ".join(nouns) if len(nouns) < 3 else ", ".join(nouns[:-1]) + glue + nouns[-1]
     text = grammar.expand(grammar.ABSENT_PLURAL_FRAME if plural else grammar.ABSENT_FRAME, rng, {"list": words})
-    return Sentence(text + ".", tuple(Triplet(n, "absent", regions=regions_of(n, None)) for n in names))
+    denied = [n for noun, name in zip(nouns, names, strict=True) for n in _named(noun, name)]
+    return Sentence(text + ".", tuple(Triplet(n, "absent", regions=regions_of(n, None)) for n in denied))
+
+
+def _named(text: str, name: str) -> tuple[str, ...]:
+    """Return the findings that words of a template for a finding name."""
+    return next((names for words, names in grammar.OTHERWISE.items() if words in text.lower()), (name,))
+
+
+def _signs(text: str, main: Triplet | None = None) -> list[Triplet]:
+    """Return what a sentence says beside the finding it is about."""
+    found = []
+    for words, sign in grammar.SIGNS.items():
+        if words not in text.lower() or "nodular" in text:
+            continue
+        if main is not None and words in ("blunting", "densit", "volume loss"):
+            found.append(Triplet(sign, "present", main.side, None, None, main.regions))
+        else:
+            found.append(Triplet(sign, "present", regions=regions_of(sign, None, text=text)))
+    if re.search(r"\btip\b", text):
+        found.append(Triplet("tip", "present", regions=regions_of("tip", None, text=text[text.index("tip") :])))
+    return found
+
+
+def _before_tip(text: str) -> str:
+    """Return the part of a sentence whose places are not those of the tip of a tube."""
+    return re.split(r"\btip\b", text)[0]
 
 
 def gone(f: Finding, rng: np.random.Generator) -> Sentence:
@@ -124,10 +186,25 @@ def gone(f: Finding, rng: np.random.Generator) -> Sentence:
     noun = "pulmonary edema" if f.name == "edema" else f.name
     side = f"{f.side} " if f.side in ("right", "left") else ""
     text = grammar.expand(grammar.REMOVED if f.name in DEVICES else grammar.RESOLVED, rng, {"noun": side + noun})
-    return Sentence(text + ".", (Triplet(f.name, "absent", f.side, f.zone, None, regions_of(f.name, f), "resolved"),))
+    said = f.side if side else None
+    triplet = Triplet(f.name, "absent", said, None, None, regions_of(f.name, said), "resolved")
+    return Sentence(text + ".", (triplet,))
 
 
 def fixed(template: str, rng: np.random.Generator, *says: tuple[str, Existence]) -> Sentence:
     """Return a sentence of a template that says these (finding, existence) without a place."""
     text = grammar.expand(template, rng)
-    return Sentence(text + ".", tuple(Triplet(n, e, regions=regions_of(n, None)) for n, e in says))
+    side: Side | None = "bilateral" if re.search(r"\b[Bb]oth|bilaterally", text) else None
+    if "hilar" in text:
+        says = (*says, ("hilar enlargement", "absent"))
+    triplets = [Triplet(n, e, side, regions=regions_of(n, side)) for n, e in says]
+    return Sentence(text + ".", (*triplets, *(replace(t, side=side) for t in _signs(text))))
+
+
+def neutral(volume: Literal["low", "normal"], rng: np.random.Generator) -> Sentence:
+    """Return a sentence on the side: the volume of the lungs, or nothing about a finding."""
+    text = grammar.expand(grammar.NEUTRAL, rng, {"volume": volume}) + "."
+    if "volume" not in text:
+        return Sentence(text)
+    existence: Existence = "present" if volume == "low" else "absent"
+    return Sentence(text, (Triplet("low lung volumes", existence, regions=_LUNGS),))

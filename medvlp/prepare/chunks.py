@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from medvlp.prepare.dataset import LeftOutError
-from medvlp.prepare.files import ESCAPES, EscapesRootError, Store, inside
+from medvlp.prepare.dataset import LeftOutError, Picture
+from medvlp.prepare.files import EscapesRootError, inside
 from medvlp.prepare.images import Geometry, Resize, read_image
-from medvlp.prepare.scene_graphs import Region, read_regions
+from medvlp.prepare.regions import Region, RegionSource, joined
 
 # Rows that are decoded, hashed and written at once. Part of the meaning of the manifest's hash.
 CHUNK = 32
@@ -25,11 +26,11 @@ class Chunk:
 
     Attributes:
         first: The first of them.
-        pictures: Image id, path below the image root, and locator of the scene graph, if any, of each.
+        pictures: The image of each.
     """
 
     first: int
-    pictures: list[tuple[str, str, str | None]]
+    pictures: list[Picture]
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Decoder:
     Attributes:
         root: Image root.
         real_roots: Folders in one of which every image must really lie.
-        graphs: Where scene graphs are, if anywhere.
+        regions: Finds the anatomical boxes, if they are wanted.
         output: images.npy, of its final size.
         offset: Of its first row, in bytes.
         size: Side of the prepared images.
@@ -48,7 +49,7 @@ class Decoder:
 
     root: Path
     real_roots: list[str]
-    graphs: Store | None
+    regions: RegionSource | None
     output: Path
     offset: int
     size: int
@@ -67,14 +68,14 @@ class Decoder:
         pixels = np.zeros((len(chunk.pictures), self.size, self.size), np.uint8)
         images: list[tuple[int, int, list[Region] | None] | None] = []
         skipped: list[tuple[str, str]] = []
-        for row, (image_id, path, graph) in zip(pixels, chunk.pictures, strict=True):
+        for row, picture in zip(pixels, chunk.pictures, strict=True):
             try:
-                row[:], geometry = read_image(inside(self.root, path, self.real_roots), self.size, self.resize)
+                row[:], geometry = read_image(inside(self.root, picture.path, self.real_roots), self.size, self.resize)
             except (EscapesRootError, LeftOutError) as error:
-                skipped.append((image_id, str(error)))
+                skipped.append((picture.image_id, str(error)))
                 images.append(None)
             else:
-                images.append((geometry.height, geometry.width, self._regions(image_id, graph, geometry, skipped)))
+                images.append((geometry.height, geometry.width, self._regions(picture, row, geometry, skipped)))
         data = pixels.reshape(-1).data
         write_at(self.output, data, self.offset + chunk.first * self.size * self.size)
         return {
@@ -85,19 +86,18 @@ class Decoder:
         }
 
     def _regions(
-        self, image_id: str, graph: str | None, geometry: Geometry, skipped: list[tuple[str, str]]
+        self, picture: Picture, pixels: npt.NDArray[np.uint8], geometry: Geometry, skipped: list[tuple[str, str]]
     ) -> list[Region] | None:
-        if self.graphs is None:
+        if self.regions is None:
             return None
+
+        def skip(name: str, reason: str) -> None:
+            skipped.append((f"{picture.image_id}/{name}", reason))
+
         try:
-            if graph is None:
-                raise LeftOutError("no scene graph")
-            return read_regions(
-                self.graphs, graph, geometry, lambda name, reason: skipped.append((f"{image_id}/{name}", reason))
-            )
+            return joined(self.regions.find(picture, pixels, geometry, skip))
         except LeftOutError as error:
-            what = f"scene graph of {image_id}"
-            skipped.append((what, f"scene graph {ESCAPES}" if str(error) == ESCAPES else str(error)))
+            skipped.append((f"regions of {picture.image_id}", str(error)))
             return None
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from medvlp.prepare.files import Store
+if TYPE_CHECKING:
+    from medvlp.prepare.regions import RegionSource
 
 # Called with what was left out, and why. Everything before the first colon of the reason is its kind, and is counted.
 Skip = Callable[[str, str], None]
@@ -34,7 +35,7 @@ class Picture:
         image_id: Unique name.
         view: For example PA.
         path: File relative to the image root.
-        graph: Locator of its scene graph in `DataSet.graphs`, where it has one.
+        graph: Locator of its scene graph, where it has one.
     """
 
     image_id: str
@@ -72,7 +73,7 @@ class DataSet(Protocol):
         labels: Names of the labels.
         images: Image root.
         real_images: Folders, all links resolved, in one of which every image must lie.
-        graphs: Where scene graphs are read from, if anywhere.
+        regions: Finds the anatomical boxes of the images, if they are wanted.
         rows: Images in its table, once the studies have been read.
     """
 
@@ -80,7 +81,7 @@ class DataSet(Protocol):
     labels: list[str]
     images: Path
     real_images: list[str]
-    graphs: Store | None
+    regions: RegionSource | None
     rows: int
 
     def studies(self, skip: Skip) -> Iterator[Study]:

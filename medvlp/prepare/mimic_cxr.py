@@ -22,8 +22,8 @@ from medvlp.prepare.files import ESCAPES, EscapesRootError, Store, locator, open
 from medvlp.prepare.images import Resize
 from medvlp.prepare.pipeline import prepare
 from medvlp.prepare.plan import SPLITS, Options, parse_views
-from medvlp.prepare.reports import find_sections
-from medvlp.prepare.scene_graphs import SUFFIX
+from medvlp.prepare.regions import Automatic, Regions, RegionSource, SceneGraphs
+from medvlp.prepare.regions.scene_graphs import SUFFIX
 from medvlp.prepare.tables import column_names, decode, find_table, read_table
 
 Labels = Literal["chexpert", "negbio", "none"]
@@ -49,6 +49,7 @@ def mimic_cxr(
     reports: Path,
     out: Path,
     scene_graphs: Path | None = None,
+    regions: Regions = "automatic",
     size: int = 256,
     resize: Resize = "pad",
     views: str = "PA,AP",
@@ -65,6 +66,7 @@ def mimic_cxr(
         reports: mimic-cxr-reports.zip of MIMIC-CXR 2.0.0, or the folder it unpacks to.
         out: Folder to write; it is what --data.root of training means.
         scene_graphs: scene_graph.zip of Chest ImaGenome 1.0.0, or a folder that holds it or what it unpacks to.
+        regions: Where no scene_graphs are given, find the anatomical regions in frontal images, or none.
         size: Side of the prepared images in pixels.
         resize: Keep the aspect ratio and pad with black, or squash.
         views: ViewPosition to keep, separated by commas.
@@ -72,25 +74,49 @@ def mimic_cxr(
         labels: Which automatic labels to take along.
         workers: Number of processes; one a CPU core if not given.
     """
-    data = MimicCxr(images, reports, scene_graphs, labels)
+    graphs = None if scene_graphs is None else open_graphs(scene_graphs)
+    source = SceneGraphs(graphs) if graphs else Automatic() if regions == "automatic" else None
+    data = MimicCxr(images, reports, graphs, source, labels)
     prepare(data, out, Options(size, resize, parse_views(views), min_words), workers)
+
+
+def open_graphs(path: Path) -> Store:
+    """Return where the scene graphs are.
+
+    Args:
+        path: Zip or folder.
+
+    Raises:
+        NotFoundError: If it is not there.
+    """
+    below = [
+        f"{folder}{name}"
+        for folder in ("silver_dataset/", "1.0.0/silver_dataset/", "")
+        for name in ("scene_graph", "scene_graph.zip")
+    ]
+    return open_store(path, "scene_graphs", below, HOW["scene_graphs"])
 
 
 class MimicCxr:
     """The raw files of MIMIC-CXR, as `medvlp.prepare.dataset.DataSet`."""
 
-    def __init__(self, images: Path, reports: Path, scene_graphs: Path | None, labels: Labels) -> None:
+    def __init__(
+        self, images: Path, reports: Path, graphs: Store | None, regions: RegionSource | None, labels: Labels
+    ) -> None:
         """Find everything that will be read.
 
         Args:
             images: Folder of MIMIC-CXR-JPG.
             reports: Zip or folder.
-            scene_graphs: Zip or folder.
+            graphs: Scene graphs, if any.
+            regions: Finds the anatomical boxes, if they are wanted.
             labels: Name of the label table, or none.
 
         Raises:
             NotFoundError: If something is not there.
         """
+        from medvlp.prepared import SYNTHETIC
+
         self.images = images
         self.metadata = self._table("metadata")
         self.split = self._table("split")
@@ -102,20 +128,15 @@ class MimicCxr:
         self.reports = open_store(
             reports, "reports", ["mimic-cxr-reports.zip", "mimic-cxr-reports/files", "files"], HOW["reports"]
         )
-        self.graphs: Store | None = None
-        if scene_graphs is not None:
-            below = [
-                f"{folder}{name}"
-                for folder in ("silver_dataset/", "1.0.0/silver_dataset/", "")
-                for name in ("scene_graph", "scene_graph.zip")
-            ]
-            self.graphs = open_store(scene_graphs, "scene_graphs", below, HOW["scene_graphs"])
+        self.graphs = graphs
+        self.regions = regions
         ids = ("subject_id", "study_id")
         self.labels = [name for name in column_names(self.label_table) if name not in ids] if self.label_table else []
         self.options: dict[str, object] = {
             "dataset": "mimic_cxr",
             "labels": labels,
-            "scene_graphs": self.graphs is not None,
+            "synthetic": (images / SYNTHETIC).is_file(),
+            "regions": regions.name if regions else "none",
         }
         self.rows = 0
 
@@ -212,4 +233,6 @@ class MimicCxr:
         text, utf8 = decode(data)
         if not text.strip():
             raise LeftOutError("empty report")
+        from medvlp.parse.sections import find_sections
+
         return Report(*find_sections(text), utf8)

@@ -15,10 +15,10 @@ from pathlib import Path
 
 from medvlp.errors import NotFoundError
 from medvlp.prepare.dataset import Picture, Report, Skip, Study
-from medvlp.prepare.files import Store
 from medvlp.prepare.images import Resize
 from medvlp.prepare.pipeline import prepare
 from medvlp.prepare.plan import SPLITS, Options, parse_views
+from medvlp.prepare.regions import Automatic, Regions, RegionSource
 from medvlp.prepare.tables import find_table, read_table
 
 HOW = (
@@ -59,6 +59,7 @@ def open_i(
     root: Path,
     out: Path,
     split_file: Path | None = None,
+    regions: Regions = "automatic",
     size: int = 256,
     resize: Resize = "pad",
     views: str = "FRONTAL",
@@ -74,26 +75,27 @@ def open_i(
         out: Folder to write; it is what --data.root of training means.
         split_file: csv with the columns uid and split (train, validate or test). Without it, studies are split
             70 : 10 : 20 by a hash of their uid.
+        regions: Find the anatomical regions in frontal images, or none.
         size: Side of the prepared images in pixels.
         resize: Keep the aspect ratio and pad with black, or squash.
         views: FRONTAL, LATERAL, or both separated by a comma.
         min_words: Least number of words in a report, counted as MGCA does.
         workers: Number of processes; one a CPU core if not given.
     """
-    prepare(OpenI(root, split_file), out, Options(size, resize, parse_views(views), min_words), workers)
+    data = OpenI(root, split_file, Automatic() if regions == "automatic" else None)
+    prepare(data, out, Options(size, resize, parse_views(views), min_words), workers)
 
 
 class OpenI:
     """The files of Open-I, as `medvlp.prepare.dataset.DataSet`."""
 
-    graphs: Store | None = None
-
-    def __init__(self, root: Path, split_file: Path | None) -> None:
+    def __init__(self, root: Path, split_file: Path | None, regions: RegionSource | None) -> None:
         """Find everything that will be read.
 
         Args:
             root: Folder of the data set.
             split_file: csv with a split for each uid, or None for the split by hash.
+            regions: Finds the anatomical boxes, if they are wanted.
 
         Raises:
             NotFoundError: If something is not there.
@@ -112,10 +114,15 @@ class OpenI:
         split = f"{TRAIN:.0%} train, {VALIDATE:.0%} validate by sha256 of the uid"
         if split_file is not None:
             if not split_file.is_file():
-                raise NotFoundError(f"--split_file='{split_file}' is not there: a csv with the columns uid and split.")
+                raise NotFoundError(f"--split_file='{split_file}' is not there: a csv with columns uid and split.")
             split = f"sha256 {hashlib.sha256(split_file.read_bytes()).hexdigest()}"
         self.labels = list(LABELS)
-        self.options: dict[str, object] = {"dataset": "open_i", "split": split}
+        self.regions = regions
+        self.options: dict[str, object] = {
+            "dataset": "open_i",
+            "split": split,
+            "regions": regions.name if regions else "none",
+        }
         self.rows = 0
 
     def studies(self, skip: Skip) -> Iterator[Study]:

@@ -4,7 +4,7 @@ Three steps, each of which leaves in OUT/work what the next run needs to go on:
 
 1. plan.parquet: the index of all images that pass the filters on tables and reports, and plan.json, which ends it;
 2. journal.jsonl: a line for each chunk of images decoded, the pixels themselves being in OUT/images.npy;
-3. index.parquet, skipped.csv and, last, manifest.json; then OUT/work is removed.
+3. triplets.parquet, index.parquet, skipped.csv and, last, manifest.json; then OUT/work is removed.
 
 Images and reports are never held in memory as a whole.
 """
@@ -28,7 +28,7 @@ import numpy as np
 from medvlp import __version__
 from medvlp.errors import NotFoundError, UserError
 from medvlp.prepare.chunks import CHUNK, Chunk, Decoder
-from medvlp.prepare.dataset import DataSet
+from medvlp.prepare.dataset import DataSet, Picture
 from medvlp.prepare.index import write_index
 from medvlp.prepare.journal import Journal
 from medvlp.prepare.plan import Options, write_plan
@@ -73,7 +73,8 @@ def prepare(data: DataSet, out: Path, options: Options, workers: int | None) -> 
 
 
 def _prepare(data: DataSet, out: Path, options: Options, wanted: dict[str, Any], workers: int) -> dict[str, Any]:
-    from medvlp.prepared import FORMAT_VERSION, IMAGES, INDEX, MANIFEST, SKIPPED
+    from medvlp.parse import write_triplets
+    from medvlp.prepared import FORMAT_VERSION, IMAGES, INDEX, MANIFEST, SKIPPED, TRIPLETS
 
     work = out / WORK
     plan, skipped = work / "plan.parquet", work / SKIPPED
@@ -89,7 +90,7 @@ def _prepare(data: DataSet, out: Path, options: Options, wanted: dict[str, Any],
     total = counts["min_words"]
 
     offset = _allocate(out / IMAGES, total, options.size)
-    decoder = Decoder(data.images, data.real_images, data.graphs, out / IMAGES, offset, options.size, options.resize)
+    decoder = Decoder(data.images, data.real_images, data.regions, out / IMAGES, offset, options.size, options.resize)
     with closing(Journal(work / "journal.jsonl")) as journal:
         _check(journal, out / IMAGES, offset, options.size)
         done = sum(min(CHUNK, total - first) for first in journal.offsets)
@@ -112,6 +113,8 @@ def _prepare(data: DataSet, out: Path, options: Options, wanted: dict[str, Any],
     if not found["decoded"]:
         shutil.rmtree(work)  # What is missing may be there at the next run.
         raise _nothing_left({**counts, **found})
+    write_triplets(_reports(work / INDEX), work / TRIPLETS, found["studies"], workers)
+    os.replace(work / TRIPLETS, out / TRIPLETS)
     os.replace(work / INDEX, out / INDEX)
     os.replace(work / "all.csv", out / SKIPPED)
     manifest = {
@@ -123,6 +126,7 @@ def _prepare(data: DataSet, out: Path, options: Options, wanted: dict[str, Any],
         "sha256": {
             INDEX: _sha256(out / INDEX),
             SKIPPED: _sha256(out / SKIPPED),
+            TRIPLETS: _sha256(out / TRIPLETS),
             # A digest of the digests of so many rows each, which are known without reading the file again.
             IMAGES: {"rows": CHUNK, "sha256_of_sha256": digest.hexdigest()},
         },
@@ -131,17 +135,30 @@ def _prepare(data: DataSet, out: Path, options: Options, wanted: dict[str, Any],
     return manifest
 
 
+def _reports(index: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield id and sections of every study; its images are neighbours in the index."""
+    import pyarrow.parquet as pq
+
+    last = None
+    for batch in pq.ParquetFile(index).iter_batches(columns=["study_id", "findings", "impression"]):
+        for row in batch.to_pylist():
+            study = row.pop("study_id")
+            if study != last:
+                yield study, {name: text or "" for name, text in row.items()}
+            last = study
+
+
 def _chunks(plan: Path) -> Iterator[Chunk]:
     import pyarrow.parquet as pq
 
     file = pq.ParquetFile(plan)
     start = 0
     for group in range(file.num_row_groups):
-        table = file.read_row_group(group, columns=["image_id", "path", "graph"])
-        rows = list(zip(*(column.to_pylist() for column in table.itercolumns()), strict=True))
-        for first in range(0, len(rows), CHUNK):
-            yield Chunk(start + first, rows[first : first + CHUNK])
-        start += len(rows)
+        table = file.read_row_group(group, columns=["image_id", "view", "path", "graph"])
+        pictures = [Picture(**row) for row in table.to_pylist()]
+        for first in range(0, len(pictures), CHUNK):
+            yield Chunk(start + first, pictures[first : first + CHUNK])
+        start += len(pictures)
 
 
 def _allocate(path: Path, rows: int, size: int) -> int:

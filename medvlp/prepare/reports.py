@@ -1,57 +1,12 @@
-"""Sections of radiology reports, and when a report is too short."""
+"""When a report is too short."""
 
 from __future__ import annotations
 
-import difflib
-import itertools
 import re
-from functools import lru_cache
 
-# A header is a run of capitals at the start of a line, up to a colon. In MIMIC-CXR every line starts with a space.
-HEADER = re.compile(r"\n[ \t]*([A-Z][A-Z ()/,-]*):(?=\s|$)")
-JOINTS = re.compile(r"\s*(?:/|\band\b)\s*")
 SENTENCE = re.compile(r"[0-9]*\.")
 TOKEN = re.compile(r"\w+")
 ASCII = re.compile(r"[\x00-\x7f]")
-
-
-def find_sections(text: str) -> tuple[str | None, str | None]:
-    """Return Findings and Impression of a MIMIC-CXR report, None where one is missing or empty.
-
-    The rules of MIT-LCP/mimic-cxr `txt/section_parser.py`: a section lasts to the next header, the last section of a
-    name counts, and a joint section of findings and impression is an Impression. Its hand-made exceptions for single
-    reports are left out, and so is its `last_paragraph`: a report with neither section is dropped, as IMITATE does.
-
-    Args:
-        text: The report.
-    """
-    found: dict[str, str] = {}
-    text = f"\n{text}"  # A header may open the text.
-    headers = list(HEADER.finditer(text))
-    for header, following in itertools.zip_longest(headers, headers[1:]):
-        name = section_name(header[1])
-        content = text[header.end() : following.start() if following else None].strip()
-        if name and content:
-            found[name] = content
-    return found.get("findings"), found.get("impression")
-
-
-@lru_cache(maxsize=4096)
-def section_name(header: str) -> str | None:
-    """Return which of the two sections a header opens, its typing errors forgiven, or None."""
-    parts = [part for part in JOINTS.split(header.strip().lower()) if part]
-    names = [close[0] for part in parts if (close := difflib.get_close_matches(part, SYNONYMS, n=1, cutoff=0.85))]
-    sections = {SYNONYMS[name] for name in names}
-    return "impression" if "impression" in sections else next(iter(sections), None)
-
-
-SYNONYMS = {
-    "impression": "impression",
-    "conclusion": "impression",
-    "findings": "findings",
-    "reference findings": "findings",
-    "chest, two views": "findings",
-}
 
 
 def has_words(findings: str | None, impression: str | None, minimum: int) -> bool:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchmetrics.functional.classification import binary_auroc
 
 from medvlp.distributed import gather
 from medvlp.metrics import retrieval
-from medvlp.text_cache import digest
-from medvlp.types import PRESENT, UNCERTAIN
 
 
 class EmbeddingCollector:
@@ -35,11 +32,6 @@ class EmbeddingCollector:
         return {key: value[row] for key, value in joined.items()}
 
 
-def text_ids(texts: Sequence[str]) -> Tensor:
-    """Return a number for each text (N,), the same for the same text, and 0 for an empty one."""
-    return torch.tensor([int.from_bytes(digest(text)[:7], "little") if text else 0 for text in texts])
-
-
 def report_retrieval(
     image: Mapping[str, Tensor], text: Mapping[str, Tensor], text_id: Mapping[str, Tensor]
 ) -> dict[str, dict[str, float]]:
@@ -53,7 +45,7 @@ def report_retrieval(
     Returns:
         The metrics of `medvlp.metrics.retrieval` by `objective/section`, and of all together under `report`.
     """
-    groups = {section: [section] for section in image} | {"report": list(image)}
+    groups = {section: [section] for section in image} | ({"report": list(image)} if image else {})
     metrics: dict[str, dict[str, float]] = {}
     for name, sections in groups.items():
         ids = torch.stack([text_id[section] for section in sections], 1)
@@ -87,26 +79,3 @@ def zero_shot_scores(
 def pool_prompts(embeddings: Tensor) -> Tensor:
     """Return the normalised mean (D,) of the normalised embeddings (P, D) of one side's prompts."""
     return F.normalize(embeddings.mean(0), dim=0)
-
-
-def zero_shot_auroc(scores: Tensor, label: Tensor, names: Sequence[str]) -> dict[str, float]:
-    """AUROC of each label and their mean, `macro`; a label not mentioned is absent, an uncertain one is left out.
-
-    Args:
-        scores: (N, L).
-        label: int8 (N, L), see `medvlp.types`.
-        names: The L labels.
-
-    Returns:
-        No entry for labels that lack a positive or a negative; nothing at all where all do.
-    """
-    aurocs: dict[str, float] = {}
-    for i, name in enumerate(names):
-        known = label[:, i] != UNCERTAIN
-        target = (label[known, i] == PRESENT).long()
-        if 0 < target.sum() < len(target):
-            # Scores lie in [-2, 2]; torchmetrics would squash what is outside [0, 1] and so tie close ones.
-            aurocs[name] = float(binary_auroc(scores[known, i].double() / 4 + 0.5, target))
-    if aurocs:
-        aurocs["macro"] = sum(aurocs.values()) / len(aurocs)
-    return aurocs

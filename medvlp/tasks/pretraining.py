@@ -6,25 +6,26 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import lightning as L
+import numpy as np
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 
 from medvlp.data import CXRDataModule
+from medvlp.metrics import label_auroc
 from medvlp.models import ImageEncoder, TextEncoder
-from medvlp.objectives import Objective
-from medvlp.objectives.base import section_texts
+from medvlp.objectives import HeatMap, Objective
+from medvlp.objectives.base import regions_of, section_texts
 from medvlp.prompts import Prompts
 from medvlp.tasks.base import BaseTask
 from medvlp.tasks.evaluation import (
     EmbeddingCollector,
     pool_prompts,
     report_retrieval,
-    text_ids,
-    zero_shot_auroc,
     zero_shot_scores,
 )
-from medvlp.types import Batch, ImageFeatures, Section
+from medvlp.text_cache import text_ids
+from medvlp.types import Batch, ImageFeatures, Section, TextFeatures
 
 READ: dict[TrainerFn | None, list[str]] = {
     TrainerFn.FITTING: ["train", "validate"],
@@ -39,7 +40,7 @@ class PretrainingTask(BaseTask):
     """Pre-trains an image encoder (and, if not frozen, a text encoder) with a sum of objectives.
 
     Validation and test report the retrieval of reports, and zero-shot AUROC where the data has labels, from the
-    embeddings of all objectives.
+    embeddings of all objectives, and what the objectives measure themselves.
 
     Args:
         image_encoder: The image encoder.
@@ -71,6 +72,12 @@ class PretrainingTask(BaseTask):
     def setup(self, stage: str) -> None:
         """Read the embedded texts, on every process."""
         self.text_encoder.open_cache(self.datamodule.text_cache)
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Make dropout a function of seed, step and process, so that a resumed run equals one without a break."""
+        step = self.trainer.fit_loop.total_batch_idx
+        seeds = np.random.SeedSequence((self.datamodule.seed, step, self.global_rank))
+        torch.manual_seed(int(seeds.generate_state(1)[0]))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the sum of all terms and log each."""
@@ -110,14 +117,26 @@ class PretrainingTask(BaseTask):
         texts = [text for section in self.sections for text in section_texts(section, findings, impression)]
         prompts = [pair for label in data.labels for pair in self.prompts.of(label)]
         texts += [text for pair in prompts for side in pair for text in side]
+        if self._reads_words:
+            texts += data.region_sentences(READ[trainer.state.fn])
         self.text_encoder.open_cache(data.text_cache)
         self.text_encoder.fill(texts, trainer.strategy.root_device, progress=True)
 
-    def encode(self, batch: Batch) -> tuple[ImageFeatures, dict[Section, Tensor]]:
-        """Return the features of all views (N = B * V), and the embeddings (B, E) of each section."""
+    def encode(self, batch: Batch) -> tuple[ImageFeatures, TextFeatures]:
+        """Return the features of all views (N = B * V), and of the texts that objectives read."""
         image = self.image_encoder(batch["image"].flatten(0, 1))
         texts = {s: section_texts(s, batch["findings"], batch["impression"]) for s in self.sections}
-        return image, {s: self.text_encoder(text).to(self.device, non_blocking=True) for s, text in texts.items()}
+        text = TextFeatures({})
+        if self._reads_words:
+            reports = section_texts("report", batch["findings"], batch["impression"])
+            report, *words = self.text_encoder.read(reports, regions_of(batch))
+            text.word, text.word_sentence = (part.to(self.device, non_blocking=True) for part in words)
+            if "report" in texts:
+                del texts["report"]
+                text.sections["report"] = report.to(self.device, non_blocking=True)
+        for section, strings in texts.items():
+            text.sections[section] = self.text_encoder(strings).to(self.device, non_blocking=True)
+        return image, text
 
     def embed_images(self, image: ImageFeatures) -> dict[str, Tensor]:
         """Return normalised embeddings (N, D) of images, by `objective/section`."""
@@ -136,35 +155,44 @@ class PretrainingTask(BaseTask):
             for s in objective.sections
         }
 
-    def keep(self, batch: Batch, image: ImageFeatures, text: dict[Section, Tensor]) -> None:
-        """Collect the embeddings of an evaluation batch, whose features `encode` has returned."""
+    def heat_maps(self, batch: Batch) -> dict[str, list[HeatMap]]:
+        """Return where the model sees what the reports of an evaluation batch say, by objective that can show it."""
+        image, text = self.encode(batch)
+        maps = {name: objective.heat_maps(image, text, batch) for name, objective in self._named()}
+        return {name: drawn for name, drawn in maps.items() if drawn}
+
+    def keep(self, batch: Batch, image: ImageFeatures, text: TextFeatures) -> None:
+        """Collect what the metrics need of an evaluation batch, whose features `encode` has returned."""
         rows = {f"image/{key}": value for key, value in self.embed_images(image).items()}
         for name, objective in self._named():
             for section in objective.sections:
-                rows[f"text/{name}/{section}"] = objective.embed_text(text[section])
+                rows[f"text/{name}/{section}"] = objective.embed_text(text.sections[section])
                 ids = text_ids(section_texts(section, batch["findings"], batch["impression"]))
                 rows[f"id/{name}/{section}"] = ids.to(self.device)
+            for key, value in objective.evaluate(image, text, batch).items():
+                rows[f"own/{name}/{key}"] = value
         self._collector.add(batch["index"], {**rows, "label": batch["label"]})
 
     def metrics(self, labels: list[str]) -> dict[str, float]:
-        """Return retrieval and zero-shot AUROC of all that was kept since the last call.
+        """Return retrieval, zero-shot AUROC and the objectives' own metrics of all that was kept since the last call.
 
         Args:
             labels: Names of the labels of the batches.
         """
         rows = self._collector.collect()
-        image, text, ids = (
-            {key.removeprefix(prefix): value for key, value in rows.items() if key.startswith(prefix)}
-            for prefix in ("image/", "text/", "id/")
-        )
+        image, text, ids = (under(rows, prefix) for prefix in ("image", "text", "id"))
         metrics = {
             f"retrieval/{name}/{key}": value
             for name, values in report_retrieval(image, text, ids).items()
             for key, value in values.items()
         }
-        if labels:
-            aurocs = zero_shot_auroc(self.zero_shot_scores(image, labels), rows["label"], labels)
+        if labels and image:
+            # Scores lie in [-2, 2].
+            aurocs = label_auroc(self.zero_shot_scores(image, labels).double() / 4 + 0.5, rows["label"], labels)
             metrics |= {f"zeroshot/{name}": value for name, value in aurocs.items()}
+        for name, objective in self._named():
+            own = objective.summarise(under(rows, f"own/{name}"))
+            metrics |= {f"{name}/{key}": value for key, value in own.items()}
         return metrics
 
     def zero_shot_scores(self, image: dict[str, Tensor], labels: list[str]) -> Tensor:
@@ -180,10 +208,14 @@ class PretrainingTask(BaseTask):
         embedded = [self.embed_texts(texts) for texts in prompts]
         return {key: torch.stack([pool_prompts(e[key]) for e in embedded]).cpu() for key in embedded[0]}
 
+    @property
+    def _reads_words(self) -> bool:
+        return any(objective.reads_words for _, objective in self._named())
+
     def _named(self) -> list[tuple[str, Objective]]:
         return cast("list[tuple[str, Objective]]", list(self.objectives.items()))
 
-    def _loss(self, stage: str, batch: Batch, image: ImageFeatures, text: dict[Section, Tensor]) -> Tensor:
+    def _loss(self, stage: str, batch: Batch, image: ImageFeatures, text: TextFeatures) -> Tensor:
         terms = {
             f"{stage}/{name}/{term}": value
             for name, objective in self._named()
@@ -198,3 +230,8 @@ class PretrainingTask(BaseTask):
     def _log_metrics(self, stage: str) -> None:
         metrics = self.metrics(self.datamodule.labels)
         self.log_dict({f"{stage}/{name}": value for name, value in metrics.items()}, sync_dist=True)
+
+
+def under(rows: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return the rows whose names begin with `prefix/`, by the rest of their names."""
+    return {key.removeprefix(f"{prefix}/"): value for key, value in rows.items() if key.startswith(f"{prefix}/")}

@@ -13,10 +13,12 @@ from medvlp.data import Augmentation, CXRDataModule, PreparedDataset
 from medvlp.data.sampler import EpochSampler
 from medvlp.data.transforms import EvaluationTransform, TrainTransform
 from medvlp.errors import NotFoundError, UserError
+from medvlp.parse import FINDINGS
 from medvlp.prepared import INDEX, MANIFEST
 from medvlp.types import Batch
 
 STUDIES, SIZE = 48, 40
+NO_BOXES = np.zeros((0, 4), np.float32)
 OFF = Augmentation(horizontal_flip=0, vertical_flip=0, rotation=0, perspective=0, autocontrast=0)
 
 
@@ -38,6 +40,7 @@ def test_a_batch_has_the_documented_keys(root):
         "findings_mask": (torch.bool, (8,)),
         "impression_mask": (torch.bool, (8,)),
         "label": (torch.int8, (8, len(LABELS))),
+        "finding": (torch.int8, (8, len(FINDINGS))),
         "index": (torch.int64, (8,)),
     }
 
@@ -145,7 +148,7 @@ def sides(transform, seeds=60):
     """Where the bright and the dark quarter are in each view: (down, across)."""
     found = set()
     for seed in range(seeds):
-        view = transform(marked(), seed).astype(int)
+        view = transform(marked(), NO_BOXES, seed).image.astype(int)
         half = len(view) // 2
         quarters = {
             (v, h): view[v * half : (v + 1) * half, h * half : (h + 1) * half].mean() for v in (0, 1) for h in (0, 1)
@@ -170,17 +173,17 @@ def test_each_flip_has_its_direction():
 def test_all_off_is_a_crop_of_the_stored_image():
     image = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE), dtype=np.uint8)
     crops = {image[y : y + 36, x : x + 36].tobytes() for y in range(5) for x in range(5)}
-    views = {TrainTransform(36, OFF)(image, seed).tobytes() for seed in range(100)}
+    views = {TrainTransform(36, OFF)(image, NO_BOXES, seed).image.tobytes() for seed in range(100)}
     assert views <= crops
     assert len(views) > 15
-    assert TrainTransform(SIZE, OFF)(image, 0).tobytes() == image.tobytes()
-    assert EvaluationTransform(SIZE)(image, 0).tobytes() == image.tobytes()
+    assert TrainTransform(SIZE, OFF)(image, NO_BOXES, 0).image.tobytes() == image.tobytes()
+    assert EvaluationTransform(SIZE)(image, NO_BOXES, 0).image.tobytes() == image.tobytes()
 
 
 @pytest.mark.parametrize("image", [np.zeros((SIZE, SIZE), np.uint8), np.full((SIZE, SIZE), 255, np.uint8)])
 def test_constant_images_survive(image):
     everything = Augmentation(1, 1, 30, 1, 0.5, 1)
-    view = TrainTransform(32, everything)(image, 0)
+    view = TrainTransform(32, everything)(image, NO_BOXES, 0).image
     assert view.shape == (32, 32)
     assert view.dtype == np.uint8
 

@@ -51,7 +51,9 @@ def test_pyramid_has_four_maps_from_fine_to_coarse(name, sides):
     with torch.no_grad():
         features = ours(images())
     assert [m.shape for m in features.pyramid] == [(2, w, s, s) for w, s in zip(ours.widths, sides, strict=True)]
-    assert features.patches is features.pyramid[-1]
+    level = 3 if name == VIT else 2  # one sixteenth
+    assert features.patches is features.pyramid[level]
+    assert ours.patch_width == ours.widths[level]
 
 
 def test_resnet50_is_the_papers():

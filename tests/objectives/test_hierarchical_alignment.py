@@ -8,7 +8,7 @@ from test_losses import slow_loss
 
 from medvlp.losses import ClinicalPrior
 from medvlp.objectives import HierarchicalAlignment
-from medvlp.types import ImageFeatures
+from medvlp.types import ImageFeatures, TextFeatures
 
 STUDIES, VIEWS, WIDTHS = 7, 2, [8, 12, 16, 20]
 
@@ -32,7 +32,7 @@ def inputs(seed=1):
 
 
 def call(objective, image, text, batch):
-    return objective(image, {s: text[s] for s in objective.sections}, batch)
+    return objective(image, TextFeatures({s: text[s] for s in objective.sections}), batch)
 
 
 def test_terms_equal_the_formulas():

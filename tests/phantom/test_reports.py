@@ -69,7 +69,7 @@ def test_comparison_needs_a_previous_study_and_agrees_with_it(many: list[tuple[S
     for one, r in many:
         for t in (t for s in r.sentences for t in s.triplets if t.change):
             assert one.previous is not None
-            name = {"mass": "nodule", "opacity": "consolidation"}.get(t.finding, t.finding)
+            name = {"mass": "nodule", "nodular opacity": "nodule", "opacity": "consolidation"}.get(t.finding, t.finding)
             before = next((f for f in one.previous if f.name == name), None)
             now = next((f for f in one.findings if f.name == name), None)
             assert (before is None) == (t.change == "new")

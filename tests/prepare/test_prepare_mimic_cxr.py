@@ -11,7 +11,7 @@ from medvlp.prepared import Prepared
 
 
 def run(raw, out, **options):
-    options = {"size": 32, "workers": 1, **options}
+    options = {"size": 32, "workers": 1, "regions": "none", **options}
     mimic_cxr(images=raw.images, reports=raw.reports, out=out, **options)
     return Prepared.open(out)
 
@@ -40,13 +40,14 @@ def test_end_to_end(mimic, tmp_path, skipped):
     assert counts["view"] == counts["decoded"] == 4
     assert counts["split"] == {"train": 2, "validate": 1, "test": 1}
     assert counts["sections_found"] == {"both": 4, "findings_only": 0, "impression_only": 0}
-    assert sorted(os.listdir(tmp_path / "out")) == ["images.npy", "index.parquet", "manifest.json", "skipped.csv"]
+    files = ["images.npy", "index.parquet", "manifest.json", "skipped.csv", "triplets.parquet"]
+    assert sorted(os.listdir(tmp_path / "out")) == files
 
 
 def test_nothing_of_the_machine_in_the_output(mimic, tmp_path, folder_bytes):
     run(mimic, tmp_path / "out")
     moved = shutil.move(mimic.root, tmp_path / "elsewhere")
-    mimic_cxr(moved / "jpg", moved / "reports/files", tmp_path / "again", size=32, workers=1)
+    mimic_cxr(moved / "jpg", moved / "reports/files", tmp_path / "again", regions="none", size=32, workers=1)
     assert folder_bytes(tmp_path / "out") == folder_bytes(tmp_path / "again")
     assert not any(str(tmp_path).encode() in content for content in folder_bytes(tmp_path / "out").values())
 
@@ -260,8 +261,8 @@ def test_regions(mimic, tmp_path, skipped):
         ("a/flat", "empty box"),
         ("a/text", "unreadable box"),
         ("a/nan", "unreadable box"),
-        ("scene graph of b", "unreadable scene graph"),
-        ("scene graph of f", "no scene graph"),
+        ("regions of b", "unreadable scene graph"),
+        ("regions of f", "no scene graph"),
     ]
     counts = prepared.manifest["counts"]
     assert (counts["with_regions"], counts["regions"]) == (2, 2)
@@ -274,7 +275,7 @@ def test_box_follows_the_image(mimic, tmp_path):
     pixels[60:120, 50:80] = 255
     for resize in ("pad", "squash"):
         Image.fromarray(pixels).save(mimic.image_path(10000032, 50000001, "a"), quality=95)
-        mimic.graph("a", [("marker", 50, 60, 80, 120)])
+        mimic.graph("a", [("carina", 50, 60, 80, 120)])
         prepared = run(mimic, tmp_path / resize, size=96, resize=resize, scene_graphs=mimic.graphs)
         box = prepared.index["regions"][0][0].as_py()
         bright = prepared.images[0] > 127

@@ -42,12 +42,13 @@ def raw(tmp_path, jpeg, write_csv):
 
 
 def test_end_to_end(raw, tmp_path, skipped):
-    open_i(raw, tmp_path / "out", size=32, workers=1)
+    open_i(raw, tmp_path / "out", regions="none", size=32, workers=1)
     prepared = Prepared.open(tmp_path / "out")
     rows = prepared.index.to_pylist()
     assert [row["image_id"] for row in rows] == ["1_a.jpg", "2_a.jpg", "10_a.jpg", "10_b.jpg"]
     assert {row["view"] for row in rows} == {"FRONTAL"}
     assert rows[0]["findings"] == "The XXXX is normal in size."
+    assert rows[0]["regions"] is None
     assert rows[2]["findings"] is None
     assert rows[0]["label/No Finding"] == 1
     assert rows[0]["label/Pleural Effusion"] == 0

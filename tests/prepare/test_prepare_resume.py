@@ -253,7 +253,7 @@ import resource, sys
 from pathlib import Path
 from medvlp.prepare import mimic_cxr
 raw, out = map(Path, sys.argv[1:])
-mimic_cxr(raw / "jpg", raw / "reports", out, size=128, workers=2)
+mimic_cxr(raw / "jpg", raw / "reports", out, regions="none", size=128, workers=2)
 own, workers = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
 print(own, workers)
 """

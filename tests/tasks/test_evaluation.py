@@ -1,21 +1,18 @@
-"""Collected embeddings, retrieval by section and report, and zero-shot AUROC against slow computations."""
+"""Collected embeddings, retrieval by section and report, and zero-shot scores against slow computations."""
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import roc_auc_score
 from test_metrics import slow_retrieval
 
 from medvlp.tasks.evaluation import (
     EmbeddingCollector,
     pool_prompts,
     report_retrieval,
-    text_ids,
-    zero_shot_auroc,
     zero_shot_scores,
 )
-from medvlp.types import ABSENT, NOT_MENTIONED, PRESENT, UNCERTAIN
+from medvlp.text_cache import text_ids
 
 SECTIONS = ["a/findings", "a/impression"]
 
@@ -101,32 +98,6 @@ def test_collected_rows_do_not_depend_on_batches(batch_size):
     for index in order.split(batch_size):
         collector.add(index, {"x": x[index]})
     torch.testing.assert_close(collector.collect()["x"], x, rtol=0, atol=0)
-
-
-def test_auroc_equals_scikit_learn():
-    generator = torch.Generator().manual_seed(0)
-    scores = torch.rand(200, 3, generator=generator) * 4 - 2
-    label = torch.randint(-2, 2, (200, 3), generator=generator).to(torch.int8)
-    got = zero_shot_auroc(scores, label, ["a", "b", "c"])
-    for i, name in enumerate("abc"):
-        known = label[:, i] != UNCERTAIN
-        # A label that is not mentioned is absent.
-        expected = roc_auc_score((label[known, i] == PRESENT).int(), scores[known, i])
-        assert got[name] == pytest.approx(expected)
-    assert got["macro"] == pytest.approx(sum(got[name] for name in "abc") / 3)
-
-
-def test_close_scores_are_no_ties():
-    scores = 1e-5 * torch.arange(6.0)[:, None] - 1.99
-    label = torch.tensor([[ABSENT], [ABSENT], [NOT_MENTIONED], [PRESENT], [PRESENT], [PRESENT]])
-    assert zero_shot_auroc(scores, label, ["a"])["a"] == 1
-
-
-def test_labels_of_one_class_have_no_auroc():
-    label = torch.tensor([[PRESENT, ABSENT, PRESENT, UNCERTAIN], [PRESENT, NOT_MENTIONED, ABSENT, UNCERTAIN]])
-    scores = torch.tensor([[0.1, 0.2, 0.3, 0.4], [0.4, 0.3, 0.2, 0.1]])
-    assert zero_shot_auroc(scores, label, ["all", "none", "both", "unclear"]) == {"both": 1.0, "macro": 1.0}
-    assert zero_shot_auroc(scores[:, :2], label[:, :2], ["all", "none"]) == {}
 
 
 def test_scores_compare_the_sides_and_average_the_spaces():

@@ -11,6 +11,7 @@ from medvlp.phantom.images import Image
 from medvlp.phantom.labels import CHEXPERT, chexpert
 from medvlp.phantom.reports import Report
 from medvlp.phantom.world import Shot, Study
+from medvlp.prepared import SYNTHETIC
 
 IMAGES = "mimic-cxr-jpg/2.0.0"
 REPORTS = "mimic-cxr-reports"
@@ -52,6 +53,11 @@ def write_study(out: Path, study: Study, images: list[tuple[Shot, Image]], repor
         "split": [ids | {"dicom_id": shot.dicom_id, "split": study.split} for shot, _ in images],
         "chexpert": [ids | chexpert(report.sentences)],
     }
+
+
+def write_mark(out: Path) -> None:
+    """Write that no patient is in these folders."""
+    write(out / IMAGES / SYNTHETIC, b"Drawn by medvlp phantom: these patients do not exist.\n")
 
 
 def tables(out: Path) -> dict[str, Table]:

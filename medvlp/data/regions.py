@@ -1,0 +1,164 @@
+"""Which sentences of a report speak of which regions of its image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import yaml
+from torch import Tensor
+
+from medvlp.data.triplets import RegionSentence
+from medvlp.errors import NotFoundError, UserError
+from medvlp.parse import REGIONS
+from medvlp.text_cache import text_ids
+from medvlp.types import RegionBatch, report_text
+
+
+class RegionList:
+    """The regions that training tells apart: the 29 of Chest ImaGenome, or merged ones.
+
+    Args:
+        path: YAML file `name: [members]` such as regions_23.yaml here, each member one of `medvlp.parse.REGIONS`,
+            which are left out where no name has them. The box of a merged region is the smallest around those of its
+            members. `29` and `23` are the lists of medvlp.
+
+    Attributes:
+        names: Names of the regions.
+        number: Position in `names` of each of the 29 that is a member.
+
+    Raises:
+        UserError: If the file is missing, names an unknown region, or one twice.
+    """
+
+    def __init__(self, path: Path | Literal["29", "23"] = "29") -> None:
+        if path == "29":
+            groups = {name: [name] for name in REGIONS}
+        else:
+            groups = _read(Path(__file__).with_name("regions_23.yaml") if path == "23" else Path(path))
+        self.names = list(groups)
+        self.number = {member: number for number, members in enumerate(groups.values()) for member in members}
+
+
+def _read(path: Path) -> dict[str, list[str]]:
+    if not path.is_file():
+        raise NotFoundError(f"region_list='{path}': no such file. It is YAML: 'name: [members]'.")
+    groups = yaml.safe_load(path.read_text())
+    if not isinstance(groups, dict) or not all(isinstance(members, list) for members in groups.values()):
+        raise UserError(f"region_list='{path}' is not YAML of the form 'name: [members]'.")
+    members = [member for group in groups.values() for member in group]
+    wrong = [m for m in members if m not in REGIONS] or [m for m in members if members.count(m) > 1]
+    if wrong:
+        raise UserError(f"region_list='{path}': '{wrong[0]}' is not one of the 29 regions, or comes twice.")
+    return groups
+
+
+@dataclass
+class StudyRegions:
+    """The regions of one image that a sentence speaks of, and these sentences; see `RegionBatch`.
+
+    Attributes:
+        name: int64 (R,).
+        aligned: bool (R, S).
+        sentence: S strings.
+        span: int64 (S, 2).
+        box: float32 (V, R, 4).
+        visible: bool (V, R).
+    """
+
+    name: npt.NDArray[np.int64]
+    aligned: npt.NDArray[np.bool_]
+    sentence: list[str]
+    span: npt.NDArray[np.int64]
+    box: npt.NDArray[np.float32] = field(default_factory=lambda: np.zeros((1, 0, 4), np.float32))
+    visible: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros((1, 0), np.bool_))
+
+
+def study_regions(
+    boxes: Sequence[Mapping[str, Any]],
+    sentences: Sequence[RegionSentence],
+    sections: Mapping[str, str],
+    regions: RegionList,
+) -> tuple[StudyRegions, npt.NDArray[np.float32]]:
+    """Align the regions of an image with the sentences of its report.
+
+    A sentence may speak of several regions, and several sentences of one. Regions without a sentence, and sentences
+    without a region in this image, are left out.
+
+    Args:
+        boxes: name, x1, y1, x2 and y2 of each region of the image.
+        sentences: Those that speak of regions.
+        sections: Findings and Impression.
+        regions: The regions to tell apart.
+
+    Returns:
+        The aligned regions, boxes and visibility still to be filled in, and their boxes (R, 4) in the stored image.
+    """
+    box_of: dict[int, list[float]] = {}
+    for box in boxes:
+        if (region := regions.number.get(box["name"])) is not None:
+            x1, y1, x2, y2 = box_of.get(region, (np.inf, np.inf, -np.inf, -np.inf))
+            box_of[region] = [min(x1, box["x1"]), min(y1, box["y1"]), max(x2, box["x2"]), max(y2, box["y2"])]
+    # Where the Impression begins in the text of the report.
+    start = {"findings": 0, "impression": len(report_text(sections["findings"], "x")) - 1}
+    found = {"findings": 0, "impression": 0}
+    kept: list[tuple[str, tuple[int, int], set[int | None]]] = []
+    for sentence in sentences:
+        span = find(sections[sentence.section], sentence.text, found[sentence.section])
+        spoken = {regions.number.get(REGIONS[region]) for region in sentence.regions} & box_of.keys()
+        if span is None or not spoken:
+            continue
+        found[sentence.section] = span[1]
+        offset = start[sentence.section]
+        kept.append((sentence.text, (span[0] + offset, span[1] + offset), spoken))
+    name = [region for region in sorted(box_of) if any(region in spoken for _, _, spoken in kept)]
+    aligned = np.array([[region in spoken for _, _, spoken in kept] for region in name], np.bool_)
+    spans = np.array([span for _, span, _ in kept], np.int64).reshape(-1, 2)
+    study = StudyRegions(
+        np.array(name, np.int64), aligned.reshape(len(name), len(kept)), [text for text, _, _ in kept], spans
+    )
+    return study, np.array([box_of[region] for region in name], np.float32).reshape(-1, 4)
+
+
+def find(section: str, sentence: str, start: int) -> tuple[int, int] | None:
+    """Return where a sentence stands in a section, from a position on; white space need not agree."""
+    at = section.find(sentence, start)
+    if at >= 0:
+        return at, at + len(sentence)
+    # A table of RadGraph's has the report's words, each between blanks.
+    places = [i for i in range(start, len(section)) if not section[i].isspace()]
+    bare, wanted = "".join(section[i] for i in places), "".join(sentence.split())
+    at = bare.find(wanted) if wanted else -1
+    return (places[at], places[at + len(wanted) - 1] + 1) if at >= 0 else None
+
+
+def collate_regions(studies: Sequence[StudyRegions]) -> RegionBatch:
+    """Put the regions and sentences of the studies of a batch one after the other."""
+    regions, sentences = [len(s.name) for s in studies], [len(s.sentence) for s in studies]
+
+    def number(counts: Sequence[int]) -> Tensor:
+        return torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
+
+    texts = [sentence for study in studies for sentence in study.sentence]
+    aligned = torch.zeros(sum(regions), sum(sentences), dtype=torch.bool)
+    row = column = 0
+    for study in studies:
+        rows, columns = study.aligned.shape
+        aligned[row : row + rows, column : column + columns] = torch.from_numpy(study.aligned)
+        row, column = row + rows, column + columns
+    return RegionBatch(
+        name=torch.from_numpy(np.concatenate([s.name for s in studies])),
+        study=number(regions),
+        box=torch.from_numpy(np.concatenate([s.box for s in studies], 1)),
+        visible=torch.from_numpy(np.concatenate([s.visible for s in studies], 1)),
+        sentence=texts,
+        sentence_id=text_ids(texts),
+        sentence_study=number(sentences),
+        sentence_span=torch.from_numpy(np.concatenate([s.span for s in studies])),
+        aligned=aligned,
+    )

@@ -1,0 +1,64 @@
+"""Transformer decoder whose queries look for something in an image."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class QueryDecoder(nn.Module):
+    """A pre-norm transformer decoder, as in DETR and MedKLIP: queries attend to each other and to patches.
+
+    Queries have no position, and patches none but what the image encoder has given them (ASG).
+
+    Args:
+        query_width: Features of a query; projected to `dim` if they are not as many.
+        patch_width: Channels of a patch, likewise.
+        dim: Width of the decoder.
+        layers: Number of layers.
+        heads: Attention heads.
+        hidden: Units of the feed-forward networks.
+        dropout: Dropout in the layers and behind them.
+    """
+
+    def __init__(
+        self,
+        query_width: int,
+        patch_width: int,
+        dim: int = 768,
+        layers: int = 4,
+        heads: int = 4,
+        hidden: int = 1024,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.query = nn.Identity() if query_width == dim else nn.Linear(query_width, dim)
+        self.patch = nn.Identity() if patch_width == dim else nn.Linear(patch_width, dim)
+        layer = nn.TransformerDecoderLayer(dim, heads, hidden, dropout, batch_first=True, norm_first=True)
+        self.decoder = nn.TransformerDecoder(layer, layers, nn.LayerNorm(dim))
+        self.dropout = nn.Dropout(dropout)
+        for module in self.decoder.modules():
+            if isinstance(module, nn.MultiheadAttention):
+                for weight in (module.in_proj_weight, module.out_proj.weight):
+                    nn.init.normal_(weight, std=0.02)
+
+    def forward(self, query: Tensor, patches: Tensor) -> Tensor:
+        """Return what each of T queries (T, E) finds in the patches (N, C, H, W) of N images, (N, T, D)."""
+        memory = self.patch(patches.flatten(2).transpose(1, 2))
+        queries = self.query(query).expand(len(patches), -1, -1)
+        found: Tensor = self.dropout(self.decoder(queries, memory))
+        return found
+
+    def attention(self, query: Tensor, patches: Tensor) -> Tensor:
+        """Return where each query looks in the last layer, (N, T, H, W): the mean over its heads; maps sum to 1."""
+        attention = self.decoder.layers[-1].multihead_attn
+        calls: list[tuple[Any, ...]] = []
+        hook = attention.register_forward_pre_hook(lambda _, arguments: calls.append(arguments))
+        try:
+            self(query, patches)
+        finally:
+            hook.remove()
+        _, weights = attention(*calls[0], need_weights=True)
+        return torch.unflatten(weights, 2, patches.shape[-2:])

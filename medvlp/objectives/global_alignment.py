@@ -1,0 +1,119 @@
+"""Alignment of whole images with whole reports: ASG's IRA and ERL; without soft labels, ConVIRT's and CLIP's."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from medvlp.losses import ClinicalPrior, SoftLabels, contrastive_loss, soft_label_loss
+from medvlp.models import ImageEncoder, ProjectionHead, TextEncoder
+from medvlp.objectives.base import Objective, section_mask
+from medvlp.objectives.tags import LabelSet, Tags
+from medvlp.types import PRESENT, Batch, ImageFeatures, Section, TextFeatures
+
+ASG_SOFT_LABELS = SoftLabels()
+
+
+class GlobalAlignment(Objective):
+    """Aligns pooled image features with the report.
+
+    Let s be the cosine similarities of images and reports over the temperature:
+
+        contrastive   w CE(s, I) + w CE(s^T, I), or with a prior IMITATE's targets for I (IRA)
+        soft_label    u (D(s, L) + D(s^T, L)) / 2, L from the tags that reports share, D a divergence (ERL)
+
+    Both act on the same similarities, as in the official code (ASGMVLP_CODE at 088e896). Studies without a report
+    take no part. With several views of an image each term is their mean.
+
+    Deviations from the official code: negatives, soft labels and batch statistics of all processes; two reports
+    without any finding are alike (see `SoftLabels`).
+
+    Args:
+        image_encoder: Gives the width.
+        text_encoder: Likewise.
+        dim: Dimension of the joint space.
+        hidden: Units of the projection heads.
+        temperature: Of the similarities.
+        weight: w above; 0 leaves the hard labels out.
+        soft_label_weight: u above; 0 leaves the soft labels out.
+        soft_labels: How they are made.
+        tags: The label set whose tags reports may share.
+        prior: IMITATE's clinical prior on the contrastive term.
+        gathered: Negatives and batch statistics of all processes; the official code stays on each.
+    """
+
+    sections = ("report",)
+
+    def __init__(
+        self,
+        image_encoder: ImageEncoder,
+        text_encoder: TextEncoder,
+        dim: int = 128,
+        hidden: int = 2048,
+        temperature: float = 0.07,
+        weight: float = 1.0,
+        soft_label_weight: float = 1.0,
+        soft_labels: SoftLabels = ASG_SOFT_LABELS,
+        tags: LabelSet = "asg",
+        prior: ClinicalPrior | None = None,
+        gathered: bool = True,
+    ) -> None:
+        super().__init__()
+        self.temperature, self.weight, self.soft_label_weight = temperature, weight, soft_label_weight
+        self.soft_labels, self.prior, self.gathered = soft_labels, prior, gathered
+        self.tags = Tags(tags)
+        self.image_head = ProjectionHead(image_encoder.width, hidden, dim, sync=gathered)
+        self.text_head = ProjectionHead(text_encoder.width, hidden, dim, sync=gathered)
+
+    def forward(self, image: ImageFeatures, text: TextFeatures, batch: Batch) -> dict[str, Tensor]:
+        """Return the terms `contrastive` and `soft_label`; see `Objective.forward`."""
+        studies, views = batch["image"].shape[:2]
+        mask, report = section_mask("report", batch), text.sections["report"]
+        x = self.image_head(image.pooled).unflatten(0, (studies, views)).unbind(1)
+        y = self._project_text(report, mask)
+        terms: dict[str, Tensor] = {}
+        if self.weight:
+            prior_text = report * mask[:, None]
+            losses = [
+                contrastive_loss(
+                    view,
+                    y,
+                    temperature=self.temperature,
+                    mask=mask,
+                    text=prior_text,
+                    prior=self.prior,
+                    gathered=self.gathered,
+                )
+                for view in x
+            ]
+            terms["contrastive"] = self.weight * torch.stack(losses).mean()
+        if self.soft_label_weight:
+            tags = self.tags(batch["finding"]) == PRESENT
+            losses = [
+                soft_label_loss(
+                    view,
+                    y,
+                    tags,
+                    temperature=self.temperature,
+                    labels=self.soft_labels,
+                    mask=mask,
+                    gathered=self.gathered,
+                )
+                for view in x
+            ]
+            terms["soft_label"] = self.soft_label_weight * torch.stack(losses).mean()
+        return terms
+
+    def embed_image(self, image: ImageFeatures) -> dict[Section, Tensor]:
+        """Return the embedding of pooled features, aligned with the report."""
+        return {"report": F.normalize(self.image_head(image.pooled).float(), dim=1)}
+
+    def embed_text(self, text: Tensor) -> Tensor:
+        """Project texts."""
+        return F.normalize(self.text_head(text).float(), dim=1)
+
+    def _project_text(self, report: Tensor, mask: Tensor) -> Tensor:
+        """Project the reports that exist; the rows of the others stay zero."""
+        kept: Tensor = self.text_head(report[mask])
+        return kept.new_zeros(len(mask), kept.shape[1]).masked_scatter(mask[:, None], kept)

@@ -1,0 +1,224 @@
+"""ASG's alignment of anatomical regions with the sentences that speak of them (ARSA)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torchvision.ops import roi_align
+
+from medvlp.distributed import gather, gather_rows, rank
+from medvlp.losses import region_sentence_loss
+from medvlp.models import ImageEncoder, ProjectionHead, TextEncoder
+from medvlp.objectives.base import HeatMap, Objective, regions_of
+from medvlp.types import Batch, ImageFeatures, RegionBatch, TextFeatures
+
+
+class RegionAlignment(Objective):
+    """Aligns each region of an image with the sentences of its report that speak of it.
+
+    The feature of a region is the average of its box in the map of normalised projected patches (ROI-align), that of
+    a sentence the average of its normalised projected words; the loss is `medvlp.losses.region_sentence_loss`, with
+    the other regions and sentences of the same image as negatives. A view takes part with the regions it shows; with
+    several views the loss is their mean.
+
+    Deviations from the official code (ASGMVLP_CODE at 088e896): boxes stay with their own image (its collate writes
+    batch indices before it sorts the batch, so that 98.5 % of regions are pooled from another patient); a region has
+    several positives, and none of them is a negative; averages are normalised again; ROI-align does not shift boxes
+    by half a patch; batch statistics see words and patches alone, not padding, and those of all processes.
+
+    Args:
+        image_encoder: Gives the width of patches.
+        text_encoder: Gives the width of words.
+        dim: Dimension of the joint space.
+        hidden: Units of the projection heads.
+        temperature: Of the similarities.
+        weight: Weight of the loss.
+        negatives: Regions and sentences of the same image, or of all images of all processes. Among the latter, a
+            sentence with the same words as one of a region's own is its own.
+        roi_size: Side of the grid of samples in a box, over which a region is averaged.
+        roi_aligned: See `torchvision.ops.roi_align`; the official code's is False.
+        gathered: Batch statistics of all processes; the official code stays on each.
+    """
+
+    reads_words = True
+
+    def __init__(
+        self,
+        image_encoder: ImageEncoder,
+        text_encoder: TextEncoder,
+        dim: int = 128,
+        hidden: int = 2048,
+        temperature: float = 0.07,
+        weight: float = 1.0,
+        negatives: Literal["image", "batch"] = "image",
+        roi_size: int = 1,
+        roi_aligned: bool = True,
+        gathered: bool = True,
+    ) -> None:
+        super().__init__()
+        self.temperature, self.weight, self.negatives = temperature, weight, negatives
+        self.roi_size, self.roi_aligned = roi_size, roi_aligned
+        self.patch_head = ProjectionHead(image_encoder.patch_width, hidden, dim, sync=gathered)
+        self.word_head = ProjectionHead(text_encoder.width, hidden, dim, sync=gathered)
+
+    def forward(self, image: ImageFeatures, text: TextFeatures, batch: Batch) -> dict[str, Tensor]:
+        """Return the term `contrastive`; see `Objective.forward`."""
+        region = regions_of(batch)
+        views, side = batch["image"].shape[1], batch["image"].shape[-1]
+        patches = self.embed_patches(image)
+        sentence, read = self.embed_sentences(text, len(region.sentence))
+        losses = []
+        for v in range(views):
+            seen = self.embed_regions(patches, region.box[v], region.study * views + v, side)
+            losses.append(self._loss(seen, region.visible[v], sentence, read, region))
+        return {"contrastive": self.weight * torch.stack(losses).mean()}
+
+    def embed_patches(self, image: ImageFeatures) -> Tensor:
+        """Return normalised embeddings (N, D, h, w) of patches."""
+        images, _, height, width = image.patches.shape
+        rows = self.patch_head(image.patches.flatten(2).transpose(1, 2).flatten(0, 1))
+        return F.normalize(rows.float(), dim=1).view(images, height, width, -1).permute(0, 3, 1, 2)
+
+    def embed_regions(self, patches: Tensor, box: Tensor, image: Tensor, side: int) -> Tensor:
+        """Return normalised embeddings (R, D) of boxes.
+
+        Args:
+            patches: Embedded patches (N, D, h, w).
+            box: (R, 4), in pixels of the image.
+            image: The image of each box, int64 (R,).
+            side: Side of the images in pixels.
+        """
+        # The library's kernel knows neither bf16 on a CPU nor what autocast would hand it.
+        with torch.autocast(patches.device.type, enabled=False):
+            rois = torch.cat([image[:, None].to(box), box], 1)
+            cells = roi_align(
+                patches.float().contiguous(),
+                rois,
+                self.roi_size,
+                spatial_scale=patches.shape[-1] / side,
+                aligned=self.roi_aligned,
+            )
+            return F.normalize(cells.mean((2, 3)), dim=1)
+
+    def embed_sentences(self, text: TextFeatures, sentences: int) -> tuple[Tensor, Tensor]:
+        """Return normalised embeddings (S, D) of sentences, and which have words, bool (S,)."""
+        assert text.word is not None  # the task reads words where an objective asks for them
+        assert text.word_sentence is not None
+        word = F.normalize(self.word_head(text.word).float(), dim=1)
+        total = word.new_zeros(sentences, word.shape[1]).index_add(0, text.word_sentence, word)
+        # The direction of the mean is that of the sum.
+        return F.normalize(total, dim=1), torch.bincount(text.word_sentence, minlength=sentences) > 0
+
+    def similarity(self, image: ImageFeatures, word: Tensor) -> Tensor:
+        """Return the cosine of every patch with texts, (N, M, h, w): heat maps of what the texts speak of.
+
+        Args:
+            image: Features of N images.
+            word: Embeddings (M, E) of M texts by the text encoder.
+        """
+        text = F.normalize(self.word_head(word).float(), dim=1)
+        return torch.einsum("ndhw,md->nmhw", self.embed_patches(image), text)
+
+    def evaluate(self, image: ImageFeatures, text: TextFeatures, batch: Batch) -> dict[str, Tensor]:
+        """Count how often the most similar sentence is one of a region's own, the other way round, and pointing.
+
+        Regions (sentences) that every sentence (region) of the study belongs to are left out: they cannot fail. A
+        sentence points to the patch most similar to it, and hits if the centre of the patch lies in a box of its own.
+        """
+        region, side = regions_of(batch), batch["image"].shape[-1]
+        sentence, read = self.embed_sentences(text, len(region.sentence))
+        patches = self.embed_patches(image)
+        seen = self.embed_regions(patches, region.box[0], region.study, side)
+        aligned, comparable = self._pairs(region, region.visible[0], read)
+        similarity = seen @ sentence.T
+        rows: dict[str, Tensor] = {}
+
+        def count(name: str, study: Tensor, query: Tensor, hit: Tensor, chance: Tensor) -> None:
+            for what, value in (("queries", query), ("hits", query & hit), ("chance", query * chance)):
+                total = similarity.new_zeros(len(batch["image"]))
+                rows[f"{name}/{what}"] = total.index_add(0, study, value.to(total))
+
+        for name, score, own, others, study in (
+            ("r2s", similarity, aligned, comparable, region.study),
+            ("s2r", similarity.T, aligned.T, comparable.T, region.sentence_study),
+        ):
+            rivals = others & ~own
+            # Ties count against the true one.
+            best = torch.cat([score.masked_fill(~own, -torch.inf), score.new_full((len(score), 1), -torch.inf)], 1)
+            hit = ~((score >= best.amax(1, keepdim=True)) & rivals).any(1)
+            count(name, study, own.any(1) & rivals.any(1), hit, own.sum(1) / others.sum(1).clamp(min=1))
+
+        inside = boxed_patches(region.box[0], patches.shape[-2:], side)
+        target = (aligned.T.float() @ inside.float()) > 0
+        heat = torch.einsum("sdhw,sd->shw", patches[region.sentence_study], sentence).flatten(1)
+        hit = target.gather(1, heat.argmax(1, keepdim=True)).squeeze(1)
+        count("pointing", region.sentence_study, target.any(1), hit, target.float().mean(1))
+        return rows
+
+    def summarise(self, rows: dict[str, Tensor]) -> dict[str, float]:
+        """Return recall at 1 inside an image, region to sentence (r2s) and back (s2r), pointing, and chance."""
+        metrics = {}
+        for name, metric in (("r2s", "r2s_R@1"), ("s2r", "s2r_R@1"), ("pointing", "pointing")):
+            queries = rows[f"{name}/queries"].sum().clamp(min=1)
+            metrics[metric] = (rows[f"{name}/hits"].sum() / queries).item()
+            metrics[f"{name}_chance"] = (rows[f"{name}/chance"].sum() / queries).item()
+        return metrics
+
+    def heat_maps(self, image: ImageFeatures, text: TextFeatures, batch: Batch) -> list[HeatMap]:
+        """Return the similarity of every region sentence with the patches of its image."""
+        region = regions_of(batch)
+        sentence, read = self.embed_sentences(text, len(region.sentence))
+        patches = self.embed_patches(image)
+        return [
+            HeatMap(
+                study,
+                region.sentence[s],
+                torch.einsum("dhw,d->hw", patches[study], sentence[s]),
+                region.box[0, region.aligned[:, s]],
+            )
+            for s, study in enumerate(region.sentence_study.tolist())
+            if read[s]
+        ]
+
+    def _pairs(self, region: RegionBatch, visible: Tensor, read: Tensor) -> tuple[Tensor, Tensor]:
+        """Return which regions and sentences belong together, and which are compared, in the same image."""
+        taken = visible[:, None] & read
+        return region.aligned & taken, (region.study[:, None] == region.sentence_study) & taken
+
+    def _loss(self, seen: Tensor, visible: Tensor, sentence: Tensor, read: Tensor, region: RegionBatch) -> Tensor:
+        aligned, comparable = self._pairs(region, visible, read)
+        if self.negatives == "image":
+            return region_sentence_loss(seen, sentence, aligned, comparable, temperature=self.temperature)
+        counts = gather(torch.tensor([aligned.shape], device=seen.device))
+        pairs = gather_rows(aligned.nonzero() + counts[: rank()].sum(0))
+        visible, read, sentence_id = (gather_rows(t) for t in (visible, read, region.sentence_id))
+        everything = torch.zeros(len(visible), len(read), device=seen.device)
+        everything[pairs[:, 0], pairs[:, 1]] = 1
+        same_words = (sentence_id[:, None] == sentence_id).float()
+        comparable = visible[:, None] & read
+        return region_sentence_loss(
+            gather_rows(seen),
+            gather_rows(sentence),
+            (everything @ same_words > 0) & comparable,
+            comparable,
+            temperature=self.temperature,
+            gathered=True,
+        )
+
+
+def boxed_patches(box: Tensor, grid: Sequence[int], side: int) -> Tensor:
+    """Return which patches have their centre in boxes, bool (R, h * w).
+
+    Args:
+        box: (R, 4), in pixels.
+        grid: h and w.
+        side: Side of the image in pixels.
+    """
+    y, x = ((torch.arange(n, device=box.device) + 0.5) * side / n for n in grid)
+    x1, y1, x2, y2 = box[:, :, None].unbind(1)
+    rows, columns = (y1 <= y) & (y < y2), (x1 <= x) & (x < x2)
+    return (rows[:, :, None] & columns[:, None, :]).flatten(1)

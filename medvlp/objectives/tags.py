@@ -1,0 +1,42 @@
+"""Findings of a report as the tags of a label set."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from medvlp.parse import FINDINGS, LABEL_SETS
+from medvlp.types import ABSENT, NOT_MENTIONED, PRESENT, UNCERTAIN
+
+LabelSet = Literal["asg", "chexpert", "nih"]
+
+# Where findings of one tag disagree, the later counts.
+PRECEDENCE = (NOT_MENTIONED, ABSENT, UNCERTAIN, PRESENT)
+
+
+class Tags(nn.Module):
+    """A label set: each tag stands for one finding of the vocabulary or several.
+
+    Args:
+        label_set: `asg` has the 40 tags of ASG, `chexpert` and `nih` their 14 labels.
+
+    Attributes:
+        names: The T tags.
+    """
+
+    members: Tensor
+    precedence: Tensor
+
+    def __init__(self, label_set: LabelSet) -> None:
+        super().__init__()
+        self.names = list(LABEL_SETS[label_set])
+        members = [[finding in findings for finding in FINDINGS] for findings in LABEL_SETS[label_set].values()]
+        self.register_buffer("members", torch.tensor(members), persistent=False)
+        self.register_buffer("precedence", torch.tensor(PRECEDENCE, dtype=torch.int8), persistent=False)
+
+    def forward(self, finding: Tensor) -> Tensor:
+        """Return what reports say of each tag, int8 (B, T), from what they say of each finding, int8 (B, F)."""
+        rank = (finding[..., None] == self.precedence).int().argmax(-1)
+        return self.precedence[(rank[:, None] * self.members).amax(2)]

@@ -1,0 +1,18 @@
+"""Radiology reports into triplets of anatomical region, finding and existence."""
+
+from medvlp.parse.cues import Existence
+from medvlp.parse.lexicon import FINDINGS, LABEL_SETS, REGIONS, Severity, Side
+from medvlp.parse.report import Triplet, parse_report
+from medvlp.parse.table import write_triplets
+
+__all__ = [
+    "FINDINGS",
+    "LABEL_SETS",
+    "REGIONS",
+    "Existence",
+    "Severity",
+    "Side",
+    "Triplet",
+    "parse_report",
+    "write_triplets",
+]

@@ -1,0 +1,243 @@
+"""Negation, doubt and resolution: whether a sentence states its findings as present, absent or uncertain.
+
+The cues are in `vocabulary/cues.yaml`. They are found in one pass, and one sweep from left to right gives each its
+scope: linear in the length of the sentence. Triggers with scopes are the idea of NegEx (Chapman et al., J Biomed
+Inform 34:301-310, 2001) and ConText (Harkema et al., J Biomed Inform 42:839-851, 2009); here a scope ends where the
+clause or the list ends, not behind a number of words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import zip_longest
+from typing import Literal, NamedTuple, get_args
+
+from medvlp.errors import UserError
+from medvlp.parse.lexicon import read
+from medvlp.parse.words import Match, Phrases, Word
+
+Existence = Literal["present", "absent", "uncertain"]
+Place = Literal["after", "before", "either", "series", "verb", "condition"]
+Bound = Literal["nothing", "stop", "colon", "comma", "and", "or", "with", "cause", "subject", "degree", "verb", "seen"]
+
+
+class Mention(NamedTuple):
+    """Words of a sentence that name a finding.
+
+    Attributes:
+        first: The first of them.
+        last: Behind the last of them.
+    """
+
+    first: int
+    last: int
+
+
+class Cue(NamedTuple):
+    """What a phrase does; `vocabulary/cues.yaml` describes the kinds.
+
+    Attributes:
+        says: What it says of the findings in its scope; None where it only bounds the scopes of others.
+        kind: Where its scope is, or how it bounds.
+    """
+
+    says: Existence | None
+    kind: str
+
+
+def load(vocabulary: dict[str, dict[str, list[str]]]) -> Phrases[Cue]:
+    """Return the cues of a vocabulary.
+
+    Args:
+        vocabulary: Phrases by group (absent, uncertain, bounds) and kind.
+
+    Raises:
+        UserError: There is no such group or kind.
+    """
+    return Phrases(_cues(vocabulary))
+
+
+def _cues(vocabulary: dict[str, dict[str, list[str]]]) -> Iterator[tuple[str, Cue]]:
+    groups: dict[str, tuple[Existence | None, tuple[str, ...]]] = {
+        "absent": ("absent", get_args(Place)),
+        "uncertain": ("uncertain", get_args(Place)),
+        "bounds": (None, get_args(Bound)),
+    }
+    for group, kinds in vocabulary.items():
+        if group not in groups:
+            raise UserError(f"cues.yaml: no group `{group}`. The groups are {', '.join(groups)}.")
+        says, allowed = groups[group]
+        for kind, phrases in kinds.items():
+            if kind not in allowed:
+                raise UserError(f"cues.yaml: no kind `{kind}` in `{group}`. Its kinds are {', '.join(allowed)}.")
+            yield from ((phrase, Cue(says, kind)) for phrase in phrases)
+
+
+_CUES = load(read("cues"))
+
+
+def assess(sentence: list[Word], mentions: Sequence[Mention]) -> list[Existence]:
+    """Return whether each finding is stated as present, absent or uncertain.
+
+    Args:
+        sentence: Its words.
+        mentions: The findings in it, in any order; cues inside them are part of their names.
+    """
+    cues = _CUES.find(sentence)
+    if not any(cue.meaning.says for cue in cues):
+        return ["present"] * len(mentions)
+    named = bytearray(len(sentence))
+    for first, last in mentions:
+        named[first:last] = b"\1" * (last - first)
+    # "Calcified" in "calcified granuloma" still begins a new item.
+    cues = [c for c in cues if not (named[c.first] and named[c.last - 1]) or c.meaning.kind == "degree"]
+    said = _Sweep(len(sentence)).over(cues)
+    return [said[first] or said[last - 1] or "present" for first, last in mentions]
+
+
+class _Sweep:
+    """One pass over the cues of a sentence.
+
+    Forward, a cue opens a scope that grows until something ends it. Backward, a cue reaches to the start of its
+    subject, which is kept up to date: the last item of a list, or the whole list once `and` or `or` has joined it.
+
+    Args:
+        length: Number of words.
+    """
+
+    def __init__(self, length: int) -> None:
+        self.said: list[Existence | None] = [None] * length
+        # The open forward scope: what it says, where it starts, where it ends if nothing carries it on,
+        # whether a verb has completed its sentence, whether it is a condition, in which no other cue counts, and
+        # whether it is a series, over whose commas it goes on.
+        self.open: Existence | None = None
+        self.start = 0
+        self.cut: int | None = None
+        self.complete = False
+        self.conditional = False
+        self.series = False
+        # Where a subject begins: the list, and its last item.
+        self.list = self.item = 0
+        self.joined = False
+        # The last separator: its kind, its place, and the first word behind it.
+        self.by, self.gap, self.segment = "stop", 0, 0
+        # The words since the last stop or comma begin here; those before it are a subject left open.
+        self.begin = 0
+        self.previous = (0, 0)
+
+    def over(self, cues: list[Match[Cue]]) -> list[Existence | None]:
+        """Return what the cues say of each word; None where they say nothing."""
+        verb: int | None = None
+        for cue, following in zip_longest(cues, cues[1:]):
+            first, last, (says, kind) = cue
+            next_kind = following.meaning.kind if following and following.first == last else None
+            if verb is not None:
+                first, kind, verb = verb, "before", None
+            if says is None and kind in ("verb", "seen") and next_kind in ("before", "either"):
+                verb = first  # it belongs to the cue: "is not seen", "was negative"
+            elif says is None:
+                self._bound(kind, first, last)
+            elif not self.conditional:
+                # Nothing is behind it that it could speak of: "Effusion: no."
+                lone = last == len(self.said) or next_kind == "stop"
+                self._cue(says, kind, first, last, lone)
+        self._close(len(self.said))
+        return self.said
+
+    def _cue(self, says: Existence, kind: str, first: int, last: int, lone: bool) -> None:
+        if kind == "before" or (kind == "after" and lone) or (kind == "either" and (lone or first > self.segment)):
+            self._backward(says, first, last)
+            return
+        if kind == "verb":
+            self._new_clause()
+            self._close(first)
+            self._new_subject(last)
+        self._forward(says, first, last)
+        self.conditional, self.series = kind == "condition", kind == "series"
+
+    def _bound(self, kind: str, first: int, last: int) -> None:
+        if kind == "stop" or (kind == "colon" and not (self.open and first == self.start)):
+            self._close(first)
+            self._new_subject(last)
+            self._separate("stop", first, last)
+        elif kind in ("comma", "and", "or", "with"):
+            self._join(kind, first, last)
+        elif kind in ("verb", "seen"):
+            if kind == "verb" or self.by != "and":
+                self._new_clause()
+            self.complete = first > self.start
+            self._new_subject(last)
+        elif kind == "cause":
+            self._close(first)
+        elif first == self.segment:
+            if kind == "degree" and self.series:
+                return
+            if kind == "degree" and self.by == "comma" and self.open == "absent":
+                self._cut(self.gap)
+            elif self.by != "stop" and (kind == "subject" or (kind == "degree" and self.by != "or")):
+                self._close(self.gap)
+
+    def _join(self, kind: str, first: int, last: int) -> None:
+        """Meet a separator: a list goes on, or a clause follows; what comes next will tell."""
+        if kind == "or" or (kind == "and" and self.open == "uncertain") or self.series:
+            self.cut = None
+        elif self.complete or self.open == "uncertain":
+            self._cut(first)
+        if kind == "comma":
+            if self.joined:
+                self._new_subject(last)
+            self.item = last
+        elif kind != "with":
+            self.joined = True
+        # The comma before "and" is part of it.
+        self._separate(kind, self.gap if self.segment == first and self.by == "comma" else first, last)
+
+    def _separate(self, by: str, gap: int, segment: int) -> None:
+        if by in ("stop", "comma"):
+            self.conditional = False
+            self.previous = (self.begin, gap)
+            self.begin = segment
+        self.by, self.gap, self.segment = by, gap, segment
+
+    def _new_subject(self, place: int) -> None:
+        self.list = self.item = place
+        self.joined = False
+
+    def _new_clause(self) -> None:
+        """Meet a verb: behind a comma or "and", the words before it are its subject, not part of the list before."""
+        if self.by in ("comma", "and", "with") and self.start <= self.gap:
+            self._close(self.gap)
+
+    def _forward(self, says: Existence, first: int, last: int) -> None:
+        """Meet a cue of what follows."""
+        new_item = first == self.segment and self.by in ("comma", "and")
+        if self.open == "absent" and says == "uncertain" and self.cut is None and not new_item:
+            return  # "no finding suspicious for" denies it
+        self._close(first)
+        self.open, self.start = says, last
+
+    def _backward(self, says: Existence, first: int, last: int) -> None:
+        """Meet a cue of what precedes; without a subject of its own it speaks of the previous one."""
+        self._new_clause()
+        begin = self.list if self.joined else self.item
+        if begin == first:
+            self._fill(*self.previous, says)
+            self.previous = (0, 0)
+        else:
+            self._fill(begin, first, says)
+        self.complete = True
+        self._new_subject(last)
+
+    def _cut(self, place: int) -> None:
+        if self.cut is None:
+            self.cut = place
+
+    def _close(self, end: int) -> None:
+        if self.open:
+            self._fill(self.start, end if self.cut is None else self.cut, self.open)
+        self.open, self.cut, self.complete, self.series = None, None, False, False
+
+    def _fill(self, first: int, last: int, says: Existence) -> None:
+        for i in range(first, last):
+            if self.said[i] != "absent":
+                self.said[i] = says

@@ -1,0 +1,150 @@
+"""The vocabulary, read once from the YAML files of `vocabulary/`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from importlib.resources import files
+from typing import Any, Literal, NamedTuple, cast, get_args
+
+import yaml
+
+from medvlp.parse.words import Phrases
+
+Side = Literal["left", "right", "bilateral"]
+Severity = Literal["mild", "moderate", "severe"]
+BOTH: tuple[Side, ...] = ("right", "left")
+
+
+class Named(NamedTuple):
+    """A phrase that names a finding.
+
+    Attributes:
+        finding: Its name.
+        denied: The phrase says by itself that the finding is absent.
+    """
+
+    finding: str
+    denied: bool
+
+
+class Quality(NamedTuple):
+    """A phrase that is said of an organ: enlarged, clear."""
+
+    name: str
+
+
+class Organ(NamedTuple):
+    """A phrase that names an organ.
+
+    Attributes:
+        name: Of the organ.
+        says: What each quality states or denies of it.
+    """
+
+    name: str
+    says: dict[str, tuple[Named, ...]]
+
+
+class Area(NamedTuple):
+    """A phrase that names regions.
+
+    Attributes:
+        regions: Names, those of a pair without their side.
+        side: Side that the phrase itself gives.
+    """
+
+    regions: tuple[str, ...]
+    side: Side | None
+
+
+def read(name: str) -> Any:
+    """Return the content of a file of the vocabulary."""
+    return yaml.safe_load((files("medvlp.parse") / "vocabulary" / f"{name}.yaml").read_text(encoding="utf-8"))
+
+
+_FINDINGS = read("findings")
+_STATEMENTS = read("statements")
+_REGIONS = read("regions")
+
+PAIRED = frozenset(name for name, entry in _REGIONS["regions"].items() if entry.get("paired"))
+# In the file a pair is one entry; the 29 list everything right before everything left, but the clavicles.
+_LUNG_SIDE = [name for name in _REGIONS["regions"] if name in PAIRED and name != "clavicle"]
+REGIONS: tuple[str, ...] = (
+    *(f"{side} {name}" for side in BOTH for name in _LUNG_SIDE),
+    *(
+        full
+        for name in _REGIONS["regions"]
+        if name not in _LUNG_SIDE
+        for full in ([f"{side} {name}" for side in BOTH] if name in PAIRED else [name])
+    ),
+)
+FINDINGS: tuple[str, ...] = tuple(_FINDINGS["findings"])
+# Where a finding lies when the sentence does not say.
+IMPLIED: dict[str, tuple[str, ...]] = {name: tuple(entry["regions"]) for name, entry in _FINDINGS["findings"].items()}
+LABEL_SETS: dict[str, dict[str, tuple[str, ...]]] = {
+    data_set: {label: tuple(findings) for label, findings in labels.items()}
+    for data_set, labels in read("labels").items()
+}
+
+
+def _ancestors(region: str) -> tuple[str, ...]:
+    parent = _REGIONS["regions"][region].get("within")
+    return () if parent is None else (parent, *_ancestors(parent))
+
+
+@lru_cache(maxsize=4096)
+def full_names(regions: tuple[str, ...], side: Side | None) -> tuple[str, ...]:
+    """Return the names of regions with their sides; both sides of a pair where none is given."""
+    sides = BOTH if side in (None, "bilateral") else (side,)
+    return tuple(dict.fromkeys(f"{s} {name}" if name in PAIRED else name for s in sides for name in regions))
+
+
+# The regions that hold each of the 29.
+ANCESTORS: dict[str, frozenset[str]] = {
+    full: frozenset(full_names(_ancestors(name), side))
+    for name in _REGIONS["regions"]
+    for side in BOTH
+    for full in full_names((name,), side)
+}
+
+
+def _concepts() -> Iterator[tuple[str, Named | Organ | Quality | None]]:
+    yield from ((pattern, None) for pattern in _FINDINGS["nothing"])
+    for name, entry in _FINDINGS["findings"].items():
+        yield from ((pattern, Named(name, False)) for pattern in entry["words"])
+        yield from ((pattern, Named(name, True)) for pattern in entry.get("denied", ()))
+    for name, entry in _STATEMENTS["organs"].items():
+        says = {quality: tuple(map(_named, _list(said))) for quality, said in entry["says"].items()}
+        yield from ((pattern, Organ(name, says)) for pattern in entry["words"])
+    for name, patterns in _STATEMENTS["qualities"].items():
+        yield from ((pattern, Quality(name)) for pattern in patterns)
+
+
+def _named(said: str) -> Named:
+    name = said.removeprefix("no ")
+    return Named(name, name != said)
+
+
+def _list(value: str | list[str]) -> list[str]:
+    return [value] if isinstance(value, str) else value
+
+
+def _places() -> Iterator[tuple[str, Area | Side | Severity]]:
+    for area in _REGIONS["areas"]:
+        yield from ((pattern, Area(tuple(area["regions"]), None)) for pattern in area["words"])
+    for name, entry in _REGIONS["regions"].items():
+        sides: dict[str, Side | None] = {"words": None, "both": "bilateral", "right": "right", "left": "left"}
+        for key, side in sides.items():
+            yield from ((pattern, Area((name,), side)) for pattern in entry.get(key, ()))
+    for side, patterns in _REGIONS["sides"].items():
+        yield from ((pattern, cast(Side, side)) for pattern in patterns)
+    for severity, patterns in _FINDINGS["severities"].items():
+        yield from ((pattern, cast(Severity, severity)) for pattern in patterns)
+
+
+# Lists of small words, by name.
+GRAMMAR: dict[str, frozenset[str]] = {name: frozenset(listed) for name, listed in read("grammar").items()}
+SEVERITIES = frozenset(get_args(Severity))
+CONCEPTS: Phrases[Named | Organ | Quality | None] = Phrases(_concepts())
+PLACES: Phrases[Area | Side | Severity] = Phrases(_places())

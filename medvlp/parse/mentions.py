@@ -1,0 +1,107 @@
+"""What a sentence speaks of: findings by their names, and findings that follow from what is said of an organ."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from medvlp.parse.lexicon import CONCEPTS, GRAMMAR, Named, Organ, Quality
+from medvlp.parse.words import REACH, Match, Word, holds, only
+
+NOT_SAID_OF = GRAMMAR["not_said_of"]
+NOT_BEFORE = GRAMMAR["not_before"]
+VERBS = GRAMMAR["verbs"]
+ORGANS = GRAMMAR["organs"]
+ADJECTIVES = frozenset([",", "and"])
+
+
+class Spoken(NamedTuple):
+    """A finding that a sentence speaks of.
+
+    Attributes:
+        finding: Its name.
+        denied: The words say by themselves that it is absent: normal, clear.
+        first: First word of what says so.
+        last: Behind the last of these words.
+        organ: First word and end of the organ this is said of, None where the finding is named.
+    """
+
+    finding: str
+    denied: bool
+    first: int
+    last: int
+    organ: tuple[int, int] | None
+
+
+def spoken(sentence: list[Word]) -> list[Spoken]:
+    """Return all findings a sentence speaks of, in their order."""
+    concepts = CONCEPTS.find(sentence)
+    found = [
+        Spoken(m.meaning.finding, m.meaning.denied, m.first, m.last, None)
+        for m in concepts
+        if isinstance(m.meaning, Named)
+    ]
+    if len(found) < len(concepts):
+        found += _statements(sentence, concepts)
+        found.sort(key=lambda f: f.first)
+    return found
+
+
+def _statements(sentence: list[Word], concepts: Sequence[Match[Any]]) -> list[Spoken]:
+    """Return what is said of organs: each quality goes to the organs it follows or to those it stands before."""
+    found: list[Spoken] = []
+    group: list[tuple[Match[Any], Organ]] = []  # the last list of organs
+    end = 0  # of this list, or of what was last said of it
+    described = False  # something was said behind it
+    before: list[tuple[Match[Any], Quality]] = []  # what is said before it
+
+    def say(organs: Iterable[tuple[Match[Any], Organ]], qualities: Iterable[tuple[Match[Any], Quality]]) -> None:
+        for words, quality in qualities:
+            for place, organ in organs:
+                for named in organ.says.get(quality.name, ()):
+                    found.append(Spoken(*named, words.first, words.last, (place.first, place.last)))
+
+    leads = _leading(sentence, concepts)
+    for concept, leading in zip(concepts, leads, strict=True):
+        meaning = concept.meaning
+        if isinstance(meaning, Organ):
+            if not group or described or not only(sentence, end, concept.first, ORGANS):
+                say(group, before)
+                if group:
+                    before = []
+                group = []
+            group = [*group[-REACH:], (concept, meaning)]
+            end, described = concept.last, False
+        elif isinstance(meaning, Quality) and leading is not Named:
+            near = not holds(sentence, end, concept.first, NOT_SAID_OF)
+            close = near and (
+                end == concept.first or not VERBS.isdisjoint([w.text for w in sentence[end : concept.first]])
+            )
+            if group and (close if leading else near):
+                if before and close:
+                    # Normal heart size, lungs clear: the last organ is another clause.
+                    say(group[:-1], before)
+                    group, before = group[-1:], []
+                say(group, [(concept, meaning)])
+                end, described = concept.last, True
+            elif leading is Organ:
+                if group:
+                    say(group, before)
+                    group, before = [], []
+                before = [*before[-REACH:], (concept, meaning)]
+                end, described = concept.last, False
+    say(group, before)
+    return found
+
+
+def _leading(sentence: list[Word], concepts: Sequence[Match[Any]]) -> list[type | None]:
+    """Return what each concept stands before as an adjective: `Organ`, `Named` or nothing."""
+    leads: list[type | None] = [None] * len(concepts)
+    for i in range(len(concepts) - 2, -1, -1):
+        following = concepts[i + 1]
+        kind = type(following.meaning)
+        if kind is Quality and only(sentence, concepts[i].last, following.first, ADJECTIVES):
+            leads[i] = leads[i + 1]
+        elif not holds(sentence, concepts[i].last, following.first, NOT_BEFORE):
+            leads[i] = leads[i + 1] if kind is Quality else kind
+    return leads

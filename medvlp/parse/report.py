@@ -1,0 +1,125 @@
+"""From the sections of a report to triplets of region, finding and existence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+from medvlp.parse.attachment import locate
+from medvlp.parse.cues import Existence, Mention, assess
+from medvlp.parse.lexicon import Severity, Side
+from medvlp.parse.mentions import spoken
+from medvlp.parse.sentences import split
+from medvlp.parse.words import words
+
+# What these sections speak of is asked or known from before: never present in this image.
+ASKING = ("indication", "history", "comparison", "reason", "clinical")
+CACHED_LENGTH = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Triplet:
+    """What a sentence says about one finding.
+
+    Attributes:
+        section: Name of the section.
+        sentence: Number of the sentence in its section, from 0.
+        text: The sentence, a slice of the section.
+        regions: Names of the anatomical regions: those said, else those the finding implies; may be empty.
+        side: If said.
+        finding: One of `FINDINGS`.
+        existence: Whether it is there.
+        severity: If said.
+        start: First character, in the section, of the words that speak of the finding.
+        end: Behind their last character.
+    """
+
+    section: str
+    sentence: int
+    text: str
+    regions: tuple[str, ...]
+    side: Side | None
+    finding: str
+    existence: Existence
+    severity: Severity | None
+    start: int
+    end: int
+
+
+class Statement(NamedTuple):
+    """What a sentence says about one finding; as in `Triplet`, but start and end count in the sentence."""
+
+    regions: tuple[str, ...]
+    side: Side | None
+    finding: str
+    existence: Existence
+    severity: Severity | None
+    start: int
+    end: int
+
+
+def parse_report(sections: Mapping[str, str]) -> list[Triplet]:
+    """Return what a report says, in the order of its sentences.
+
+    Args:
+        sections: Texts by name. What is said in an indication, history or comparison is uncertain unless absent.
+    """
+    triplets = []
+    for section, text in sections.items():
+        asking = section.lower().startswith(ASKING)
+        for number, (start, end) in enumerate(split(text)):
+            sentence = text[start:end]
+            for s in _cached(sentence) if end - start <= CACHED_LENGTH else parse_sentence(sentence):
+                existence: Existence = "uncertain" if asking and s.existence == "present" else s.existence
+                triplets.append(
+                    Triplet(
+                        section,
+                        number,
+                        sentence,
+                        s.regions,
+                        s.side,
+                        s.finding,
+                        existence,
+                        s.severity,
+                        start + s.start,
+                        start + s.end,
+                    )
+                )
+    return triplets
+
+
+def parse_sentence(sentence: str) -> tuple[Statement, ...]:
+    """Return what a sentence says, each once."""
+    tokens = words(sentence)
+    found = spoken(tokens)
+    if not found:
+        return ()
+    existences = [
+        denied(e) if f.denied else e
+        for f, e in zip(found, assess(tokens, [Mention(f.first, f.last) for f in found]), strict=True)
+    ]
+    located, severities = locate(tokens, found, [e == "absent" for e in existences])
+    statements: dict[tuple[object, ...], Statement] = {}
+    for f, existence, place, severity in zip(found, existences, located, severities, strict=True):
+        first, last = (f.first, f.last) if f.organ is None else (min(f.first, f.organ[0]), max(f.last, f.organ[1]))
+        said = Statement(
+            place.regions,
+            place.side,
+            f.finding,
+            existence,
+            None if existence == "absent" else severity,
+            tokens[first].start,
+            tokens[last - 1].end,
+        )
+        statements.setdefault(said[:5], said)
+    return tuple(statements.values())
+
+
+_cached = lru_cache(maxsize=1 << 16)(parse_sentence)
+
+
+def denied(existence: Existence) -> Existence:
+    """Return the existence of a finding that its words deny (normal, clear), from what the cues say of these words."""
+    return existence if existence == "uncertain" else "absent" if existence == "present" else "present"

@@ -1,0 +1,201 @@
+"""`medvlp parse score`: triplets against the labels of a csv, and the sentences behind the errors."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from rich.console import Console
+from rich.table import Table
+
+from medvlp.errors import NotFoundError, UserError
+from medvlp.parse.agreement import Said, Score, Sides, label_scores, plain, ratio, side_scores
+from medvlp.parse.lexicon import LABEL_SETS
+from medvlp.parse.table import SCHEMA
+
+
+def score(
+    triplets: Path,
+    labels: Path,
+    id: str = "uid",
+    columns: str | None = None,
+    sections: str | None = None,
+    uncertain: Literal["present", "absent"] = "absent",
+    errors: int = 5,
+) -> None:
+    """Compare a table of triplets with a csv of labels, and print the sentences behind the errors.
+
+    The csv has either one column a label, with 1 present, 0 absent, -1 uncertain and empty for not mentioned (names of
+    ASG, CheXpert or NIH are known), or one row a finding with the columns `finding` and `side`.
+
+    Args:
+        triplets: Table that `medvlp parse` wrote.
+        labels: Csv file.
+        id: Column of the csv that holds the report, as in the table.
+        columns: Score only these columns of the csv, separated by commas; all that are labels if not given.
+        sections: Use only these sections, separated by commas; all if not given.
+        uncertain: What an uncertain finding counts as against a csv that only knows yes and no.
+        errors: How many reports to show a label and kind of error; 0 for none.
+
+    Raises:
+        NotFoundError: If a file is missing.
+        UserError: If a file cannot be read or nothing in it can be compared.
+    """
+    reports = read_triplets(triplets, sections)
+    names, table = read_csv(labels, id)
+    console = Console()
+    if {"finding", "side"} <= set(names):
+        _print_sides(console, side_scores(reports, table, id), reports, errors)
+        return
+    wanted = [name for name in names if name != id] if columns is None else columns.split(",")
+    if missing := [name for name in wanted if name not in names]:
+        raise UserError(f"columns: {labels} has no {' or '.join(missing)}, it has {', '.join(names)}.")
+    label_set, matched, unmatched = match_columns(wanted)
+    if not matched:
+        raise UserError(f"labels='{labels}' has no column of {', '.join(LABEL_SETS)}: it has {', '.join(names)}.")
+    scores = label_scores(reports, table, id, label_set, matched, uncertain)
+    _print_scores(console, scores, label_set, unmatched)
+    _print_errors(console, scores, reports, label_set, matched, errors)
+
+
+def read_triplets(path: Path, sections: str | None = None) -> dict[str, list[Said]]:
+    """Return what each report of a table says.
+
+    Args:
+        path: Parquet file.
+        sections: Names separated by commas; all if not given.
+
+    Raises:
+        NotFoundError: If there is no such file.
+        UserError: If it is no table of triplets.
+    """
+    if not path.is_file():
+        raise NotFoundError(f"triplets='{path}' is not there: write it with medvlp parse --input ... --out {path}.")
+    try:
+        table = pq.read_table(path, columns=["id", "section", "text", "finding", "existence", "side"])
+    except (pa.ArrowInvalid, KeyError) as error:
+        columns = ", ".join(SCHEMA.names)
+        raise UserError(f"triplets='{path}' is no table of triplets (parquet with {columns}): {error}") from error
+    wanted = None if sections is None else set(sections.split(","))
+    reports: dict[str, dict[Said, None]] = {}
+    for name, section, *said in zip(*(table[c].to_pylist() for c in table.column_names), strict=True):
+        if wanted is None or section in wanted:
+            reports.setdefault(name, {})[Said(*said)] = None
+    return {name: list(said) for name, said in reports.items()}
+
+
+def read_csv(path: Path, id: str) -> tuple[list[str], list[dict[str, str]]]:
+    """Return columns and rows of a csv file.
+
+    Args:
+        path: File.
+        id: A column it must have.
+
+    Raises:
+        NotFoundError: If there is no such file.
+        UserError: If the column is missing.
+    """
+    if not path.is_file():
+        raise NotFoundError(f"labels='{path}' is not there.")
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file)
+        columns = list(reader.fieldnames or ())
+        if id not in columns:
+            raise UserError(f"id='{id}' is no column of {path}, which has {', '.join(columns)}: pass another --id.")
+        return columns, list(reader)
+
+
+def match_columns(columns: Sequence[str]) -> tuple[str, dict[str, str], list[str]]:
+    """Return the label set that has most of these columns, the label of each of them, and the columns it has not."""
+
+    def matched(label_set: str) -> dict[str, str]:
+        known = {plain(label): label for label in LABEL_SETS[label_set]}
+        return {column: known[plain(column)] for column in columns if plain(column) in known}
+
+    label_set = max(LABEL_SETS, key=lambda name: len(matched(name)))
+    found = matched(label_set)
+    return label_set, found, [column for column in columns if column not in found]
+
+
+def _print_scores(console: Console, scores: Sequence[Score], label_set: str, unmatched: Sequence[str]) -> None:
+    table = Table(title=f"Labels of {label_set}")
+    for name in ("label", "reports", "precision", "recall", "F1", "both speak", "agree"):
+        table.add_column(name, justify="left" if name == "label" else "right")
+    for s in scores:
+        count, both = len(s.hits) + len(s.misses), sum(s.both.values())
+        figures = (_figure(s.precision), _figure(s.recall), _figure(s.f1))
+        table.add_row(s.label, str(count), *figures, str(both), _figure(s.agreement))
+    total = Score("all")
+    for s in scores:
+        total.hits += s.hits
+        total.excess += s.excess
+        total.misses += s.misses
+        for pair, n in s.both.items():
+            total.both[pair] += n
+    figures = (_figure(total.precision), _figure(total.recall), _figure(total.f1))
+    count, both = len(total.hits) + len(total.misses), sum(total.both.values())
+    table.add_section()
+    table.add_row("all (micro)", str(count), *figures, str(both), _figure(total.agreement))
+    console.print(table)
+    if unmatched:
+        console.print(f"Columns that are no label of {label_set}, not scored: {', '.join(unmatched)}.")
+
+
+def _print_errors(
+    console: Console,
+    scores: Sequence[Score],
+    reports: Mapping[str, Sequence[Said]],
+    label_set: str,
+    columns: Mapping[str, str],
+    count: int,
+) -> None:
+    for s in sorted(scores, key=lambda s: -len(s.excess) - len(s.misses)):
+        findings = LABEL_SETS[label_set][columns[s.label]]
+        for title, names in (("only in the triplets", s.excess), ("only in the csv", s.misses)):
+            for number, name in enumerate(names[:count]):
+                if not number:
+                    console.print(f"\n[bold]{s.label}[/bold], {title}: {len(names)} reports")
+                said = reports.get(name, ())
+                # What is said of the finding; where it is not mentioned, what is there.
+                behind = [t for t in said if t.finding in findings] or [t for t in said if t.existence != "absent"]
+                for text, what in _by_sentence(behind):
+                    console.print(f"  {name}: {text} [{what}]", markup=False, highlight=False)
+                if not behind:
+                    console.print(f"  {name}: nothing is said to be there", markup=False, highlight=False)
+
+
+def _by_sentence(said: Iterable[Said]) -> Iterator[tuple[str, str]]:
+    sentences: dict[str, list[str]] = defaultdict(list)
+    for s in said:
+        sentences[" ".join(s.text.split())].append(f"{s.finding} {s.existence}")
+    for text, what in sentences.items():
+        yield text, ", ".join(what)
+
+
+def _print_sides(console: Console, sides: Sides, reports: Mapping[str, Sequence[Said]], errors: int) -> None:
+    table = Table(title="Sides, where both give one")
+    for name in ("finding", "reports", "accuracy"):
+        table.add_column(name, justify="left" if name == "finding" else "right")
+    for finding, compared in sorted(sides.compared.items(), key=lambda item: -item[1]):
+        table.add_row(finding, str(compared), _figure(ratio(sides.right[finding], compared)))
+    compared = sum(sides.compared.values())
+    table.add_section()
+    table.add_row("all", str(compared), _figure(ratio(sum(sides.right.values()), compared)))
+    console.print(table)
+    if sides.unknown:
+        console.print(f"Findings that are no label, not scored: {', '.join(sides.unknown)}.")
+    for wrong in sides.wrong[:errors]:
+        line = f"  {wrong.report} {wrong.finding}: {wrong.label} in the csv, {wrong.triplets} in the triplets"
+        console.print(line, markup=False, highlight=False)
+        for text, what in _by_sentence(s for s in reports[wrong.report] if s.side is not None):
+            console.print(f"    {text} [{what}]", markup=False, highlight=False)
+
+
+def _figure(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.3f}"

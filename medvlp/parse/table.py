@@ -1,0 +1,145 @@
+"""The table of triplets: one row a triplet and region, in a parquet file.
+
+id               string, the report
+section          string
+sentence         int32, number of the sentence in its section, from 0
+text             string, the sentence
+region           string, one of the 29 regions; null where the triplet has none
+side             string, left, right or bilateral; null where none is said
+finding          string
+existence        string, present, absent or uncertain
+severity         string, mild, moderate or severe; null where none is said
+start, end       int32, the words of the finding in the section; null from RadGraph, which has none
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import chain, islice
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from medvlp.errors import UserError
+from medvlp.parse.report import Triplet, parse_report
+
+SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("section", pa.string()),
+        ("sentence", pa.int32()),
+        ("text", pa.string()),
+        ("region", pa.string()),
+        ("side", pa.string()),
+        ("finding", pa.string()),
+        ("existence", pa.string()),
+        ("severity", pa.string()),
+        ("start", pa.int32()),
+        ("end", pa.int32()),
+    ]
+)
+CHUNK = 256  # reports that a process takes at a time
+AHEAD = 64  # chunks that are handed out before their results are taken
+# Below this many reports, starting processes takes longer than parsing.
+FEW = 4000
+
+Report = tuple[str, Mapping[str, str]]
+
+
+def write_triplets(reports: Iterable[Report], out: Path, total: int | None = None, workers: int | None = None) -> int:
+    """Parse reports and write their triplets; the file appears when all are done.
+
+    Args:
+        reports: Id and sections of each.
+        out: Parquet file to write.
+        total: Number of reports for the progress bar, if known.
+        workers: Number of processes; all cores if not given.
+
+    Returns:
+        The number of reports.
+
+    Raises:
+        UserError: If the file cannot be written.
+    """
+    stream = iter(reports)
+    first = list(islice(stream, FEW))
+    processes = 1 if len(first) < FEW else workers or _cores()
+    count = 0
+    with new_table(out) as table, progress(total) as bar:
+        for batch, size in _parsed(chain(first, stream), processes):
+            table.write_batch(batch)
+            count += size
+            bar.advance(bar.task_ids[0], size)
+    return count
+
+
+@contextmanager
+def new_table(out: Path) -> Iterator[pq.ParquetWriter]:
+    """Open a table of triplets for writing; the file appears at the end, and only if nothing went wrong.
+
+    Args:
+        out: Parquet file.
+
+    Raises:
+        UserError: If it cannot be written.
+    """
+    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    try:
+        with pq.ParquetWriter(temporary, SCHEMA, compression="zstd") as table:
+            yield table
+        os.replace(temporary, out)
+    except OSError as error:
+        raise UserError(f"out='{out}' cannot be written: {error}. Pass another --out.") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def progress(total: int | None) -> Progress:
+    """Return a progress bar over reports, with one task."""
+    columns = (TextColumn("parse"), BarColumn(), MofNCompleteColumn(), TextColumn("reports"), TimeRemainingColumn())
+    bar = Progress(*columns)
+    bar.add_task("parse", total=total)
+    return bar
+
+
+def rows(triplets: Iterable[tuple[str, Triplet]]) -> pa.RecordBatch:
+    """Return the rows of triplets and the reports they come from."""
+    columns: list[list[object]] = [[] for _ in SCHEMA]
+    for name, t in triplets:
+        for region in t.regions or (None,):
+            row = (name, t.section, t.sentence, t.text, region, t.side, t.finding, t.existence, t.severity)
+            for column, value in zip(columns, (*row, t.start, t.end), strict=True):
+                column.append(value)
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=True)]
+    return pa.record_batch(arrays, schema=SCHEMA)
+
+
+def _parsed(reports: Iterator[Report], processes: int) -> Iterator[tuple[pa.RecordBatch, int]]:
+    chunks = iter(lambda: list(islice(reports, CHUNK)), [])
+    if processes == 1:
+        yield from map(_parse, chunks)
+        return
+    # Forking a process that has threads (Arrow) can hang; a spawned one is clean.
+    with multiprocessing.get_context("spawn").Pool(processes, _ignore_interrupt) as pool:
+        # In portions, for a pool takes in all the chunks it is given: memory stays constant.
+        while portion := list(islice(chunks, AHEAD)):
+            yield from pool.imap(_parse, portion)
+
+
+def _parse(chunk: list[Report]) -> tuple[pa.RecordBatch, int]:
+    return rows((name, t) for name, sections in chunk for t in parse_report(sections)), len(chunk)
+
+
+def _ignore_interrupt() -> None:
+    # Ctrl-C reaches the whole group; the parent stops its children.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,91 @@
+"""Anatomical boxes found in the image itself: an atlas of the chest, fitted through the lung fields."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from medvlp.prepare.dataset import LeftOutError, Picture, Skip
+from medvlp.prepare.images import Geometry
+from medvlp.prepare.regions.atlas import Atlas, Axis
+from medvlp.prepare.regions.lung_fields import find_masks, landmarks
+from medvlp.prepare.regions.network import Network
+from medvlp.prepare.regions.source import Region
+
+# Weights and atlas, which `medvlp.localiser` makes.
+DATA = Path(__file__).with_name("localiser.npz")
+# First words of the views that show the chest from the front or the back.
+FRONTAL = ("PA", "AP", "FRONTAL")
+# Boxes of which less than this share of a side lies in the image are left out.
+LEAST_INSIDE = 0.25
+
+
+class Automatic:
+    """Boxes of the 29 regions, for any frontal chest radiograph.
+
+    Attributes:
+        name: What identifies this source and its data.
+    """
+
+    def __init__(self) -> None:
+        """Look up which data there are; they are read where they are first needed."""
+        self.name = f"automatic, localiser {hashlib.sha256(DATA.read_bytes()).hexdigest()[:12]}"
+
+    def find(self, picture: Picture, pixels: npt.NDArray[np.uint8], geometry: Geometry, skip: Skip) -> list[Region]:
+        """Return the boxes of the regions, cut to the image; see `RegionSource.find`."""
+        if not picture.view.startswith(FRONTAL):
+            raise LeftOutError("no automatic regions in other than frontal views")
+        left, top = geometry.corner
+        width, height = geometry.inner
+        found = localiser().find(pixels[top : top + height, left : left + width])
+        if found is None:
+            raise LeftOutError("no lung fields found")
+        regions: list[Region] = []
+        for name, box in found.items():
+            x1, y1, x2, y2 = (round(share * length, 2) for share, length in zip(box, (width, height) * 2, strict=True))
+            regions.append((name, x1 + left, y1 + top, x2 + left, y2 + top))
+        return regions
+
+
+@dataclass(frozen=True)
+class Localiser:
+    """From pixels to boxes.
+
+    Attributes:
+        network: Draws the lung fields and the heart.
+        atlas: Knows where the regions lie from there.
+    """
+
+    network: Network
+    atlas: Atlas
+
+    def find(self, pixels: npt.NDArray[np.uint8]) -> dict[str, tuple[float, float, float, float]] | None:
+        """Return x1, y1, x2, y2 of each region, in shares of a frontal image (rows, columns) and cut to it.
+
+        Regions that lie outside are left out.
+
+        Returns:
+            None where no lung fields are found.
+        """
+        marks = landmarks(find_masks(self.network, pixels))
+        if marks is None:
+            return None
+        boxes = self.atlas(marks)
+        cut = boxes.clip(0, 1)
+        inside = ((cut[:, 2:] - cut[:, :2]) > LEAST_INSIDE * (boxes[:, 2:] - boxes[:, :2])).all(axis=1)
+        return {
+            name: tuple(box) for name, box, keep in zip(self.atlas.names, cut.tolist(), inside, strict=True) if keep
+        }
+
+
+@lru_cache(maxsize=1)
+def localiser() -> Localiser:
+    """Return the localiser of this package; read once in each process."""
+    with np.load(DATA) as arrays:
+        x, y = (Axis(*(arrays[f"{axis}.{part}"] for part in ("mean", "spread", "weights"))) for axis in "xy")
+        return Localiser(Network.of(arrays), Atlas(arrays["names"].tolist(), x, y))

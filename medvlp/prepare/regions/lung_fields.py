@@ -1,0 +1,127 @@
+"""The lung fields and the heart of a frontal chest radiograph, and the landmarks on them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from medvlp.prepare.regions.network import LOGIT_ZERO, Network
+
+Mask = npt.NDArray[np.bool_]
+Points = npt.NDArray[np.float64]
+
+# Outputs of the network. A lung is the whole half of the chest, with the part behind the heart and below fluid.
+STRUCTURES = ("right lung", "left lung", "heart")
+# Sides, in pixels, of what the network sees and of the masks that are measured.
+INPUT_SIDE, MASK_SIDE = 64, 128
+# A part of a lung in which an edge is measured: so many along its height, so many along its width.
+ROW_BANDS, COLUMN_BANDS = 5, 4
+# Least share of the sides of the image that each structure takes, of its box that it fills, and of its pixels in there.
+LEAST_SIDE, LEAST_FILL, LEAST_WHOLE = 0.12, 0.35, 0.8
+# Least share of the smaller lung's area in the larger's, and of its height that is level with the other.
+LEAST_RATIO, LEAST_LEVEL = 0.25, 0.5
+
+
+def network_input(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Return an image of any shape as the network sees it: squashed to its side, its histogram equalised.
+
+    What contrast and gamma an archive has chosen makes no difference after that.
+    """
+    from PIL import Image
+
+    size = (INPUT_SIDE, INPUT_SIDE)
+    small = np.asarray(Image.fromarray(np.ascontiguousarray(pixels)).resize(size, Image.Resampling.BILINEAR))
+    total = np.cumsum(np.bincount(small.ravel(), minlength=256))
+    darkest = total[small.min()]
+    table = np.maximum(total - darkest, 0) * 255 // max(int(total[-1] - darkest), 1)
+    return np.asarray(table.astype(np.uint8)[small])
+
+
+def find_masks(network: Network, pixels: npt.NDArray[np.uint8]) -> Mask:
+    """Return masks (3, MASK_SIDE, MASK_SIDE) of the structures in an image, squashed to a square."""
+    from PIL import Image
+
+    size = (MASK_SIDE, MASK_SIDE)
+    maps = [Image.fromarray(np.ascontiguousarray(likely)) for likely in network(network_input(pixels))]
+    return np.stack([np.asarray(likely.resize(size, Image.Resampling.BILINEAR)) > LOGIT_ZERO for likely in maps])
+
+
+@dataclass(frozen=True)
+class Landmarks:
+    """Where the structures end, in shares of the width or height of the image.
+
+    Attributes:
+        x: Horizontal places, those of the right lung first.
+        y: Vertical places.
+        frame: Left, top, width and height of both lungs together.
+    """
+
+    x: Points
+    y: Points
+    frame: tuple[float, float, float, float]
+
+
+def landmarks(masks: Mask) -> Landmarks | None:
+    """Return the landmarks on masks of the structures; None where these are no two lungs and a heart between them."""
+    found = [_largest(mask) for mask in masks]
+    areas = [int(mask.sum()) for mask, _ in found]
+    side = masks.shape[-1]
+    for area, (_, (x1, y1, x2, y2)), mask in zip(areas, found, masks, strict=True):
+        width, height = x2 - x1, y2 - y1
+        if min(width, height) < LEAST_SIDE * side or area < max(LEAST_FILL * width * height, LEAST_WHOLE * mask.sum()):
+            return None
+    (right, (right_x1, right_y1, right_x2, right_y2)), (left, (left_x1, left_y1, left_x2, left_y2)), (_, heart) = found
+    level = min(right_y2, left_y2) - max(right_y1, left_y1)
+    if (
+        min(areas[:2]) < LEAST_RATIO * max(areas[:2])
+        or level < LEAST_LEVEL * min(right_y2 - right_y1, left_y2 - left_y1)
+        or not right_x1 + right_x2 < heart[0] + heart[2] < left_x1 + left_x2
+    ):
+        return None
+    # Seen from the left, so that both lungs have their outer edge first; the mirrored one is mirrored back.
+    x = [*_across(right), *(side - place for place in _across(left[:, ::-1])), heart[0], heart[2]]
+    y = [*_down(right), *_down(left[:, ::-1]), heart[1], heart[3]]
+    top, bottom = (right_y1 + left_y1) / 2, (right_y2 + left_y2) / 2
+    frame = (right_x1 / side, top / side, (left_x2 - right_x1) / side, (bottom - top) / side)
+    return Landmarks(np.array(x) / side, np.array(y) / side, frame)
+
+
+def _largest(mask: Mask) -> tuple[Mask, tuple[int, int, int, int]]:
+    """Return the part of a mask in its longest runs of rows and of columns, and the box around it."""
+    y1, y2 = _run(mask.sum(axis=1) > 1)
+    x1, x2 = _run(mask[y1:y2].sum(axis=0) > 1)
+    part = np.zeros_like(mask)
+    part[y1:y2, x1:x2] = mask[y1:y2, x1:x2]
+    return part, (x1, y1, x2, y2)
+
+
+def _run(present: Mask) -> tuple[int, int]:
+    """Return start and end of the longest run of what is present."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], present, [False]])))
+    if not len(edges):
+        return 0, 0
+    longest = int(np.argmax(edges[1::2] - edges[::2]))
+    return int(edges[2 * longest]), int(edges[2 * longest + 1])
+
+
+def _across(lung: Mask) -> list[float]:
+    """Return outermost place, outer edge in each band of rows, and inner edge, of a lung whose outer side is left."""
+    rows = lung[lung.any(axis=1)]
+    outer = rows.argmax(axis=1)
+    inner = lung.shape[1] - rows[:, ::-1].argmax(axis=1)
+    return [float(outer.min()), *_means(outer, ROW_BANDS), float(inner.mean())]
+
+
+def _down(lung: Mask) -> list[float]:
+    """Return top, bottom, and the floor in each band of columns, of a lung whose outer side is left."""
+    columns = lung[:, lung.any(axis=0)]
+    floor = lung.shape[0] - columns[::-1].argmax(axis=0)
+    return [float(columns.any(axis=1).argmax()), float(floor.max()), *_means(floor, COLUMN_BANDS)]
+
+
+def _means(edge: npt.NDArray[np.intp], bands: int) -> list[float]:
+    starts = np.arange(bands) * len(edge) // bands
+    means: list[float] = (np.add.reduceat(edge, starts) / np.diff(starts, append=len(edge))).tolist()
+    return means

@@ -1,0 +1,45 @@
+"""What a source of anatomical boxes is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from medvlp.prepare.dataset import Picture, Skip
+from medvlp.prepare.images import Geometry
+
+# Name, x1, y1, x2, y2 in pixels of the prepared image.
+Region = tuple[str, float, float, float, float]
+
+
+class RegionSource(Protocol):
+    """Finds the anatomical boxes of images. It is pickled into the worker processes."""
+
+    @property
+    def name(self) -> str:
+        """What identifies the source, and the data it works with, in the manifest."""
+
+    def find(self, picture: Picture, pixels: npt.NDArray[np.uint8], geometry: Geometry, skip: Skip) -> list[Region]:
+        """Return the boxes in one image, cut to it. There may be several of a name.
+
+        Args:
+            picture: What the tables say about the image.
+            pixels: The prepared image (S, S).
+            geometry: Where in it the original lies.
+            skip: Called with the name of each box that cannot be used, and why.
+
+        Raises:
+            LeftOutError: If there are no boxes of this image.
+        """
+
+
+def joined(found: Iterable[Region]) -> list[Region]:
+    """Join the boxes of one name, in the place of the first."""
+    boxes: dict[str, Region] = {}
+    for name, x1, y1, x2, y2 in found:
+        _, a, b, c, d = boxes.get(name, (name, x1, y1, x2, y2))
+        boxes[name] = (name, min(x1, a), min(y1, b), max(x2, c), max(y2, d))
+    return list(boxes.values())

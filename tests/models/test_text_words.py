@@ -1,0 +1,120 @@
+"""Words of region sentences: sums of word pieces, each in its own sentence, as far as the report is read."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny import WORDS, make_language_model
+
+from medvlp.data.regions import StudyRegions, collate_regions
+from medvlp.models import TextEncoder
+
+PIECES = [*WORDS, "##s", "##ly", "heart", "large", "is", ","]
+
+
+@pytest.fixture(scope="module")
+def language(tmp_path_factory):
+    return str(make_language_model(tmp_path_factory.mktemp("words") / "bert", PIECES))
+
+
+def regions_of(reports):
+    """Return reports as texts, and their sentences that are marked True as region sentences."""
+    texts, studies = [], []
+    for report in reports:
+        text, spans = "", []
+        for sentence, marked in report:
+            start = len(text) + bool(text)
+            text = f"{text} {sentence}".strip()
+            if marked:
+                spans.append((start, start + len(sentence)))
+        texts.append(text)
+        empty = np.zeros((0, len(spans)), np.bool_)
+        said = [text[a:b] for a, b in spans]
+        studies.append(StudyRegions(np.zeros(0, np.int64), empty, said, np.array(spans, np.int64).reshape(-1, 2)))
+    return texts, collate_regions(studies)
+
+
+def slow_words(encoder, texts, region):
+    """One report and one token at a time."""
+    words = []
+    for s, sentence in enumerate(region.sentence):
+        text = texts[int(region.sentence_study[s])]
+        tokens = encoder.tokenizer(text, return_offsets_mapping=True, truncation=True, max_length=encoder.max_length)
+        hidden = encoder.model(torch.tensor([tokens["input_ids"]])).last_hidden_state[0]
+        start, end = region.sentence_span[s].tolist()
+        assert text[start:end] == sentence
+        sums, seen = {}, []
+        for k, (a, _) in enumerate(tokens["offset_mapping"]):
+            word = tokens.word_ids()[k]
+            if word is not None and start <= a < end:
+                sums[word] = sums.get(word, 0) + hidden[k]
+                seen += [word] if word not in seen else []
+        words += [(s, sums[word]) for word in seen]
+    return words
+
+
+REPORTS = [
+    [("no effusions .", True), ("heart is largely normal", False), ("heart is large .", True)],
+    [],
+    [("no .", False), ("normal", False)],
+    [("small left effusions , right effusions .", True), ("is", True)],
+]
+
+
+@pytest.mark.parametrize("max_length", [256, 8])
+def test_words_equal_a_slow_computation(language, max_length):
+    encoder = TextEncoder(language, trainable_layers=None, max_length=max_length).eval()
+    texts, region = regions_of(REPORTS)
+    with torch.no_grad():
+        report, word, sentence = encoder.read(texts, region)
+        expected = slow_words(encoder, texts, region)
+        torch.testing.assert_close(report, encoder(texts))
+    assert sentence.tolist() == [s for s, _ in expected]
+    torch.testing.assert_close(word, torch.stack([w for _, w in expected]), rtol=1e-4, atol=1e-5)
+    # The last sentence of a long report is cut off, and has no word.
+    assert (len(region.sentence) - 1 in sentence) == (max_length == 256)
+
+
+def test_words_carry_gradients(language):
+    encoder = TextEncoder(language, trainable_layers=1)
+    _, word, _ = encoder.read(*regions_of(REPORTS))
+    word.sum().backward()
+    assert any(p.grad is not None for p in encoder.parameters())
+
+
+def test_no_region_sentence_at_all(language):
+    for layers in (None, 0):
+        texts, region = regions_of([[("no effusions .", False)], []])
+        report, word, sentence = TextEncoder(language, trainable_layers=layers).read(texts, region)
+        assert (len(report), tuple(word.shape), len(sentence)) == (2, (0, 16), 0)
+
+
+def test_a_frozen_encoder_reads_each_sentence_alone(language, tmp_path):
+    encoder = TextEncoder(language)
+    texts, region = regions_of(REPORTS)
+    for _ in range(2):
+        report, word, sentence = encoder.read(texts, region)
+        torch.testing.assert_close(report, encoder(texts))
+        torch.testing.assert_close(word, encoder(region.sentence))
+        assert sentence.tolist() == list(range(len(region.sentence)))
+        encoder.open_cache(tmp_path)
+
+
+def test_the_first_layers_are_kept(language):
+    encoder, whole = TextEncoder(language, None, layers=1), TextEncoder(language, None)
+    assert len(encoder.model.encoder.layer) == 1
+    for ours, theirs in zip(encoder.model.encoder.parameters(), whole.model.encoder.parameters(), strict=False):
+        torch.testing.assert_close(ours, theirs)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.lists(st.lists(st.tuples(st.sampled_from(["heart .", "no effusions", "é 3,5", "İ"]), st.booleans())), min_size=1)
+)
+def test_every_word_lies_in_its_sentence(language, reports):
+    encoder = TextEncoder(language, trainable_layers=None, max_length=12).eval()
+    texts, region = regions_of(reports)
+    _, word, sentence = encoder.read(texts, region)
+    assert len(word) == len(sentence)
+    assert (sentence.diff() >= 0).all()

@@ -1,0 +1,119 @@
+import csv
+import gzip
+import io
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from rich.console import Console
+
+from medvlp.errors import NotFoundError, UserError
+from medvlp.parse.command import COMMAND, COMMANDS, parse, show
+
+HEADER = ["uid", "indication", "findings", "impression", "note"]
+ROWS = [
+    ["1", "Cough", "Small left effusion,\nno pneumothorax.", "", "x"],
+    ["007", "", "", "Cardiomegaly.", "y"],
+]
+
+
+def csv_text():
+    text = io.StringIO()
+    csv.writer(text).writerows([HEADER, *ROWS])
+    return text.getvalue()
+
+
+def printed(text):
+    console = Console(file=io.StringIO(), width=160)
+    show(text, console)
+    return console.file.getvalue()
+
+
+def test_text_is_shown_with_its_sentences():
+    out = printed("Small left effusion. No pneumothorax.")
+    assert "pleural effusion" in out
+    assert "left costophrenic angle" in out
+    assert "No pneumothorax." in out
+
+
+def test_headers_make_sections():
+    out = printed(" INDICATION: Pneumonia.\n FINDINGS: Clear lungs.\n")
+    assert "indication: Pneumonia." in out
+    assert "uncertain" in out
+    assert "findings: Clear lungs." in out
+
+
+@pytest.mark.parametrize("text", ["", "The patient is [red] ([/] well."])
+def test_text_without_findings(text):
+    assert "No finding" in printed(text)
+
+
+def test_marks_of_the_screen_are_words_like_others():
+    assert "[red]effusion[/]" in printed("An [red]effusion[/] is seen.")
+
+
+@pytest.mark.parametrize("kind", ["csv", "csv.gz", "parquet"])
+def test_tables(tmp_path, kind):
+    source, out = tmp_path / f"reports.{kind}", tmp_path / "t.parquet"
+    if kind == "parquet":
+        columns = list(zip(*ROWS, strict=True))
+        pq.write_table(pa.table({name: list(column) for name, column in zip(HEADER, columns, strict=True)}), source)
+    elif kind == "csv":
+        source.write_text(csv_text())
+    else:
+        source.write_bytes(gzip.compress(csv_text().encode()))
+    parse(input=source, out=out)
+    rows = pq.read_table(out).to_pylist()
+    assert {(r["id"], r["section"], r["finding"], r["existence"]) for r in rows} == {
+        ("1", "findings", "pleural effusion", "present"),
+        ("1", "findings", "pneumothorax", "absent"),
+        ("007", "impression", "cardiomegaly", "present"),
+    }
+
+
+def test_radgraph(tmp_path):
+    entities = {
+        "1": {"tokens": "effusion", "label": "OBS-DP", "start_ix": 1, "end_ix": 1, "relations": []},
+        "2": {"tokens": "left", "label": "ANAT-DP", "start_ix": 0, "end_ix": 0, "relations": []},
+    }
+    entities["1"]["relations"] = [["located_at", "2"]]
+    source = tmp_path / "graphs.json"
+    source.write_text(json.dumps({"p10/p1/s5.txt": {"text": "Left effusion .", "entities": entities}}))
+    parse(radgraph=source, out=tmp_path / "t.parquet")
+    (row,) = pq.read_table(tmp_path / "t.parquet").to_pylist()
+    assert (row["id"], row["finding"], row["region"]) == ("s5", "pleural effusion", "left costophrenic angle")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "one of --text, --input and --radgraph"),
+        ({"text": "x", "input": "a.csv"}, "given: --text and --input"),
+        ({"input": "reports.csv"}, "needs --out"),
+        ({"input": "none.csv", "out": "t"}, "none.csv' is not there"),
+        ({"input": "reports.csv", "out": "t", "id": "study"}, "no column study, it has uid, indication"),
+        ({"input": "reports.csv", "out": "t", "sections": "finding,impression"}, "no column finding, it has"),
+        ({"input": "reports.csv", "out": "t", "workers": 0}, "workers=0"),
+        ({"input": "broken.parquet", "out": "t"}, "no csv, csv.gz or parquet"),
+        ({"radgraph": "none.json", "out": "t"}, "none.json' is not there"),
+    ],
+)
+def test_wrong_options(tmp_path, options, message):
+    (tmp_path / "reports.csv").write_text(csv_text())
+    (tmp_path / "broken.parquet").write_text("no parquet")
+    paths = {"input", "radgraph", "out"}
+    with pytest.raises(UserError) as error:
+        parse(**{name: tmp_path / value if name in paths else value for name, value in options.items()})
+    assert message in str(error.value)
+    assert not (tmp_path / "t").exists()
+
+
+def test_a_missing_file_is_not_found(tmp_path):
+    with pytest.raises(NotFoundError):
+        parse(input=tmp_path / "none.csv", out=tmp_path / "t")
+
+
+def test_commands():
+    assert COMMAND is parse
+    assert set(COMMANDS) == {"score", "negation"}

@@ -1,0 +1,79 @@
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from medvlp.parse import FINDINGS, REGIONS, parse_report
+
+WORDS = (
+    "no not without and or but , . ; : ( ) / - ? effusion effusions pneumothorax nodule consolidation heart size lungs "
+    "mediastinum normal clear enlarged is are may represent versus left right bilateral base bases lower lobe apex "
+    "small large mild in of the with costophrenic angle blunting elevated hemidiaphragm resolved removed ___ XXXX 1. "
+    "1.5 cm tube tip carina previously seen stable cannot be excluded \n \n\n"
+)
+texts = st.one_of(
+    st.text(), st.lists(st.sampled_from(WORDS.split(" ")), max_size=60).map(" ".join), st.text("a.\n 1-_;'")
+)
+
+
+@given(texts, texts)
+@settings(max_examples=300, deadline=None)
+def test_any_text(findings, impression):
+    sections = {"findings": findings, "impression": impression}
+    triplets = parse_report(sections)
+    for t in triplets:
+        text = sections[t.section]
+        assert 0 <= t.start < t.end <= len(text)
+        assert t.text in text
+        assert text[t.start : t.end] in t.text
+        assert t.text == t.text.strip()
+        assert t.finding in FINDINGS
+        assert set(t.regions) <= set(REGIONS)
+        assert len(set(t.regions)) == len(t.regions)
+        assert t.existence in ("present", "absent", "uncertain")
+        assert t.side in (None, "left", "right", "bilateral")
+        assert t.severity in (None, "mild", "moderate", "severe")
+    assert parse_report(sections) == triplets
+
+
+@given(texts)
+@settings(max_examples=100, deadline=None)
+def test_what_is_asked_is_never_present(text):
+    assert all(t.existence != "present" for t in parse_report({"indication": text}))
+
+
+LONG = {
+    "one word": "effusion ",
+    "denied": "no effusion or ",
+    "organs": "heart, lungs, ",
+    "organs and qualities": "heart and normal ",
+    "places": "right base of the left lung ",
+    "grades": "small large effusion and ",
+    "doubt": "may represent effusion versus ",
+    "stops": "...",
+    "holes": "_",
+    "letters": "a",
+    "breaks": "\n ",
+    "numbers": "1,",
+    "enumeration": "1. ",
+    "other scripts": "\u00e9\U0001f600 ",
+}
+
+
+@pytest.mark.parametrize("piece", LONG.values(), ids=LONG.keys())
+def test_linear_time(piece):
+    def seconds(length):
+        text = piece * (length // len(piece))
+        start = time.perf_counter()
+        parse_report({"findings": text})
+        return time.perf_counter() - start
+
+    # Quadratic time would take 64 times as long, and minutes on a megabyte.
+    assert seconds(400_000) < 40 * seconds(50_000) + 0.5
+
+
+def test_linear_time_behind_a_long_list():
+    start = time.perf_counter()
+    parse_report({"findings": "heart and " * 20_000 + "normal " * 20_000 + "right left " * 10_000})
+    assert time.perf_counter() - start < 20

@@ -1,0 +1,45 @@
+"""The parser against the truth of the phantom, over seeds that were never looked at."""
+
+import pytest
+
+from medvlp.parse import parse_report
+from medvlp.phantom import reports, study
+
+
+def sentences(seed, count):
+    for patient in study.patients(seed, count):
+        for one in study.sample(seed, *patient):
+            yield from reports.report(one).sentences
+
+
+def of_truth(t):
+    return t.finding, t.existence, frozenset(t.regions), t.side, t.severity
+
+
+@pytest.mark.parametrize("seed", [90210, 31337])
+def test_f1(seed):
+    right = wrong = 0
+    for sentence in sentences(seed, 400):
+        want = {of_truth(t) for t in sentence.triplets}
+        have = {of_truth(t) for t in parse_report({"findings": sentence.text})}
+        right += len(want & have)
+        wrong += len(want ^ have)
+    assert right > 2000
+    assert 2 * right / (2 * right + wrong) >= 0.99
+
+
+def test_whole_reports():
+    """Wrapped lines, numbered lists and holes do not change what is read."""
+    right = wrong = 0
+    for patient in study.patients(4711, 300):
+        for one in study.sample(4711, *patient):
+            report = reports.report(one)
+            for section in ("findings", "impression"):
+                here = [s for s in report.sentences if s.section == section]
+                if here:
+                    start = report.text.rindex("\n", 0, here[0].start) + 1
+                    have = {of_truth(t) for t in parse_report({section: report.text[start : here[-1].end]})}
+                    want = {of_truth(t) for s in here for t in s.triplets}
+                    right += len(want & have)
+                    wrong += len(want ^ have)
+    assert 2 * right / (2 * right + wrong) >= 0.99

@@ -1,0 +1,156 @@
+"""ASG's losses against loops written from the formulas."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional as F
+
+from medvlp.losses import SoftLabels, region_sentence_loss, soft_label_loss, tag_loss
+
+
+def cosine(a, b):
+    norms = a.norm() * b.norm()
+    return float(a @ b / norms) if norms else 0.0
+
+
+def slow_soft_label_loss(x, y, tags, t, labels, mask):
+    kept = [i for i in range(len(x)) if mask[i]]
+    total = 0.0
+    for a, b in ((x, y), (y, x)):
+        for i in kept:
+            target, exponentials = {}, {}
+            for j in kept:
+                alike = cosine(tags[i].float(), tags[j].float())
+                if labels.normals_alike and not tags[i].any() and not tags[j].any():
+                    alike = 1.0
+                soft = labels.soft * alike
+                if i != j and labels.batch_size is not None:
+                    soft *= labels.batch_size / len(kept)
+                target[j] = labels.hard * (i == j) + soft + 1e-6
+                exponentials[j] = math.exp(cosine(a[i], b[j]) / t)
+            target = {j: value / sum(target.values()) for j, value in target.items()}
+            p = {j: value / sum(exponentials.values()) for j, value in exponentials.items()}
+            forward = sum(target[j] * math.log(target[j] / p[j]) for j in kept)
+            backward = sum(p[j] * math.log(p[j] / target[j]) for j in kept)
+            chosen = {"forward": forward, "backward": backward, "symmetric": (forward + backward) / 2}
+            total += chosen[labels.direction] / 2
+    return total / max(1, len(kept))
+
+
+def slow_region_loss(regions, sentences, aligned, comparable, t):
+    def one_way(a, b, pair, compared):
+        rows = []
+        for i in range(len(a)):
+            own = [j for j in range(len(b)) if pair[i, j]]
+            others = [j for j in range(len(b)) if compared[i, j] and not pair[i, j]]
+            costs = []
+            for j in own:
+                e = math.exp(cosine(a[i], b[j]) / t)
+                costs.append(-math.log(e / (e + sum(math.exp(cosine(a[i], b[k]) / t) for k in others))))
+            if own:
+                rows.append(sum(costs) / len(costs))
+        return sum(rows) / max(1, len(rows))
+
+    return one_way(regions, sentences, aligned, comparable) + one_way(sentences, regions, aligned.T, comparable.T)
+
+
+def tags_of(seed, studies=7, width=5):
+    torch.manual_seed(seed)
+    return torch.rand(studies, width) < 0.3
+
+
+@pytest.mark.parametrize("direction", ["forward", "backward", "symmetric"])
+@pytest.mark.parametrize("normals_alike", [True, False])
+@pytest.mark.parametrize("batch_size", [None, 72])
+def test_soft_labels_equal_the_formula(direction, normals_alike, batch_size):
+    torch.manual_seed(0)
+    x, y = torch.randn(2, 7, 6)
+    tags = tags_of(1)
+    tags[2:4] = False
+    mask = torch.tensor([1, 1, 1, 1, 0, 1, 1]).bool()
+    labels = SoftLabels(direction=direction, normals_alike=normals_alike, batch_size=batch_size)
+    got = soft_label_loss(x, y, tags, temperature=0.07, labels=labels, mask=mask)
+    assert got.item() == pytest.approx(slow_soft_label_loss(x, y, tags, 0.07, labels, mask), rel=1e-4)
+
+
+def test_two_normal_studies_are_alike():
+    labels, normal, ill = SoftLabels(), torch.zeros(1, 3).bool(), torch.tensor([[1, 0, 0]]).bool()
+    assert labels.similarity(normal, normal).item() == 1
+    assert labels.similarity(normal, ill).item() == 0
+    assert SoftLabels(normals_alike=False).similarity(normal, normal).item() == 0
+
+
+def test_soft_labels_of_no_report_are_zero():
+    x = torch.randn(3, 4, requires_grad=True)
+    loss = soft_label_loss(
+        x, x, torch.zeros(3, 2).bool(), temperature=0.07, labels=SoftLabels(), mask=torch.zeros(3).bool()
+    )
+    loss.backward()
+    assert loss.item() == 0
+    assert not x.grad.any()
+
+
+def blocks(regions, sentences, seed):
+    """Return which study each of some regions and sentences is of, and alignments within the studies."""
+    torch.manual_seed(seed)
+    study, of = torch.randint(0, 3, (regions,)).sort().values, torch.randint(0, 3, (sentences,)).sort().values
+    comparable = study[:, None] == of
+    return (torch.rand(regions, sentences) < 0.5) & comparable, comparable
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 9), st.integers(0, 9), st.integers(0, 999))
+def test_regions_equal_the_formula(regions, sentences, seed):
+    aligned, comparable = blocks(regions, sentences, seed)
+    r, s = torch.randn(regions, 5, requires_grad=True), torch.randn(sentences, 5, requires_grad=True)
+    loss = region_sentence_loss(r, s, aligned, comparable, temperature=0.2)
+    expected = slow_region_loss(r.detach(), s.detach(), aligned, comparable, 0.2)
+    assert loss.item() == pytest.approx(expected, rel=1e-4, abs=1e-6)
+    loss.backward()
+    assert torch.isfinite(r.grad).all()
+    assert torch.isfinite(s.grad).all()
+
+
+def test_one_to_one_regions_have_the_cross_entropy_of_asg():
+    torch.manual_seed(0)
+    r, s = torch.randn(2, 6, 5)
+    aligned, comparable = torch.eye(6).bool(), torch.ones(6, 6).bool()
+    scores = F.normalize(r, dim=1) @ F.normalize(s, dim=1).T / 0.07
+    expected = F.cross_entropy(scores, torch.arange(6)) + F.cross_entropy(scores.T, torch.arange(6))
+    got = region_sentence_loss(r, s, aligned, comparable, temperature=0.07)
+    torch.testing.assert_close(got, expected)
+
+
+def test_a_second_sentence_of_a_region_is_no_negative():
+    torch.manual_seed(0)
+    r, s = torch.randn(1, 5), torch.randn(2, 5, requires_grad=True)
+    everything = torch.ones(1, 2).bool()
+    loss = region_sentence_loss(r, s, everything, everything, temperature=0.07)
+    loss.backward()
+    assert loss.item() == 0
+    assert not s.grad.any()
+
+
+def test_order_of_regions_and_sentences_does_not_matter():
+    aligned, comparable = blocks(8, 7, 3)
+    r, s = torch.randn(8, 5), torch.randn(7, 5)
+    i, j = torch.randperm(8), torch.randperm(7)
+    expected = region_sentence_loss(r, s, aligned, comparable, temperature=0.07)
+    got = region_sentence_loss(r[i], s[j], aligned[i][:, j], comparable[i][:, j], temperature=0.07)
+    torch.testing.assert_close(got, expected)
+
+
+def test_tags_equal_the_formula():
+    torch.manual_seed(0)
+    logits, target, mask = torch.randn(4, 5), torch.rand(4, 5) < 0.3, torch.rand(4, 5) < 0.7
+    total = [
+        -math.log(1 / (1 + math.exp(-value))) if target[i, j] else -math.log(1 - 1 / (1 + math.exp(-value)))
+        for i, row in enumerate(logits.tolist())
+        for j, value in enumerate(row)
+        if mask[i, j]
+    ]
+    assert tag_loss(logits, target, mask).item() == pytest.approx(sum(total) / len(total), rel=1e-5)
+    assert tag_loss(logits, target, torch.zeros_like(mask)).item() == 0
