@@ -28,6 +28,7 @@ from medvlp.models.weights import locate
 from medvlp.objectives import HierarchicalAlignment
 from medvlp.phantom import phantom
 from medvlp.prepare import mimic_cxr
+from medvlp.prepare.regions import Regions
 from medvlp.prepared import Prepared
 from medvlp.tasks import PretrainingTask
 from medvlp.types import Batch
@@ -71,13 +72,14 @@ def device() -> torch.device:
 
 
 def prepare_rows(folder: Path, rounds: int, workers: int) -> dict[str, list[float]]:
-    """CPU seconds an image, of all processes, of bare decoding with resizing, and of `medvlp prepare`."""
+    """CPU seconds an image, of all processes: bare decoding with resizing; `medvlp prepare` without and with boxes."""
     root = folder / "raw" / "mimic-cxr-jpg" / "2.0.0"
     arguments: dict[str, Any] = {"images": root, "reports": folder / "raw" / "mimic-cxr-reports", "workers": workers}
     mimic_cxr(out=folder / "prepared", **arguments)
     paths = [root / path for path in Prepared.open(folder / "prepared").index["path"].to_pylist()]
-    rows: dict[str, list[float]] = {"bare decode + resize, CPU an image": [], "medvlp prepare, CPU an image": []}
-    bare, ours = rows.values()
+    floor = "bare decode + resize, CPU an image"
+    contestants: dict[str, Regions] = {"medvlp prepare": "none", "medvlp prepare with automatic regions": "automatic"}
+    rows: dict[str, list[float]] = {name: [] for name in (floor, *contestants)}
     for i in range(rounds):
         start = cpu_seconds()
         for path in paths:
@@ -85,10 +87,11 @@ def prepare_rows(folder: Path, rounds: int, workers: int) -> dict[str, list[floa
                 # The same quality: reduced while decoding to no less than twice the size.
                 image.draft("L", (512, 512))
                 image.resize((256, 256), Image.Resampling.HAMMING).tobytes()
-        bare.append((cpu_seconds() - start) / len(paths))
-        start = cpu_seconds()
-        mimic_cxr(out=folder / f"again{i}", **arguments)
-        ours.append((cpu_seconds() - start) / len(paths))
+        rows[floor].append((cpu_seconds() - start) / len(paths))
+        for name, regions in contestants.items():
+            start = cpu_seconds()
+            mimic_cxr(out=folder / f"{regions}{i}", regions=regions, **arguments)
+            rows[name].append((cpu_seconds() - start) / len(paths))
     return rows
 
 

@@ -17,7 +17,7 @@ from rich.table import Column, Table
 ZERO_SHOT, REPORT, REGION, TAG = "test/zeroshot/", "test/retrieval/report/", "test/region/", "test/tag/auroc/"
 
 
-def demo(out: Path = Path("runs/demo"), studies: int = 3200, epochs: int = 8, seed: int = 0, workers: int = 2) -> None:
+def demo(out: Path = Path("runs/demo"), studies: int = 3200, epochs: int = 6, seed: int = 0, workers: int = 2) -> None:
     """Make a synthetic data set, prepare it, pre-train IMITATE with ASG on it and test what it has learned.
 
     Everything lies under one folder: the raw data in `phantom`, the prepared folder in `prepared`, the run in

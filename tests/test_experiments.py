@@ -63,9 +63,10 @@ def test_pre_training_runs(place, names):
     fit(place, names, "--trainer.fast_dev_run=true")
 
 
+@pytest.mark.parametrize("method", ["imitate", "imitate_asg"])
 @pytest.mark.parametrize("name", EVALUATIONS)
-def test_evaluation_runs(place, name, tmp_path):
-    fit(place, ["imitate"], "--trainer.max_steps=1", "--trainer.limit_val_batches=1")
+def test_evaluation_runs(place, name, tmp_path, method):
+    fit(place, [method], "--trainer.max_steps=1", "--trainer.limit_val_batches=1")
     (checkpoint,) = tmp_path.rglob("last.ckpt")
     main(["test", "-c", name, *options(place / "data"), f"--model.weights={checkpoint}", "--trainer.fast_dev_run=true"])
 

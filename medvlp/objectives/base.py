@@ -68,7 +68,7 @@ class Objective(nn.Module, ABC):
         return {}
 
     def heat_maps(self, image: ImageFeatures, text: TextFeatures, batch: Batch) -> list[HeatMap]:
-        """Return heat maps of what the reports of an evaluation batch (V = 1) say is present."""
+        """Return heat maps of what the reports of an evaluation batch (V = 1) speak of."""
         return []
 
 

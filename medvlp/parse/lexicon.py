@@ -14,6 +14,8 @@ from medvlp.parse.words import Phrases
 Side = Literal["left", "right", "bilateral"]
 Severity = Literal["mild", "moderate", "severe"]
 BOTH: tuple[Side, ...] = ("right", "left")
+# Where PyYAML comes with libyaml, reading takes a tenth of the time.
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class Named(NamedTuple):
@@ -22,10 +24,12 @@ class Named(NamedTuple):
     Attributes:
         finding: Its name.
         denied: The phrase says by itself that the finding is absent.
+        deniable: The phrase counts only where it is denied.
     """
 
     finding: str
     denied: bool
+    deniable: bool = False
 
 
 class Quality(NamedTuple):
@@ -50,17 +54,20 @@ class Area(NamedTuple):
     """A phrase that names regions.
 
     Attributes:
-        regions: Names, those of a pair without their side.
+        regions: Names, those of a pair without their side; empty for a place that none of the 29 holds.
         side: Side that the phrase itself gives.
+        short: The phrase names it only in a list that a full name ends.
     """
 
     regions: tuple[str, ...]
     side: Side | None
+    short: bool = False
 
 
 def read(name: str) -> Any:
     """Return the content of a file of the vocabulary."""
-    return yaml.safe_load((files("medvlp.parse") / "vocabulary" / f"{name}.yaml").read_text(encoding="utf-8"))
+    text = (files("medvlp.parse") / "vocabulary" / f"{name}.yaml").read_text(encoding="utf-8")
+    return yaml.load(text, LOADER)
 
 
 _FINDINGS = read("findings")
@@ -114,6 +121,7 @@ def _concepts() -> Iterator[tuple[str, Named | Organ | Quality | None]]:
     for name, entry in _FINDINGS["findings"].items():
         yield from ((pattern, Named(name, False)) for pattern in entry["words"])
         yield from ((pattern, Named(name, True)) for pattern in entry.get("denied", ()))
+        yield from ((pattern, Named(name, False, True)) for pattern in entry.get("deniable", ()))
     for name, entry in _STATEMENTS["organs"].items():
         says = {quality: tuple(map(_named, _list(said))) for quality, said in entry["says"].items()}
         yield from ((pattern, Organ(name, says)) for pattern in entry["words"])
@@ -131,12 +139,12 @@ def _list(value: str | list[str]) -> list[str]:
 
 
 def _places() -> Iterator[tuple[str, Area | Side | Severity]]:
-    for area in _REGIONS["areas"]:
-        yield from ((pattern, Area(tuple(area["regions"]), None)) for pattern in area["words"])
+    yield from ((pattern, Area((), None)) for pattern in _REGIONS["elsewhere"])
     for name, entry in _REGIONS["regions"].items():
         sides: dict[str, Side | None] = {"words": None, "both": "bilateral", "right": "right", "left": "left"}
         for key, side in sides.items():
             yield from ((pattern, Area((name,), side)) for pattern in entry.get(key, ()))
+        yield from ((pattern, Area((name,), None, True)) for pattern in entry.get("short", ()))
     for side, patterns in _REGIONS["sides"].items():
         yield from ((pattern, cast(Side, side)) for pattern in patterns)
     for severity, patterns in _FINDINGS["severities"].items():

@@ -15,7 +15,7 @@ from medvlp.data import CXRDataModule
 from medvlp.metrics import label_auroc
 from medvlp.models import ImageEncoder, TextEncoder
 from medvlp.objectives import HeatMap, Objective
-from medvlp.objectives.base import regions_of, section_texts
+from medvlp.objectives.base import section_texts
 from medvlp.prompts import Prompts
 from medvlp.tasks.base import BaseTask
 from medvlp.tasks.evaluation import (
@@ -117,7 +117,7 @@ class PretrainingTask(BaseTask):
         texts = [text for section in self.sections for text in section_texts(section, findings, impression)]
         prompts = [pair for label in data.labels for pair in self.prompts.of(label)]
         texts += [text for pair in prompts for side in pair for text in side]
-        if self._reads_words:
+        if self._reads_words and data.regions is not None:
             texts += data.region_sentences(READ[trainer.state.fn])
         self.text_encoder.open_cache(data.text_cache)
         self.text_encoder.fill(texts, trainer.strategy.root_device, progress=True)
@@ -127,9 +127,9 @@ class PretrainingTask(BaseTask):
         image = self.image_encoder(batch["image"].flatten(0, 1))
         texts = {s: section_texts(s, batch["findings"], batch["impression"]) for s in self.sections}
         text = TextFeatures({})
-        if self._reads_words:
+        if self._reads_words and (region := batch["region"]) is not None:
             reports = section_texts("report", batch["findings"], batch["impression"])
-            report, *words = self.text_encoder.read(reports, regions_of(batch))
+            report, *words = self.text_encoder.read(reports, region)
             text.word, text.word_sentence = (part.to(self.device, non_blocking=True) for part in words)
             if "report" in texts:
                 del texts["report"]
@@ -169,8 +169,10 @@ class PretrainingTask(BaseTask):
                 rows[f"text/{name}/{section}"] = objective.embed_text(text.sections[section])
                 ids = text_ids(section_texts(section, batch["findings"], batch["impression"]))
                 rows[f"id/{name}/{section}"] = ids.to(self.device)
-            for key, value in objective.evaluate(image, text, batch).items():
-                rows[f"own/{name}/{key}"] = value
+            # Data may come without regions to zero-shot classification, which needs none.
+            if not objective.reads_words or batch["region"] is not None:
+                own = objective.evaluate(image, text, batch)
+                rows |= {f"own/{name}/{key}": value for key, value in own.items()}
         self._collector.add(batch["index"], {**rows, "label": batch["label"]})
 
     def metrics(self, labels: list[str]) -> dict[str, float]:
@@ -191,8 +193,8 @@ class PretrainingTask(BaseTask):
             aurocs = label_auroc(self.zero_shot_scores(image, labels).double() / 4 + 0.5, rows["label"], labels)
             metrics |= {f"zeroshot/{name}": value for name, value in aurocs.items()}
         for name, objective in self._named():
-            own = objective.summarise(under(rows, f"own/{name}"))
-            metrics |= {f"{name}/{key}": value for key, value in own.items()}
+            if own := under(rows, f"own/{name}"):
+                metrics |= {f"{name}/{key}": value for key, value in objective.summarise(own).items()}
         return metrics
 
     def zero_shot_scores(self, image: dict[str, Tensor], labels: list[str]) -> Tensor:
