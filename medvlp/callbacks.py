@@ -112,7 +112,7 @@ class SavePredictions(BasePredictionWriter):
     ) -> None:
         """Append a batch: `index` (B,) numbers its samples, all else are outputs (B, D)."""
         loader: Any = trainer.predict_dataloaders
-        image_id = loader.dataset.table["image_id"].take(prediction["index"].tolist())
+        image_id = loader.dataset.image_id.take(prediction["index"].tolist())
         outputs = {key: value.float().tolist() for key, value in prediction.items() if key != "index"}
         table = pa.table({"image_id": image_id, **outputs})
         if self.writer is None:

@@ -99,7 +99,7 @@ def demo(out: Path = Path("runs/demo"), studies: int = 3200, epochs: int = 6, se
 
 
 def settings(out: Path, epochs: int, workers: int) -> dict[str, Any]:
-    """Return what the demo lays over `imitate` and `overlays/small`."""
+    """Return what the demo lays over its configs."""
     wandb = {"project": "medvlp", "name": "demo", "save_dir": str(out), "offline": True}
     # The csv file is for the picture of the curves.
     table = {"save_dir": str(out), "name": "", "version": ""}

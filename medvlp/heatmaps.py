@@ -14,6 +14,7 @@ from medvlp.data import CXRDataModule, collate
 from medvlp.objectives import HeatMap
 from medvlp.prepared import Prepared
 from medvlp.tasks import PretrainingTask
+from medvlp.types import Batch
 
 SIDE = 320
 STRENGTH = 0.45
@@ -58,6 +59,7 @@ class HeatMaps(Callback):
 
     def __init__(self, studies: int = 4, log_patient_data: bool = False) -> None:
         self.studies, self.log_patient_data = studies, log_patient_data
+        self._batch: Batch | None = None
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw and log, on rank zero."""
@@ -65,13 +67,14 @@ class HeatMaps(Callback):
         if trainer.sanity_checking or not trainer.is_global_zero or not isinstance(logger, WandbLogger):
             return
         data: CXRDataModule = trainer.datamodule  # type: ignore[attr-defined]  # set by a connector
-        if not isinstance(pl_module, PretrainingTask) or data.regions is None:
+        if not isinstance(pl_module, PretrainingTask):
             return
         if not (self.log_patient_data or Prepared.open(data.root).synthetic):
             return
-        dataset = data.dataset("validate")
-        batch = collate([dataset[i] for i in range(min(self.studies, len(dataset)))])
-        batch = pl_module.transfer_batch_to_device(batch, pl_module.device, 0)
+        if self._batch is None:
+            dataset = data.dataset("validate")
+            self._batch = collate([dataset[i] for i in range(min(self.studies, len(dataset)))])
+        batch = pl_module.transfer_batch_to_device(self._batch, pl_module.device, 0)
         training = pl_module.training
         with torch.inference_mode():
             maps = pl_module.eval().heat_maps(batch)

@@ -205,7 +205,7 @@ def soft_label_loss(
             difference = (log_target - log_p).masked_fill(~all_mask, 0.0)
             forward, backward = (target * difference).sum(1), -(log_p.exp() * difference).sum(1)
             row = {"forward": forward, "backward": backward, "symmetric": (forward + backward) / 2}[labels.direction]
-            loss = loss + row[mask].sum() / 2
+            loss = loss + (row * mask).sum() / 2
         return loss / count * (world_size() if gathered else 1)
 
 

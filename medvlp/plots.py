@@ -32,22 +32,28 @@ def plot_curves(log: Mapping[str, Sequence[tuple[int, float]]], out: Path) -> No
         log: (step, value) pairs by metric.
         out: The PNG to write.
     """
-    figure = Figure(figsize=(11, 4), layout="constrained")
+    figure = Figure(figsize=(14, 4.2), layout="constrained")
     loss, quality = figure.subplots(1, 2)
     for name, points in log.items():
         steps, values = zip(*points, strict=True)
         if name.startswith("train/") and name.count("/") == 2:
-            loss.plot(steps, values, label=name.rpartition("/")[2])
-    shown = {"val/zeroshot/macro": "zero-shot AUROC, macro", "val/retrieval/report/i2t_R@10": "image to report R@10"}
+            loss.plot(steps, values, label=name.removeprefix("train/"))
+    shown = {
+        "val/zeroshot/macro": "zero-shot AUROC, macro",
+        "val/tag/auroc/macro": "tags AUROC, macro",
+        "val/region/s2r_R@1": "sentence to its region R@1",
+        "val/region/pointing": "sentence points into its region",
+        "val/retrieval/report/i2t_R@10": "image to report R@10",
+    }
     for name, label in shown.items():
         if name in log:
             steps, values = zip(*log[name], strict=True)
             quality.plot(steps, values, "o-", label=label)
-    loss.set(title="Loss terms in training", xlabel="step", ylabel="loss")
+    loss.set(title="Loss terms in training", xlabel="step", ylabel="loss", yscale="log")
     quality.set(title="Validation", xlabel="step", ylim=(0, 1))
     for axes in (loss, quality):
         axes.grid(alpha=0.3)
-        axes.legend(frameon=False)
+        axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1), fontsize=8.5)
     figure.savefig(out, dpi=120)
 
 
@@ -118,11 +124,12 @@ def plot_heat_maps(weights: Path, root: Path, out: Path, count: int = 4, maps: i
     """
     task = load_pretraining(weights).eval()
     dataset = CXRDataModule(root, crop=Prepared.open(root).size, regions=True).dataset("test")
-    batch = collate([dataset[i] for i in varied(dataset.label, count)])
+    chosen = varied(dataset.label, count)
+    batch = collate([dataset[i] for i in chosen])
     with torch.inference_mode():
         drawn = [(name, heat_map) for name, found in task.heat_maps(batch).items() for heat_map in found]
-    figure = Figure(figsize=(3.1 * (maps + 1), 3.7 * count), layout="constrained")
-    for study, row in enumerate(figure.subplots(count, maps + 1, squeeze=False)):
+    figure = Figure(figsize=(3.1 * (maps + 1), 3.7 * len(chosen)), layout="constrained")
+    for study, row in enumerate(figure.subplots(len(chosen), maps + 1, squeeze=False)):
         image = batch["image"][study, 0]
         report = textwrap.shorten(batch["impression"][study] or batch["findings"][study], 170)
         pictures = [(f"Report: {report}", np.stack([image.numpy()] * 3, 2))]

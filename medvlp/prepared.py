@@ -29,6 +29,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -84,13 +85,11 @@ class Prepared:
     Attributes:
         root: The folder.
         images: Memory map of shape (N, S, S), uint8.
-        index: The table of usable images.
         manifest: The content of manifest.json.
     """
 
     root: Path
     images: npt.NDArray[np.uint8]
-    index: pa.Table
     manifest: dict[str, Any]
 
     @classmethod
@@ -115,25 +114,32 @@ class Prepared:
                 f"root='{root}' has format {manifest['format_version']}, but this medvlp reads {FORMAT_VERSION}: "
                 "prepare it anew."
             )
-        return cls(root, np.load(root / IMAGES, mmap_mode="r"), pq.read_table(root / INDEX), manifest)
+        return cls(root, np.load(root / IMAGES, mmap_mode="r"), manifest)
 
     def __reduce__(self) -> tuple[Callable[[Path], Prepared], tuple[Path]]:
         """Have a process that is spawned open the folder itself: a pickled memory map holds all its pixels."""
         return Prepared.open, (self.root,)
 
-    @property
+    @cached_property
+    def index(self) -> pa.Table:
+        """The table of usable images; a gigabyte and more for MIMIC-CXR with its regions."""
+        return pq.read_table(self.root / INDEX)
+
+    @cached_property
     def labels(self) -> list[str]:
         """Names of the labels, in the order of their columns."""
-        return [name[len(LABEL_PREFIX) :] for name in self.index.column_names if name.startswith(LABEL_PREFIX)]
+        names = pq.read_schema(self.root / INDEX).names
+        return [name[len(LABEL_PREFIX) :] for name in names if name.startswith(LABEL_PREFIX)]
 
     @property
     def synthetic(self) -> bool:
         """Whether the patients are invented, so that nothing here is private."""
         return bool(self.manifest.get("options", {}).get("synthetic", False))
 
-    def of_splits(self, splits: Sequence[str]) -> pa.Table:
-        """Return the part of the index that is in one of the splits."""
-        return self.index.filter(pc.is_in(self.index["split"], value_set=pa.array(splits, pa.string())))
+    def of_splits(self, splits: Sequence[str], columns: Sequence[str] | None = None) -> pa.Table:
+        """Read the part of the index that is in one of the splits, all columns or some."""
+        wanted = pc.is_in(pc.field("split"), pa.array(splits, pa.string()))
+        return pq.read_table(self.root / INDEX, columns=None if columns is None else list(columns), filters=wanted)
 
     @property
     def size(self) -> int:

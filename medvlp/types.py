@@ -58,7 +58,8 @@ class RegionBatch:
         sentence: S strings.
         sentence_id: A number for each sentence, int64 (S,), the same for the same words.
         sentence_study: The study of each sentence, int64 (S,), ascending.
-        sentence_span: Where it stands in `report_text`, int64 (S, 2), start and end; ascending within a study.
+        sentence_place: Study, start and end in `report_text` of each sentence, int64 (S, 3), ascending. It stays on
+            the CPU, where the tokenizer reads it.
         aligned: Which sentence speaks of which region, bool (R, S); never across studies.
     """
 
@@ -69,12 +70,13 @@ class RegionBatch:
     sentence: list[str]
     sentence_id: Tensor
     sentence_study: Tensor
-    sentence_span: Tensor
+    sentence_place: Tensor
     aligned: Tensor
 
-    def to(self, device: torch.device, non_blocking: bool = False) -> RegionBatch:
+    def to(self, device: torch.device) -> RegionBatch:
         """Move the tensors, as the Trainer moves those of the batch."""
-        return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+        moved = self._map(lambda tensor: tensor.to(device, non_blocking=torch.device(device).type == "cuda"))
+        return replace(moved, sentence_place=self.sentence_place)
 
     def pin_memory(self) -> RegionBatch:
         """Pin the tensors, as the loader pins those of the batch."""

@@ -146,6 +146,13 @@ def test_asg_runs_with_a_vision_transformer(place, name):
     fit(place, [name], "--trainer.fast_dev_run=true", f"--model.image_encoder={encoder}")
 
 
+@pytest.mark.parametrize("kept", ["region", "tag"])
+def test_an_objective_of_asg_alone(place, kept, tmp_path):
+    Path("alone.yaml").write_text(yaml.safe_dump({"model": {"init_args": {"objectives": {kept: {}}}}}))
+    fit(place, ["imitate_asg", "alone.yaml"], "--trainer.max_epochs=1")
+    assert list(tmp_path.rglob("best.ckpt"))
+
+
 def test_plain_contrastive_learning_is_an_option(place):
     objective = {"class_path": "HierarchicalAlignment", "init_args": {"prior": None}}
     Path("plain.yaml").write_text(yaml.safe_dump({"model": {"init_args": {"objectives": {"hierarchical": objective}}}}))

@@ -91,6 +91,12 @@ def test_patients_are_when_the_option_says_so(run):
     assert run(synthetic=False, log_patient_data=True)
 
 
-def test_a_run_without_regions_has_none(run):
+def test_without_regions_tags_are_drawn(run):
+    assert set(run(synthetic=True, regions=False, objectives={"tag": partial(TagDecoding, dim=16)})) == {
+        "val/tag/heat_maps"
+    }
+
+
+def test_objectives_without_heat_maps_draw_none(run):
     objectives = {"hierarchical": partial(HierarchicalAlignment, dim=8, grid=4)}
     assert run(synthetic=True, regions=False, objectives=objectives) == {}

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
+import pyarrow as pa
 import torch
 from torch.utils.data import DataLoader
 
@@ -76,13 +77,13 @@ class CXRDataModule(L.LightningDataModule):
 
     def reports(self, names: Sequence[str]) -> tuple[list[str], list[str]]:
         """Return Findings and Impressions, empty where missing, of some of `train`, `validate` and `test`."""
-        index = Prepared.open(self.root).of_splits([split for name in names for split in self.splits[name]])
+        index = self._index(names, ["findings", "impression"])
         return index["findings"].fill_null("").to_pylist(), index["impression"].fill_null("").to_pylist()
 
     def region_sentences(self, names: Sequence[str]) -> list[str]:
         """Return the distinct sentences that speak of a region, of some of `train`, `validate` and `test`."""
-        index = Prepared.open(self.root).of_splits([split for name in names for split in self.splits[name]])
-        return ReportTriplets(Path(self.root) / TRIPLETS, index["study_id"].to_pylist()).texts
+        studies = self._index(names, ["study_id"])["study_id"].to_pylist()
+        return ReportTriplets(Path(self.root) / TRIPLETS, studies).texts if studies else []
 
     def dataset(self, name: str) -> PreparedDataset:
         """Return the data set of `train`, `validate` or `test`.
@@ -150,6 +151,10 @@ class CXRDataModule(L.LightningDataModule):
         self._start = (state_dict.get("epoch", 0), state_dict.get("samples", 0))
         # The Trainer knows only of loaders that hold such a state themselves.
         warnings.filterwarnings("ignore", ".*dataloader is not resumable")
+
+    def _index(self, names: Sequence[str], columns: Sequence[str]) -> pa.Table:
+        splits = [split for name in names for split in self.splits[name]]
+        return Prepared.open(self.root).of_splits(splits, columns)
 
     def _evaluation(self, name: str) -> DataLoader[Sample]:
         dataset = self.dataset(name)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import Dataset
 
-from medvlp.data.regions import RegionList, StudyRegions, collate_regions, study_regions
+from medvlp.data.regions import ImageBoxes, RegionList, StudyRegions, collate_regions, study_regions
 from medvlp.data.transforms import View
 from medvlp.data.triplets import ReportTriplets
 from medvlp.errors import UserError
@@ -65,20 +65,24 @@ class PreparedDataset(Dataset[Sample]):
     ) -> None:
         self.prepared = Prepared.open(root)
         self.transform, self.views, self.seed = transform, views, seed
-        self.table = self.prepared.of_splits(splits)
-        if not len(self.table):
+        names = self.prepared.labels
+        columns = ["row", "image_id", "study_id", "findings", "impression", *(LABEL_PREFIX + name for name in names)]
+        table = self.prepared.of_splits(splits, [*columns, *(["regions"] if regions else [])])
+        if not len(table):
             known = ", ".join(sorted(self.prepared.index["split"].unique().to_pylist()))
             raise UserError(f"splits={list(splits)} of root='{root}' have no image; splits there: {known}.")
-        self.rows = self.table["row"].to_numpy()
+        self.image_id = table["image_id"]
+        self.rows = table["row"].to_numpy()
         self.labels = self.prepared.labels
-        columns = [self.table[LABEL_PREFIX + name].fill_null(NOT_MENTIONED).to_numpy() for name in self.labels]
+        columns = [table[LABEL_PREFIX + name].fill_null(NOT_MENTIONED).to_numpy() for name in self.labels]
         self.label = np.stack(columns, 1) if columns else np.empty((len(self.rows), 0), np.int8)
-        self.findings = self.table["findings"].fill_null("").combine_chunks()
-        self.impression = self.table["impression"].fill_null("").combine_chunks()
-        self.triplets = ReportTriplets(Path(root) / TRIPLETS, self.table["study_id"].to_pylist())
+        self.findings = table["findings"].fill_null("").combine_chunks()
+        self.impression = table["impression"].fill_null("").combine_chunks()
+        studies = table["study_id"].to_pylist()
+        self.triplets = ReportTriplets(Path(root) / TRIPLETS, studies, sentences=regions is not None)
         self.regions = regions
-        self.boxes = self.table["regions"].combine_chunks()
-        if regions and self.boxes.null_count == len(self.boxes):
+        self.boxes = ImageBoxes(table["regions"], regions) if regions else None
+        if self.boxes is not None and not len(self.boxes):
             raise UserError(
                 f"regions are wanted, but no image of root='{root}' has boxes of regions: prepare with --scene_graphs "
                 "or --regions automatic."
@@ -94,10 +98,9 @@ class PreparedDataset(Dataset[Sample]):
         stored = self.prepared.images[self.rows[i]]
         findings, impression = self.findings[i].as_py(), self.impression[i].as_py()
         region, boxes = None, np.zeros((0, 4), np.float32)
-        if self.regions is not None:
+        if self.regions is not None and self.boxes is not None:
             sections = {"findings": findings, "impression": impression}
-            given = self.boxes[i].as_py() or []
-            region, boxes = study_regions(given, self.triplets.sentences(i), sections, self.regions)
+            region, boxes = study_regions(self.boxes.of(i), self.triplets.sentences(i), sections, self.regions)
         seeds = np.random.SeedSequence((self.seed, epoch, i)).generate_state(self.views)
         views = [self.transform(stored, boxes, int(seed)) for seed in seeds]
         if region is not None:

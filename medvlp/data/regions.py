@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 import yaml
 from torch import Tensor
@@ -80,7 +82,7 @@ class StudyRegions:
 
 
 def study_regions(
-    boxes: Sequence[Mapping[str, Any]],
+    boxes: Mapping[int, npt.NDArray[np.float32]],
     sentences: Sequence[RegionSentence],
     sections: Mapping[str, str],
     regions: RegionList,
@@ -91,7 +93,7 @@ def study_regions(
     without a region in this image, are left out.
 
     Args:
-        boxes: name, x1, y1, x2 and y2 of each region of the image.
+        boxes: Box (4,) of each region of the list that the image has, in the stored image.
         sentences: Those that speak of regions.
         sections: Findings and Impression.
         regions: The regions to tell apart.
@@ -99,30 +101,63 @@ def study_regions(
     Returns:
         The aligned regions, boxes and visibility still to be filled in, and their boxes (R, 4) in the stored image.
     """
-    box_of: dict[int, list[float]] = {}
-    for box in boxes:
-        if (region := regions.number.get(box["name"])) is not None:
-            x1, y1, x2, y2 = box_of.get(region, (np.inf, np.inf, -np.inf, -np.inf))
-            box_of[region] = [min(x1, box["x1"]), min(y1, box["y1"]), max(x2, box["x2"]), max(y2, box["y2"])]
-    # Where the Impression begins in the text of the report.
-    start = {"findings": 0, "impression": len(report_text(sections["findings"], "x")) - 1}
-    found = {"findings": 0, "impression": 0}
+    report = report_text(sections["findings"], sections["impression"])
+    # The text in which the sentences of a section are looked for, and where it begins in the report.
+    texts = {
+        "findings": (sections["findings"], 0),
+        "impression": (sections["impression"], len(report) - len(sections["impression"])),
+        "report": (report, 0),
+    }
+    found = dict.fromkeys(texts, 0)
     kept: list[tuple[str, tuple[int, int], set[int | None]]] = []
     for sentence in sentences:
-        span = find(sections[sentence.section], sentence.text, found[sentence.section])
-        spoken = {regions.number.get(REGIONS[region]) for region in sentence.regions} & box_of.keys()
+        text, start = texts[sentence.section]
+        span = find(text, sentence.text, found[sentence.section])
+        spoken = {regions.number.get(REGIONS[region]) for region in sentence.regions} & boxes.keys()
         if span is None or not spoken:
             continue
         found[sentence.section] = span[1]
-        offset = start[sentence.section]
-        kept.append((sentence.text, (span[0] + offset, span[1] + offset), spoken))
-    name = [region for region in sorted(box_of) if any(region in spoken for _, _, spoken in kept)]
+        kept.append((sentence.text, (span[0] + start, span[1] + start), spoken))
+    name = [region for region in sorted(boxes) if any(region in spoken for _, _, spoken in kept)]
     aligned = np.array([[region in spoken for _, _, spoken in kept] for region in name], np.bool_)
     spans = np.array([span for _, span, _ in kept], np.int64).reshape(-1, 2)
     study = StudyRegions(
         np.array(name, np.int64), aligned.reshape(len(name), len(kept)), [text for text, _, _ in kept], spans
     )
-    return study, np.array([box_of[region] for region in name], np.float32).reshape(-1, 4)
+    return study, np.array([boxes[region] for region in name], np.float32).reshape(-1, 4)
+
+
+class ImageBoxes:
+    """Boxes of the regions of some images.
+
+    Args:
+        column: The column `regions` of an index, as `medvlp.prepared` describes it.
+        regions: The regions to tell apart; others are dropped, and those of one merged region joined.
+    """
+
+    def __init__(self, column: pa.ChunkedArray, regions: RegionList) -> None:
+        lists = column.combine_chunks()
+        counts = pc.list_value_length(lists).fill_null(0).to_numpy()
+        self._offsets = np.concatenate([[0], np.cumsum(counts)])
+        values = lists.flatten()
+        known = pc.index_in(values.field("name"), pa.array(regions.number, pa.string())).fill_null(-1).to_numpy()
+        # Two arrays, where the column holds a name for each box of 377,000 images.
+        self._region = np.array([*regions.number.values(), -1], np.int16)[known]
+        self._box = np.stack([values.field(key).to_numpy() for key in ("x1", "y1", "x2", "y2")], 1)
+
+    def __len__(self) -> int:
+        """Return how many boxes there are in all."""
+        return len(self._box)
+
+    def of(self, i: int) -> dict[int, npt.NDArray[np.float32]]:
+        """Return the box (4,) of each region of image i; empty ones are left out."""
+        boxes: dict[int, npt.NDArray[np.float32]] = {}
+        rows = slice(self._offsets[i], self._offsets[i + 1])
+        for region, box in zip(self._region[rows].tolist(), self._box[rows], strict=True):
+            if region >= 0 and box[0] < box[2] and box[1] < box[3]:
+                other = boxes.get(region, box)
+                boxes[region] = np.concatenate([np.minimum(box[:2], other[:2]), np.maximum(box[2:], other[2:])])
+        return boxes
 
 
 def find(section: str, sentence: str, start: int) -> tuple[int, int] | None:
@@ -144,12 +179,12 @@ def collate_regions(studies: Sequence[StudyRegions]) -> RegionBatch:
     def number(counts: Sequence[int]) -> Tensor:
         return torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
 
-    texts = [sentence for study in studies for sentence in study.sentence]
+    texts, study = [sentence for s in studies for sentence in s.sentence], number(sentences)
     aligned = torch.zeros(sum(regions), sum(sentences), dtype=torch.bool)
     row = column = 0
-    for study in studies:
-        rows, columns = study.aligned.shape
-        aligned[row : row + rows, column : column + columns] = torch.from_numpy(study.aligned)
+    for s in studies:
+        rows, columns = s.aligned.shape
+        aligned[row : row + rows, column : column + columns] = torch.from_numpy(s.aligned)
         row, column = row + rows, column + columns
     return RegionBatch(
         name=torch.from_numpy(np.concatenate([s.name for s in studies])),
@@ -158,7 +193,7 @@ def collate_regions(studies: Sequence[StudyRegions]) -> RegionBatch:
         visible=torch.from_numpy(np.concatenate([s.visible for s in studies], 1)),
         sentence=texts,
         sentence_id=text_ids(texts),
-        sentence_study=number(sentences),
-        sentence_span=torch.from_numpy(np.concatenate([s.span for s in studies])),
+        sentence_study=study,
+        sentence_place=torch.cat([study[:, None], torch.from_numpy(np.concatenate([s.span for s in studies]))], 1),
         aligned=aligned,
     )

@@ -103,7 +103,7 @@ class TrainTransform:
         The box of a region that was turned is the smallest upright one around it.
         """
         image, boxes = reduce(image, boxes, self.resize)
-        # Following boxes takes as long as the image itself; the random numbers are the same.
+        # Following boxes takes longer than the image itself; the random numbers are the same.
         pipeline = self._with_boxes if len(boxes) else self._pipeline
         pipeline.set_random_seed(seed)
         seen = pipeline(image=image, **({"bboxes": boxes, "number": np.arange(len(boxes))} if len(boxes) else {}))
@@ -130,7 +130,7 @@ class EvaluationTransform:
         image, boxes = reduce(image, boxes, self.resize)
         start = (image.shape[0] - self.crop) // 2
         placed = (boxes - start).clip(0, self.crop)
-        visible = _area(placed) >= SHOWN * _area(boxes)
+        visible = (_area(placed) > 0) & (_area(placed) >= SHOWN * _area(boxes))
         placed[~visible] = 0
         return View(image[start : start + self.crop, start : start + self.crop], placed, visible)
 

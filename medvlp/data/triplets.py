@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,15 +18,21 @@ from medvlp.types import ABSENT, NOT_MENTIONED, PRESENT, UNCERTAIN
 
 # Where a report contradicts itself, the later of these counts.
 PRECEDENCE = {"absent": ABSENT, "uncertain": UNCERTAIN, "present": PRESENT}
-SECTIONS = ["findings", "impression"]
-COLUMNS = ["id", "section", "sentence", "text", "region", "finding", "existence"]
+# What other sections say is known from before, or asked. RadGraph's table has the report as a whole.
+SECTIONS = ["findings", "impression", "report"]
+ALWAYS = ["id", "section", "finding", "existence"]
+OF_SENTENCES = ["text", "region"]
+
+AGAIN = (
+    "Parse the reports again: 'medvlp parse --input {root}/index.parquet --id study_id --out {root}/triplets.parquet'."
+)
 
 
 class RegionSentence(NamedTuple):
     """A sentence that speaks of regions.
 
     Attributes:
-        section: findings or impression.
+        section: findings, impression or report.
         text: The sentence.
         regions: Positions in `medvlp.parse.REGIONS`, int64.
     """
@@ -42,60 +48,71 @@ class ReportTriplets:
     Args:
         path: The table.
         ids: The reports' ids; one may come several times.
+        sentences: Whether `sentences` and `texts` will be asked for.
 
     Attributes:
         finding: What each report says of each finding, int8 (N, F): PRESENT, ABSENT, UNCERTAIN or NOT_MENTIONED.
 
     Raises:
-        UserError: If the table names findings or regions that the vocabulary lacks.
+        UserError: If the table names findings or regions that the vocabulary lacks, or none of the reports.
     """
 
-    def __init__(self, path: Path, ids: Sequence[str]) -> None:
-        distinct = pa.array(dict.fromkeys(ids), pa.string())
-        table = pq.read_table(path, columns=COLUMNS, filters=pc.is_in(pc.field("id"), distinct))
-        report = pc.index_in(table["id"], distinct).to_numpy()
-        finding = _codes(table["finding"], FINDINGS, path, "finding")
-        region = _codes(table["region"], REGIONS, path, "region")
-        rank = pc.index_in(table["existence"], pa.array(PRECEDENCE)).to_numpy()
-
+    def __init__(self, path: Path, ids: Sequence[str], sentences: bool = True) -> None:
+        columns = [*ALWAYS, *(["sentence", *OF_SENTENCES] if sentences else [])]
+        # As dictionaries, the strings of MIMIC-CXR's 3.5 million rows are numbers.
+        table = pq.read_table(path, columns=columns, read_dictionary=[*ALWAYS, *OF_SENTENCES]).combine_chunks()
+        distinct = list(dict.fromkeys(ids))
+        report, section = _codes(table, "id", distinct), _codes(table, "section", SECTIONS)
+        if len(table) and not (report >= 0).any():
+            raise UserError(
+                f"'{path}' holds no triplets of these reports: its ids are like '{table['id'][0]}', those of the "
+                f"studies like '{distinct[0]}'. {AGAIN.format(root=path.parent)}"
+            )
+        taken = np.flatnonzero((report >= 0) & (section >= 0))
+        table, report, section = table.take(pa.array(taken)), report[taken], section[taken]
+        for name, known in (("finding", FINDINGS), ("region", REGIONS))[: 1 + sentences]:
+            if unknown := sorted({*pc.unique(table[name]).to_pylist()} - {*known, None}):
+                raise UserError(
+                    f"'{path}' has the {name} '{unknown[0]}', which the vocabulary of this medvlp lacks: it was parsed "
+                    f"with another. {AGAIN.format(root=path.parent)}"
+                )
+        rank = 1 + _codes(table, "existence", list(PRECEDENCE))
         ranks = np.zeros((len(distinct), len(FINDINGS)), np.int8)
-        np.maximum.at(ranks, (report, finding), (rank + 1).astype(np.int8))
-        row = pc.index_in(pa.array(ids, pa.string()), distinct).to_numpy()
-        self.finding = np.array([NOT_MENTIONED, *PRECEDENCE.values()], np.int8)[ranks][row]
+        np.maximum.at(ranks, (report, _codes(table, "finding", FINDINGS)), rank.astype(np.int8))
+        number = {study: row for row, study in enumerate(distinct)}
+        self._row = np.array([number[study] for study in ids])
+        self.finding = np.array([NOT_MENTIONED, *PRECEDENCE.values()], np.int8)[ranks][self._row]
+        if not sentences:
+            return
 
         # Pairs of a sentence and a region, sorted by report, section, sentence and region, each once.
+        region = _codes(table, "region", REGIONS)
         placed = np.flatnonzero(region >= 0)
-        section = pc.index_in(table["section"], pa.array(SECTIONS)).to_numpy()
         keys = np.stack([report, section, table["sentence"].to_numpy(), region])[:, placed].astype(np.int64)
         keys, first = np.unique(keys, axis=1, return_index=True)
-        self._pairs = keys[1:]
+        self._pairs = keys[1:].astype(np.int32)
         self._text = table["text"].take(pa.array(placed[first])).combine_chunks()
         self._offsets = np.searchsorted(keys[0], np.arange(len(distinct) + 1))
-        self._row = row
 
     @property
     def texts(self) -> list[str]:
         """The distinct sentences that speak of a region."""
-        return list(self._text.unique().to_pylist())
+        return list(pc.unique(self._text).to_pylist())
 
     def sentences(self, i: int) -> list[RegionSentence]:
         """Return the sentences of report i that speak of a region, in their order."""
         start, stop = self._offsets[self._row[i]], self._offsets[self._row[i] + 1]
         section, number, region = self._pairs[:, start:stop]
-        begins = np.flatnonzero(np.diff(section * (1 << 32) + number, prepend=-1))
+        begins = np.flatnonzero(np.diff(section.astype(np.int64) * (1 << 32) + number, prepend=-1))
         return [
             RegionSentence(SECTIONS[section[b]], self._text[int(start + b)].as_py(), regions)
             for b, regions in zip(begins, np.split(region, begins)[1:], strict=True)
         ]
 
 
-def _codes(column: pa.ChunkedArray, names: Sequence[str], path: Path, what: str) -> npt.NDArray[Any]:
-    """Return positions in names, -1 where null."""
-    codes = pc.index_in(column, pa.array(names, pa.string()))
-    unknown = column.filter(pc.and_(pc.is_null(codes), pc.is_valid(column)))
-    if len(unknown):
-        raise UserError(
-            f"'{path}' has the {what} '{unknown[0]}', which the vocabulary of this medvlp lacks: it was parsed with "
-            "another. Parse the reports again with 'medvlp parse'."
-        )
-    return np.asarray(codes.fill_null(-1).to_numpy())
+def _codes(table: pa.Table, column: str, names: Sequence[str]) -> npt.NDArray[np.int64]:
+    """Return the positions in names of a column of strings, -1 where they are not there."""
+    encoded = table[column].combine_chunks()
+    position = {name: i for i, name in enumerate(names)}
+    codes = np.array([*(position.get(value, -1) for value in encoded.dictionary.to_pylist()), -1])
+    return np.asarray(codes[encoded.indices.fill_null(len(codes) - 1).to_numpy()])

@@ -40,9 +40,11 @@ class QueryDecoder(nn.Module):
         self.decoder = nn.TransformerDecoder(layer, layers, nn.LayerNorm(dim))
         self.dropout = nn.Dropout(dropout)
         for module in self.decoder.modules():
+            # As in the official code; torch would start all layers with the same weights.
             if isinstance(module, nn.MultiheadAttention):
-                for weight in (module.in_proj_weight, module.out_proj.weight):
-                    nn.init.normal_(weight, std=0.02)
+                nn.init.normal_(module.in_proj_weight, std=0.02)
+            elif isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=0.02)
 
     def forward(self, query: Tensor, patches: Tensor) -> Tensor:
         """Return what each of T queries (T, E) finds in the patches (N, C, H, W) of N images, (N, T, D)."""

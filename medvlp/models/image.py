@@ -116,6 +116,16 @@ class ImageEncoder(nn.Module):
         final, pyramid = self.backbone.forward_intermediates(x, indices=self.levels, norm=True)
         return ImageFeatures(self.backbone.forward_head(final, pre_logits=True), pyramid, self.patch_level)
 
+    def freeze_beyond_patches(self) -> None:
+        """Freeze the layers that the patch features do not pass through."""
+        training, size = self.training, self.backbone.pretrained_cfg["input_size"][-1]
+        size = getattr(getattr(self.backbone, "patch_embed", None), "img_size", (size,))[0]
+        self.eval()(torch.zeros(1, size, size, dtype=torch.uint8)).patches.sum().backward()
+        for parameter in self.parameters():
+            parameter.requires_grad_(parameter.grad is not None)
+            parameter.grad = None
+        self.train(training)
+
     def _load(self, path: str, name: str) -> None:
         if not Path(path).is_file():
             raise NotFoundError(f"image encoder weights={path!r}: no such file.")

@@ -42,11 +42,11 @@ def region_words(tokens: Any, region: RegionBatch) -> tuple[npt.NDArray[np.int64
     start = tokens["offset_mapping"][..., 0].numpy().reshape(-1)
     # Reports one after the other on one line, so that one sorted search finds the sentence of every token.
     report = np.repeat(np.arange(reports), length)
-    study, span = region.sentence_study.cpu().numpy(), region.sentence_span.cpu().numpy()
+    study, begin, end = region.sentence_place.numpy().T
     line = 1 << 32
-    sentence = np.searchsorted(study * line + span[:, 0], report * line + start, side="right") - 1
+    sentence = np.searchsorted(study * line + begin, report * line + start, side="right") - 1
     # A sentence of no report in front of the first one.
-    study, end = np.append(study, -1), np.append(span[:, 1], 0)
+    study, end = np.append(study, -1), np.append(end, 0)
     inside = ~np.isnan(word) & (study[sentence] == report) & (start < end[sentence])
     # A word belongs to the sentence of its first piece.
     named = report[inside] * line + word[inside].astype(np.int64)
@@ -130,7 +130,16 @@ class TextEncoder(nn.Module):
             self.fill(missing)
         return torch.from_numpy(self.cache.lookup(texts))
 
-    def read(self, reports: Sequence[str], region: RegionBatch) -> tuple[Tensor, Tensor, Tensor]:
+    def constant(self, texts: Sequence[str]) -> Tensor:
+        """Embed texts once and for all: without gradient, and without dropout even where the model has it."""
+        model = self._frozen[0] if self.frozen else self.model
+        training = model.training
+        with torch.no_grad():
+            embedded = self._embed(model.eval(), texts)
+        model.train(training)
+        return embedded
+
+    def read(self, reports: Sequence[str], region: RegionBatch, pooled: bool) -> tuple[Tensor | None, Tensor, Tensor]:
         """Embed reports, and the words of their region sentences.
 
         A trained model gives the contextual words of a sentence, each the sum of its word pieces (ASG), as far as the
@@ -140,12 +149,14 @@ class TextEncoder(nn.Module):
         Args:
             reports: B texts, `report_text` of each study.
             region: Says where the sentences stand in them.
+            pooled: Whether the embeddings of the reports are wanted.
 
         Returns:
-            The embeddings (B, D), the words (K, D), and the sentence of each word, int64 (K,), ascending.
+            The embeddings (B, D) or None, the words (K, D), and the sentence of each word, int64 (K,), ascending.
         """
         if self.frozen:
-            return self(reports), self(region.sentence), torch.arange(len(region.sentence))
+            report = self(reports) if pooled else None
+            return report, self(region.sentence), torch.arange(len(region.sentence))
         hidden, tokens = self._hidden(self.model, reports)
         word, word_sentence = region_words(tokens, region)
         device = hidden.device
@@ -153,7 +164,7 @@ class TextEncoder(nn.Module):
         number = torch.from_numpy(word[word >= 0]).to(device)
         pieces = hidden.flatten(0, 1)[inside]
         words = pieces.new_zeros(len(word_sentence), self.width).index_add(0, number, pieces)
-        return self._pool(hidden, tokens), words, torch.from_numpy(word_sentence).to(device)
+        return self._pool(hidden, tokens) if pooled else None, words, torch.from_numpy(word_sentence).to(device)
 
     def _apply(self, fn: Any, recurse: bool = True) -> TextEncoder:
         if self.dropout and self.frozen:

@@ -41,6 +41,9 @@ class Objective(nn.Module, ABC):
     reads_words: bool = False
     """Whether it reads the words of region sentences."""
 
+    quality: str | None = None
+    """The metric of `summarise` that says how good it is, higher being better."""
+
     @abstractmethod
     def forward(self, image: ImageFeatures, text: TextFeatures, batch: Batch) -> dict[str, Tensor]:
         """Return the named terms of the loss, weighted, each a scalar.

@@ -45,6 +45,7 @@ class RegionAlignment(Objective):
     """
 
     reads_words = True
+    quality = "s2r_R@1"
 
     def __init__(
         self,
@@ -111,7 +112,8 @@ class RegionAlignment(Objective):
         word = F.normalize(self.word_head(text.word).float(), dim=1)
         total = word.new_zeros(sentences, word.shape[1]).index_add(0, text.word_sentence, word)
         # The direction of the mean is that of the sum.
-        return F.normalize(total, dim=1), torch.bincount(text.word_sentence, minlength=sentences) > 0
+        read = torch.zeros(sentences, dtype=torch.bool, device=word.device).index_fill(0, text.word_sentence, True)
+        return F.normalize(total, dim=1), read
 
     def similarity(self, image: ImageFeatures, word: Tensor) -> Tensor:
         """Return the cosine of every patch with texts, (N, M, h, w): heat maps of what the texts speak of.
@@ -134,7 +136,10 @@ class RegionAlignment(Objective):
         patches = self.embed_patches(image)
         seen = self.embed_regions(patches, region.box[0], region.study, side)
         aligned, comparable = self._pairs(region, region.visible[0], read)
-        similarity = seen @ sentence.T
+        # In half precision close similarities would be ties.
+        with torch.autocast(seen.device.type, enabled=False):
+            similarity = seen @ sentence.T
+            heat = torch.einsum("sdhw,sd->shw", patches[region.sentence_study], sentence).flatten(1)
         rows: dict[str, Tensor] = {}
 
         def count(name: str, study: Tensor, query: Tensor, hit: Tensor, chance: Tensor) -> None:
@@ -154,7 +159,6 @@ class RegionAlignment(Objective):
 
         inside = boxed_patches(region.box[0], patches.shape[-2:], side)
         target = (aligned.T.float() @ inside.float()) > 0
-        heat = torch.einsum("sdhw,sd->shw", patches[region.sentence_study], sentence).flatten(1)
         hit = target.gather(1, heat.argmax(1, keepdim=True)).squeeze(1)
         count("pointing", region.sentence_study, target.any(1), hit, target.float().mean(1))
         return rows

@@ -38,6 +38,7 @@ class TagDecoding(Objective):
         unmentioned: What a tag that the report does not mention counts as. The official code: absent.
     """
 
+    quality = "auroc/macro"
     queries: Tensor
 
     def __init__(
@@ -59,12 +60,7 @@ class TagDecoding(Objective):
         self.tags, self.weight = Tags(tags), weight
         self.uncertain, self.unmentioned = uncertain, unmentioned
         encoder = query_encoder or text_encoder
-        with torch.no_grad():
-            # A trained encoder comes in training mode, with dropout.
-            training = encoder.training
-            queries = encoder.eval()(self.tags.names)
-            encoder.train(training)
-        self.register_buffer("queries", queries)
+        self.register_buffer("queries", encoder.constant(self.tags.names))
         self.decoder = QueryDecoder(encoder.width, image_encoder.patch_width, dim, layers, heads, hidden, dropout)
         self.classifier = nn.Linear(dim, 1)
         nn.init.normal_(self.classifier.weight, std=0.02)

@@ -67,7 +67,7 @@ def parse(
     if workers is not None and workers < 1:
         raise UserError(f"workers={workers} is too small: give 1 or more.")
     if input is not None:
-        table = read_reports(input, [id, *sections.split(",")])
+        table = read_reports(input, [id, *(name.strip() for name in sections.split(","))])
         count = write_triplets(_reports(table), out, len(table), workers)
     elif radgraph is not None:
         count = _write_radgraph(radgraph, out)
@@ -102,11 +102,11 @@ def read_reports(path: Path, columns: Sequence[str]) -> pa.Table:
 
     Args:
         path: csv, csv.gz or parquet file.
-        columns: Names.
+        columns: Names; the first names the reports.
 
     Raises:
         NotFoundError: If there is no such file.
-        UserError: If it cannot be read or lacks a column.
+        UserError: If it cannot be read, lacks a column, or has a report without a name or two of the same name.
     """
     if not path.is_file():
         raise NotFoundError(f"input='{path}' is not there.")
@@ -128,9 +128,20 @@ def read_reports(path: Path, columns: Sequence[str]) -> pa.Table:
                 column_types=dict.fromkeys(columns, pa.string()), include_columns=columns, strings_can_be_null=False
             )
             table = pyarrow.csv.read_csv(path, parse_options=READING, convert_options=convert)
-        return pa.table({name: pc.cast(table[name], pa.string()) for name in columns})
+        table = pa.table({name: pc.cast(table[name], pa.string()) for name in columns})
+    except pa.ArrowNotImplementedError as error:
+        raise UserError(f"input='{path}': a column of {', '.join(columns)} holds no text: {error}.") from error
     except pa.ArrowInvalid as error:
-        raise UserError(f"input='{path}' is no csv, csv.gz or parquet table: {error}") from error
+        advice = " Save it as UTF-8." if "UTF8" in str(error) else ""
+        raise UserError(f"input='{path}' is no csv, csv.gz or parquet table: {error}.{advice}") from error
+    # The index of a prepared folder has a row for each image of a study.
+    table = table.group_by(columns, use_threads=False).aggregate([])
+    counts = pc.value_counts(table[columns[0]]).to_pylist()
+    if twice := [f"'{count['values']}'" for count in counts if count["counts"] > 1 or not count["values"]]:
+        raise UserError(
+            f"input='{path}': {columns[0]} must name each report once; not so {len(twice)} names, such as {twice[0]}."
+        )
+    return table
 
 
 def _reports(table: pa.Table) -> Iterator[Report]:

@@ -17,8 +17,10 @@ from medvlp.parse.lexicon import read
 from medvlp.parse.words import Match, Phrases, Word
 
 Existence = Literal["present", "absent", "uncertain"]
-Place = Literal["after", "before", "either", "series", "verb", "condition"]
-Bound = Literal["nothing", "stop", "colon", "comma", "and", "or", "with", "cause", "subject", "degree", "verb", "seen"]
+Place = Literal["after", "before", "either", "series", "gone", "verb", "condition"]
+Bound = Literal[
+    "nothing", "stop", "colon", "comma", "and", "or", "with", "cause", "subject", "degree", "side", "verb", "seen"
+]
 
 
 class Mention(NamedTuple):
@@ -84,15 +86,26 @@ def assess(sentence: list[Word], mentions: Sequence[Mention]) -> list[Existence]
         mentions: The findings in it, in any order; cues inside them are part of their names.
     """
     cues = _CUES.find(sentence)
-    if not any(cue.meaning.says for cue in cues):
+    if not any(cue.meaning.says or cue.meaning.kind == "nothing" for cue in cues):
         return ["present"] * len(mentions)
     named = bytearray(len(sentence))
     for first, last in mentions:
         named[first:last] = b"\1" * (last - first)
     # "Calcified" in "calcified granuloma" still begins a new item.
-    cues = [c for c in cues if not (named[c.first] and named[c.last - 1]) or c.meaning.kind == "degree"]
+    cues = [
+        part
+        for c in cues
+        if not (named[c.first] and named[c.last - 1]) or c.meaning.kind in ("degree", "side")
+        for part in (_head(sentence, named, c) if c.meaning.kind == "nothing" and named[c.last - 1] else [c])
+    ]
     said = _Sweep(len(sentence)).over(cues)
     return [said[first] or said[last - 1] or "present" for first, last in mentions]
+
+
+def _head(sentence: list[Word], named: bytearray, cue: Match[Cue]) -> list[Match[Cue]]:
+    """Return the cues before a finding that begins within a phrase: "no change in" is none if CHANGE is the finding."""
+    head = sentence[cue.first : named.index(1, cue.first)]
+    return [Match(m.first + cue.first, m.last + cue.first, m.meaning) for m in _CUES.find(head)]
 
 
 class _Sweep:
@@ -108,17 +121,20 @@ class _Sweep:
     def __init__(self, length: int) -> None:
         self.said: list[Existence | None] = [None] * length
         # The open forward scope: what it says, where it starts, where it ends if nothing carries it on,
-        # whether a verb has completed its sentence, whether it is a condition, in which no other cue counts, and
-        # whether it is a series, over whose commas it goes on.
+        # whether a verb has completed its sentence, whether it is a condition, in which no other cue counts,
+        # whether it is a series, over whose commas it goes on, and whether it is of what is gone.
         self.open: Existence | None = None
         self.start = 0
         self.cut: int | None = None
         self.complete = False
         self.conditional = False
         self.series = False
+        self.gone = False
         # Where a subject begins: the list, and its last item.
         self.list = self.item = 0
         self.joined = False
+        # The list stands behind a verb: it is no subject, but what follows "and" may be one.
+        self.object = False
         # The last separator: its kind, its place, and the first word behind it.
         self.by, self.gap, self.segment = "stop", 0, 0
         # The words since the last stop or comma begin here; those before it are a subject left open.
@@ -132,9 +148,9 @@ class _Sweep:
             first, last, (says, kind) = cue
             next_kind = following.meaning.kind if following and following.first == last else None
             if verb is not None:
-                first, kind, verb = verb, "before", None
-            if says is None and kind in ("verb", "seen") and next_kind in ("before", "either"):
-                verb = first  # it belongs to the cue: "is not seen", "was negative"
+                first, kind, verb = verb, kind if says is None else "before", None
+            if says is None and kind in ("verb", "seen") and next_kind in ("verb", "before", "either"):
+                verb = first  # it belongs to the cue: "is not seen", "was negative", "would be hard to exclude"
             elif says is None:
                 self._bound(kind, first, last)
             elif not self.conditional:
@@ -153,7 +169,7 @@ class _Sweep:
             self._close(first)
             self._new_subject(last)
         self._forward(says, first, last)
-        self.conditional, self.series = kind == "condition", kind == "series"
+        self.conditional, self.series, self.gone = kind == "condition", kind == "series", kind == "gone"
 
     def _bound(self, kind: str, first: int, last: int) -> None:
         if kind == "stop" or (kind == "colon" and not (self.open and first == self.start)):
@@ -167,19 +183,22 @@ class _Sweep:
                 self._new_clause()
             self.complete = first > self.start
             self._new_subject(last)
+            self.object = True
         elif kind == "cause":
             self._close(first)
         elif first == self.segment:
-            if kind == "degree" and self.series:
+            if kind != "subject" and (self.series or (kind == "side" and self.gone and self.by == "and")):
                 return
-            if kind == "degree" and self.by == "comma" and self.open == "absent":
+            if kind != "subject" and self.by == "comma" and self.open == "absent":
                 self._cut(self.gap)
-            elif self.by != "stop" and (kind == "subject" or (kind == "degree" and self.by != "or")):
+            elif self.by != "stop" and (kind == "subject" or self.by != "or"):
                 self._close(self.gap)
 
     def _join(self, kind: str, first: int, last: int) -> None:
         """Meet a separator: a list goes on, or a clause follows; what comes next will tell."""
-        if kind == "or" or (kind == "and" and self.open == "uncertain") or self.series:
+        if kind == "with" and self.gone:
+            self._close(first)
+        elif kind == "or" or (kind == "and" and self.open == "uncertain") or self.series:
             self.cut = None
         elif self.complete or self.open == "uncertain":
             self._cut(first)
@@ -187,6 +206,8 @@ class _Sweep:
             if self.joined:
                 self._new_subject(last)
             self.item = last
+        elif kind == "and" and self.object and first > self.list:
+            self._new_subject(last)
         elif kind != "with":
             self.joined = True
         # The comma before "and" is part of it.
@@ -201,7 +222,7 @@ class _Sweep:
 
     def _new_subject(self, place: int) -> None:
         self.list = self.item = place
-        self.joined = False
+        self.joined = self.object = False
 
     def _new_clause(self) -> None:
         """Meet a verb: behind a comma or "and", the words before it are its subject, not part of the list before."""
@@ -235,7 +256,8 @@ class _Sweep:
     def _close(self, end: int) -> None:
         if self.open:
             self._fill(self.start, end if self.cut is None else self.cut, self.open)
-        self.open, self.cut, self.complete, self.series = None, None, False, False
+        self.open, self.cut, self.complete = None, None, False
+        self.series = self.gone = False
 
     def _fill(self, first: int, last: int, says: Existence) -> None:
         for i in range(first, last):

@@ -12,6 +12,9 @@ NOT_SAID_OF = GRAMMAR["not_said_of"]
 NOT_BEFORE = GRAMMAR["not_before"]
 VERBS = GRAMMAR["verbs"]
 ORGANS = GRAMMAR["organs"]
+ARTICLES = GRAMMAR["articles"]
+# No more than these are said of organs at a time, so that long lists of both take linear time.
+QUALITIES = 4
 ADJECTIVES = frozenset([",", "and"])
 
 
@@ -21,6 +24,7 @@ class Spoken(NamedTuple):
     Attributes:
         finding: Its name.
         denied: The words say by themselves that it is absent: normal, clear.
+        deniable: The words count only where they are denied.
         first: First word of what says so.
         last: Behind the last of these words.
         organ: First word and end of the organ this is said of, None where the finding is named.
@@ -28,6 +32,7 @@ class Spoken(NamedTuple):
 
     finding: str
     denied: bool
+    deniable: bool
     first: int
     last: int
     organ: tuple[int, int] | None
@@ -36,11 +41,7 @@ class Spoken(NamedTuple):
 def spoken(sentence: list[Word]) -> list[Spoken]:
     """Return all findings a sentence speaks of, in their order."""
     concepts = CONCEPTS.find(sentence)
-    found = [
-        Spoken(m.meaning.finding, m.meaning.denied, m.first, m.last, None)
-        for m in concepts
-        if isinstance(m.meaning, Named)
-    ]
+    found = [Spoken(*m.meaning, m.first, m.last, None) for m in concepts if isinstance(m.meaning, Named)]
     if len(found) < len(concepts):
         found += _statements(sentence, concepts)
         found.sort(key=lambda f: f.first)
@@ -52,7 +53,7 @@ def _statements(sentence: list[Word], concepts: Sequence[Match[Any]]) -> list[Sp
     found: list[Spoken] = []
     group: list[tuple[Match[Any], Organ]] = []  # the last list of organs
     end = 0  # of this list, or of what was last said of it
-    described = False  # something was said behind it
+    described = 0  # how much was said behind it
     before: list[tuple[Match[Any], Quality]] = []  # what is said before it
 
     def say(organs: Iterable[tuple[Match[Any], Organ]], qualities: Iterable[tuple[Match[Any], Quality]]) -> None:
@@ -65,31 +66,31 @@ def _statements(sentence: list[Word], concepts: Sequence[Match[Any]]) -> list[Sp
     for concept, leading in zip(concepts, leads, strict=True):
         meaning = concept.meaning
         if isinstance(meaning, Organ):
-            if not group or described or not only(sentence, end, concept.first, ORGANS):
+            if not group or described or not only(sentence, end, concept.first, ORGANS, ARTICLES):
                 say(group, before)
                 if group:
                     before = []
                 group = []
             group = [*group[-REACH:], (concept, meaning)]
-            end, described = concept.last, False
+            end, described = concept.last, 0
         elif isinstance(meaning, Quality) and leading is not Named:
             near = not holds(sentence, end, concept.first, NOT_SAID_OF)
             close = near and (
                 end == concept.first or not VERBS.isdisjoint([w.text for w in sentence[end : concept.first]])
             )
-            if group and (close if leading else near):
+            if group and described < QUALITIES and (close if leading else near):
                 if before and close:
                     # Normal heart size, lungs clear: the last organ is another clause.
                     say(group[:-1], before)
                     group, before = group[-1:], []
                 say(group, [(concept, meaning)])
-                end, described = concept.last, True
+                end, described = concept.last, described + 1
             elif leading is Organ:
                 if group:
                     say(group, before)
                     group, before = [], []
-                before = [*before[-REACH:], (concept, meaning)]
-                end, described = concept.last, False
+                before = [*before[1 - QUALITIES :], (concept, meaning)]
+                end, described = concept.last, 0
     say(group, before)
     return found
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import NamedTuple, cast
 
-from medvlp.parse.lexicon import GRAMMAR, PLACES, SEVERITIES, Area, Severity, Side
-from medvlp.parse.words import REACH, Word, only
+from medvlp.parse.lexicon import BOTH, GRAMMAR, PLACES, SEVERITIES, Area, Severity, Side
+from medvlp.parse.words import REACH, Match, Word, only
 
 GLUE = GRAMMAR["inside_place"]
 LIST = GRAMMAR["lists"]
+LISTED = LIST | GLUE
+ARTICLES = GRAMMAR["articles"]
 
 
 class Place(NamedTuple):
@@ -19,12 +21,16 @@ class Place(NamedTuple):
         last: Behind its last word.
         side: If said.
         regions: Names, those of a pair without their side; empty where only a side is said.
+        elsewhere: It is in none of the 29 regions.
+        short: Its name is short for that of the next: upper and lower lobe.
     """
 
     first: int
     last: int
     side: Side | None
     regions: tuple[str, ...]
+    elsewhere: bool = False
+    short: bool = False
 
 
 class Grade(NamedTuple):
@@ -44,14 +50,33 @@ class Grade(NamedTuple):
 def find_places(sentence: list[Word]) -> tuple[list[Place], list[Grade]]:
     """Return the places of a sentence and its words for severity, in their order."""
     places, grades = [], []
-    for m in PLACES.find(sentence):
+    found = PLACES.find(sentence)
+    for m, named in zip(found, _named(sentence, found), strict=True):
         if isinstance(m.meaning, Area):
-            places.append(Place(m.first, m.last, m.meaning.side, m.meaning.regions))
+            if named:
+                regions, side, short = m.meaning
+                places.append(Place(m.first, m.last, side, regions, not regions, short))
         elif m.meaning in SEVERITIES:
             grades.append(Grade(m.first, m.last, cast(Severity, m.meaning)))
         else:
             places.append(Place(m.first, m.last, cast(Side, m.meaning), ()))
     return _joined(sentence, places), grades
+
+
+def _named(sentence: list[Word], found: list[Match[Area | Side | Severity]]) -> list[bool]:
+    """Return which phrases name regions by themselves or by the list they stand in: upper and (left) lower lobe."""
+    named = [isinstance(m.meaning, Area) for m in found]
+    for i in range(len(found) - 1, -1, -1):
+        short = found[i].meaning
+        if isinstance(short, Area) and short.short:
+            sided = i + 2 < len(found) and found[i + 1].meaning in BOTH and found[i + 1].last == found[i + 2].first
+            named[i] = (
+                i + 1 < len(found)
+                and named[i + 2 if sided else i + 1]
+                and found[i].last < found[i + 1].first
+                and only(sentence, found[i].last, found[i + 1].first, LIST)
+            )
+    return named
 
 
 def _joined(sentence: list[Word], parts: list[Place]) -> list[Place]:
@@ -61,10 +86,14 @@ def _joined(sentence: list[Word], parts: list[Place]) -> list[Place]:
         before = places[-1] if places else None
         if before is None or part.first - before.last > REACH:
             places.append(part)
-        elif _agree(before.side, part.side) and only(sentence, before.last, part.first, GLUE):
+        elif _agree(before.side, part.side) and only(sentence, before.last, part.first, GLUE, ARTICLES):
             more = tuple(region for region in part.regions if region not in before.regions)
-            places[-1] = Place(before.first, part.last, before.side or part.side, before.regions + more)
-        elif part.side is None and before.side and only(sentence, before.last, part.first, LIST | GLUE):
+            side, elsewhere = before.side or part.side, before.elsewhere or part.elsewhere
+            places[-1] = Place(before.first, part.last, side, before.regions + more, elsewhere, part.short)
+        elif before.short and before.side and part.side == "bilateral":
+            # The right upper and lower lobes.
+            places.append(part._replace(side=before.side))
+        elif part.side is None and before.side and only(sentence, before.last, part.first, LISTED, ARTICLES):
             # The left apex and base.
             places.append(part._replace(side=before.side))
         else:

@@ -1,8 +1,8 @@
 """RadGraph's inference file into triplets, for those who have it.
 
 The file is one JSON object: report -> `text`, whose words are parted by blanks, and `entities`: id -> `tokens`, `label`
-(ANAT-DP, OBS-DP, OBS-U or OBS-DA), `start_ix` and `end_ix` (first and last word), `relations` ([kind, id] with kind
-modify, located_at or suggestive_of).
+(ANAT-DP, OBS-DP, OBS-U or OBS-DA; RadGraph-XL writes Observation::definitely present and so on), `start_ix` and
+`end_ix` (first and last word), `relations` ([kind, id] with kind modify, located_at or suggestive_of).
 """
 
 from __future__ import annotations
@@ -23,7 +23,15 @@ from medvlp.parse.report import Triplet, denied
 from medvlp.parse.sentences import split
 from medvlp.parse.words import Word, words
 
-EXISTENCE: dict[str, Existence] = {"OBS-DP": "present", "OBS-U": "uncertain", "OBS-DA": "absent"}
+EXISTENCE: dict[str, Existence] = {
+    "OBS-DP": "present",
+    "OBS-U": "uncertain",
+    "OBS-DA": "absent",
+    # RadGraph-XL writes them out.
+    "Observation::definitely present": "present",
+    "Observation::uncertain": "uncertain",
+    "Observation::definitely absent": "absent",
+}
 SECTION = "report"
 
 Entity = Mapping[str, Any]
@@ -50,7 +58,7 @@ def read_radgraph(path: Path) -> Iterator[tuple[str, list[Triplet]]]:
     for name, report in reports.items():
         try:
             yield Path(name).name.removesuffix(".txt"), triplets(report["text"], report["entities"])
-        except (KeyError, IndexError, TypeError) as error:
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
             raise UserError(f"radgraph='{path}', report '{name}' is not as RadGraph writes it: {error!r}.") from error
 
 
@@ -109,18 +117,20 @@ def _read(
 ) -> Iterator[Triplet]:
     said = [s for s in spoken(phrase) if any(phrase[i].start in own for i in range(s.first, s.last))]
     start, end = sentences[number]
-    located, severities = locate(phrase, said, [False] * len(said))
-    for s, place, severity in zip(said, located, severities, strict=True):
+    for s, places in zip(said, locate(phrase, said, [existence] * len(said)), strict=True):
         stated = denied(existence) if s.denied else existence
-        yield Triplet(
-            SECTION,
-            number,
-            text[start:end],
-            place.regions,
-            place.side,
-            s.finding,
-            stated,
-            None if stated == "absent" else severity,
-            phrase[s.first].start,
-            phrase[s.last - 1].end,
-        )
+        if s.deniable and stated != "absent":
+            continue
+        for place in places:
+            yield Triplet(
+                SECTION,
+                number,
+                text[start:end],
+                place.regions,
+                place.side,
+                s.finding,
+                stated,
+                None if stated == "absent" else place.severity,
+                phrase[s.first].start,
+                phrase[s.last - 1].end,
+            )

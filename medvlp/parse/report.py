@@ -100,20 +100,22 @@ def parse_sentence(sentence: str) -> tuple[Statement, ...]:
         denied(e) if f.denied else e
         for f, e in zip(found, assess(tokens, [Mention(f.first, f.last) for f in found]), strict=True)
     ]
-    located, severities = locate(tokens, found, [e == "absent" for e in existences])
     statements: dict[tuple[object, ...], Statement] = {}
-    for f, existence, place, severity in zip(found, existences, located, severities, strict=True):
+    for f, existence, places in zip(found, existences, locate(tokens, found, existences), strict=True):
+        if f.deniable and existence != "absent":
+            continue
         first, last = (f.first, f.last) if f.organ is None else (min(f.first, f.organ[0]), max(f.last, f.organ[1]))
-        said = Statement(
-            place.regions,
-            place.side,
-            f.finding,
-            existence,
-            None if existence == "absent" else severity,
-            tokens[first].start,
-            tokens[last - 1].end,
-        )
-        statements.setdefault(said[:5], said)
+        for place in places:
+            said = Statement(
+                place.regions,
+                place.side,
+                f.finding,
+                existence,
+                None if existence == "absent" else place.severity,
+                tokens[first].start,
+                tokens[last - 1].end,
+            )
+            statements.setdefault(said[:5], said)
     return tuple(statements.values())
 
 
@@ -122,4 +124,5 @@ _cached = lru_cache(maxsize=1 << 16)(parse_sentence)
 
 def denied(existence: Existence) -> Existence:
     """Return the existence of a finding that its words deny (normal, clear), from what the cues say of these words."""
-    return existence if existence == "uncertain" else "absent" if existence == "present" else "present"
+    # Lungs that are not clear need not be consolidated.
+    return "absent" if existence == "present" else "uncertain"

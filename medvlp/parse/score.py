@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
@@ -49,6 +50,8 @@ def score(
     """
     reports = read_triplets(triplets, sections)
     names, table = read_csv(labels, id)
+    if not any(row[id] in reports for row in table):
+        raise UserError(f"id='{id}': no report of {labels} has triplets in {triplets}: pass the column of their names.")
     console = Console()
     if {"finding", "side"} <= set(names):
         _print_sides(console, side_scores(reports, table, id), reports, errors)
@@ -73,7 +76,7 @@ def read_triplets(path: Path, sections: str | None = None) -> dict[str, list[Sai
 
     Raises:
         NotFoundError: If there is no such file.
-        UserError: If it is no table of triplets.
+        UserError: If it is no table of triplets or lacks a section.
     """
     if not path.is_file():
         raise NotFoundError(f"triplets='{path}' is not there: write it with medvlp parse --input ... --out {path}.")
@@ -82,7 +85,10 @@ def read_triplets(path: Path, sections: str | None = None) -> dict[str, list[Sai
     except (pa.ArrowInvalid, KeyError) as error:
         columns = ", ".join(SCHEMA.names)
         raise UserError(f"triplets='{path}' is no table of triplets (parquet with {columns}): {error}") from error
-    wanted = None if sections is None else set(sections.split(","))
+    wanted = None if sections is None else {name.strip() for name in sections.split(",")}
+    present = set(pc.unique(table["section"]).to_pylist())
+    if wanted is not None and (missing := sorted(wanted - present)):
+        raise UserError(f"sections: {path} has no {' or '.join(missing)}, it has {', '.join(sorted(present))}.")
     reports: dict[str, dict[Said, None]] = {}
     for name, section, *said in zip(*(table[c].to_pylist() for c in table.column_names), strict=True):
         if wanted is None or section in wanted:
@@ -99,16 +105,20 @@ def read_csv(path: Path, id: str) -> tuple[list[str], list[dict[str, str]]]:
 
     Raises:
         NotFoundError: If there is no such file.
-        UserError: If the column is missing.
+        UserError: If the column is missing or the file is not in UTF-8.
     """
     if not path.is_file():
         raise NotFoundError(f"labels='{path}' is not there.")
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        columns = list(reader.fieldnames or ())
-        if id not in columns:
-            raise UserError(f"id='{id}' is no column of {path}, which has {', '.join(columns)}: pass another --id.")
-        return columns, list(reader)
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, restval="")
+            columns = list(reader.fieldnames or ())
+            rows = list(reader)
+    except UnicodeDecodeError as error:
+        raise UserError(f"labels='{path}' is not in UTF-8: {error}.") from error
+    if id not in columns:
+        raise UserError(f"id='{id}' is no column of {path}, which has {', '.join(columns)}: pass another --id.")
+    return columns, rows
 
 
 def match_columns(columns: Sequence[str]) -> tuple[str, dict[str, str], list[str]]:

@@ -17,6 +17,8 @@ ABBREVIATION = re.compile(
     r"(?:\b(?:dr|mr|mrs|ms|drs|prof|vs|approx|e\.g|i\.e|st|fig|a\.k\.a|resp)|^\s*\d{1,2})\.$", re.IGNORECASE
 )
 LONGEST_ABBREVIATION = 12
+# A question mark before what it asks: ? pneumonia.
+ASKING = re.compile(r"\s*\?|.?\s\?\s+[a-z]", re.DOTALL)
 
 
 def split(text: str) -> list[tuple[int, int]]:
@@ -30,6 +32,8 @@ def split(text: str) -> list[tuple[int, int]]:
     for match in END.finditer(text):
         end = match.end()
         if match["stop"] == "." and ABBREVIATION.search(text[max(start, end - LONGEST_ABBREVIATION) : end]):
+            continue
+        if match["stop"] == "?" and ASKING.match(text, max(start, match.start() - 2)):
             continue
         _add(spans, text, start, end)
         start = end

@@ -24,6 +24,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from medvlp.errors import UserError
@@ -89,11 +90,16 @@ def new_table(out: Path) -> Iterator[pq.ParquetWriter]:
     Raises:
         UserError: If it cannot be written.
     """
+    if out.is_dir() or not out.parent.is_dir():
+        wrong = f"there is no folder '{out.parent}'" if not out.parent.is_dir() else "it is a folder"
+        raise UserError(f"out='{out}' cannot be written: {wrong}. Pass another --out.")
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
         with pq.ParquetWriter(temporary, SCHEMA, compression="zstd") as table:
             yield table
         os.replace(temporary, out)
+    except UserError:
+        raise  # What is read, not what is written.
     except OSError as error:
         raise UserError(f"out='{out}' cannot be written: {error}. Pass another --out.") from error
     finally:
@@ -103,7 +109,7 @@ def new_table(out: Path) -> Iterator[pq.ParquetWriter]:
 def progress(total: int | None) -> Progress:
     """Return a progress bar over reports, with one task."""
     columns = (TextColumn("parse"), BarColumn(), MofNCompleteColumn(), TextColumn("reports"), TimeRemainingColumn())
-    bar = Progress(*columns)
+    bar = Progress(*columns, console=Console(stderr=True))
     bar.add_task("parse", total=total)
     return bar
 

@@ -119,6 +119,10 @@ def holds(sentence: list[Word], start: int, end: int, any_of: frozenset[str]) ->
     return end - start > REACH or not any_of.isdisjoint([w.text for w in sentence[start:end]])
 
 
-def only(sentence: list[Word], start: int, end: int, any_of: frozenset[str]) -> bool:
-    """Return whether all words of a gap, which is not too wide, are among these."""
-    return end - start <= REACH and any_of.issuperset([w.text for w in sentence[start:end]])
+def only(
+    sentence: list[Word], start: int, end: int, any_of: frozenset[str], alone: frozenset[str] = frozenset()
+) -> bool:
+    """Return whether all words of a gap, which is not too wide, are among `any_of`, and it is not one of `alone`."""
+    if end - start > REACH or (end - start == 1 and sentence[start].text in alone):
+        return False
+    return any_of.issuperset([w.text for w in sentence[start:end]])

@@ -62,6 +62,11 @@ class PretrainingTask(BaseTask):
         self.save_hyperparameters()
         self.image_encoder, self.text_encoder = image_encoder, text_encoder
         self.objectives = nn.ModuleDict({k: make(image_encoder, text_encoder) for k, make in objectives.items()})
+        if not self.sections:
+            # What only reaches the joint spaces of whole images; DistributedDataParallel would wait for its gradients.
+            self.image_encoder.freeze_beyond_patches()
+            if not self._reads_words:
+                self.text_encoder.requires_grad_(False)
         self.prompts = prompts or Prompts()
         self._collector = EmbeddingCollector()
 
@@ -129,9 +134,9 @@ class PretrainingTask(BaseTask):
         text = TextFeatures({})
         if self._reads_words and (region := batch["region"]) is not None:
             reports = section_texts("report", batch["findings"], batch["impression"])
-            report, *words = self.text_encoder.read(reports, region)
+            report, *words = self.text_encoder.read(reports, region, "report" in texts)
             text.word, text.word_sentence = (part.to(self.device, non_blocking=True) for part in words)
-            if "report" in texts:
+            if report is not None:
                 del texts["report"]
                 text.sections["report"] = report.to(self.device, non_blocking=True)
         for section, strings in texts.items():
@@ -158,7 +163,11 @@ class PretrainingTask(BaseTask):
     def heat_maps(self, batch: Batch) -> dict[str, list[HeatMap]]:
         """Return where the model sees what the reports of an evaluation batch say, by objective that can show it."""
         image, text = self.encode(batch)
-        maps = {name: objective.heat_maps(image, text, batch) for name, objective in self._named()}
+        maps = {
+            name: objective.heat_maps(image, text, batch)
+            for name, objective in self._named()
+            if batch["region"] is not None or not objective.reads_words
+        }
         return {name: drawn for name, drawn in maps.items() if drawn}
 
     def keep(self, batch: Batch, image: ImageFeatures, text: TextFeatures) -> None:
@@ -231,6 +240,10 @@ class PretrainingTask(BaseTask):
 
     def _log_metrics(self, stage: str) -> None:
         metrics = self.metrics(self.datamodule.labels)
+        if stage == "val":
+            # What the best checkpoint is chosen by; an objective without a joint space has no reports to retrieve.
+            own = [metrics[key] for name, o in self._named() if (key := f"{name}/{o.quality}") in metrics]
+            metrics["quality"] = metrics.get("retrieval/report/i2t_R@5", sum(own) / max(len(own), 1))
         self.log_dict({f"{stage}/{name}": value for name, value in metrics.items()}, sync_dist=True)
 
 

@@ -1,6 +1,7 @@
 """Boxes stay on what they were drawn around, and sentences with the regions they speak of."""
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -9,12 +10,12 @@ from hypothesis import strategies as st
 from tiny import make_prepared
 
 from medvlp.data import Augmentation, CXRDataModule
-from medvlp.data.regions import RegionList, collate_regions, find, study_regions
+from medvlp.data.regions import ImageBoxes, RegionList, collate_regions, find, study_regions
 from medvlp.data.transforms import EvaluationTransform, TrainTransform
 from medvlp.data.triplets import RegionSentence, ReportTriplets
 from medvlp.errors import NotFoundError, UserError
 from medvlp.parse import FINDINGS, REGIONS, write_triplets
-from medvlp.prepared import INDEX, TRIPLETS
+from medvlp.prepared import INDEX, REGION_TYPE, TRIPLETS
 from medvlp.types import ABSENT, NOT_MENTIONED, PRESENT, UNCERTAIN, report_text
 
 SIDE = 96
@@ -86,8 +87,10 @@ def test_a_box_outside_the_view_is_not_visible():
 
 
 def test_a_box_beyond_the_image_is_clipped():
-    view = TrainTransform(SIDE, OFF)(drawn(), np.array([[-5, 50, 40, 300]], np.float32), 0)
-    assert view.visible.tolist() == [True] or not view.box.any()
+    for transform in (TrainTransform(SIDE, OFF), EvaluationTransform(SIDE)):
+        view = transform(drawn(), np.array([[-5, 50, 40, 120]], np.float32), 0)
+        assert view.visible.tolist() == [True]
+        assert view.box.tolist() == [[0, 50, 40, 96]]
 
 
 def sentence(text, *regions, section="findings"):
@@ -98,6 +101,18 @@ SECTIONS = {
     "findings": "Right effusion. Heart is large. Right effusion.",
     "impression": "Both lungs are hazy. Heart is large.",
 }
+
+
+def boxes_of(given, regions):
+    """Return the boxes of one image as the index holds them, between those of two others."""
+    column = pa.chunked_array([pa.array([GIVEN[:1], given, None, []], pa.list_(REGION_TYPE))])
+    return ImageBoxes(column, regions).of(1)
+
+
+def align(given, said, regions):
+    return study_regions(boxes_of(given, regions), said, SECTIONS, regions)
+
+
 GIVEN = [
     {"name": "right costophrenic angle", "x1": 1.0, "y1": 2.0, "x2": 3.0, "y2": 4.0},
     {"name": "cardiac silhouette", "x1": 5.0, "y1": 6.0, "x2": 7.0, "y2": 8.0},
@@ -115,7 +130,7 @@ SAID = [
 
 
 def test_regions_meet_the_sentences_that_speak_of_them():
-    study, boxes = study_regions(GIVEN, SAID, SECTIONS, RegionList())
+    study, boxes = align(GIVEN, SAID, RegionList())
     assert [REGIONS[i] for i in study.name] == ["right costophrenic angle", "left lung", "cardiac silhouette"]
     assert boxes.tolist() == [[1, 2, 3, 4], [2, 2, 3, 9], [5, 6, 7, 8]]
     assert study.sentence == [s.text for s in SAID]
@@ -125,9 +140,23 @@ def test_regions_meet_the_sentences_that_speak_of_them():
     assert (np.diff(study.span[:, 0]) > 0).all()  # the second "Right effusion." is not the first
 
 
+def test_empty_boxes_are_left_out():
+    flat = [{**GIVEN[0], "x2": GIVEN[0]["x1"]}, GIVEN[1]]
+    study, _ = align(flat, SAID, RegionList())
+    assert [REGIONS[i] for i in study.name] == ["cardiac silhouette"]
+
+
+def test_sentences_of_a_whole_report():
+    """As RadGraph's table has them: the section is the report, words stand between blanks."""
+    said = [sentence(s.text.replace(".", " ."), *(REGIONS[i] for i in s.regions), section="report") for s in SAID]
+    study, _ = align(GIVEN, said, RegionList())
+    text = report_text(SECTIONS["findings"], SECTIONS["impression"])
+    assert [text[a:b] for a, b in study.span] == [s.text for s in SAID]
+
+
 def test_a_study_without_regions_or_sentences():
     for boxes, said in (([], SAID), (GIVEN, [])):
-        study, boxes = study_regions(boxes, said, SECTIONS, RegionList())
+        study, boxes = align(boxes, said, RegionList())
         assert (len(study.name), len(study.sentence), boxes.shape) == (0, 0, (0, 4))
         assert study.aligned.shape == (0, 0)
 
@@ -136,7 +165,7 @@ def test_merged_regions(tmp_path):
     path = tmp_path / "regions.yaml"
     lines = "left chest: [left lung, cardiac silhouette]", "right chest: [right lung, right costophrenic angle]"
     path.write_text("\n".join(lines))
-    study, boxes = study_regions(GIVEN, SAID, SECTIONS, RegionList(path))
+    study, boxes = align(GIVEN, SAID, RegionList(path))
     assert study.name.tolist() == [0, 1]
     assert boxes.tolist() == [[2, 2, 7, 9], [1, 2, 3, 4]]
     assert study.aligned.astype(int).tolist() == [[0, 1, 0, 1, 1], [1, 0, 1, 1, 0]]
@@ -166,9 +195,9 @@ def test_sentences_are_found_whatever_the_white_space():
 
 
 def test_studies_are_put_together_block_by_block():
-    first, boxes = study_regions(GIVEN, SAID, SECTIONS, RegionList())
+    first, boxes = align(GIVEN, SAID, RegionList())
     first.box, first.visible = boxes[None], np.ones((1, 3), np.bool_)
-    empty, boxes = study_regions([], SAID, SECTIONS, RegionList())
+    empty, boxes = align([], SAID, RegionList())
     batch = collate_regions([first, empty, first])
     assert batch.study.tolist() == [0, 0, 0, 2, 2, 2]
     assert batch.sentence_study.tolist() == [0] * 5 + [2] * 5
@@ -228,7 +257,9 @@ def test_findings_of_a_report(tmp_path):
         ("c", {"findings": "", "impression": ""}),
     ]
     write_triplets(reports, tmp_path / TRIPLETS, workers=1)
-    triplets = ReportTriplets(tmp_path / TRIPLETS, ["a", "b", "c", "a", "unheard of"])
+    ids = ["a", "b", "c", "a", "unheard of"]
+    triplets = ReportTriplets(tmp_path / TRIPLETS, ids)
+    assert (ReportTriplets(tmp_path / TRIPLETS, ids, sentences=False).finding == triplets.finding).all()
     effusion, air, pneumonia = map(FINDINGS.index, ["pleural effusion", "pneumothorax", "pneumonia"])
     assert triplets.finding[:, [effusion, air, pneumonia]].tolist() == [
         [PRESENT, NOT_MENTIONED, NOT_MENTIONED],
@@ -242,6 +273,26 @@ def test_findings_of_a_report(tmp_path):
     assert triplets.sentences(2) == triplets.sentences(4) == []
 
 
+def test_other_sections_do_not_speak_of_the_image(tmp_path):
+    write_triplets([("a", {"indication": "Rule out pneumothorax.", "findings": ""})], tmp_path / TRIPLETS, workers=1)
+    triplets = ReportTriplets(tmp_path / TRIPLETS, ["a"])
+    assert (triplets.finding == NOT_MENTIONED).all()
+    assert triplets.sentences(0) == triplets.texts == []
+
+
+def test_a_table_of_other_reports_or_another_vocabulary_is_explained(tmp_path):
+    path = tmp_path / TRIPLETS
+    write_triplets([("s1", {"findings": "No pneumothorax."})], path, workers=1)
+    with pytest.raises(UserError, match=r"ids are like 's1', those of the studies like '1'.*medvlp parse --input"):
+        ReportTriplets(path, ["1", "2"])
+    table = pq.read_table(path)
+    for name, column in (("finding", 6), ("region", 4)):
+        changed = table.set_column(column, table.schema.field(column), pa.array(["phlogiston"] * len(table)))
+        pq.write_table(changed, path)
+        with pytest.raises(UserError, match=rf"has the {name} 'phlogiston'.*medvlp parse --input"):
+            ReportTriplets(path, ["s1"])
+
+
 @settings(deadline=None, max_examples=50)
 @given(st.text(), st.text(min_size=1))
 def test_found_spans_hold_the_sentence(section, text):
@@ -253,6 +304,6 @@ def test_found_spans_hold_the_sentence(section, text):
 def test_moving_regions(root):
     data = CXRDataModule(root, batch_size=8, crop=32, num_workers=0, regions=True)
     region = next(iter(data.val_dataloader()))["region"]
-    moved = region.to(torch.device("cpu"), non_blocking=True)
+    moved = region.to(torch.device("cpu"))
     assert moved.sentence == region.sentence
     torch.testing.assert_close(moved.box, region.box)

@@ -42,7 +42,8 @@ def slow_words(encoder, texts, region):
         text = texts[int(region.sentence_study[s])]
         tokens = encoder.tokenizer(text, return_offsets_mapping=True, truncation=True, max_length=encoder.max_length)
         hidden = encoder.model(torch.tensor([tokens["input_ids"]])).last_hidden_state[0]
-        start, end = region.sentence_span[s].tolist()
+        study, start, end = region.sentence_place[s].tolist()
+        assert study == region.sentence_study[s]
         assert text[start:end] == sentence
         sums, seen = {}, []
         for k, (a, _) in enumerate(tokens["offset_mapping"]):
@@ -67,7 +68,7 @@ def test_words_equal_a_slow_computation(language, max_length):
     encoder = TextEncoder(language, trainable_layers=None, max_length=max_length).eval()
     texts, region = regions_of(REPORTS)
     with torch.no_grad():
-        report, word, sentence = encoder.read(texts, region)
+        report, word, sentence = encoder.read(texts, region, True)
         expected = slow_words(encoder, texts, region)
         torch.testing.assert_close(report, encoder(texts))
     assert sentence.tolist() == [s for s, _ in expected]
@@ -78,7 +79,8 @@ def test_words_equal_a_slow_computation(language, max_length):
 
 def test_words_carry_gradients(language):
     encoder = TextEncoder(language, trainable_layers=1)
-    _, word, _ = encoder.read(*regions_of(REPORTS))
+    report, word, _ = encoder.read(*regions_of(REPORTS), False)
+    assert report is None
     word.sum().backward()
     assert any(p.grad is not None for p in encoder.parameters())
 
@@ -86,7 +88,7 @@ def test_words_carry_gradients(language):
 def test_no_region_sentence_at_all(language):
     for layers in (None, 0):
         texts, region = regions_of([[("no effusions .", False)], []])
-        report, word, sentence = TextEncoder(language, trainable_layers=layers).read(texts, region)
+        report, word, sentence = TextEncoder(language, trainable_layers=layers).read(texts, region, True)
         assert (len(report), tuple(word.shape), len(sentence)) == (2, (0, 16), 0)
 
 
@@ -94,10 +96,11 @@ def test_a_frozen_encoder_reads_each_sentence_alone(language, tmp_path):
     encoder = TextEncoder(language)
     texts, region = regions_of(REPORTS)
     for _ in range(2):
-        report, word, sentence = encoder.read(texts, region)
+        report, word, sentence = encoder.read(texts, region, True)
         torch.testing.assert_close(report, encoder(texts))
         torch.testing.assert_close(word, encoder(region.sentence))
         assert sentence.tolist() == list(range(len(region.sentence)))
+        assert encoder.read(texts, region, False)[0] is None
         encoder.open_cache(tmp_path)
 
 
@@ -115,6 +118,19 @@ def test_the_first_layers_are_kept(language):
 def test_every_word_lies_in_its_sentence(language, reports):
     encoder = TextEncoder(language, trainable_layers=None, max_length=12).eval()
     texts, region = regions_of(reports)
-    _, word, sentence = encoder.read(texts, region)
-    assert len(word) == len(sentence)
-    assert (sentence.diff() >= 0).all()
+    with torch.no_grad():
+        _, word, sentence = encoder.read(texts, region, False)
+        expected = slow_words(encoder, texts, region)
+    assert sentence.tolist() == [s for s, _ in expected]
+    if expected:
+        torch.testing.assert_close(word, torch.stack([w for _, w in expected]), rtol=1e-4, atol=1e-5)
+
+
+def test_constant_texts_have_no_dropout(language):
+    for layers, dropout in ((None, False), (0, True)):
+        encoder = TextEncoder(language, trainable_layers=layers, dropout=dropout)
+        with torch.no_grad():
+            assert not torch.equal(encoder(["heart"]), encoder(["heart"]))
+        torch.testing.assert_close(encoder.constant(["heart"]), encoder.constant(["heart"]), rtol=0, atol=0)
+        with torch.no_grad():
+            assert not torch.equal(encoder(["heart"]), encoder(["heart"]))  # and is back afterwards

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from asg import GRID, KINDS, PATCH, REGIONS, SENTENCES, SIDE, STUDIES, WORD, Studies, make
+from asg import GRID, KINDS, PATCH, SENTENCES, SIDE, STUDIES, WORD, Studies, make
 from test_asg_losses import slow_region_loss, slow_soft_label_loss
 from test_losses import slow_loss
 from torch.nn import functional as F
@@ -216,11 +216,14 @@ def test_attention_sums_to_one_and_is_the_layers_own():
     torch.testing.assert_close(flat[:, 3], rest)
 
 
-def test_similarity_is_highest_where_the_patch_is_the_text():
+def test_similarity_is_the_cosine_of_patch_and_text():
     image, text, _ = Studies().inputs(everyone)
-    heat = make(RegionAlignment).eval().similarity(image, text.word)
+    objective = make(RegionAlignment).eval()
+    heat = objective.similarity(image, text.word)
     assert heat.shape == (STUDIES, len(text.word), GRID, GRID)
-    assert heat.abs().max() <= 1 + 1e-5
+    word = objective.word_head(text.word[3:4])[0]
+    patch = objective.patch_head(image.patches[5, :, 1, 2][None])[0]
+    torch.testing.assert_close(heat[5, 3, 1, 2], F.cosine_similarity(patch, word, dim=0))
 
 
 def test_retrieval_and_pointing_count_by_hand():
@@ -265,14 +268,40 @@ def test_a_sentence_points_into_its_box():
         assert metrics["pointing_chance"] == pytest.approx(1 / GRID**2)
 
 
-def test_heat_maps_of_a_batch():
+def test_heat_maps_show_their_own_text_and_boxes():
+    image, text, batch = Studies().inputs(everyone)
+    region = batch["region"]
+    objective = make(RegionAlignment).eval()
+    # One word a sentence, so that the sentence is that word.
+    text.word, text.word_sentence = torch.randn(sum(SENTENCES), WORD), torch.arange(sum(SENTENCES))
+    maps = objective.heat_maps(image, text, batch)
+    assert [heat_map.text for heat_map in maps] == region.sentence
+    for s, heat_map in enumerate(maps):
+        study = int(region.sentence_study[s])
+        assert heat_map.study == study
+        torch.testing.assert_close(heat_map.heat, objective.similarity(image, text.word)[study, s])
+        torch.testing.assert_close(heat_map.box, region.box[0][region.aligned[:, s]])
+
+    objective = make(TagDecoding).eval()
+    tags, attention = objective.tags(batch["finding"]), objective.attention(image)
+    maps = objective.heat_maps(image, text, batch)
+    assert [(h.study, h.text) for h in maps] == [
+        (b, objective.tags.names[t]) for b, t in (tags == PRESENT).nonzero().tolist()
+    ]
+    for heat_map in maps:
+        expected = attention[heat_map.study, objective.tags.names.index(heat_map.text)]
+        torch.testing.assert_close(heat_map.heat, expected)
+
+
+def test_sentences_that_were_cut_off_have_no_heat_map():
     image, text, batch = Studies().inputs(everyone)
     maps = make(RegionAlignment).eval().heat_maps(image, text, batch)
-    read = set(text.word_sentence.tolist())
-    assert len(maps) == len(read) < sum(SENTENCES)
-    for heat in maps:
-        assert heat.heat.shape == (GRID, GRID)
-        assert heat.box.shape[1] == 4
-    assert {heat.study for heat in maps} <= {i for i, n in enumerate(REGIONS) if n}
-    maps = make(TagDecoding).eval().heat_maps(image, text, batch)
-    assert len(maps) == (Tags("asg")(batch["finding"]) == PRESENT).sum()
+    assert len(maps) == len(set(text.word_sentence.tolist())) < sum(SENTENCES)
+
+
+def test_layers_of_the_decoder_start_apart():
+    layers = make(TagDecoding, dim=64, hidden=64).decoder.decoder.layers
+    first, second = (layer.linear1.weight for layer in layers)
+    assert not torch.equal(first, second)
+    for weight in (first, layers[0].multihead_attn.in_proj_weight, layers[0].multihead_attn.out_proj.weight):
+        assert weight.std().item() == pytest.approx(0.02, rel=0.1)

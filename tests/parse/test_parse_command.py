@@ -96,17 +96,34 @@ def test_radgraph(tmp_path):
         ({"input": "reports.csv", "out": "t", "sections": "finding,impression"}, "no column finding, it has"),
         ({"input": "reports.csv", "out": "t", "workers": 0}, "workers=0"),
         ({"input": "broken.parquet", "out": "t"}, "no csv, csv.gz or parquet"),
+        ({"input": "latin.csv", "out": "t"}, "Save it as UTF-8"),
+        ({"input": "twice.csv", "out": "t"}, "uid must name each report once; not so 1 names, such as '1'"),
+        ({"input": "unnamed.csv", "out": "t"}, "uid must name each report once; not so 1 names, such as ''"),
+        ({"input": "lists.parquet", "out": "t"}, "holds no text"),
+        ({"input": "reports.csv", "out": "none/t"}, "there is no folder"),
+        ({"input": "reports.csv", "out": "."}, "it is a folder"),
         ({"radgraph": "none.json", "out": "t"}, "none.json' is not there"),
     ],
 )
 def test_wrong_options(tmp_path, options, message):
     (tmp_path / "reports.csv").write_text(csv_text())
     (tmp_path / "broken.parquet").write_text("no parquet")
+    (tmp_path / "latin.csv").write_bytes(b"uid,findings,impression\n1,Effusion \xe9.,\n")
+    (tmp_path / "twice.csv").write_text("uid,findings,impression\n1,a,b\n2,a,b\n1,a,c\n")
+    (tmp_path / "unnamed.csv").write_text("uid,findings,impression\n1,a,b\n,a,b\n")
+    pq.write_table(pa.table({"uid": ["1"], "findings": [["a"]], "impression": ["b"]}), tmp_path / "lists.parquet")
     paths = {"input", "radgraph", "out"}
     with pytest.raises(UserError) as error:
         parse(**{name: tmp_path / value if name in paths else value for name, value in options.items()})
     assert message in str(error.value)
+    assert str(error.value).count("='") <= 1
     assert not (tmp_path / "t").exists()
+
+
+def test_no_reports(tmp_path):
+    (tmp_path / "reports.csv").write_text("uid,findings,impression\n")
+    parse(input=tmp_path / "reports.csv", out=tmp_path / "t", sections="findings, impression")
+    assert pq.read_table(tmp_path / "t").num_rows == 0
 
 
 def test_a_missing_file_is_not_found(tmp_path):
@@ -117,3 +134,11 @@ def test_a_missing_file_is_not_found(tmp_path):
 def test_commands():
     assert COMMAND is parse
     assert set(COMMANDS) == {"score", "negation"}
+
+
+def test_the_images_of_a_study_share_its_report(tmp_path):
+    rows = [{"study_id": name, "findings": "No effusion.", "impression": None} for name in ("a", "a", "b")]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "index.parquet")
+    parse(input=tmp_path / "index.parquet", id="study_id", out=tmp_path / "t.parquet", workers=1)
+    table = pq.read_table(tmp_path / "t.parquet")
+    assert table["id"].to_pylist() == ["a", "a", "b", "b"]  # either costophrenic angle

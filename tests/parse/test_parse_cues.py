@@ -108,6 +108,18 @@ The [effusion]+ has not resolved.
 The [pneumothorax]+ has not completely resolved.
 The [chest tube]+ has not been removed.
 There has been interval removal of the [chest tube]- without [pneumothorax]-.
+Interval removal of the [endotracheal tube]- and right [picc]-.
+Removal of the [endotracheal tube]- with a small [effusion]+.
+Resolution of the right [effusion]- and small left [effusion]+.
+Discontinuation of the [picc]-.
+The [chest tube]- has been pulled.
+The [enteric tube]+ has been withdrawn by 5 cm.
+There is [cardiomegaly]+ and the [edema]- has resolved.
+There is [effusion]+ and [pneumonia]? cannot be excluded.
+Small [effusion]+ persists and the [pneumothorax]- has resolved.
+The [effusion]- and the [edema]- have resolved.
+[Pneumothorax]- has not recurred.
+Skin fold simulating a [pneumothorax]-.
 """
 
 PRESENT = """
@@ -248,6 +260,13 @@ The differential of the [opacity]+ could include [edema]?.
 [Opacity]+ raises the possibility of [aspiration]?.
 [Pneumonia]? is in the differential.
 The previously seen [nodule]? is not well seen on today's study.
+[Aspiration]? is also possible.
+[Pneumonia]? would be hard to exclude.
+[Pneumonia]? would have to be considered.
+Repeat the study to ensure resolution of the [pneumonia]?.
+CT is more sensitive in detecting small [nodules]?.
+[Opacity]+ maybe due to [fibrosis]?.
+[Opacity]+ most suggestive of [edema]+.
 """
 
 MARK = re.compile(r"\[([^\]]+)\]([-+?])")
@@ -277,6 +296,12 @@ def read(line):
 def test_sentence(line):
     sentence, mentions, want = read(line)
     assert assess(sentence, mentions) == want
+
+
+def test_a_mention_that_begins_within_a_phrase_is_denied():
+    sentence = words("No change in vision.")
+    assert assess(sentence, [Mention(3, 4)]) == ["present"]
+    assert assess(sentence, [Mention(1, 4)]) == ["absent"]
 
 
 def test_a_cue_inside_a_mention_is_part_of_its_name():

@@ -34,6 +34,7 @@ def test_any_text(findings, impression):
         assert t.existence in ("present", "absent", "uncertain")
         assert t.side in (None, "left", "right", "bilateral")
         assert t.severity in (None, "mild", "moderate", "severe")
+        assert all(any(c.isalnum() for c in text[i]) for i in (t.start, t.end - 1))
     assert parse_report(sections) == triplets
 
 
@@ -48,6 +49,8 @@ LONG = {
     "denied": "no effusion or ",
     "organs": "heart, lungs, ",
     "organs and qualities": "heart and normal ",
+    "long lists of both": "normal, " * 12 + "heart, lungs and hila " * 5 + "clear and normal " * 20,
+    "sides": "right upper and left lower lobe and small right and moderate left ",
     "places": "right base of the left lung ",
     "grades": "small large effusion and ",
     "doubt": "may represent effusion versus ",

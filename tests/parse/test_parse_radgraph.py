@@ -54,6 +54,17 @@ def test_what_the_vocabulary_does_not_know_is_left_out():
     )
 
 
+def test_radgraph_xl_writes_its_labels_out():
+    entity = {"tokens": "effusion", "start_ix": 0, "end_ix": 0, "relations": []}
+    for label, existence in (
+        ("definitely present", "present"),
+        ("uncertain", "uncertain"),
+        ("definitely absent", "absent"),
+    ):
+        (triplet,) = triplets("effusion", {"1": {**entity, "label": f"Observation::{label}"}})
+        assert triplet.existence == existence
+
+
 def test_reports_are_called_by_their_files(tmp_path):
     path = tmp_path / "graphs.json"
     path.write_text(json.dumps({"p10/p10000032/s50414267.txt": {"text": TEXT, "entities": ENTITIES}}))
@@ -64,7 +75,14 @@ def test_reports_are_called_by_their_files(tmp_path):
 
 @pytest.mark.parametrize(
     "content",
-    ["no json", "[]", '{"a": {}}', '{"a": {"text": "x", "entities": {"1": {"label": "OBS-DP"}}}}', '{"a": 3}'],
+    [
+        "no json",
+        "[]",
+        '{"a": {}}',
+        '{"a": {"text": "x", "entities": {"1": {"label": "OBS-DP"}}}}',
+        '{"a": 3}',
+        '{"a": {"text": "x", "entities": [1]}}',
+    ],
 )
 def test_broken_files(tmp_path, content):
     path = tmp_path / "graphs.json"

@@ -41,6 +41,9 @@ def read(expected):
         ("Opacity which may represent atelectasis.", "+opacity ?atelectasis"),
         ("Atelectasis versus scarring.", "+atelectasis +scarring"),
         ("Opacity may represent atelectasis versus scarring.", "+opacity ?atelectasis ?scarring"),
+        ("? pneumonia", "?pneumonia"),
+        ("Effusion. ? Pneumonia", "+pleural effusion ?pneumonia"),
+        ("Effusion? Pneumonia is seen.", "?pleural effusion +pneumonia"),
         # What has been there before is there.
         ("Stable cardiomegaly.", "+cardiomegaly"),
         ("Status post sternotomy.", "+sternotomy wires"),
@@ -61,11 +64,28 @@ def read(expected):
         ("Clear, well-expanded lungs.", "-consolidation -opacity +aeration"),
         ("Mediastinum is normal without large effusion.", "-enlarged cardiomediastinum -pleural effusion"),
         ("The lungs are free of consolidation.", "-consolidation"),
+        ("The lungs are not clear.", "?consolidation ?opacity"),
+        ("Right upper lobe is clear.", "-consolidation -opacity"),
+        ("Enlargement of the heart is due to low lung volumes.", "+cardiomegaly +low lung volumes"),
+        ("Inspiratory volumes are low.", "+low lung volumes"),
+        ("Apart from atelectasis at the left base the lungs are clear.", "+atelectasis -consolidation -opacity"),
         ("Costophrenic angles are sharp.", "-pleural effusion -blunting"),
         ("Blunting of the costophrenic angle.", "+blunting"),
         ("Elevation of the right hemidiaphragm.", "+elevated hemidiaphragm"),
         ("The trachea is midline.", "-shift"),
         ("Bony structures are intact.", "-fracture"),
+        # What is said there may be anything; what is denied is denied.
+        ("No acute bony abnormality.", "-fracture"),
+        ("A bony abnormality is seen.", ""),
+        ("No significant abnormality.", "-acute disease"),
+        ("Significant abnormality at the left base.", ""),
+        # Devices.
+        ("Interval extubation.", "-endotracheal tube"),
+        ("No pneumothorax following chest tube removal.", "-pneumothorax -chest tube"),
+        ("Pneumothorax following chest tube removal.", "+pneumothorax -chest tube"),
+        ("NG tube with its side port in the stomach.", "+enteric tube"),
+        ("NG tube is seen, tip is not visualized.", "+enteric tube +tip"),
+        ("A jugular vein catheter tip is in the atrium.", "+central line +tip"),
         # The study as a whole.
         ("No acute cardiopulmonary disease.", "-acute disease"),
         ("Normal chest radiograph.", "-acute disease"),
@@ -81,6 +101,10 @@ def read(expected):
         ("Plate-like atelectasis.", "+atelectasis"),
         ("Pericardial effusion.", "+pericardial effusion"),
         ("Comparison is made with the prior study.", ""),
+        ("Increased retrosternal airspace.", "+hyperinflation"),
+        ("Normal retrosternal clear space.", ""),
+        ("Sequelae of chronic lung disease.", ""),
+        ("Hilar mass.", "+mass"),
         ("The opacity on the prior study has cleared.", "-opacity"),
     ],
 )
@@ -134,7 +158,49 @@ def test_existence(text, expected):
         ("No effusion. Right apical nodule.", "pleural effusion", None, ANGLES),
         ("Left effusion, no pneumothorax.", "pneumothorax", None, APICES),
         ("In the left lung there is a nodule.", "nodule", "left", ("left lung",)),
+        # Lists of short names that a full one ends.
+        (
+            "Right upper and left lower lobe opacities.",
+            "opacity",
+            "bilateral",
+            ("right upper lung zone", "left lower lung zone"),
+        ),
+        (
+            "Opacity in the right upper and lower lobes.",
+            "opacity",
+            "right",
+            ("right upper lung zone", "right lower lung zone"),
+        ),
+        (
+            "Scars in the lower and middle lobes.",
+            "scarring",
+            "right",
+            ("right lower lung zone", "right mid lung zone"),
+        ),
+        ("Osteophytes of the mid and lower thoracic spine.", "degenerative change", None, ("spine",)),
+        # What is seen through the heart is in the left lung.
+        ("Retrocardiac opacity.", "opacity", "left", ("left lower lung zone",)),
+        ("Right retrocardiac opacity.", "opacity", "right", ("right lower lung zone",)),
+        # In none of the 29 regions.
+        ("Degenerative changes of both shoulders.", "degenerative change", "bilateral", ()),
+        ("Fracture of the left fifth rib.", "fracture", "left", ()),
+        ("Fluid in the right minor fissure.", "pleural effusion", "right", ("right costophrenic angle",)),
+        ("Effusion extends into the right minor fissure.", "pleural effusion", "right", ()),
+        ("Aortic valve replacement.", "valve", None, ("cardiac silhouette",)),
+        ("Splenic granuloma.", "granuloma", None, ("abdomen",)),
+        # A place where the finding cannot lie is not its place.
+        ("Heart size cannot be told due to effusion.", "pleural effusion", None, ANGLES),
+        ("Loss of the right heart border suggests pneumonia.", "pneumonia", None, LUNGS),
+        ("Flattened diaphragms consistent with emphysema.", "emphysema", "bilateral", LUNGS),
+        # Adjectives that are findings.
+        ("Calcified nodule in the left base.", "calcification", "left", ("left lower lung zone",)),
+        ("Left base calcified nodule.", "nodule", "left", ("left lower lung zone",)),
         # Handed on.
+        ("Small right effusion, cannot exclude pneumonia.", "pneumonia", None, LUNGS),
+        ("Left base opacity may represent effusion or pneumonia.", "pneumonia", "left", ("left lower lung zone",)),
+        ("Left base opacity worrisome for pneumonia.", "pneumonia", "left", ("left lower lung zone",)),
+        ("Left effusion with adjacent atelectasis.", "atelectasis", "left", ("left lower lung zone",)),
+        ("Right hilar mass with associated pneumothorax.", "pneumothorax", "right", ("right apical zone",)),
         ("Left base opacity may represent pneumonia.", "pneumonia", "left", ("left lower lung zone",)),
         ("Effusion or pneumothorax on the right.", "pleural effusion", "right", ("right costophrenic angle",)),
         ("Left effusion and atelectasis.", "atelectasis", "left", ("left lower lung zone",)),
@@ -155,12 +221,29 @@ def test_places(text, finding, side, regions):
         ("Mild to moderate edema.", "edema", "moderate"),
         ("Borderline enlargement of the heart.", "cardiomegaly", "mild"),
         ("No large effusion.", "pleural effusion", None),
+        ("Effusion: small.", "pleural effusion", "mild"),
+        ("Small right and left effusions.", "pleural effusion", "mild"),
+        ("Effusion in the minor fissure.", "pleural effusion", None),
         ("Mild edema and atelectasis.", "atelectasis", None),
         ("Edema.", "edema", None),
     ],
 )
 def test_severity(text, finding, severity):
     assert find(text, finding).severity == severity
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Moderate right and small left effusions.",
+        "Effusions, moderate on the right and small on the left.",
+        "Effusion is moderate in the right and small in the left.",
+    ],
+)
+def test_each_side_has_its_amount(text):
+    right, left = sorted(parse_report({"findings": text}), key=lambda t: t.side, reverse=True)
+    assert (right.side, right.severity, right.regions) == ("right", "moderate", ("right costophrenic angle",))
+    assert (left.side, left.severity, left.regions) == ("left", "mild", ("left costophrenic angle",))
 
 
 @pytest.mark.parametrize(

@@ -120,6 +120,8 @@ def test_score_prints_sides(tmp_path, triplets, capsys):
         ("study,Effusion\n1,1\n", {}, "id='uid' is no column"),
         ("uid,toe\n1,1\n", {}, "no column of asg, chexpert, nih"),
         ("uid,Effusion\n1,1\n", {"columns": "Edema"}, "has no Edema"),
+        ("uid,Effusion\n1,1\n", {"sections": "findings, nose"}, "has no nose, it has"),
+        ("uid,Effusion\nx1,1\n", {}, "no report of .* has triplets"),
     ],
 )
 def test_wrong_labels(tmp_path, triplets, text, options, message):
@@ -133,5 +135,8 @@ def test_wrong_files(tmp_path, triplets):
         score(tmp_path / "none.parquet", gold)
     with pytest.raises(NotFoundError):
         score(triplets, tmp_path / "none.csv")
+    gold.write_bytes(b"uid,Effusion\n1,\xe9\n")
+    with pytest.raises(UserError, match="not in UTF-8"):
+        score(triplets, gold)
     with pytest.raises(UserError, match="no table of triplets"):
         score(gold, gold)

@@ -57,15 +57,17 @@ def test_findings():
 
 def test_no_phrase_has_two_meanings():
     findings, statements, regions = read("findings"), read("statements"), read("regions")
-    named = [(n, e["words"] + e.get("denied", [])) for n, e in findings["findings"].items()]
+    named = [(n, e["words"] + e.get("deniable", []) + e.get("denied", [])) for n, e in findings["findings"].items()]
     named += [("nothing", findings["nothing"])]
     named += [(f"organ {n}", e["words"]) for n, e in statements["organs"].items()]
     named += [(f"quality {n}", patterns) for n, patterns in statements["qualities"].items()]
     places = [
-        (f"{n}, {k}", e.get(k, [])) for n, e in regions["regions"].items() for k in ("words", "both", "right", "left")
+        (f"{n}, {k}", e.get(k, []))
+        for n, e in regions["regions"].items()
+        for k in ("words", "short", "both", "right", "left")
     ]
     places += [(f"side {n}", patterns) for n, patterns in regions["sides"].items()]
-    places += [(f"area {n}", area["words"]) for n, area in enumerate(regions["areas"])]
+    places += [("elsewhere", regions["elsewhere"])]
     places += [(f"severity {n}", patterns) for n, patterns in findings["severities"].items()]
     allowed = {"reticular marking", "reticular markings", "reticular pattern"}
     for found in (by_phrase(named), by_phrase(places)):

@@ -114,7 +114,7 @@ def test_predictions_are_written(checkpoint, tmp_path):
     trainer = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, callbacks=[writer])
     batches = trainer.predict(task, data)
     table = pq.read_table(tmp_path / "out" / "predictions-0.parquet")
-    assert table["image_id"].to_pylist() == data.dataset("test").table["image_id"].to_pylist()
+    assert table["image_id"].to_pylist() == data.dataset("test").image_id.to_pylist()
     embedded = torch.cat([batch["hierarchical/findings"] for batch in batches])
     torch.testing.assert_close(torch.tensor(table["hierarchical/findings"].to_pylist()), embedded)
 
