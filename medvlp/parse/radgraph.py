@@ -33,6 +33,7 @@ EXISTENCE: dict[str, Existence] = {
     "Observation::definitely absent": "absent",
 }
 SECTION = "report"
+STUDY = re.compile(r"^(?:s(?=\d))?(.*?)(?:\.txt)?$")
 
 Entity = Mapping[str, Any]
 
@@ -41,7 +42,7 @@ def read_radgraph(path: Path) -> Iterator[tuple[str, list[Triplet]]]:
     """Yield the reports of a RadGraph file and their triplets.
 
     Args:
-        path: JSON file; a report is called by the name it has there, without folders and `.txt`.
+        path: JSON file; p10/p10000032/s50414267.txt is the report 50414267, as the tables of MIMIC-CXR call it.
 
     Raises:
         NotFoundError: If there is no such file.
@@ -57,7 +58,8 @@ def read_radgraph(path: Path) -> Iterator[tuple[str, list[Triplet]]]:
         raise UserError(f"radgraph='{path}' must map reports to their text and entities, as RadGraph's inference does.")
     for name, report in reports.items():
         try:
-            yield Path(name).name.removesuffix(".txt"), triplets(report["text"], report["entities"])
+            study = STUDY.sub(r"\1", Path(name).name)
+            yield study, triplets(report["text"], report["entities"])
         except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
             raise UserError(f"radgraph='{path}', report '{name}' is not as RadGraph writes it: {error!r}.") from error
 

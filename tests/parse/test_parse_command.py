@@ -82,7 +82,7 @@ def test_radgraph(tmp_path):
     source.write_text(json.dumps({"p10/p1/s5.txt": {"text": "Left effusion .", "entities": entities}}))
     parse(radgraph=source, out=tmp_path / "t.parquet")
     (row,) = pq.read_table(tmp_path / "t.parquet").to_pylist()
-    assert (row["id"], row["finding"], row["region"]) == ("s5", "pleural effusion", "left costophrenic angle")
+    assert (row["id"], row["finding"], row["region"]) == ("5", "pleural effusion", "left costophrenic angle")
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def test_reports_are_called_by_their_files(tmp_path):
     path = tmp_path / "graphs.json"
     path.write_text(json.dumps({"p10/p10000032/s50414267.txt": {"text": TEXT, "entities": ENTITIES}}))
     ((name, found),) = read_radgraph(path)
-    assert name == "s50414267"
+    assert name == "50414267"
     assert len(found) == 4
 
 
