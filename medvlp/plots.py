@@ -146,10 +146,13 @@ def plot_heat_maps(weights: Path, root: Path, out: Path, count: int = 4, maps: i
 
 
 def choose_maps(drawn: Sequence[tuple[str, HeatMap]], study: int, count: int) -> list[tuple[str, HeatMap]]:
-    """Choose heat maps of a study: as many of each objective, those about the fewest regions first."""
+    """Choose heat maps of a study: as many of each objective, about few regions rather than many, and about others."""
     by_objective: dict[str, list[tuple[str, HeatMap]]] = {}
-    for name, heat_map in drawn:
-        if heat_map.study == study:
+    shown: set[tuple[float, ...]] = set()
+    for name, heat_map in sorted(drawn, key=lambda pair: len(pair[1].box)):
+        boxes = tuple(heat_map.box.flatten().tolist())
+        if heat_map.study == study and not (boxes and boxes in shown):
+            shown.add(boxes)
             by_objective.setdefault(name, []).append((name, heat_map))
-    share = [sorted(found, key=lambda pair: len(pair[1].box)) for found in by_objective.values()]
-    return [pair for found in share for pair in found[: -(-count // len(share))]][:count]
+    share = -(-count // max(len(by_objective), 1))
+    return [pair for found in by_objective.values() for pair in found[:share]][:count]
