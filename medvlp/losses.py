@@ -69,6 +69,17 @@ def correlation(a: Tensor, b: Tensor) -> Tensor:
         return a @ b.T
 
 
+def _everyone(tensor: Tensor, gathered: bool) -> Tensor:
+    """Return the rows of all processes, or of this one alone."""
+    return gather(tensor) if gathered else tensor
+
+
+def _own_pairs(x: Tensor, all_x: Tensor, gathered: bool) -> Tensor:
+    """Return 1 where a row of this process (B) meets its partner among the columns (M), else 0, int64 (B, M)."""
+    first = rank() * len(x) if gathered else 0
+    return F.one_hot(torch.arange(first, first + len(x), device=x.device), len(all_x))
+
+
 def contrastive_loss(
     x: Tensor,
     y: Tensor,
@@ -99,18 +110,15 @@ def contrastive_loss(
     mask = torch.ones(len(x), dtype=torch.bool, device=x.device) if mask is None else mask
     with torch.autocast(x.device.type, enabled=False):
         x, y = F.normalize(x.float(), dim=1), F.normalize(y.float(), dim=1)
-        everyone = gather if gathered else (lambda tensor: tensor)
-        all_x, all_y, all_mask = everyone(x), everyone(y), everyone(mask)
-        first = rank() * len(x) if gathered else 0
-        own = torch.arange(first, first + len(x), device=x.device)
+        all_x, all_y, all_mask = (_everyone(tensor, gathered) for tensor in (x, y, mask))
         count = all_mask.sum().clamp(min=1)
 
-        targets = F.one_hot(own, len(all_x)).float()
+        targets = _own_pairs(x, all_x, gathered).float()
         if prior is not None:
             if text is None:
                 raise ValueError("text=None, but the prior compares texts: pass the text embeddings, or prior=None.")
             text = text.detach().float()
-            all_text = everyone(text)
+            all_text = _everyone(text, gathered)
             soft = prior.smooth(correlation(text, all_text).clamp(min=0))
             soft = soft * text.any(1)[:, None] * all_text.any(1)
             if prior.scale_by_temperature:
@@ -188,12 +196,10 @@ def soft_label_loss(
     mask = torch.ones(len(x), dtype=torch.bool, device=x.device) if mask is None else mask
     with torch.autocast(x.device.type, enabled=False):
         x, y = F.normalize(x.float(), dim=1), F.normalize(y.float(), dim=1)
-        everyone = gather if gathered else (lambda tensor: tensor)
-        all_x, all_y, all_mask = everyone(x), everyone(y), everyone(mask)
-        first = rank() * len(x) if gathered else 0
-        own = F.one_hot(torch.arange(first, first + len(x), device=x.device), len(all_x))
+        all_x, all_y, all_mask = (_everyone(tensor, gathered) for tensor in (x, y, mask))
         count = all_mask.sum().clamp(min=1)
-        soft = labels.soft * labels.similarity(tags, everyone(tags))
+        own = _own_pairs(x, all_x, gathered)
+        soft = labels.soft * labels.similarity(tags, _everyone(tags, gathered))
         if labels.batch_size is not None:
             soft = torch.where(own.bool(), soft, soft * labels.batch_size / count)
         target = (labels.hard * own + soft + 1e-6) * all_mask

@@ -18,6 +18,8 @@ Section = Literal["findings", "impression", "report"]
 """A text that images are aligned with; the report is `report_text`."""
 
 PRESENT, ABSENT, UNCERTAIN, NOT_MENTIONED = 1, 0, -1, -2
+PRECEDENCE = (NOT_MENTIONED, ABSENT, UNCERTAIN, PRESENT)
+"""Where a report says several things of a finding, or of the findings of a tag, the later of these counts."""
 
 
 class Batch(TypedDict):

@@ -65,17 +65,17 @@ class PreparedDataset(Dataset[Sample]):
     ) -> None:
         self.prepared = Prepared.open(root)
         self.transform, self.views, self.seed = transform, views, seed
-        names = self.prepared.labels
-        columns = ["row", "image_id", "study_id", "findings", "impression", *(LABEL_PREFIX + name for name in names)]
+        self.labels = self.prepared.labels
+        label_columns = [LABEL_PREFIX + name for name in self.labels]
+        columns = ["row", "image_id", "study_id", "findings", "impression", *label_columns]
         table = self.prepared.of_splits(splits, [*columns, *(["regions"] if regions else [])])
         if not len(table):
             known = ", ".join(sorted(self.prepared.index["split"].unique().to_pylist()))
             raise UserError(f"splits={list(splits)} of root='{root}' have no image; splits there: {known}.")
         self.image_id = table["image_id"]
         self.rows = table["row"].to_numpy()
-        self.labels = self.prepared.labels
-        columns = [table[LABEL_PREFIX + name].fill_null(NOT_MENTIONED).to_numpy() for name in self.labels]
-        self.label = np.stack(columns, 1) if columns else np.empty((len(self.rows), 0), np.int8)
+        labels = [table[column].fill_null(NOT_MENTIONED).to_numpy() for column in label_columns]
+        self.label = np.stack(labels, 1) if labels else np.empty((len(self.rows), 0), np.int8)
         self.findings = table["findings"].fill_null("").combine_chunks()
         self.impression = table["impression"].fill_null("").combine_chunks()
         studies = table["study_id"].to_pylist()

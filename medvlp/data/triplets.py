@@ -14,10 +14,9 @@ import pyarrow.parquet as pq
 
 from medvlp.errors import UserError
 from medvlp.parse import FINDINGS, REGIONS
-from medvlp.types import ABSENT, NOT_MENTIONED, PRESENT, UNCERTAIN
+from medvlp.parse.labels import STRENGTH
+from medvlp.types import PRECEDENCE
 
-# Where a report contradicts itself, the later of these counts.
-PRECEDENCE = {"absent": ABSENT, "uncertain": UNCERTAIN, "present": PRESENT}
 # What other sections say is known from before, or asked. RadGraph's table has the report as a whole.
 SECTIONS = ["findings", "impression", "report"]
 ALWAYS = ["id", "section", "finding", "existence"]
@@ -76,12 +75,13 @@ class ReportTriplets:
                     f"'{path}' has the {name} '{unknown[0]}', which the vocabulary of this medvlp lacks: it was parsed "
                     f"with another. {AGAIN.format(root=path.parent)}"
                 )
-        rank = 1 + _codes(table, "existence", list(PRECEDENCE))
+        # PRECEDENCE is STRENGTH behind NOT_MENTIONED.
+        rank = 1 + _codes(table, "existence", STRENGTH)
         ranks = np.zeros((len(distinct), len(FINDINGS)), np.int8)
         np.maximum.at(ranks, (report, _codes(table, "finding", FINDINGS)), rank.astype(np.int8))
         number = {study: row for row, study in enumerate(distinct)}
         self._row = np.array([number[study] for study in ids])
-        self.finding = np.array([NOT_MENTIONED, *PRECEDENCE.values()], np.int8)[ranks][self._row]
+        self.finding = np.array(PRECEDENCE, np.int8)[ranks][self._row]
         if not sentences:
             return
 

@@ -139,7 +139,7 @@ class RegionAlignment(Objective):
         # In half precision close similarities would be ties.
         with torch.autocast(seen.device.type, enabled=False):
             similarity = seen @ sentence.T
-            heat = torch.einsum("sdhw,sd->shw", patches[region.sentence_study], sentence).flatten(1)
+        heat = self._heat(patches, sentence, region).flatten(1)
         rows: dict[str, Tensor] = {}
 
         def count(name: str, study: Tensor, query: Tensor, hit: Tensor, chance: Tensor) -> None:
@@ -176,17 +176,17 @@ class RegionAlignment(Objective):
         """Return the similarity of every region sentence with the patches of its image."""
         region = regions_of(batch)
         sentence, read = self.embed_sentences(text, len(region.sentence))
-        patches = self.embed_patches(image)
+        heat = self._heat(self.embed_patches(image), sentence, region)
         return [
-            HeatMap(
-                study,
-                region.sentence[s],
-                torch.einsum("dhw,d->hw", patches[study], sentence[s]),
-                region.box[0, region.aligned[:, s]],
-            )
+            HeatMap(study, region.sentence[s], heat[s], region.box[0, region.aligned[:, s]])
             for s, study in enumerate(region.sentence_study.tolist())
             if read[s]
         ]
+
+    def _heat(self, patches: Tensor, sentence: Tensor, region: RegionBatch) -> Tensor:
+        """Return the cosine of every sentence with the patches of its image, (S, h, w)."""
+        with torch.autocast(patches.device.type, enabled=False):
+            return torch.einsum("sdhw,sd->shw", patches[region.sentence_study], sentence)
 
     def _pairs(self, region: RegionBatch, visible: Tensor, read: Tensor) -> tuple[Tensor, Tensor]:
         """Return which regions and sentences belong together, and which are compared, in the same image."""

@@ -8,12 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from medvlp.parse import FINDINGS, LABEL_SETS
-from medvlp.types import ABSENT, NOT_MENTIONED, PRESENT, UNCERTAIN
+from medvlp.types import PRECEDENCE
 
 LabelSet = Literal["asg", "chexpert", "nih"]
-
-# Where findings of one tag disagree, the later counts.
-PRECEDENCE = (NOT_MENTIONED, ABSENT, UNCERTAIN, PRESENT)
 
 
 class Tags(nn.Module):
