@@ -1,20 +1,24 @@
 """The prepared folder: what `medvlp prepare` writes and all training code reads.
 
     images.npy       uint8 array (N, S, S), one grey image per row; rows of skipped images stay zero
+    masks.npy        uint8 array (N, S, S), only where annotators drew masks: the share of each pixel of images.npy that
+                     is in the mask, 255 being all of it
     index.parquet    one row per usable image, columns below, in the order of `row`
-    manifest.json    options, versions, counts after every filter, content hashes
+    manifest.json    options, versions, counts after every filter, splits with their sizes and hashes, content hashes
     skipped.csv      what,reason: everything that was left out, and why
-    triplets.parquet <region, finding, existence> in the reports, as `medvlp parse` writes them; the id is the study's
+    triplets.parquet <region, finding, existence> in the reports, as `medvlp parse` writes them; the id is the study's.
+                     Only where there are reports
     text/            embeddings of frozen text encoders, added by training (`medvlp.text_cache`)
 
 Columns of the index:
 
     row              int64, row of the image in images.npy
     image_id         string, unique (MIMIC-CXR: dicom_id)
-    study_id         string, one report
+    study_id         string, one report; of a data set without reports, one study or, if it has none, the image_id
     subject_id       string, one patient
     view             string, e.g. PA, AP, LATERAL, FRONTAL
-    split            string, train, validate or test
+    split            string, train, validate or test by the default variant; empty or another word: in no split
+    split/<VARIANT>  string, the same by each variant of the manifest's `splits`, the default one being the first
     path             string, source file relative to the image root
     height, width    int32, original size in pixels
     findings         string, null where the report has no Findings section
@@ -22,6 +26,11 @@ Columns of the index:
     label/<NAME>     int8, one column a label: 1 present, 0 absent, -1 uncertain, null not mentioned
     regions          list<struct<name: string, x1, y1, x2, y2: float32>>, anatomical boxes in pixels of the *prepared*
                      image (x to the right, y down, x2 and y2 exclusive); null where no boxes were given
+    boxes            as regions, the objects that annotators saw, cut to the image; empty where they saw none, null
+                     where nobody looked
+
+Each entry of `splits` in the manifest has its `rule`, the `counts` of train, validate and test, those that are
+`documented`, if any, and `sha256`, of the sorted lines `image_id,split` of the images in one of the three.
 """
 
 from __future__ import annotations
@@ -41,8 +50,9 @@ import pyarrow.parquet as pq
 
 from medvlp.errors import NotFoundError, UserError
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 IMAGES = "images.npy"
+MASKS = "masks.npy"
 INDEX = "index.parquet"
 MANIFEST = "manifest.json"
 SKIPPED = "skipped.csv"
@@ -51,14 +61,15 @@ SYNTHETIC = "SYNTHETIC.txt"
 TRIPLETS = "triplets.parquet"
 TEXT = "text"
 LABEL_PREFIX = "label/"
+SPLIT_PREFIX = "split/"
 
 REGION_TYPE = pa.struct(
     [("name", pa.string()), ("x1", pa.float32()), ("y1", pa.float32()), ("x2", pa.float32()), ("y2", pa.float32())]
 )
 
 
-def index_schema(labels: list[str]) -> pa.Schema:
-    """Return the schema of index.parquet for a data set with these label names."""
+def index_schema(labels: Sequence[str], variants: Sequence[str] = ()) -> pa.Schema:
+    """Return the schema of index.parquet for a data set with these names of labels and split variants."""
     return pa.schema(
         [
             ("row", pa.int64()),
@@ -67,6 +78,7 @@ def index_schema(labels: list[str]) -> pa.Schema:
             ("subject_id", pa.string()),
             ("view", pa.string()),
             ("split", pa.string()),
+            *((SPLIT_PREFIX + name, pa.string()) for name in variants),
             ("path", pa.string()),
             ("height", pa.int32()),
             ("width", pa.int32()),
@@ -74,6 +86,7 @@ def index_schema(labels: list[str]) -> pa.Schema:
             ("impression", pa.string()),
             *((LABEL_PREFIX + name, pa.int8()) for name in labels),
             ("regions", pa.list_(REGION_TYPE)),
+            ("boxes", pa.list_(REGION_TYPE)),
         ]
     )
 
@@ -85,11 +98,13 @@ class Prepared:
     Attributes:
         root: The folder.
         images: Memory map of shape (N, S, S), uint8.
+        masks: The same of masks.npy, or None where there is none.
         manifest: The content of manifest.json.
     """
 
     root: Path
     images: npt.NDArray[np.uint8]
+    masks: npt.NDArray[np.uint8] | None
     manifest: dict[str, Any]
 
     @classmethod
@@ -114,7 +129,8 @@ class Prepared:
                 f"root='{root}' has format {manifest['format_version']}, but this medvlp reads {FORMAT_VERSION}: "
                 "prepare it anew."
             )
-        return cls(root, np.load(root / IMAGES, mmap_mode="r"), manifest)
+        masks = np.load(root / MASKS, mmap_mode="r") if (root / MASKS).is_file() else None
+        return cls(root, np.load(root / IMAGES, mmap_mode="r"), masks, manifest)
 
     def __reduce__(self) -> tuple[Callable[[Path], Prepared], tuple[Path]]:
         """Have a process that is spawned open the folder itself: a pickled memory map holds all its pixels."""
@@ -136,9 +152,30 @@ class Prepared:
         """Whether the patients are invented, so that nothing here is private."""
         return bool(self.manifest.get("options", {}).get("synthetic", False))
 
-    def of_splits(self, splits: Sequence[str], columns: Sequence[str] | None = None) -> pa.Table:
-        """Read the part of the index that is in one of the splits, all columns or some."""
-        wanted = pc.is_in(pc.field("split"), pa.array(splits, pa.string()))
+    @property
+    def split_variants(self) -> dict[str, dict[str, Any]]:
+        """What the manifest says of each way to split the data set, the default one first."""
+        variants: dict[str, dict[str, Any]] = self.manifest.get("splits", {})
+        return variants
+
+    def of_splits(
+        self, splits: Sequence[str], columns: Sequence[str] | None = None, variant: str | None = None
+    ) -> pa.Table:
+        """Read the part of the index that is in one of the splits, all columns or some.
+
+        Args:
+            splits: Values of the split.
+            columns: Names of columns; None for all.
+            variant: One of `split_variants`; None for the default one.
+
+        Raises:
+            UserError: If there is no such variant.
+        """
+        if variant is not None and variant not in self.split_variants:
+            known = ", ".join(self.split_variants) or "none"
+            raise UserError(f"variant='{variant}': the data in '{self.root}' is not split so; its splits are {known}.")
+        column = "split" if variant is None else SPLIT_PREFIX + variant
+        wanted = pc.is_in(pc.field(column), pa.array(splits, pa.string()))
         return pq.read_table(self.root / INDEX, columns=None if columns is None else list(columns), filters=wanted)
 
     @property

@@ -1,19 +1,20 @@
-"""Decoding a run of images into their rows of images.npy."""
+"""Decoding a run of images into their rows of images.npy, and what was drawn in them into those of masks.npy."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from medvlp.prepare.annotations import Annotation, AnnotationSource, Box, cut_boxes
 from medvlp.prepare.dataset import LeftOutError, Picture
 from medvlp.prepare.files import EscapesRootError, inside
-from medvlp.prepare.images import Geometry, Resize, read_image
+from medvlp.prepare.images import Geometry, Resize, read_image, resize_mask
 from medvlp.prepare.regions import Region, RegionSource, joined
 
 # Rows that are decoded, hashed and written at once. Part of the meaning of the manifest's hash.
@@ -41,8 +42,9 @@ class Decoder:
         root: Image root.
         real_roots: Folders in one of which every image must really lie.
         regions: Finds the anatomical boxes, if they are wanted.
-        output: images.npy, of its final size.
-        offset: Of its first row, in bytes.
+        annotations: Reads what annotators drew, if they drew anything.
+        outputs: images.npy and, if there are masks, masks.npy, of their final size.
+        offset: Of their first row, in bytes.
         size: Side of the prepared images.
         resize: Keep the aspect ratio, or not.
     """
@@ -50,7 +52,8 @@ class Decoder:
     root: Path
     real_roots: list[str]
     regions: RegionSource | None
-    output: Path
+    annotations: AnnotationSource | None
+    outputs: list[Path]
     offset: int
     size: int
     resize: Resize
@@ -59,31 +62,51 @@ class Decoder:
         """Decode and write a chunk.
 
         Returns:
-            The chunk's line in the journal: `first`, `sha256` of its pixels, for each image [height, width, regions]
-            or None, and what was `skipped`.
+            The chunk's line in the journal: `first`, `sha256` of its pixels in each output, for each image [height,
+            width, regions, boxes] or None, and what was `skipped`.
 
         Raises:
             OSError: If the output cannot be written.
         """
-        pixels = np.zeros((len(chunk.pictures), self.size, self.size), np.uint8)
-        images: list[tuple[int, int, list[Region] | None] | None] = []
+        # Images and, if there are masks, those.
+        outputs = np.zeros((len(self.outputs), len(chunk.pictures), self.size, self.size), np.uint8)
+        images: list[tuple[int, int, list[Region] | None, list[Box] | None] | None] = []
         skipped: list[tuple[str, str]] = []
-        for row, picture in zip(pixels, chunk.pictures, strict=True):
+        for row, picture in enumerate(chunk.pictures):
             try:
-                row[:], geometry = read_image(inside(self.root, picture.path, self.real_roots), self.size, self.resize)
+                path = inside(self.root, picture.path, self.real_roots)
+                pixels, geometry = read_image(path, self.size, self.resize)
+                annotation = self._annotation(picture, geometry, skipped)
             except (EscapesRootError, LeftOutError) as error:
                 skipped.append((picture.image_id, str(error)))
                 images.append(None)
-            else:
-                images.append((geometry.height, geometry.width, self._regions(picture, row, geometry, skipped)))
-        data = pixels.reshape(-1).data
-        write_at(self.output, data, self.offset + chunk.first * self.size * self.size)
-        return {
-            "first": chunk.first,
-            "sha256": hashlib.sha256(data).hexdigest(),
-            "images": images,
-            "skipped": skipped,
-        }
+                continue
+            outputs[0, row] = pixels
+            if annotation and annotation.mask is not None:
+                outputs[1, row] = resize_mask(annotation.mask, geometry)
+            regions = self._regions(picture, pixels, geometry, skipped)
+            boxes: list[Box] | None = None
+            if annotation:
+                boxes = [(name, *geometry.box(*corners)) for name, *corners in annotation.boxes]
+            images.append((geometry.height, geometry.width, regions, boxes))
+        hashes = []
+        for file, output in zip(self.outputs, outputs, strict=True):
+            data = output.reshape(-1).data
+            write_at(file, data, self.offset + chunk.first * self.size * self.size)
+            hashes.append(hashlib.sha256(data).hexdigest())
+        return {"first": chunk.first, "sha256": hashes, "images": images, "skipped": skipped}
+
+    def _annotation(self, picture: Picture, geometry: Geometry, skipped: list[tuple[str, str]]) -> Annotation | None:
+        """Return what was drawn in an image, its boxes cut to it, or None if nobody drew."""
+        if self.annotations is None or picture.annotation is None:
+            return None
+        drawn = self.annotations.read(picture.annotation, geometry.height, geometry.width)
+        boxes, outside = cut_boxes(drawn.boxes, geometry.height, geometry.width)
+        reason = "box without area in the image"
+        if outside and not boxes:
+            raise LeftOutError(reason)  # It would count as an image without objects.
+        skipped.extend((f"{picture.image_id}/{name}", reason) for name in outside)
+        return replace(drawn, boxes=boxes)
 
     def _regions(
         self, picture: Picture, pixels: npt.NDArray[np.uint8], geometry: Geometry, skipped: list[tuple[str, str]]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from medvlp.prepare.annotations import AnnotationSource
     from medvlp.prepare.regions import RegionSource
+    from medvlp.prepare.splits import SplitVariant
 
 # Called with what was left out, and why. Everything before the first colon of the reason is its kind, and is counted.
 Skip = Callable[[str, str], None]
@@ -36,12 +38,15 @@ class Picture:
         view: For example PA.
         path: File relative to the image root.
         graph: Locator of its scene graph, where it has one.
+        annotation: What the tables say of objects in it, verbatim, for `DataSet.annotations`; None where nobody looked
+            for any.
     """
 
     image_id: str
     view: str
     path: str
     graph: str | None = None
+    annotation: str | None = None
 
 
 @dataclass(frozen=True)
@@ -51,10 +56,12 @@ class Study:
     Attributes:
         study_id: Unique name.
         subject_id: The patient.
-        split: train, validate or test.
+        split: train, validate or test, by the first variant of `DataSet.splits`. Empty or another word for images that
+            no split has.
         pictures: Its images.
         labels: One value a label of `DataSet.labels`: 1, 0, -1, or None where it is not mentioned.
-        report: Reads the report. Raises LeftOutError where there is none.
+        report: Reads the report. Raises LeftOutError where there is none. None in a data set without reports.
+        other_splits: Its split by each further variant of `DataSet.splits`.
     """
 
     study_id: str
@@ -62,27 +69,48 @@ class Study:
     split: str
     pictures: list[Picture]
     labels: list[int | None]
-    report: Callable[[], Report]
+    report: Callable[[], Report] | None = None
+    other_splits: Mapping[str, str] = field(default_factory=dict)
 
 
 class DataSet(Protocol):
-    """A raw data set.
+    """A raw data set."""
 
-    Attributes:
-        options: What identifies the preparation beside the pipeline's own options. No paths.
-        labels: Names of the labels.
-        images: Image root.
-        real_images: Folders, all links resolved, in one of which every image must lie.
-        regions: Finds the anatomical boxes of the images, if they are wanted.
-        rows: Images in its table, once the studies have been read.
-    """
+    @property
+    def options(self) -> dict[str, object]:
+        """What identifies the preparation beside the pipeline's own options. No paths."""
 
-    options: dict[str, object]
-    labels: list[str]
-    images: Path
-    real_images: list[str]
-    regions: RegionSource | None
-    rows: int
+    @property
+    def labels(self) -> list[str]:
+        """Names of the labels."""
+
+    @property
+    def images(self) -> Path:
+        """Image root."""
+
+    @property
+    def real_images(self) -> list[str]:
+        """Folders, all links resolved, in one of which every image must lie."""
+
+    @property
+    def regions(self) -> RegionSource | None:
+        """Finds the anatomical boxes of the images, if they are wanted."""
+
+    @property
+    def annotations(self) -> AnnotationSource | None:
+        """Reads what annotators drew in the images, if they drew anything."""
+
+    @property
+    def splits(self) -> Mapping[str, SplitVariant]:
+        """The named ways to split it; the first is the default. All of the same keys in every `Study`."""
+
+    @property
+    def documented(self) -> int | None:
+        """How many `rows` its makers say there are; None where that is not known."""
+
+    @property
+    def rows(self) -> int:
+        """Images in its table, once the studies have been read."""
 
     def studies(self, skip: Skip) -> Iterator[Study]:
         """Yield the studies in the order of the index, reporting table rows that cannot be used."""

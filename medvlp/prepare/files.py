@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import zipfile
 import zlib
@@ -12,6 +13,8 @@ from pathlib import Path, PurePosixPath
 from medvlp.errors import NotFoundError, UserError
 
 ESCAPES = "escapes root"
+# Originals before copies that may have lost something.
+IMAGE_SUFFIXES = (".dcm", ".png", ".jpg", ".jpeg")
 # No report or scene graph comes near; a zip bomb does.
 MAX_BYTES = 1 << 26
 
@@ -41,6 +44,23 @@ def inside(root: Path, path: str, real_roots: Iterable[str]) -> str:
         if any(real.startswith(folder.rstrip(os.sep) + os.sep) for folder in real_roots):
             return real
     raise EscapesRootError(ESCAPES)
+
+
+def find_images(root: Path, *folders: Path) -> dict[str, str]:
+    """Return the images in folders and those below them, by name without suffix, as paths relative to a root.
+
+    Of several of one name it is the first folder's, and there the one whose suffix is first in IMAGE_SUFFIXES.
+    """
+    paths: dict[str, str] = {}
+    for where, below, names in itertools.chain.from_iterable(map(os.walk, folders)):
+        below.sort()
+        place = os.path.relpath(where, root)
+        images = [*map(os.path.splitext, sorted(names))]
+        for wanted in IMAGE_SUFFIXES:
+            for stem, suffix in images:
+                if suffix.lower() == wanted:
+                    paths.setdefault(stem, os.path.join(place, stem + suffix))
+    return paths
 
 
 @dataclass(frozen=True)

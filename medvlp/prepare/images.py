@@ -1,8 +1,9 @@
-"""One image file to one square of grey pixels, and boxes along with it."""
+"""One image file to one square of grey pixels, and boxes and masks along with it."""
 
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -64,11 +65,19 @@ class Geometry:
         left, top = self.corner
         return x1 * x + left, y1 * y + top, x2 * x + left, y2 * y + top
 
+    def place(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """Return the square, black but for the resized image, `pixels`."""
+        square = np.zeros((self.size, self.size), np.uint8)
+        left, top = self.corner
+        square[top : top + self.inner[1], left : left + self.inner[0]] = pixels
+        return square
+
 
 def read_image(path: str, size: int, resize: Resize) -> tuple[npt.NDArray[np.uint8], Geometry]:
     """Return an image file as grey pixels of shape (size, size), and its geometry.
 
-    Colour is turned to luma, transparency ignored; more than 8 bits are scaled from the image's own range.
+    Colour is turned to luma, transparency ignored; more than 8 bits are scaled from the image's own range. DICOM is
+    known by its content and shown as `medvlp.prepare.dicom.read_dicom` says.
 
     Args:
         path: Image file.
@@ -80,24 +89,32 @@ def read_image(path: str, size: int, resize: Resize) -> tuple[npt.NDArray[np.uin
     """
     from PIL import Image, UnidentifiedImageError
 
+    from medvlp.prepare.dicom import is_dicom, read_dicom
+
     try:
-        # Pillow warns of images that may be decompression bombs, and of odd metadata.
+        # Pillow warns of images that may be decompression bombs, and both it and pydicom of odd metadata.
         with warnings.catch_warnings(), open(path, "rb") as file:
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             length = os.fstat(file.fileno()).st_size
             if length == 0:
                 raise LeftOutError("empty file")
-            with Image.open(file, formats=FORMATS) as image:
-                # Fed in blocks of 64 KiB, libjpeg begins the row it is in again at each of them: 10 % of the time.
-                image.decodermaxblock = max(length, image.decodermaxblock)
-                geometry = Geometry.of(image.height, image.width, size, resize)
-                width, height = geometry.inner
-                drafted = image.draft("L", (OVERSAMPLING * width, OVERSAMPLING * height))
-                grey = to_grey(image)
-                # The reduced image is a whole number of pixels; the original ends within the last of them.
-                box = drafted[1] if drafted else None
-                resized = grey.resize(geometry.inner, Image.Resampling.HAMMING, box=box)
+            if is_dicom(file):
+                pixels = read_dicom(path, Image.MAX_IMAGE_PIXELS or sys.maxsize)
+                height, width = pixels.shape
+                geometry = Geometry.of(height, width, size, resize)
+                resized = Image.fromarray(pixels).resize(geometry.inner, Image.Resampling.HAMMING)
+            else:
+                with Image.open(file, formats=FORMATS) as image:
+                    # Fed in blocks of 64 KiB, libjpeg begins the row it is in again at each of them: 10 % of the time.
+                    image.decodermaxblock = max(length, image.decodermaxblock)
+                    geometry = Geometry.of(image.height, image.width, size, resize)
+                    width, height = geometry.inner
+                    drafted = image.draft("L", (OVERSAMPLING * width, OVERSAMPLING * height))
+                    grey = to_grey(image)
+                    # The reduced image is a whole number of pixels; the original ends within the last of them.
+                    box = drafted[1] if drafted else None
+                    resized = grey.resize(geometry.inner, Image.Resampling.HAMMING, box=box)
     except (LeftOutError, MemoryError):
         raise
     except FileNotFoundError:
@@ -112,10 +129,23 @@ def read_image(path: str, size: int, resize: Resize) -> tuple[npt.NDArray[np.uin
         raise LeftOutError("truncated image" if "truncated" in str(error) else f"unreadable image: {kind}") from None
     except Exception as error:  # noqa: BLE001  (decoders raise whatever their parsing of a broken file runs into)
         raise LeftOutError(f"unreadable image: {type(error).__name__}") from None
-    square = np.zeros((size, size), np.uint8)
-    left, top = geometry.corner
-    square[top : top + height, left : left + width] = np.asarray(resized)
-    return square, geometry
+    return geometry.place(np.asarray(resized)), geometry
+
+
+def resize_mask(mask: npt.NDArray[np.bool_], geometry: Geometry) -> npt.NDArray[np.uint8]:
+    """Return the share of each pixel of the square that is in a mask, uint8 (size, size), 255 being all of it.
+
+    Args:
+        mask: bool (height, width) of the original, or of a copy of it of another size.
+        geometry: Where the original comes to lie.
+    """
+    import cv2
+
+    # Pillow's box filter is not the area: it takes or leaves a pixel that is cut. OpenCV's is, but only downwards.
+    width, height = geometry.inner
+    fine = mask.view(np.uint8) * np.uint8(255)
+    fine = fine.repeat(-(-height // len(mask)), axis=0).repeat(-(-width // mask.shape[1]), axis=1)
+    return geometry.place(np.asarray(cv2.resize(fine, geometry.inner, interpolation=cv2.INTER_AREA), np.uint8))
 
 
 def to_grey(image: Image.Image) -> Image.Image:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medvlp.prepare.chunks import CHUNK
 from medvlp.prepare.journal import Journal
-from medvlp.prepare.plan import SPLITS
 from medvlp.prepare.skipped import SkippedLog
+from medvlp.prepare.splits import SPLITS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -20,6 +21,7 @@ def write_index(
     plan: Path,
     journal: Journal,
     labels: list[str],
+    variants: Sequence[str],
     index: Path,
     skipped: Path,
     kinds: dict[str, int],
@@ -31,6 +33,7 @@ def write_index(
         plan: What was to be decoded.
         journal: What came of it.
         labels: Names of the labels.
+        variants: Names of the split variants.
         index: index.parquet to be written.
         skipped: The list so far.
         kinds: Its counts.
@@ -44,7 +47,7 @@ def write_index(
 
     from medvlp.prepared import index_schema
 
-    schema = index_schema(labels)
+    schema = index_schema(labels, variants)
     counts: Counter[str] = Counter()
     splits = Counter(dict.fromkeys(SPLITS, 0))
     studies: set[str] = set()
@@ -70,16 +73,20 @@ def write_index(
             table = table.take(pa.array(rows, pa.int64()))
             columns = {
                 "row": pa.array([start + row for row in rows], pa.int64()),
-                "height": pa.array([height for height, _, _ in kept], pa.int32()),
-                "width": pa.array([width for _, width, _ in kept], pa.int32()),
-                "regions": regions_array([regions for _, _, regions in kept]),
+                "height": pa.array([height for height, *_ in kept], pa.int32()),
+                "width": pa.array([width for _, width, *_ in kept], pa.int32()),
+                "regions": boxes_array([regions for *_, regions, _ in kept]),
+                "boxes": boxes_array([boxes for *_, boxes in kept]),
             }
             arrays = [columns[name] if name in columns else table[name] for name in schema.names]
             writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
             start += len(images)
             counts["decoded"] += len(kept)
-            counts["with_regions"] += sum(regions is not None for _, _, regions in kept)
-            counts["regions"] += sum(len(regions or ()) for _, _, regions in kept)
+            for *_, regions, boxes in kept:
+                counts["with_regions"] += regions is not None
+                counts["regions"] += len(regions or ())
+                counts["annotated"] += boxes is not None
+                counts["boxes"] += len(boxes or ())
             splits.update(table["split"].to_pylist())
             studies.update(table["study_id"].to_pylist())
             subjects.update(table["subject_id"].to_pylist())
@@ -90,23 +97,25 @@ def write_index(
         "subjects": len(subjects),
         "with_regions": counts["with_regions"],
         "regions": counts["regions"],
+        "annotated": counts["annotated"],
+        "boxes": counts["boxes"],
         "skipped": dict(sorted(skip.kinds.items())),
     }
 
 
-def regions_array(regions: list[list[Any] | None]) -> pa.Array:
+def boxes_array(images: list[list[Any] | None]) -> pa.Array:
     """Return lists of (name, x1, y1, x2, y2), or None, as a column of the index."""
     import pyarrow as pa
 
     from medvlp.prepared import REGION_TYPE
 
-    flat = [box for boxes in regions for box in boxes or ()]
+    flat = [box for boxes in images for box in boxes or ()]
     fields = list(zip(*flat, strict=True)) or [()] * 5
     arrays = [pa.array(column, field.type) for column, field in zip(fields, REGION_TYPE, strict=True)]
     values = pa.StructArray.from_arrays(arrays, fields=list(REGION_TYPE))
     offsets: list[int | None] = []
     end = 0
-    for boxes in regions:
+    for boxes in images:
         # A list whose offset is null is null.
         offsets.append(None if boxes is None else end)
         end += len(boxes or ())

@@ -11,7 +11,7 @@ import itertools
 import os
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -21,9 +21,10 @@ from medvlp.prepare.dataset import LeftOutError, Picture, Report, Skip, Study
 from medvlp.prepare.files import ESCAPES, EscapesRootError, Store, locator, open_store
 from medvlp.prepare.images import Resize
 from medvlp.prepare.pipeline import prepare
-from medvlp.prepare.plan import SPLITS, Options, parse_views
+from medvlp.prepare.plan import Options, parse_views
 from medvlp.prepare.regions import Automatic, Regions, RegionSource, SceneGraphs
 from medvlp.prepare.regions.scene_graphs import SUFFIX
+from medvlp.prepare.splits import SPLITS, SplitVariant
 from medvlp.prepare.tables import column_names, decode, find_table, read_table
 
 Labels = Literal["chexpert", "negbio", "none"]
@@ -99,6 +100,11 @@ def open_graphs(path: Path) -> Store:
 
 class MimicCxr:
     """The raw files of MIMIC-CXR, as `medvlp.prepare.dataset.DataSet`."""
+
+    annotations = None
+    splits: Mapping[str, SplitVariant] = {"official": SplitVariant("mimic-cxr-2.0.0-split.csv, by patient")}
+    # The splits have no documented sizes of their own: those depend on the filters on views and reports.
+    documented = 377_110
 
     def __init__(
         self, images: Path, reports: Path, graphs: Store | None, regions: RegionSource | None, labels: Labels

@@ -17,9 +17,10 @@ from medvlp.errors import NotFoundError
 from medvlp.prepare.dataset import Picture, Report, Skip, Study
 from medvlp.prepare.images import Resize
 from medvlp.prepare.pipeline import prepare
-from medvlp.prepare.plan import SPLITS, Options, parse_views
+from medvlp.prepare.plan import Options, parse_views
 from medvlp.prepare.regions import Automatic, Regions, RegionSource
-from medvlp.prepare.tables import find_table, read_table
+from medvlp.prepare.splits import SPLITS, SplitVariant
+from medvlp.prepare.tables import read_table, require_table
 
 HOW = (
     "Open-I's csv layout has indiana_reports.csv, indiana_projections.csv and a folder of images; it is, for example, "
@@ -89,6 +90,9 @@ def open_i(
 class OpenI:
     """The files of Open-I, as `medvlp.prepare.dataset.DataSet`."""
 
+    annotations = None
+    documented = None
+
     def __init__(self, root: Path, split_file: Path | None, regions: RegionSource | None) -> None:
         """Find everything that will be read.
 
@@ -102,8 +106,8 @@ class OpenI:
         """
         if not root.is_dir():
             raise NotFoundError(f"--root='{root}' is not there. {HOW}")
-        self.reports = self._table(root, "indiana_reports")
-        self.projections = self._table(root, "indiana_projections")
+        self.reports = require_table(root, "indiana_reports", HOW)
+        self.projections = require_table(root, "indiana_projections", HOW)
         folders = (root / "images" / "images_normalized", root / "images")
         images = next((folder for folder in folders if folder.is_dir()), None)
         if images is None:
@@ -116,6 +120,7 @@ class OpenI:
             if not split_file.is_file():
                 raise NotFoundError(f"--split_file='{split_file}' is not there: a csv with columns uid and split.")
             split = f"sha256 {hashlib.sha256(split_file.read_bytes()).hexdigest()}"
+        self.splits = {"hash" if split_file is None else "file": SplitVariant(split)}
         self.labels = list(LABELS)
         self.regions = regions
         self.options: dict[str, object] = {
@@ -154,12 +159,6 @@ class OpenI:
             # The collection does not say which studies are of one patient.
             pictures = [Picture(name, view, name) for *_, name, view in images]
             yield Study(uid, uid, split, pictures, labels, report=partial(Report, report.findings, report.impression))
-
-    def _table(self, root: Path, name: str) -> Path:
-        path = find_table(root, name)
-        if path is None:
-            raise NotFoundError(f"--root='{root}' holds neither {name}.csv nor {name}.csv.gz. {HOW}")
-        return path
 
     def _bad_row(self, skip: Skip, place: str, reason: str) -> None:
         self.rows += 1

@@ -3,10 +3,10 @@
 Three steps, each of which leaves in OUT/work what the next run needs to go on:
 
 1. plan.parquet: the index of all images that pass the filters on tables and reports, and plan.json, which ends it;
-2. journal.jsonl: a line for each chunk of images decoded, the pixels themselves being in OUT/images.npy;
+2. journal.jsonl: a line for each chunk of images decoded, the pixels themselves being in OUT/images.npy and masks.npy;
 3. triplets.parquet, index.parquet, skipped.csv and, last, manifest.json; then OUT/work is removed.
 
-Images and reports are never held in memory as a whole.
+Images, annotations and reports are never held in memory as a whole.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -33,6 +33,8 @@ from medvlp.prepare.index import write_index
 from medvlp.prepare.journal import Journal
 from medvlp.prepare.plan import Options, write_plan
 from medvlp.prepare.progress import progress
+from medvlp.prepare.splits import describe_splits
+from medvlp.prepare.summary import nothing_left, summarise
 from medvlp.prepare.workers import in_parallel
 
 WORK = "work"
@@ -53,14 +55,15 @@ def prepare(data: DataSet, out: Path, options: Options, workers: int | None) -> 
         UserError: If an option is out of range, nothing is left after the filters, the folder was begun with other
             options, another process is writing it, or it cannot be written.
     """
-    from medvlp.prepared import MANIFEST
+    from medvlp.prepared import FORMAT_VERSION, MANIFEST
 
     if options.size < 1 or options.min_words < 0 or (workers is not None and workers < 1) or not options.views:
         raise UserError("--size and --workers must be at least 1, --min_words at least 0, --views not empty.")
     wanted = {**data.options, **asdict(options)}
     if (out / MANIFEST).exists():
         manifest = json.loads((out / MANIFEST).read_text())
-        _compare(out, manifest["options"], wanted)
+        there = {**manifest["options"], "format": manifest["format_version"]}
+        _compare(out, there, {**wanted, "format": FORMAT_VERSION})
         shutil.rmtree(out / WORK, ignore_errors=True)  # Left by a run that was stopped between its last two steps.
         print(f"{out} is complete: {manifest['counts']['decoded']:,} images. Delete it to prepare it again.")
         return
@@ -69,30 +72,42 @@ def prepare(data: DataSet, out: Path, options: Options, workers: int | None) -> 
         with _lock(out):
             manifest = _prepare(data, out, options, wanted, workers or os.cpu_count() or 1)
         shutil.rmtree(out / WORK)
-    _summarise(manifest, out)
+    summarise(manifest, out)
 
 
 def _prepare(data: DataSet, out: Path, options: Options, wanted: dict[str, Any], workers: int) -> dict[str, Any]:
     from medvlp.parse import write_triplets
-    from medvlp.prepared import FORMAT_VERSION, IMAGES, INDEX, MANIFEST, SKIPPED, TRIPLETS
+    from medvlp.prepared import FORMAT_VERSION, IMAGES, INDEX, MANIFEST, MASKS, SKIPPED, TRIPLETS
 
     work = out / WORK
     plan, skipped = work / "plan.parquet", work / SKIPPED
     versions = _versions()
     if not (work / "plan.json").exists():
         counts = write_plan(data, options, plan, skipped)
-        if not counts["min_words"]:
-            raise _nothing_left(counts)
+        if not _rows(plan):
+            raise nothing_left(counts)
         _write_json(work / "plan.json", {"options": wanted, "versions": versions, "counts": counts})
     head = json.loads((work / "plan.json").read_text())
     _compare(out, {**head["options"], **head["versions"]}, {**wanted, **versions})
     counts = head["counts"]
-    total = counts["min_words"]
+    total = _rows(plan)
 
-    offset = _allocate(out / IMAGES, total, options.size)
-    decoder = Decoder(data.images, data.real_images, data.regions, out / IMAGES, offset, options.size, options.resize)
+    outputs = [out / IMAGES]
+    if data.annotations is not None and data.annotations.masks:
+        outputs.append(out / MASKS)
+    offset = _allocate(outputs, total, options.size)
+    decoder = Decoder(
+        root=data.images,
+        real_roots=data.real_images,
+        regions=data.regions,
+        annotations=data.annotations,
+        outputs=outputs,
+        offset=offset,
+        size=options.size,
+        resize=options.resize,
+    )
     with closing(Journal(work / "journal.jsonl")) as journal:
-        _check(journal, out / IMAGES, offset, options.size)
+        _check(journal, outputs, offset, options.size)
         done = sum(min(CHUNK, total - first) for first in journal.offsets)
         if done:
             print(f"Going on with {done:,} of {total:,} images decoded. Tables and reports are not read again.")
@@ -103,33 +118,40 @@ def _prepare(data: DataSet, out: Path, options: Options, wanted: dict[str, Any],
                 journal.append(result)
                 advance(len(result["images"]))
         # The manifest promises that everything else is there.
-        descriptor = os.open(out / IMAGES, os.O_RDONLY)
-        os.fsync(descriptor)
-        os.close(descriptor)
-        digest = hashlib.sha256()
+        for path in outputs:
+            descriptor = os.open(path, os.O_RDONLY)
+            os.fsync(descriptor)
+            os.close(descriptor)
+        digests = {path.name: hashlib.sha256() for path in outputs}
         for first in range(0, total, CHUNK):
-            digest.update(bytes.fromhex(journal.read(first)["sha256"]))
-        found = write_index(plan, journal, data.labels, work / INDEX, skipped, counts["skipped"], work / "all.csv")
+            for digest, chunk in zip(digests.values(), journal.read(first)["sha256"], strict=True):
+                digest.update(bytes.fromhex(chunk))
+        found = write_index(
+            plan, journal, data.labels, [*data.splits], work / INDEX, skipped, counts["skipped"], work / "all.csv"
+        )
     if not found["decoded"]:
-        shutil.rmtree(work)  # What is missing may be there at the next run.
-        raise _nothing_left({**counts, **found})
-    write_triplets(_reports(work / INDEX), work / TRIPLETS, found["studies"], workers)
-    os.replace(work / TRIPLETS, out / TRIPLETS)
-    os.replace(work / INDEX, out / INDEX)
-    os.replace(work / "all.csv", out / SKIPPED)
+        # What is missing may be there at the next run, and that may be of another data set.
+        for path in outputs:
+            path.unlink()
+        shutil.rmtree(work)
+        raise nothing_left({**counts, "decoded": 0, "skipped": found["skipped"]})
+    written = {INDEX: work / INDEX, SKIPPED: work / "all.csv"}
+    if "report" in counts:
+        written[TRIPLETS] = work / TRIPLETS
+        write_triplets(_reports(work / INDEX), work / TRIPLETS, found["studies"], workers)
+    for name, path in written.items():
+        os.replace(path, out / name)
     manifest = {
         "format_version": FORMAT_VERSION,
         "options": wanted,
         "versions": versions,
         "labels": data.labels,
+        "documented": data.documented,
         "counts": {**counts, **found},
-        "sha256": {
-            INDEX: _sha256(out / INDEX),
-            SKIPPED: _sha256(out / SKIPPED),
-            TRIPLETS: _sha256(out / TRIPLETS),
-            # A digest of the digests of so many rows each, which are known without reading the file again.
-            IMAGES: {"rows": CHUNK, "sha256_of_sha256": digest.hexdigest()},
-        },
+        "splits": describe_splits(out / INDEX, data.splits),
+        "sha256": {name: _sha256(out / name) for name in written}
+        # A digest of the digests of so many rows each, which are known without reading the file again.
+        | {name: {"rows": CHUNK, "sha256_of_sha256": digest.hexdigest()} for name, digest in digests.items()},
     }
     _write_json(out / MANIFEST, manifest)
     return manifest
@@ -154,15 +176,21 @@ def _chunks(plan: Path) -> Iterator[Chunk]:
     file = pq.ParquetFile(plan)
     start = 0
     for group in range(file.num_row_groups):
-        table = file.read_row_group(group, columns=["image_id", "view", "path", "graph"])
+        table = file.read_row_group(group, columns=["image_id", "view", "path", "graph", "annotation"])
         pictures = [Picture(**row) for row in table.to_pylist()]
         for first in range(0, len(pictures), CHUNK):
             yield Chunk(start + first, pictures[first : first + CHUNK])
         start += len(pictures)
 
 
-def _allocate(path: Path, rows: int, size: int) -> int:
-    """Give images.npy its header and final size, if there is room for it. Return where its rows start, in bytes."""
+def _rows(plan: Path) -> int:
+    import pyarrow.parquet as pq
+
+    return int(pq.read_metadata(plan).num_rows)
+
+
+def _allocate(paths: list[Path], rows: int, size: int) -> int:
+    """Give images.npy and its like their header and final size, if there is room. Return where their rows start."""
     from io import BytesIO
 
     buffer = BytesIO()
@@ -170,30 +198,37 @@ def _allocate(path: Path, rows: int, size: int) -> int:
     np.lib.format.write_array_header_1_0(buffer, {"descr": "|u1", "fortran_order": False, "shape": shape})
     header = buffer.getvalue()
     length = len(header) + rows * size * size
-    with open(path, "r+b" if path.exists() else "w+b") as file:
-        allocated = os.fstat(file.fileno()).st_blocks * 512
-        needed = max(0, length - allocated) + rows * ROW_BYTES
-        free = shutil.disk_usage(path.parent).free
-        if needed > free:
-            raise UserError(
-                f"--out='{path.parent}' needs {needed:,} more bytes for {rows:,} images of {size}x{size}, but only "
-                f"{free:,} are free there. Free some, give another --out or a smaller --size, and run again to go on."
-            )
-        file.write(header)
-        file.truncate(length)
+    allocated = sum(min(length, path.stat().st_blocks * 512) for path in paths if path.exists())
+    needed = len(paths) * length - allocated + rows * ROW_BYTES
+    out = paths[0].parent
+    free = shutil.disk_usage(out).free
+    if needed > free:
+        raise UserError(
+            f"--out='{out}' needs {needed:,} more bytes for {rows:,} images of {size}x{size}, but only "
+            f"{free:,} are free there. Free some, give another --out or a smaller --size, and run again to go on."
+        )
+    for path in paths:
+        with open(path, "r+b" if path.exists() else "w+b") as file:
+            file.write(header)
+            file.truncate(length)
     return len(header)
 
 
-def _check(journal: Journal, images: Path, offset: int, size: int) -> None:
+def _check(journal: Journal, outputs: list[Path], offset: int, size: int) -> None:
     """Forget the chunks whose pixels did not reach the disk before the machine stopped."""
     if not journal.offsets:
         return
-    with open(images, "rb") as file, progress("chunks checked", len(journal.offsets)) as advance:
+    with ExitStack() as stack:
+        files = [stack.enter_context(open(path, "rb")) for path in outputs]
+        advance = stack.enter_context(progress("chunks checked", len(journal.offsets)))
         for first in sorted(journal.offsets):
             advance(1)
             result = journal.read(first)
-            file.seek(offset + first * size * size)
-            if hashlib.sha256(file.read(len(result["images"]) * size * size)).hexdigest() != result["sha256"]:
+            hashes = []
+            for file in files:
+                file.seek(offset + first * size * size)
+                hashes.append(hashlib.sha256(file.read(len(result["images"]) * size * size)).hexdigest())
+            if hashes != result["sha256"]:
                 journal.forget(first)
 
 
@@ -233,54 +268,14 @@ def _compare(out: Path, there: dict[str, Any], now: dict[str, Any]) -> None:
         )
 
 
-def _versions() -> dict[str, str | None]:
+def _versions() -> dict[str, Any]:
     from PIL import features
 
-    versions: dict[str, str | None] = {"medvlp": __version__}
-    versions |= {name: version(name) for name in ("numpy", "pillow", "pyarrow")}
+    from medvlp.prepared import FORMAT_VERSION
+
+    versions: dict[str, Any] = {"medvlp": __version__, "format": FORMAT_VERSION}
+    versions |= {name: version(name) for name in ("numpy", "pillow", "pyarrow", "pydicom")}
     return {**versions, "libjpeg_turbo": features.version("libjpeg_turbo")}
-
-
-def _nothing_left(counts: dict[str, Any]) -> UserError:
-    filters = ", ".join(f"{name} {count:,}" for name, count in counts.items() if isinstance(count, int))
-    reasons = ", ".join(f"{kind} ({count:,})" for kind, count in _top(counts["skipped"]))
-    return UserError(f"No image is left after the filters ({filters}). Most were left out for: {reasons}.")
-
-
-def _top(kinds: dict[str, int]) -> list[tuple[str, int]]:
-    return sorted(kinds.items(), key=lambda item: (-item[1], item[0]))[:8]
-
-
-def _summarise(manifest: dict[str, Any], out: Path) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("filter", "images left")
-    table.columns[1].justify = "right"
-    counts = manifest["counts"]
-    filters = {
-        "table": "in the table",
-        "readable": "readable rows, unique, in a split",
-        "view": f"view {', '.join(manifest['options']['views'])}",
-        "report": "with a report",
-        "sections": "with findings or impression",
-        "min_words": f"report of {manifest['options']['min_words']} words or more",
-        "decoded": "decoded",
-    }
-    for key, name in filters.items():
-        table.add_row(name, f"{counts[key]:,}")
-    for split, count in counts["split"].items():
-        table.add_row(f"  {split}", f"{count:,}")
-    console = Console(markup=False)
-    console.print(table)
-    studies, subjects = counts["studies"], counts["subjects"]
-    console.print(
-        f"{counts['decoded']:,} images of {studies:,} studies of {subjects:,} patients are in {out}", soft_wrap=True
-    )
-    if counts["skipped"]:
-        console.print("Left out, as skipped.csv lists:")
-    for kind, count in _top(counts["skipped"]):
-        console.print(f"  {count:>9,}  {kind}", highlight=False)
 
 
 def _sha256(path: Path) -> str:

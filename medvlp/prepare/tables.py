@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, cast
 
-from medvlp.errors import UserError
+from medvlp.errors import NotFoundError, UserError
 
 
 def decode(data: bytes) -> tuple[str, bool]:
@@ -25,9 +25,28 @@ def decode(data: bytes) -> tuple[str, bool]:
         return data.decode("cp1252", errors="replace"), False
 
 
-def find_table(folder: Path, name: str) -> Path | None:
-    """Return the path of `name`.csv or `name`.csv.gz, or None."""
-    return next((path for path in (folder / f"{name}.csv", folder / f"{name}.csv.gz") if path.is_file()), None)
+def find_table(folder: Path, name: str, suffix: str = ".csv") -> Path | None:
+    """Return the path of `name`.csv or `name`.csv.gz, or with another suffix than .csv, or None."""
+    paths = (folder / f"{name}{suffix}", folder / f"{name}{suffix}.gz")
+    return next((path for path in paths if path.is_file()), None)
+
+
+def require_table(root: Path, name: str, how: str, suffix: str = ".csv") -> Path:
+    """Return what `find_table` finds in the folder that --root gives.
+
+    Args:
+        root: The folder.
+        name: Of the file, without suffix.
+        how: How to get the data, for the error.
+        suffix: Of the file, which may be followed by .gz.
+
+    Raises:
+        NotFoundError: If it is not there.
+    """
+    path = find_table(root, name, suffix)
+    if path is None:
+        raise NotFoundError(f"--root='{root}' holds neither {name}{suffix} nor {name}{suffix}.gz. {how}")
+    return path
 
 
 def column_names(path: Path) -> list[str]:
@@ -82,6 +101,24 @@ def read_table(
                     skip(place, f"unreadable row: {problem}")
                 elif row:
                     yield place, tuple(_text(row[position]) for position in positions)
+    except (EOFError, zlib.error, OSError) as error:
+        raise UserError(f"'{path}' cannot be read to its end ({error}). Download it again.") from error
+
+
+def read_lines(path: Path) -> Iterator[tuple[str, str]]:
+    """Yield each line's place, for messages, and its text; empty lines are left out.
+
+    Args:
+        path: A text file, or one that ends in .gz.
+
+    Raises:
+        UserError: If the file cannot be read to its end.
+    """
+    try:
+        with _open(path) as file:
+            for number, line in enumerate(file, 1):
+                if text := _text(line.strip()):
+                    yield f"{path.name}:{number}", text
     except (EOFError, zlib.error, OSError) as error:
         raise UserError(f"'{path}' cannot be read to its end ({error}). Download it again.") from error
 

@@ -39,6 +39,32 @@ def jpeg(height=60, width=40, seed=0, quality=95):
     return file.getvalue()
 
 
+def dicom(stored, photometric="MONOCHROME2", bits=None, syntax=None, **elements):
+    """Return a DICOM file that holds an array as it is."""
+    from pydicom.dataset import Dataset, FileMetaDataset
+    from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
+
+    ds = Dataset()
+    ds.file_meta = FileMetaDataset()
+    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    ds.SOPClassUID = SecondaryCaptureImageStorage
+    ds.SOPInstanceUID = "2.25.1"
+    ds.PatientName = "Nobody"
+    ds.set_pixel_data(stored, photometric, bits or 8 * stored.dtype.itemsize, generate_instance_uid=False)
+    for name, value in elements.items():
+        setattr(ds, name, value)
+    if syntax:
+        ds.compress(syntax, generate_instance_uid=False)
+    file = io.BytesIO()
+    ds.save_as(file, enforce_file_format=True)
+    return file.getvalue()
+
+
+@pytest.fixture(name="dicom", scope="session")
+def _dicom():
+    return dicom
+
+
 def write_csv(path, header, rows):
     text = io.StringIO()
     csv.writer(text).writerows([header, *rows])

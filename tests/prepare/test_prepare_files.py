@@ -5,7 +5,7 @@ import zipfile
 
 import pytest
 
-from medvlp.prepare.files import EscapesRootError, Folder, Zip, escapes, inside, locator
+from medvlp.prepare.files import EscapesRootError, Folder, Zip, escapes, find_images, inside, locator
 
 
 @pytest.mark.parametrize("path", ["../a", "a/../../b", "/etc/passwd", "..", "a\\..\\..\\b", "\\\\host\\a", "a\0b"])
@@ -19,6 +19,16 @@ def test_escaping_names(tmp_path, path):
 def test_names_that_stay(tmp_path, path):
     assert not escapes(path)
     assert inside(tmp_path, path, [os.path.realpath(tmp_path)]) == os.path.realpath(tmp_path / path)
+
+
+def test_images_are_found_by_stem(tmp_path):
+    """The first folder's, and there the png before the jpg; below a folder too, but in no folder that is a link."""
+    for name in ("a/x.jpg", "a/x.png", "a/z.txt", "b/x.dcm", "b/c/d/y.v2.JPEG", "e/w.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "b/link").symlink_to(tmp_path / "e")
+    found = find_images(tmp_path, tmp_path / "a", tmp_path / "b")
+    assert found == {"x": "a/x.png", "y.v2": "b/c/d/y.v2.JPEG"}
 
 
 def test_folder_with_the_same_beginning(tmp_path):

@@ -38,7 +38,10 @@ def test_end_to_end(mimic, tmp_path, skipped):
     counts = prepared.manifest["counts"]
     assert counts["table"] == 6
     assert counts["view"] == counts["decoded"] == 4
-    assert counts["split"] == {"train": 2, "validate": 1, "test": 1}
+    assert counts["split"] == prepared.split_variants["official"]["counts"] == {"train": 2, "validate": 1, "test": 1}
+    assert prepared.index["split/official"] == prepared.index["split"]
+    assert prepared.masks is None
+    assert prepared.index["boxes"].null_count == 4
     assert counts["sections_found"] == {"both": 4, "findings_only": 0, "impression_only": 0}
     files = ["images.npy", "index.parquet", "manifest.json", "skipped.csv", "triplets.parquet"]
     assert sorted(os.listdir(tmp_path / "out")) == files

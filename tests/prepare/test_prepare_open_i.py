@@ -66,12 +66,14 @@ def test_end_to_end(raw, tmp_path, skipped):
         ("4_a.jpg", "view LATERAL"),
     ]
     assert prepared.manifest["counts"]["table"] == 11
+    assert list(prepared.split_variants) == ["hash"]
 
 
 def test_split_file(raw, tmp_path, write_csv, skipped):
     write_csv(tmp_path / "s.csv", ["split", "uid"], [["test", "1"], ["train", "10"], ["dev", "2"], ["train", "1"]])
     open_i(raw, tmp_path / "out", split_file=tmp_path / "s.csv", size=32, workers=1)
     index = Prepared.open(tmp_path / "out").index
+    assert index["split/file"] == index["split"]
     assert dict(zip(index["image_id"].to_pylist(), index["split"].to_pylist(), strict=True)) == {
         "1_a.jpg": "test",
         "10_a.jpg": "train",

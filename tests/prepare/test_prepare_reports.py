@@ -7,7 +7,7 @@ from medvlp.prepare.reports import has_words
 
 
 def count_words(findings, impression):
-    """The rule of methods.md 1.2, literally."""
+    """The rule of MGCA, literally."""
     text = f"{impression} {findings}".replace("\n", " ")
     sentences = [part for piece in re.compile(r"[0-9]+\.").split(text) for part in piece.split(".")]
     total = 0

@@ -1,0 +1,125 @@
+"""Named ways to split a data set, the same on every machine."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+SPLITS = ("train", "validate", "test")
+SLICE = 1 << 14
+
+
+@dataclass(frozen=True)
+class SplitVariant:
+    """One way to split a data set.
+
+    Attributes:
+        rule: How images are assigned, and by whom, in a few words; kept in the manifest.
+        documented: The published sizes of train, validate and test in images; empty where there are none.
+    """
+
+    rule: str
+    documented: Mapping[str, int] = field(default_factory=dict)
+
+
+def shuffled(ids: Sequence[str], sizes: Sequence[int], seed: int = 0) -> list[list[str]]:
+    """Split names as a chain of scikit-learn's `train_test_split` does: the first size off, then the next off the rest.
+
+    Args:
+        ids: Unique names; their order counts.
+        sizes: How many go into each part. They add up to the number of names.
+        seed: The `random_state` of every link of the chain.
+    """
+    if len(sizes) == 1:
+        return [list(ids)]
+    # The generator behind RandomState is frozen: it gives the same numbers in every version of NumPy.
+    order = np.random.RandomState(seed).permutation(len(ids))
+    rest = [ids[i] for i in order[: len(ids) - sizes[0]]]
+    return [[ids[i] for i in order[len(rest) :]], *shuffled(rest, sizes[1:], seed)]
+
+
+def mgca_split(ids: Sequence[str], rest: int, seed: int = 0) -> dict[str, str]:
+    """Return the split of each name as MGCA and GLoRIA assign it: of what is not trained on, first half is test.
+
+    Args:
+        ids: Unique names; their order counts.
+        rest: How many are in validate and test together; of an odd number, validate has one more.
+        seed: The `random_state` of both calls of `train_test_split`.
+    """
+    parts = shuffled(ids, [len(ids) - rest, rest // 2, rest - rest // 2], seed)
+    return {name: split for split, part in zip(("train", "test", "validate"), parts, strict=True) for name in part}
+
+
+def by_patient(patients: Mapping[str, str], count: int, salt: str) -> set[str]:
+    """Choose images by whole patients, in an order that a patient keeps whatever other patients there are.
+
+    Args:
+        patients: The patient of each image.
+        count: How many images are wanted. Fewer come only where no patient has few enough images to fill the rest.
+        salt: Makes the order another one than that of other data sets.
+    """
+    images: dict[str, list[str]] = {}
+    for image, patient in patients.items():
+        images.setdefault(patient, []).append(image)
+    chosen: set[str] = set()
+    for patient in sorted(images, key=lambda patient: hashlib.sha256(f"{salt}{patient}".encode()).digest()):
+        if len(chosen) + len(images[patient]) <= count:
+            chosen.update(images[patient])
+    return chosen
+
+
+def split_by_variant(image_id: str, validate: Mapping[str, Container[str]], test: bool) -> dict[str, str]:
+    """Return the split of an image by each variant.
+
+    Args:
+        image_id: Name of the image.
+        validate: The images that are validate, by variant.
+        test: Whether it is a test image, by every variant.
+    """
+    return {
+        variant: "test" if test else "validate" if image_id in images else "train"
+        for variant, images in validate.items()
+    }
+
+
+def scaled(count: int, total: int, listed: int) -> int:
+    """Return a published size as the same share of what is listed: the size itself where all `total` images are."""
+    return round(count * listed / total)
+
+
+def describe_splits(index: Path, variants: Mapping[str, SplitVariant]) -> dict[str, dict[str, Any]]:
+    """Return what the manifest says of each variant; see `medvlp.prepared`.
+
+    Args:
+        index: index.parquet.
+        variants: By name.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    from medvlp.prepared import SPLIT_PREFIX
+
+    described = {}
+    for name, variant in variants.items():
+        # As Arrow arrays: the names of hundred thousands of images take many times as much as a list of strings.
+        image_id, split = pq.read_table(index, columns=["image_id", SPLIT_PREFIX + name]).columns
+        used = pc.is_in(split, pa.array(SPLITS))
+        split = split.filter(used)
+        lines = pc.binary_join_element_wise(image_id.filter(used), split, ",")
+        lines = lines.take(pc.sort_indices(lines))
+        digest = hashlib.sha256()
+        for first in range(0, len(lines), SLICE):
+            digest.update("".join(f"{line}\n" for line in lines.slice(first, SLICE).to_pylist()).encode())
+        described[name] = {
+            "rule": variant.rule,
+            "counts": {word: pc.sum(pc.equal(split, word)).as_py() or 0 for word in SPLITS},
+            "documented": dict(variant.documented),
+            "sha256": digest.hexdigest(),
+        }
+    return described

@@ -1,0 +1,75 @@
+"""What the user is told of a preparation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from medvlp.errors import UserError
+from medvlp.prepare.splits import SPLITS
+
+
+def summarise(manifest: dict[str, Any], out: Path) -> None:
+    """Print what came of a preparation: images left after each filter, sizes of the splits, and what was left out."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("filter", "images left")
+    table.columns[1].justify = "right"
+    counts = manifest["counts"]
+    filters = {
+        "table": "in the table",
+        "readable": "readable rows, unique, in a split",
+        "view": f"view {', '.join(manifest['options']['views'])}",
+        "report": "with a report",
+        "sections": "with findings or impression",
+        "min_words": f"report of {manifest['options']['min_words']} words or more",
+        "decoded": "decoded",
+    }
+    for key, name in filters.items():
+        if key in counts:
+            table.add_row(name, f"{counts[key]:,}")
+    for split, count in counts["split"].items():
+        table.add_row(f"  {split or 'in no split'}", f"{count:,}")
+    console = Console(markup=False)
+    console.print(table)
+    for line in compared(manifest):
+        console.print(line, highlight=False, soft_wrap=True)
+    studies, subjects = counts["studies"], counts["subjects"]
+    console.print(
+        f"{counts['decoded']:,} images of {studies:,} studies of {subjects:,} patients are in {out}", soft_wrap=True
+    )
+    if counts["skipped"]:
+        console.print("Left out, as skipped.csv lists:")
+    for kind, count in _top(counts["skipped"]):
+        console.print(f"  {count:>9,}  {kind}", highlight=False)
+
+
+def compared(manifest: dict[str, Any]) -> Iterator[str]:
+    """Say whether the data set and its splits have the sizes that are documented."""
+    rows, documented = manifest["counts"]["table"], manifest["documented"]
+    if documented is not None:
+        verdict = "as documented" if rows == documented else f"differs from the documented {documented:,}"
+        yield f"in the table: {rows:,} images, {verdict}"
+    for name, variant in manifest["splits"].items():
+        sizes, documented = ([variant[key].get(split) for split in SPLITS] for key in ("counts", "documented"))
+        if not variant["documented"]:
+            verdict = "no documented sizes"
+        elif sizes == documented:
+            verdict = "as documented"
+        else:
+            verdict = f"differs from the documented {' / '.join(f'{size:,}' for size in documented)}"
+        yield f"split {name}: {' / '.join(f'{size:,}' for size in sizes)} ({' / '.join(SPLITS)}), {verdict}"
+
+
+def nothing_left(counts: dict[str, Any]) -> UserError:
+    """Return the error that no image passes the filters, with the counts of them."""
+    filters = ", ".join(f"{name} {count:,}" for name, count in counts.items() if isinstance(count, int))
+    reasons = ", ".join(f"{kind} ({count:,})" for kind, count in _top(counts["skipped"]))
+    told = f"Most were left out for: {reasons}." if reasons else "The tables have no rows."
+    return UserError(f"No image is left after the filters ({filters}). {told}")
+
+
+def _top(kinds: dict[str, int]) -> list[tuple[str, int]]:
+    return sorted(kinds.items(), key=lambda item: (-item[1], item[0]))[:8]
