@@ -7,18 +7,19 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medvlp.errors import UserError
 
 if TYPE_CHECKING:
-    from medvlp.phantom.layouts.mimic_cxr import Rows
+    from medvlp.phantom.layouts import Rows
 
 _MARK = "phantom.json"
 _VERSION = 1
 _BATCH = 512
+_DEFAULT = "mimic_cxr"
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class _Job:
     out: Path
     seed: int
     size: int
+    layouts: tuple[str, ...]
     patient: int
     first: int
     count: int
@@ -33,23 +35,32 @@ class _Job:
 
 @dataclass(frozen=True)
 class _Done:
-    rows: list[Rows]
+    rows: list[dict[str, Rows]]
     images: list[str]
     reports: list[str]
 
 
-def phantom(out: Path, studies: int = 1000, seed: int = 0, size: int = 512, workers: int | None = None) -> None:
-    """Write synthetic chest X-rays and reports in the raw layout of MIMIC-CXR-JPG, with the truth about them apart.
+def phantom(
+    out: Path,
+    studies: int = 1000,
+    seed: int = 0,
+    size: int = 512,
+    workers: int | None = None,
+    layouts: str = _DEFAULT,
+) -> None:
+    """Write synthetic chest X-rays in the raw layouts of real data sets, with the truth about them apart.
 
     The same seed gives the same bytes, and the first studies are the same however many are asked for. An interrupted
-    run is completed by running it again.
+    run is completed by running it again. Every layout shows the same patients: pre-train on a phantom of another seed.
 
     Args:
-        out: Folder to write to: mimic-cxr-jpg/, mimic-cxr-reports/, chest-imagenome/ and truth/.
+        out: Folder to write to. It gets truth/ and a folder for each layout: mimic-cxr-jpg/ with mimic-cxr-reports/ and
+            chest-imagenome/, CheXpert-v1.0-small/, nih/, rsna/, siim/, covidx/, object-cxr/.
         studies: Number of studies; each has one report and one to three images.
         seed: Another seed gives other patients.
         size: Longest side of the images in pixels; the anatomy is the same at every size.
         workers: Number of processes; all cores if not given.
+        layouts: Names with commas: mimic_cxr, chexpert, nih, rsna, siim, covidx, object_cxr; or all.
 
     Raises:
         UserError: If a value is out of range, or the folder holds something else or cannot be written.
@@ -59,14 +70,30 @@ def phantom(out: Path, studies: int = 1000, seed: int = 0, size: int = 512, work
             raise UserError(f"{name}={value} is too small: give {least} or more.")
     if studies > 10_000_000:
         raise UserError(f"studies={studies} is too many: eight-digit ids allow 10000000.")
+    chosen = _chosen(layouts)
+    options: dict[str, object] = {"version": _VERSION, "studies": studies, "seed": seed, "size": size}
+    # Marks without layouts are of MIMIC-CXR's alone.
+    options |= {} if chosen == (_DEFAULT,) else {"layouts": list(chosen)}
     try:
-        _claim(out, {"version": _VERSION, "studies": studies, "seed": seed, "size": size})
-        _write(out, studies, seed, size, workers or _cores())
+        _claim(out, options)
+        _write(out, studies, seed, size, chosen, workers or _cores())
     except OSError as error:
         raise UserError(f"out='{out}' cannot be written: {error}. Free some space or pass another --out.") from error
 
 
-def _claim(out: Path, options: dict[str, int]) -> None:
+def _chosen(layouts: str) -> tuple[str, ...]:
+    from medvlp.parser import suggestion
+    from medvlp.phantom.layouts import NAMES
+
+    asked = [name.strip() for name in layouts.split(",")]
+    for name in asked:
+        if name not in (*NAMES, "all"):
+            close = suggestion(name, [*NAMES, "all"]) or f" There are: {', '.join(NAMES)}; or all."
+            raise UserError(f"layouts='{layouts}': there is no layout '{name}'.{close}")
+    return NAMES if "all" in asked else tuple(name for name in NAMES if name in asked)
+
+
+def _claim(out: Path, options: dict[str, object]) -> None:
     mark = out / _MARK
     if mark.is_file():
         try:
@@ -82,30 +109,30 @@ def _claim(out: Path, options: dict[str, int]) -> None:
         mark.write_text(json.dumps(options) + "\n")
 
 
-def _write(out: Path, studies: int, seed: int, size: int, workers: int) -> None:
+def _write(out: Path, studies: int, seed: int, size: int, chosen: tuple[str, ...], workers: int) -> None:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from medvlp.phantom import study
     from medvlp.phantom.files import Stream, write
-    from medvlp.phantom.layouts import mimic_cxr
+    from medvlp.phantom.layouts import layout
     from medvlp.phantom.truth import BITS, TRUTH
 
-    jobs = (_Job(out, seed, size, *patient) for patient in study.patients(seed, studies))
+    jobs = (_Job(out, seed, size, chosen, *patient) for patient in study.patients(seed, studies))
     write(out / TRUTH / "masks.json", (json.dumps({"bits": BITS}) + "\n").encode())
     columns = (TextColumn("phantom"), BarColumn(), MofNCompleteColumn(), TextColumn("studies"), TimeRemainingColumn())
     with ExitStack() as stack:
-        mimic_cxr.write_mark(out)
-        tables = mimic_cxr.tables(out)
-        for table in tables.values():
+        tables = {name: layout(name).begin(out) for name in chosen}
+        for table in chain.from_iterable(of_layout.values() for of_layout in tables.values()):
             stack.enter_context(table)
         images = stack.enter_context(Stream(out / TRUTH / "images.jsonl"))
         reports = stack.enter_context(Stream(out / TRUTH / "reports.jsonl"))
         bar = stack.enter_context(Progress(*columns))
         task = bar.add_task("phantom", total=studies)
         for done in _run(jobs, workers):
-            for rows in done.rows:
-                for name, table in tables.items():
-                    table.rows(rows[name])
+            for of_study in done.rows:
+                for name, rows in of_study.items():
+                    for key in rows:
+                        tables[name][key].rows(rows[key])
             for line in done.images:
                 images.line(line)
             for line in done.reports:
@@ -134,16 +161,15 @@ def _alone() -> None:
 
 def _patient(job: _Job) -> _Done:
     from medvlp.phantom import images, reports, study, truth
-    from medvlp.phantom.layouts import chest_imagenome, mimic_cxr
+    from medvlp.phantom.layouts import layout
 
     done = _Done([], [], [])
     for one in study.sample(job.seed, job.patient, job.first, job.count):
         pictures = [(shot, images.image(one, shot, job.size)) for shot in one.shots]
         text = reports.report(one)
-        done.rows.append(mimic_cxr.write_study(job.out, one, pictures, text))
+        done.rows.append({name: layout(name).write_study(job.out, one, pictures, text) for name in job.layouts})
         done.reports.append(truth.report_line(one, text))
         for shot, picture in pictures:
-            chest_imagenome.write_graph(job.out, one, shot, picture, text)
             truth.write_masks(job.out, one, shot, picture)
             done.images.append(truth.image_line(one, shot, picture))
     return done

@@ -53,13 +53,14 @@ class Stream:
 
 
 class Table(Stream):
-    """A csv file."""
+    """A csv file, or a list without a header."""
 
-    def __init__(self, path: Path, columns: Sequence[str]) -> None:
-        """Begin the table with its header."""
+    def __init__(self, path: Path, columns: Sequence[str], header: bool = True, delimiter: str = ",") -> None:
+        """Begin the table, with its header if it has one."""
         super().__init__(path)
-        self._csv = csv.DictWriter(self._out, columns, lineterminator="\n")
-        self._csv.writeheader()
+        self._csv = csv.DictWriter(self._out, columns, delimiter=delimiter, lineterminator="\n")
+        if header:
+            self._csv.writeheader()
 
     def rows(self, rows: Sequence[Mapping[str, object]]) -> None:
         """Add rows."""

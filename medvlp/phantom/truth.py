@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from medvlp.phantom.drawn import bounds
 from medvlp.phantom.files import write
 from medvlp.phantom.images import Image
 from medvlp.phantom.labels import chexpert
@@ -45,7 +46,7 @@ def image_line(study: Study, shot: Shot, image: Image) -> str:
     for f in study.findings:
         # Nothing of a finding may fall on the picture: a lateral view hides many, collimation some.
         mask = image.masks.get(f.name)
-        box = _box(mask) if mask is not None else None
+        box = None if mask is None else bounds(mask)
         found.append({**asdict(f), "drawn": box is not None, "box": box})
     record = {
         "dicom_id": shot.dicom_id,
@@ -85,10 +86,3 @@ def report_line(study: Study, report: Report) -> str:
         "sentences": sentences,
     }
     return json.dumps(record)
-
-
-def _box(mask: npt.NDArray[np.bool_]) -> tuple[int, int, int, int] | None:
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not len(rows):
-        return None
-    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1

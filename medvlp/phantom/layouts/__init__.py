@@ -1,1 +1,45 @@
 """Raw layouts of real data sets that the phantom can be written in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Protocol, cast
+
+from medvlp.phantom.files import Table, write
+from medvlp.phantom.images import Image
+from medvlp.phantom.reports import Report
+from medvlp.phantom.world import Shot, Study
+from medvlp.prepared import SYNTHETIC
+
+# Each is a module of this package that is a Layout.
+NAMES: tuple[str, ...] = ("mimic_cxr", "chexpert", "nih", "rsna", "siim", "covidx", "object_cxr")
+
+# Rows by the name of their table.
+Rows = Mapping[str, list[dict[str, object]]]
+Pictures = list[tuple[Shot, Image]]
+
+
+class Layout(Protocol):
+    """A raw layout."""
+
+    def begin(self, out: Path) -> dict[str, Table]:
+        """Write what does not depend on the studies, and begin the tables.
+
+        Args:
+            out: Folder of the phantom; the layout has a folder of its own in it.
+        """
+
+    def write_study(self, out: Path, study: Study, pictures: Pictures, report: Report) -> Rows:
+        """Write the files of a study and return its rows of the tables."""
+
+
+def layout(name: str) -> Layout:
+    """Return the layout of this name."""
+    return cast(Layout, import_module(f"{__name__}.{name}"))
+
+
+def write_mark(root: Path) -> None:
+    """Write into a folder of images that no patient is in it."""
+    write(root / SYNTHETIC, b"Drawn by medvlp phantom: these patients do not exist.\n")

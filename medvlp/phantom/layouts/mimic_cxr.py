@@ -9,9 +9,10 @@ import cv2
 from medvlp.phantom.files import Table, write
 from medvlp.phantom.images import Image
 from medvlp.phantom.labels import CHEXPERT, chexpert
+from medvlp.phantom.layouts import Pictures, Rows, write_mark
+from medvlp.phantom.layouts.chest_imagenome import write_graph
 from medvlp.phantom.reports import Report
 from medvlp.phantom.world import Shot, Study
-from medvlp.prepared import SYNTHETIC
 
 IMAGES = "mimic-cxr-jpg/2.0.0"
 REPORTS = "mimic-cxr-reports"
@@ -31,7 +32,6 @@ METADATA = (
 )
 SPLIT = ("dicom_id", "study_id", "subject_id", "split")
 LABELS = ("subject_id", "study_id", *CHEXPERT)
-Rows = dict[str, list[dict[str, object]]]
 
 
 def folder(study: Study) -> str:
@@ -40,30 +40,27 @@ def folder(study: Study) -> str:
     return f"files/p{subject[:2]}/p{subject}/s{study.study_id}"
 
 
-def write_study(out: Path, study: Study, images: list[tuple[Shot, Image]], report: Report) -> Rows:
-    """Write the files of a study and return its rows of the three tables."""
+def begin(out: Path) -> dict[str, Table]:
+    """Mark the folder of images and begin the three tables."""
+    write_mark(out / IMAGES)
+    columns = {"metadata": METADATA, "split": SPLIT, "chexpert": LABELS}
+    return {name: Table(out / IMAGES / f"mimic-cxr-2.0.0-{name}.csv.gz", header) for name, header in columns.items()}
+
+
+def write_study(out: Path, study: Study, pictures: Pictures, report: Report) -> Rows:
+    """Write the files of a study, scene graphs too, and return its rows of the three tables."""
     place = folder(study)
-    for shot, image in images:
+    for shot, image in pictures:
         _, jpg = cv2.imencode(".jpg", image.pixels, [cv2.IMWRITE_JPEG_QUALITY, 95])
         write(out / IMAGES / place / f"{shot.dicom_id}.jpg", jpg.tobytes())
+        write_graph(out, study, shot, image, report)
     write(out / REPORTS / f"{place}.txt", report.text.encode())
     ids: dict[str, object] = {"subject_id": study.subject_id, "study_id": study.study_id}
     return {
-        "metadata": [ids | _metadata(study, shot, image) for shot, image in images],
-        "split": [ids | {"dicom_id": shot.dicom_id, "split": study.split} for shot, _ in images],
+        "metadata": [ids | _metadata(study, shot, image) for shot, image in pictures],
+        "split": [ids | {"dicom_id": shot.dicom_id, "split": study.split} for shot, _ in pictures],
         "chexpert": [ids | chexpert(report.sentences)],
     }
-
-
-def write_mark(out: Path) -> None:
-    """Write that no patient is in these folders."""
-    write(out / IMAGES / SYNTHETIC, b"Drawn by medvlp phantom: these patients do not exist.\n")
-
-
-def tables(out: Path) -> dict[str, Table]:
-    """Begin the three tables."""
-    columns = {"metadata": METADATA, "split": SPLIT, "chexpert": LABELS}
-    return {name: Table(out / IMAGES / f"mimic-cxr-2.0.0-{name}.csv.gz", header) for name, header in columns.items()}
 
 
 def _metadata(study: Study, shot: Shot, image: Image) -> dict[str, object]:

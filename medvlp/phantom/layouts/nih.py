@@ -1,0 +1,125 @@
+"""The raw layout of NIH ChestX-ray14."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from medvlp.phantom.drawn import bounds, drawn, frontal
+from medvlp.phantom.files import Table, write
+from medvlp.phantom.findings import nodule_diameter
+from medvlp.phantom.images import Image
+from medvlp.phantom.layouts import Pictures, Rows, write_mark
+from medvlp.phantom.reports import Report
+from medvlp.phantom.world import DEVICES, Finding, Shot, Study, stream
+
+ROOT = "nih"
+# The bracketed commas of these headers make a field each, as every reader of csv files sees them.
+ENTRY = (
+    "Image Index",
+    "Finding Labels",
+    "Follow-up #",
+    "Patient ID",
+    "Patient Age",
+    "Patient Gender",
+    "View Position",
+    "OriginalImage[Width",
+    "Height]",
+    "OriginalImagePixelSpacing[x",
+    "y]",
+)
+BOXES = ("Image Index", "Finding Label", "Bbox [x", "y", "w", "h]", "", "", "")
+_FRAME = 1024
+_NAMES = {
+    "pleural effusion": "Effusion",
+    "pneumothorax": "Pneumothorax",
+    "atelectasis": "Atelectasis",
+    "edema": "Edema",
+    "cardiomegaly": "Cardiomegaly",
+}
+# The findings that BBox_List_2017.csv outlines, and what it calls them.
+_OUTLINED = {name: name for name in ("Atelectasis", "Cardiomegaly", "Effusion", "Mass", "Nodule", "Pneumonia")}
+_OUTLINED |= {"Pneumothorax": "Pneumothorax", "Infiltration": "Infiltrate"}
+
+
+def begin(out: Path) -> dict[str, Table]:
+    """Mark the folder and begin the two tables and the two lists."""
+    root = out / ROOT
+    write_mark(root)
+    return {
+        "entry": Table(root / "Data_Entry_2017_v2020.csv", ENTRY),
+        "boxes": Table(root / "BBox_List_2017.csv", BOXES),
+        "train": Table(root / "train_val_list.txt", ("Image Index",), header=False),
+        "test": Table(root / "test_list.txt", ("Image Index",), header=False),
+    }
+
+
+def write_study(out: Path, study: Study, pictures: Pictures, report: Report) -> Rows:
+    """Write the frontal images of a study and return their rows.
+
+    Emphysema, fibrosis, pleural thickening and hernias are not drawn, so nobody has them.
+    """
+    test = study.split == "test"
+    rows: dict[str, list[dict[str, object]]] = {"entry": [], "boxes": [], "train": [], "test": []}
+    for number, (shot, image) in enumerate(frontal(pictures), 2 * (study.order - 1)):
+        name = f"{study.subject_id}_{number:03d}.png"
+        # All images of ChestX-ray14 are squares, whatever their detector was.
+        side = max(image.pixels.shape)
+        _, png = cv2.imencode(".png", cv2.resize(image.pixels, (side, side), interpolation=cv2.INTER_LINEAR))
+        write(out / ROOT / "images" / name, png.tobytes())
+        found = [(label(f), f) for f in drawn(study, image) if f.name not in DEVICES]
+        rows["entry"].append(_entry(study, shot, name, number, sorted(text for text, _ in found)))
+        rows["test" if test else "train"].append({"Image Index": name})
+        if test and stream(shot.key, 61).random() < 0.5:
+            for text, f in found:
+                if text in _OUTLINED:
+                    rows["boxes"] += [
+                        {"Image Index": name, "Finding Label": _OUTLINED[text]} | box for box in _boxes(f, image)
+                    ]
+    return rows
+
+
+def label(f: Finding) -> str:
+    """Return what the labels of ChestX-ray14 call a finding."""
+    if f.name == "nodule":
+        # A mass is a nodule of more than 3 cm.
+        return "Mass" if nodule_diameter(f) > 3 else "Nodule"
+    if f.name == "consolidation":
+        return "Pneumonia" if f.infectious else "Infiltration" if f.severity == "mild" else "Consolidation"
+    return _NAMES[f.name]
+
+
+def _entry(study: Study, shot: Shot, name: str, number: int, labels: list[str]) -> dict[str, object]:
+    spacing = 0.139 if shot.view == "AP" else 0.143
+    wide, tall = shot.field
+    values = (
+        name,
+        "|".join(labels) or "No Finding",
+        number,
+        study.subject_id,
+        study.body.age,
+        "F" if study.body.female else "M",
+        shot.view,
+        round(10 * wide / spacing),
+        round(10 * tall / spacing),
+        spacing,
+        spacing,
+    )
+    return dict(zip(ENTRY, values, strict=True))
+
+
+def _boxes(f: Finding, image: Image) -> list[dict[str, object]]:
+    """Return the box of a finding, of each side apart where it is on both."""
+    mask = image.masks[f.name]
+    rows, columns = mask.shape
+    spine = image.regions["spine"]
+    right = np.arange(columns) < (spine[0] + spine[2]) / 2
+    parts = [mask & right, mask & ~right] if f.side == "bilateral" else [mask]
+    x, y = _FRAME / columns, _FRAME / rows
+    return [
+        {"Bbox [x": box[0] * x, "y": box[1] * y, "w": (box[2] - box[0]) * x, "h]": (box[3] - box[1]) * y}
+        for part in parts
+        if (box := bounds(part)) is not None
+    ]

@@ -1,0 +1,55 @@
+"""The raw layout of the RSNA Pneumonia Detection Challenge, stage 2."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+
+from medvlp.phantom.dicom import dicom
+from medvlp.phantom.drawn import drawn, frontal, outlined
+from medvlp.phantom.files import Table, write
+from medvlp.phantom.images import Box, Image
+from medvlp.phantom.layouts import Pictures, Rows, write_mark
+from medvlp.phantom.reports import Report
+from medvlp.phantom.world import DEVICES, Shot, Study
+
+ROOT = "rsna"
+IMAGES = "stage_2_train_images"
+LABELS = ("patientId", "x", "y", "width", "height", "Target")
+CLASSES = ("patientId", "class")
+
+
+def begin(out: Path) -> dict[str, Table]:
+    """Mark the folder and begin the two tables."""
+    root = out / ROOT
+    write_mark(root)
+    return {
+        "labels": Table(root / "stage_2_train_labels.csv", LABELS),
+        "classes": Table(root / "stage_2_detailed_class_info.csv", CLASSES),
+    }
+
+
+def write_study(out: Path, study: Study, pictures: Pictures, report: Report) -> Rows:
+    """Write the frontal images of a study, each a patient of its own, and return their rows: one for each box."""
+    rows: dict[str, list[dict[str, object]]] = {"labels": [], "classes": []}
+    for shot, image in frontal(pictures):
+        number = uuid.UUID(shot.dicom_id.replace("-", "")[:32])
+        patient = str(number)
+        data = dicom(study, shot, image.pixels, patient, number.int)
+        write(out / ROOT / IMAGES / f"{patient}.dcm", data)
+        boxes = opacities(shot, image)
+        for x1, y1, x2, y2 in boxes:
+            box = {"x": float(x1), "y": float(y1), "width": float(x2 - x1), "height": float(y2 - y1)}
+            rows["labels"].append({"patientId": patient, **box, "Target": 1})
+        if not boxes:
+            rows["labels"].append({"patientId": patient, "Target": 0})
+        normal = all(f.name in DEVICES for f in drawn(study, image))
+        kind = "Lung Opacity" if boxes else "Normal" if normal else "No Lung Opacity / Not Normal"
+        rows["classes"] += [{"patientId": patient, "class": kind}] * max(len(boxes), 1)
+    return rows
+
+
+def opacities(shot: Shot, image: Image) -> list[Box]:
+    """Return the boxes of what may be pneumonia: the parts of the consolidation."""
+    mask = image.masks.get("consolidation")
+    return [] if mask is None else outlined(mask, shot)
