@@ -35,6 +35,12 @@ class Batch(TypedDict):
         finding: What the report says of each finding of `medvlp.parse.FINDINGS`, int8 (B, F), likewise.
         index: Position of the sample in its dataset, int64 (B,).
         region: The anatomical regions; None without `CXRDataModule(regions=True)`.
+        mask: How much of each pixel the annotation covers, 0 to 255, uint8 (B, V, H, W); None without
+            `CXRDataModule(targets="mask")`.
+        box: The annotated objects of each study in its first view, B float tensors (n, 4): x1, y1, x2, y2 in pixels
+            of the view, cut to it; None without `CXRDataModule(targets="box")`.
+        feature: What a frozen encoder has seen in the images, float16 tensors (B, ...), in their place: `image` is
+            then (B, 1, 0, 0). None where features are not cached.
     """
 
     image: Tensor
@@ -46,6 +52,9 @@ class Batch(TypedDict):
     finding: Tensor
     index: Tensor
     region: RegionBatch | None
+    mask: Tensor | None
+    box: list[Tensor] | None
+    feature: list[Tensor] | None
 
 
 @dataclass

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,18 +15,24 @@ import torch
 from transformers import BertConfig, BertModel, BertTokenizerFast
 
 from medvlp.parse import write_triplets
-from medvlp.prepared import FORMAT_VERSION, IMAGES, INDEX, MANIFEST, TRIPLETS, index_schema
+from medvlp.prepared import FORMAT_VERSION, IMAGES, INDEX, MANIFEST, MASKS, TRIPLETS, index_schema
 
 BOX = ("name", "x1", "y1", "x2", "y2")
+VARIANTS = {"quarters": "two of four images train", "halves": "every other image"}
 LABELS = ["Cardiomegaly", "Pleural Effusion", "Support Devices"]
 WORDS = ["no", "there", "is", "left", "right", "small", "large", "effusion", "pleural", "cardiomegaly", "normal", "."]
 
 
 def make_prepared(root: Path, studies: int = 48, size: int = 40, seed: int = 0) -> Path:
-    """Write a prepared folder in which a bright disc means an effusion, and the report says so."""
+    """Write a prepared folder in which a bright corner means an effusion, and the report says so.
+
+    The corner is annotated: as the image's only object, and in its mask. Nobody has looked at the first image.
+    Of its two split variants, `halves` trains on the even images and tests on the others.
+    """
     rng = np.random.default_rng(seed)
     root.mkdir(parents=True)
     images = rng.integers(0, 60, (studies, size, size), dtype=np.uint8)
+    masks = np.zeros_like(images)
     rows, reports = [], []
     half = size // 2
     # In the picture the patient's right is on the left.
@@ -36,14 +44,17 @@ def make_prepared(root: Path, studies: int = 48, size: int = 40, seed: int = 0) 
     for i in range(studies):
         effusion, heart = rng.random(2) < 0.5
         side = ["left", "right"][i % 2]
+        place = regions[f"{side} costophrenic angle"]
         if effusion:
-            x1, y1, x2, y2 = regions[f"{side} costophrenic angle"]
+            x1, y1, x2, y2 = place
             images[i, y1:y2, x1:x2] += 150
+            masks[i, y1:y2, x1:x2] = 255
         if heart:
             x1, y1, x2, y2 = regions["cardiac silhouette"]
             images[i, y1:y2, x1:x2] += 100
         findings = f"{'there is' if effusion else 'no'} {side} pleural effusion ." if i % 7 else None
         impression = f"{'large' if heart else 'no'} cardiomegaly ." if i % 5 else None
+        split = ["train", "train", "validate", "test"][i % 4] if studies > 8 else "train"
         rows.append(
             {
                 "row": i,
@@ -51,7 +62,9 @@ def make_prepared(root: Path, studies: int = 48, size: int = 40, seed: int = 0) 
                 "study_id": f"study{i}",
                 "subject_id": f"subject{i // 2}",
                 "view": "PA",
-                "split": ["train", "train", "validate", "test"][i % 4] if studies > 8 else "train",
+                "split": split,
+                "split/quarters": split,
+                "split/halves": ["train", "test"][i % 2],
                 "path": f"{i}.jpg",
                 "height": size,
                 "width": size,
@@ -61,14 +74,35 @@ def make_prepared(root: Path, studies: int = 48, size: int = 40, seed: int = 0) 
                 "label/Pleural Effusion": [0, 1][int(effusion)] if i % 6 else None,
                 "label/Support Devices": -1 if i % 9 == 0 else None,
                 "regions": [dict(zip(BOX, (name, *box), strict=True)) for name, box in regions.items()],
+                "boxes": [dict(zip(BOX, ("effusion", *place), strict=True))] * int(effusion) if i else None,
             }
         )
         reports.append((f"study{i}", {"findings": rows[-1]["findings"], "impression": impression}))
     np.save(root / IMAGES, images)
-    pq.write_table(pa.Table.from_pylist(rows, index_schema(LABELS)), root / INDEX)
+    np.save(root / MASKS, masks)
+    pq.write_table(pa.Table.from_pylist(rows, index_schema(LABELS, list(VARIANTS))), root / INDEX)
     write_triplets([(i, {k: v or "" for k, v in texts.items()}) for i, texts in reports], root / TRIPLETS, workers=1)
-    (root / MANIFEST).write_text(json.dumps({"format_version": FORMAT_VERSION}))
+    manifest = {
+        "format_version": FORMAT_VERSION,
+        "splits": {name: split_entry(rows, name) for name in VARIANTS},
+        "documented": None,
+        "sha256": {IMAGES: {"rows": studies, "sha256_of_sha256": hashlib.sha256(images.tobytes()).hexdigest()}},
+    }
+    (root / MANIFEST).write_text(json.dumps(manifest))
     return root
+
+
+def split_entry(rows: list[dict[str, Any]], variant: str) -> dict[str, Any]:
+    """Return what a manifest says of a split variant."""
+    splits = [row[f"split/{variant}"] for row in rows]
+    return {
+        "rule": VARIANTS[variant],
+        "counts": {name: splits.count(name) for name in ("train", "validate", "test")},
+        "documented": {},
+        "sha256": hashlib.sha256(
+            "".join(sorted(f"{row['image_id']},{split}\n" for row, split in zip(rows, splits, strict=True))).encode()
+        ).hexdigest(),
+    }
 
 
 def make_language_model(folder: Path, words: Sequence[str] = WORDS) -> Path:

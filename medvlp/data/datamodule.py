@@ -11,11 +11,14 @@ from typing import Any, Literal
 import lightning as L
 import pyarrow as pa
 import torch
-from torch.utils.data import DataLoader
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from torch.utils.data import DataLoader, Dataset
 
-from medvlp.data.dataset import PreparedDataset, Sample, Transform, collate
+from medvlp.data.dataset import PreparedDataset, Targets, Transform, collate
+from medvlp.data.features import FeatureDataset, FeatureStore, as_it_is
 from medvlp.data.regions import RegionList
 from medvlp.data.sampler import EpochSampler
+from medvlp.data.subset import Subset
 from medvlp.data.transforms import Augmentation, EvaluationTransform, TrainTransform
 from medvlp.data.triplets import ReportTriplets
 from medvlp.errors import UserError
@@ -41,6 +44,17 @@ class CXRDataModule(L.LightningDataModule):
         regions: Give the anatomical regions that a report speaks of, with their boxes and sentences; ASG's region
             alignment needs them.
         region_list: The regions, `29`, `23`, or a YAML file of merged ones; see `RegionList`.
+        split: The way the data is split, where there are several: one of those that preparing it has listed. By default
+            the first.
+        fraction: Share of the training images to train on; validation and test stay complete. See `Subset`.
+        subset_seed: Another seed chooses other images.
+        balance: Train on all images with a label that is present and on as many without (MGCA's SIIM).
+        targets: What annotators drew in the images to give: `mask` or `box`.
+        drop_last: Leave the last incomplete batch of an epoch out of training.
+
+    Attributes:
+        share: Which of the training images are chosen.
+        features: Stored features to give in place of images, all of them seen as in evaluation; a task sets it.
     """
 
     def __init__(
@@ -59,6 +73,12 @@ class CXRDataModule(L.LightningDataModule):
         text_cache: Path | None = None,
         regions: bool = False,
         region_list: Literal["29", "23"] | Path = "29",
+        split: str | None = None,
+        fraction: float = 1.0,
+        subset_seed: int = 0,
+        balance: bool = False,
+        targets: Targets | None = None,
+        drop_last: bool = True,
     ) -> None:
         super().__init__()
         self.root, self.batch_size, self.views = root, batch_size, views
@@ -68,6 +88,9 @@ class CXRDataModule(L.LightningDataModule):
         self.num_workers, self.seed = num_workers, seed
         self.text_cache = text_cache or Path(root) / TEXT
         self.regions = RegionList(region_list) if regions else None
+        self.split, self.targets, self.drop_last = split, targets, drop_last
+        self.share = Subset(fraction, subset_seed, balance)
+        self.features: FeatureStore | None = None
         self._start = (0, 0)
 
     @cached_property
@@ -85,6 +108,12 @@ class CXRDataModule(L.LightningDataModule):
         studies = self._index(names, ["study_id"])["study_id"].to_pylist()
         return ReportTriplets(Path(self.root) / TRIPLETS, studies).texts if studies else []
 
+    @property
+    def subset(self) -> list[str]:
+        """Names of the images that training sees."""
+        names: list[str] = self.dataset("train").image_id.to_pylist()
+        return names
+
     def dataset(self, name: str) -> PreparedDataset:
         """Return the data set of `train`, `validate` or `test`.
 
@@ -92,13 +121,23 @@ class CXRDataModule(L.LightningDataModule):
             UserError: If images are smaller than the crop, or no image is in the splits.
         """
         training = name == "train"
+        augmented = training and self.features is None
         transform: Transform = (
             TrainTransform(self.crop, self.augmentation, self.resize)
-            if training
+            if augmented
             else EvaluationTransform(self.crop, self.resize)
         )
-        views = self.views if training else 1
-        dataset = PreparedDataset(self.root, self.splits[name], transform, views, self.seed, self.regions)
+        dataset = PreparedDataset(
+            self.root,
+            self.splits[name],
+            transform,
+            self.views if augmented else 1,
+            self.seed,
+            self.regions,
+            self.split,
+            self.targets,
+            self.share if training else None,
+        )
         side = self.resize or dataset.prepared.size
         if side < self.crop:
             place = f"resize={side} makes images of" if self.resize else f"the images in root='{self.root}' have"
@@ -108,29 +147,29 @@ class CXRDataModule(L.LightningDataModule):
             )
         return dataset
 
-    def train_dataloader(self) -> DataLoader[Sample]:
-        """Shuffled batches of `views` views; the last incomplete one is left out."""
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Shuffled batches of `views` views; with `drop_last`, the last incomplete one is left out."""
         dataset = self.dataset("train")
         sampler = EpochSampler(len(dataset), shuffle=True, seed=self.seed)
-        if len(sampler) < self.batch_size:
+        if self.drop_last and len(sampler) < self.batch_size:
             raise UserError(
-                f"batch_size={self.batch_size}, but the training split has {len(sampler)} images a process: "
-                "no batch would be full. Pass a smaller --data.batch_size."
+                f"batch_size={self.batch_size}, but training has {len(sampler)} images a process: no batch would be "
+                "full. Pass a smaller --data.batch_size, or --data.drop_last false."
             )
         # The Trainer tells the epoch only after the loader's workers have begun to fetch.
         (sampler.epoch, seen), self._start = self._start, (0, 0)
         sampler.skip = seen // sampler.num_replicas
-        return self._loader(dataset, sampler, drop_last=True)
+        return self._loader(dataset, sampler, self.drop_last)
 
-    def val_dataloader(self) -> DataLoader[Sample]:
+    def val_dataloader(self) -> DataLoader[Any]:
         """All validation images, one view."""
         return self._evaluation("validate")
 
-    def test_dataloader(self) -> DataLoader[Sample]:
+    def test_dataloader(self) -> DataLoader[Any]:
         """All test images, one view."""
         return self._evaluation("test")
 
-    def predict_dataloader(self) -> DataLoader[Sample]:
+    def predict_dataloader(self) -> DataLoader[Any]:
         """All test images, one view."""
         return self._evaluation("test")
 
@@ -154,20 +193,27 @@ class CXRDataModule(L.LightningDataModule):
 
     def _index(self, names: Sequence[str], columns: Sequence[str]) -> pa.Table:
         splits = [split for name in names for split in self.splits[name]]
-        return Prepared.open(self.root).of_splits(splits, columns)
+        return Prepared.open(self.root).of_splits(splits, columns, self.split)
 
-    def _evaluation(self, name: str) -> DataLoader[Sample]:
+    def _evaluation(self, name: str) -> DataLoader[Any]:
         dataset = self.dataset(name)
         return self._loader(dataset, EpochSampler(len(dataset), shuffle=False), drop_last=False)
 
-    def _loader(self, dataset: PreparedDataset, sampler: EpochSampler, drop_last: bool) -> DataLoader[Sample]:
+    def _loader(self, samples: PreparedDataset, sampler: EpochSampler, drop_last: bool) -> DataLoader[Any]:
+        if samples.unannotated:
+            rank_zero_info(
+                f"{samples.unannotated:,} images without annotation are left out, {len(samples):,} have one."
+            )
+        dataset: Dataset[Any] = FeatureDataset(samples, self.features) if self.features else samples
+        # Stored features take longer to pass between processes than to read.
+        workers = 0 if self.features else self.num_workers
         return DataLoader(
             dataset,
             batch_size=self.batch_size,  # by name, or the Trainer's prediction cannot rebuild the loader
             sampler=sampler,
-            num_workers=self.num_workers,
-            collate_fn=collate,
+            num_workers=workers,
+            collate_fn=as_it_is if self.features else collate,
             pin_memory=torch.cuda.is_available(),
             drop_last=drop_last,
-            persistent_workers=self.num_workers > 0,
+            persistent_workers=workers > 0,
         )

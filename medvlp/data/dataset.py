@@ -4,25 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol, TypedDict
+from typing import Literal, Protocol, TypedDict
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from torch.utils.data import Dataset
 
+from medvlp.data.objects import ObjectBoxes
 from medvlp.data.regions import ImageBoxes, RegionList, StudyRegions, collate_regions, study_regions
+from medvlp.data.subset import Subset
 from medvlp.data.transforms import View
 from medvlp.data.triplets import ReportTriplets
 from medvlp.errors import UserError
-from medvlp.prepared import LABEL_PREFIX, TRIPLETS, Prepared
-from medvlp.types import NOT_MENTIONED, Batch
+from medvlp.parse import FINDINGS
+from medvlp.prepared import LABEL_PREFIX, SPLIT_PREFIX, TRIPLETS, Prepared
+from medvlp.types import NOT_MENTIONED, PRESENT, Batch
+
+Mask = npt.NDArray[np.uint8]
+Targets = Literal["mask", "box"]
 
 
 class Transform(Protocol):
-    """Turns a stored image (S, S) and the boxes (R, 4) of its regions into one view, the same for the same seed."""
+    """Turns a stored image (S, S), its boxes (R, 4) and its mask (S, S) into one view, the same for the same seed."""
 
-    def __call__(self, image: npt.NDArray[np.uint8], boxes: npt.NDArray[np.float32], seed: int) -> View:
+    def __call__(
+        self, image: npt.NDArray[np.uint8], boxes: npt.NDArray[np.float32], seed: int, mask: Mask | None = None
+    ) -> View:
         """Return the view."""
 
 
@@ -36,6 +46,8 @@ class Sample(TypedDict):
     finding: npt.NDArray[np.int8]
     index: int
     region: StudyRegions | None
+    mask: Mask | None
+    box: npt.NDArray[np.float32] | None
 
 
 class PreparedDataset(Dataset[Sample]):
@@ -49,9 +61,18 @@ class PreparedDataset(Dataset[Sample]):
         seed: Views are a function of this, the epoch, the image and the number of the view: a run can be resumed,
             and the number of workers changes nothing.
         regions: The anatomical regions to give, where the report speaks of them; None gives none.
+        variant: The way the data is split, one of `Prepared.split_variants`; by default the first.
+        targets: What annotators drew in the images to give: masks, or boxes. Images that nobody looked at for it are
+            left out, for they would count as empty.
+        subset: Which of the images to keep; None keeps all.
+
+    Attributes:
+        image_id: Names of the images.
+        rows: Their rows in images.npy.
+        unannotated: How many were left out for want of targets.
 
     Raises:
-        UserError: If no image is in these splits, or regions are wanted and no image has any.
+        UserError: If no image is in these splits, or regions or targets are wanted and no image has any.
     """
 
     def __init__(
@@ -62,24 +83,41 @@ class PreparedDataset(Dataset[Sample]):
         views: int = 1,
         seed: int = 0,
         regions: RegionList | None = None,
+        variant: str | None = None,
+        targets: Targets | None = None,
+        subset: Subset | None = None,
     ) -> None:
         self.prepared = Prepared.open(root)
         self.transform, self.views, self.seed = transform, views, seed
         self.labels = self.prepared.labels
         label_columns = [LABEL_PREFIX + name for name in self.labels]
         columns = ["row", "image_id", "study_id", "findings", "impression", *label_columns]
-        table = self.prepared.of_splits(splits, [*columns, *(["regions"] if regions else [])])
+        columns += (["regions"] if regions else []) + (["boxes"] if targets else [])
+        table = self.prepared.of_splits(splits, columns, variant)
         if not len(table):
-            known = ", ".join(sorted(self.prepared.index["split"].unique().to_pylist()))
+            column = SPLIT_PREFIX + variant if variant else "split"
+            known = ", ".join(sorted(filter(None, self.prepared.index[column].unique().to_pylist())))
             raise UserError(f"splits={list(splits)} of root='{root}' have no image; splits there: {known}.")
+        self.targets, self.unannotated = targets, 0
+        if targets:
+            seen = table["boxes"].is_valid()
+            self.unannotated = len(table) - pc.sum(seen).as_py()
+            table = table.filter(seen)
+            if not len(table) or (targets == "mask" and self.prepared.masks is None):
+                raise UserError(
+                    f"targets='{targets}', but the images of root='{root}' have none: its data set has labels."
+                )
+        label = _labels(table, label_columns)
+        if subset is not None:
+            chosen = subset.choose(table["image_id"].to_pylist(), (label == PRESENT).any(1))
+            table, label = table.take(pa.array(chosen)), label[chosen]
+        self.label = label
+        self.objects = ObjectBoxes(table["boxes"]) if targets == "box" else None
         self.image_id = table["image_id"]
         self.rows = table["row"].to_numpy()
-        labels = [table[column].fill_null(NOT_MENTIONED).to_numpy() for column in label_columns]
-        self.label = np.stack(labels, 1) if labels else np.empty((len(self.rows), 0), np.int8)
         self.findings = table["findings"].fill_null("").combine_chunks()
         self.impression = table["impression"].fill_null("").combine_chunks()
         studies = table["study_id"].to_pylist()
-        self.triplets = ReportTriplets(Path(root) / TRIPLETS, studies, sentences=regions is not None)
         self.regions = regions
         self.boxes = ImageBoxes(table["regions"], regions) if regions else None
         if self.boxes is not None and not len(self.boxes):
@@ -87,6 +125,13 @@ class PreparedDataset(Dataset[Sample]):
                 f"regions are wanted, but no image of root='{root}' has boxes of regions: prepare with --scene_graphs "
                 "or --regions automatic."
             )
+        if regions and not (Path(root) / TRIPLETS).exists():
+            raise UserError(f"regions are wanted, but root='{root}' has no reports that could speak of them.")
+        path = Path(root) / TRIPLETS
+        # A data set of images alone has no reports to find anything in.
+        self.triplets = ReportTriplets(path, studies, regions is not None) if path.exists() else None
+        silence = np.full((len(self.rows), len(FINDINGS)), NOT_MENTIONED, np.int8)
+        self.finding = self.triplets.finding if self.triplets else silence
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -95,24 +140,31 @@ class PreparedDataset(Dataset[Sample]):
     def __getitem__(self, key: int | tuple[int, int]) -> Sample:
         """Return sample i, or sample i as epoch e sees it: the key is i or (e, i)."""
         epoch, i = key if isinstance(key, tuple) else (0, key)
-        stored = self.prepared.images[self.rows[i]]
+        row = self.rows[i]
         findings, impression = self.findings[i].as_py(), self.impression[i].as_py()
         region, boxes = None, np.zeros((0, 4), np.float32)
-        if self.regions is not None and self.boxes is not None:
+        if self.regions is not None and self.boxes is not None and self.triplets is not None:
             sections = {"findings": findings, "impression": impression}
             region, boxes = study_regions(self.boxes.of(i), self.triplets.sentences(i), sections, self.regions)
+        count = len(boxes)
+        if self.objects is not None:
+            boxes = np.concatenate([boxes, self.objects.of(i)])
+        mask = self.prepared.masks[row] if self.targets == "mask" and self.prepared.masks is not None else None
         seeds = np.random.SeedSequence((self.seed, epoch, i)).generate_state(self.views)
-        views = [self.transform(stored, boxes, int(seed)) for seed in seeds]
+        views = [self.transform(self.prepared.images[row], boxes, int(seed), mask) for seed in seeds]
         if region is not None:
-            region.box, region.visible = np.stack([v.box for v in views]), np.stack([v.visible for v in views])
+            region.box = np.stack([v.box[:count] for v in views])
+            region.visible = np.stack([v.visible[:count] for v in views])
         return Sample(
             image=np.stack([view.image for view in views]),
             findings=findings,
             impression=impression,
             label=self.label[i],
-            finding=self.triplets.finding[i],
+            finding=self.finding[i],
             index=i,
             region=region,
+            mask=np.stack([view.mask for view in views if view.mask is not None]) if mask is not None else None,
+            box=views[0].box[count:][views[0].visible[count:]] if self.targets == "box" else None,
         )
 
 
@@ -120,6 +172,8 @@ def collate(samples: Sequence[Sample]) -> Batch:
     """Make a batch of samples."""
     findings, impression = [s["findings"] for s in samples], [s["impression"] for s in samples]
     regions = [s["region"] for s in samples if s["region"] is not None]
+    masks = [s["mask"] for s in samples if s["mask"] is not None]
+    boxes = [torch.from_numpy(s["box"]) for s in samples if s["box"] is not None]
     return Batch(
         image=torch.from_numpy(np.stack([s["image"] for s in samples])),
         findings=findings,
@@ -130,4 +184,13 @@ def collate(samples: Sequence[Sample]) -> Batch:
         finding=torch.from_numpy(np.stack([s["finding"] for s in samples])),
         index=torch.tensor([s["index"] for s in samples]),
         region=collate_regions(regions) if regions else None,
+        mask=torch.from_numpy(np.stack(masks)) if masks else None,
+        box=boxes or None,
+        feature=None,
     )
+
+
+def _labels(table: pa.Table, columns: Sequence[str]) -> npt.NDArray[np.int8]:
+    """Return label columns as one array (N, L)."""
+    labels = [table[column].fill_null(NOT_MENTIONED).to_numpy() for column in columns]
+    return np.stack(labels, 1) if labels else np.empty((len(table), 0), np.int8)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -17,14 +17,18 @@ import albumentations as A
 Image = npt.NDArray[np.uint8]
 Boxes = npt.NDArray[np.float32]
 
-# A view shows a region if at least this share of the region's box is in it. ASG keeps any box that is not wholly
+# A view shows a region or an object if at least this share of its box is in it. ASG keeps any box that is not wholly
 # outside; of a sliver at the border nothing can be said.
 SHOWN = 0.25
+# Largest changes of brightness and contrast, and the range of the blur's sigma in pixels, of MoCo v2's recipe, which
+# MGCA trains its CheXpert classifier with. Its changes of colour do nothing to grey images.
+JITTER = 0.4
+BLUR = (0.1, 2.0)
 
 
 @dataclass
 class Augmentation:
-    """IMITATE's augmentations of one view; every probability can be set to 0.
+    """IMITATE's augmentations of one view, and others that are off; every probability can be set to 0.
 
     Attributes:
         horizontal_flip: Probability. Flips mirror the patient, while reports speak of left and right: turn them off
@@ -34,6 +38,11 @@ class Augmentation:
         perspective: Probability of a perspective distortion.
         distortion: Largest shift of a corner, as a share of half the side.
         autocontrast: Probability of stretching the grey values to 0..255.
+        affine: Probability of scaling and turning together, MGCA's recipe for segmentation.
+        affine_scale: Its largest change of scale, as a share.
+        affine_rotation: Its largest angle in degrees, either way.
+        jitter: Probability of changing brightness and contrast, MoCo's recipe.
+        blur: Probability of a Gaussian blur, likewise.
     """
 
     horizontal_flip: float = 0.5
@@ -42,6 +51,17 @@ class Augmentation:
     perspective: float = 0.5
     distortion: float = 0.5
     autocontrast: float = 0.5
+    affine: float = 0.0
+    affine_scale: float = 0.1
+    affine_rotation: float = 10.0
+    jitter: float = 0.0
+    blur: float = 0.0
+
+    @property
+    def off(self) -> bool:
+        """Whether nothing is done to a view."""
+        geometry = (self.horizontal_flip, self.vertical_flip, self.rotation, self.perspective, self.affine)
+        return not any((*geometry, self.autocontrast, self.jitter, self.blur))
 
 
 class View(NamedTuple):
@@ -49,21 +69,31 @@ class View(NamedTuple):
 
     Attributes:
         image: uint8 (crop, crop).
-        box: Boxes of its regions, (R, 4): x1, y1, x2, y2 in pixels of the view, zero where it does not show them.
-        visible: Which regions it shows, bool (R,).
+        box: Its boxes, (R, 4): x1, y1, x2, y2 in pixels of the view, zero where it does not show them.
+        visible: Which of them it shows, bool (R,).
+        mask: uint8 (crop, crop), or None where the image has none.
     """
 
     image: Image
     box: Boxes
     visible: npt.NDArray[np.bool_]
+    mask: Image | None = None
 
 
-def reduce(image: Image, boxes: Boxes, side: int | None) -> tuple[Image, Boxes]:
-    """Resize a stored image to (side, side), averaging, and its boxes; None leaves them as they are."""
-    if side is None:
-        return image, boxes
-    resized = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
-    return np.asarray(resized, np.uint8), boxes * np.float32(side / image.shape[0])
+def reduce(image: Image, side: int | None) -> Image:
+    """Resize a stored image to (side, side), averaging; None leaves it as it is."""
+    if side is None or side == len(image):
+        return image
+    return np.asarray(cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+# A mask holds shares of pixels: it is interpolated as the image is.
+BLACK: dict[str, Any] = {
+    "border_mode": cv2.BORDER_CONSTANT,
+    "fill": 0,
+    "fill_mask": 0,
+    "mask_interpolation": cv2.INTER_LINEAR,
+}
 
 
 class TrainTransform:
@@ -85,33 +115,55 @@ class TrainTransform:
         if augmentation.vertical_flip:
             steps.append(A.VerticalFlip(p=augmentation.vertical_flip))
         if augmentation.rotation:
-            steps.append(A.Rotate(limit=augmentation.rotation, border_mode=cv2.BORDER_CONSTANT, fill=0, p=1.0))
+            steps.append(A.Rotate(limit=augmentation.rotation, p=1.0, **BLACK))
         if augmentation.perspective:
             # Corners move by a normal deviate here and by a uniform one, up to distortion / 2 of the side, in
             # torchvision: the mean shifts agree.
             scale = augmentation.distortion * 0.156 / 0.5
-            steps.append(A.Perspective(scale=(scale, scale), keep_size=True, fill=0, p=augmentation.perspective))
+            steps.append(A.Perspective(scale=(scale, scale), keep_size=True, p=augmentation.perspective, **BLACK))
+        if augmentation.affine:
+            angle, scale = augmentation.affine_rotation, augmentation.affine_scale
+            steps.append(
+                A.Affine(
+                    scale=(1 - scale, 1 + scale),
+                    rotate=(-angle, angle),
+                    keep_ratio=True,
+                    p=augmentation.affine,
+                    **BLACK,
+                )
+            )
         if augmentation.autocontrast:
             steps.append(A.AutoContrast(p=augmentation.autocontrast))
+        if augmentation.jitter:
+            factors = (1 - JITTER, 1 + JITTER)
+            still: dict[str, Any] = {"saturation": (1, 1), "hue": (0, 0)}
+            steps.append(A.ColorJitter(brightness=factors, contrast=factors, p=augmentation.jitter, **still))
+        if augmentation.blur:
+            steps.append(A.GaussianBlur(blur_limit=0, sigma_limit=BLUR, p=augmentation.blur))
         self._pipeline = A.Compose(steps, seed=0)
         boxes = A.BboxParams("pascal_voc", label_fields=["number"], min_visibility=SHOWN, clip=True)
         self._with_boxes = A.Compose(steps, bbox_params=boxes, seed=0)
 
-    def __call__(self, image: Image, boxes: Boxes, seed: int) -> View:
-        """Return one view (crop, crop) of a stored image (S, S), and its boxes.
+    def __call__(self, image: Image, boxes: Boxes, seed: int, mask: Image | None = None) -> View:
+        """Return one view (crop, crop) of a stored image (S, S), its boxes and its mask (S, S).
 
-        The box of a region that was turned is the smallest upright one around it.
+        The box of what was turned is the smallest upright one around it.
         """
-        image, boxes = reduce(image, boxes, self.resize)
+        scale = np.float32((self.resize or len(image)) / len(image))
+        given: dict[str, Any] = {"image": reduce(image, self.resize)}
+        if mask is not None:
+            given["mask"] = reduce(mask, self.resize)
+        if len(boxes):
+            given |= {"bboxes": boxes * scale, "number": np.arange(len(boxes))}
         # Following boxes takes longer than the image itself; the random numbers are the same.
         pipeline = self._with_boxes if len(boxes) else self._pipeline
         pipeline.set_random_seed(seed)
-        seen = pipeline(image=image, **({"bboxes": boxes, "number": np.arange(len(boxes))} if len(boxes) else {}))
+        seen = pipeline(**given)
         placed, visible = np.zeros((len(boxes), 4), np.float32), np.zeros(len(boxes), np.bool_)
         if len(boxes):
             shown = np.asarray(seen["number"], np.int64)
             placed[shown], visible[shown] = np.reshape(seen["bboxes"], (-1, 4)), True
-        return View(seen["image"], placed, visible)
+        return View(seen["image"], placed, visible, seen.get("mask"))
 
 
 class EvaluationTransform:
@@ -125,14 +177,18 @@ class EvaluationTransform:
     def __init__(self, crop: int, resize: int | None = None) -> None:
         self.crop, self.resize = crop, resize
 
-    def __call__(self, image: Image, boxes: Boxes, seed: int) -> View:
-        """Return the central (crop, crop) of a stored image (S, S), and its boxes."""
-        image, boxes = reduce(image, boxes, self.resize)
-        start = (image.shape[0] - self.crop) // 2
-        placed = (boxes - start).clip(0, self.crop)
-        visible = (_area(placed) > 0) & (_area(placed) >= SHOWN * _area(boxes))
+    def __call__(self, image: Image, boxes: Boxes, seed: int, mask: Image | None = None) -> View:
+        """Return the central (crop, crop) of a stored image (S, S), its boxes and its mask (S, S)."""
+        side = self.resize or len(image)
+        start = (side - self.crop) // 2
+        whole = boxes * np.float32(side / len(image))
+        placed = (whole - start).clip(0, self.crop)
+        visible = (_area(placed) > 0) & (_area(placed) >= SHOWN * _area(whole))
         placed[~visible] = 0
-        return View(image[start : start + self.crop, start : start + self.crop], placed, visible)
+        return View(self._cut(image, start), placed, visible, None if mask is None else self._cut(mask, start))
+
+    def _cut(self, image: Image, start: int) -> Image:
+        return reduce(image, self.resize)[start : start + self.crop, start : start + self.crop]
 
 
 def _area(boxes: Boxes) -> Boxes:

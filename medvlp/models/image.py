@@ -17,25 +17,33 @@ from medvlp.types import ImageFeatures
 STAGES = 4
 # Patch features are the coarsest map that is no coarser: the patches of ViT-B/16 and, as in ASG, layer3 of ResNet-50.
 PATCH = 16
+# What the names of an `ImageEncoder`'s tensors begin with in a pre-training, a downstream task and its own state dict.
+PREFIXES = ("image_encoder.", "encoder.", "")
+NORMALISATION = ("mean", "std")
 
 
-def load_state_dict(path: str) -> dict[str, Tensor]:
-    """Read the backbone's tensors from a state dict or a medvlp checkpoint, without running any code of the file.
+def load_state_dict(path: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Read the tensors of a backbone from a state dict or a medvlp checkpoint, without running any code of the file.
+
+    Returns:
+        The backbone's tensors, and `mean` and `std` (1, 3, 1, 1), in grey levels, where the file has them.
 
     Raises:
         UserError: If the file holds no state dict.
     """
     try:
-        if path.endswith(".safetensors"):
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        safe = path.endswith(".safetensors")
+        state: Any = load_file(path) if safe else torch.load(path, map_location="cpu", weights_only=True)
         state = {key: value for key, value in state.get("state_dict", state).items() if isinstance(value, Tensor)}
     except Exception as error:  # whatever a damaged or foreign file makes of the unpickler
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"image encoder weights={path!r} hold no state dict: {reason}") from error
-    prefix = "image_encoder.backbone."
-    own = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
-    return own or state
+    for prefix in PREFIXES:
+        backbone = f"{prefix}backbone."
+        own = {key.removeprefix(backbone): value for key, value in state.items() if key.startswith(backbone)}
+        if own:
+            return own, {name: state[prefix + name] for name in NORMALISATION if prefix + name in state}
+    return state, {}
 
 
 class ImageEncoder(nn.Module):
@@ -47,14 +55,16 @@ class ImageEncoder(nn.Module):
     Args:
         name: Architecture in timm. IMITATE uses `resnet50` with ImageNet weights.
         pretrained: Load timm's pre-trained weights, from the hub or its cache.
-        weights: A file to load instead: a checkpoint of medvlp, or a state dict of the same architecture.
-            `package:PACKAGE/PATH` is a file in an installed package.
+        weights: A file to load instead: a checkpoint of medvlp, whose normalisation is taken too, or a state dict of
+            the same architecture. `package:PACKAGE/PATH` is a file in an installed package.
         image_size: Side of the images in pixels, for a transformer that is to see others than it was made for.
 
     Attributes:
         width: Width D of the pooled features.
         widths: Channels of the four maps, fine to coarse.
         patch_width: Channels of the patch features.
+        map_widths: Channels of what `maps` returns.
+        map_strides: Pixels of the image that one of its cells is apart from the next.
 
     Raises:
         UserError: If the architecture is unknown, or weights do not fit it or cannot be had.
@@ -82,9 +92,13 @@ class ImageEncoder(nn.Module):
         except (OSError, RuntimeError) as error:
             raise UserError(
                 f"the pre-trained weights of {name!r} could not be loaded ({type(error).__name__}). Without access to "
-                "the hub pass --model.image_encoder.init_args.weights FILE, or "
-                "--model.image_encoder.init_args.pretrained false."
+                "the hub pass a file as its 'weights', or start untrained: pretrained=False, or, in a "
+                "downstream task, weights='random'."
             ) from error
+        config = self.backbone.pretrained_cfg
+        # Kept in checkpoints: the normalisation travels with the weights.
+        self.register_buffer("mean", torch.tensor(config["mean"]).view(1, -1, 1, 1) * 255)
+        self.register_buffer("std", torch.tensor(config["std"]).view(1, -1, 1, 1) * 255)
         if weights is not None:
             self._load(locate(weights), name)
         # The layout that bf16 convolutions want; on a CPU it also halves the time of depthwise ones.
@@ -94,13 +108,12 @@ class ImageEncoder(nn.Module):
         staged = self.backbone.feature_info[0]["reduction"] != self.backbone.feature_info[-1]["reduction"]
         self.levels = [depth - STAGES + i if staged else depth * (i + 1) // STAGES - 1 for i in range(STAGES)]
         self.width = int(self.backbone.num_features)
-        self.widths = [int(self.backbone.feature_info[level]["num_chs"]) for level in self.levels]
-        strides = [self.backbone.feature_info[level]["reduction"] for level in self.levels]
+        self.map_levels = list(range(depth)) if staged else self.levels
+        self.map_widths = [int(self.backbone.feature_info[level]["num_chs"]) for level in self.map_levels]
+        self.map_strides = [int(self.backbone.feature_info[level]["reduction"]) for level in self.map_levels]
+        self.widths, strides = self.map_widths[-STAGES:], self.map_strides[-STAGES:]
         self.patch_level = max((i for i, stride in enumerate(strides) if stride <= PATCH), default=0)
         self.patch_width = self.widths[self.patch_level]
-        config = self.backbone.pretrained_cfg
-        self.register_buffer("mean", torch.tensor(config["mean"]).view(1, -1, 1, 1) * 255, persistent=False)
-        self.register_buffer("std", torch.tensor(config["std"]).view(1, -1, 1, 1) * 255, persistent=False)
 
     def forward(self, image: Tensor) -> ImageFeatures:
         """Encode grey images, uint8 (N, H, W).
@@ -108,13 +121,32 @@ class ImageEncoder(nn.Module):
         Raises:
             TypeError: If the images are not uint8: they would be normalised twice.
         """
+        x = self._normalise(image)
+        final, pyramid = self.backbone.forward_intermediates(x, indices=self.levels, norm=True)
+        return ImageFeatures(self.backbone.forward_head(final, pre_logits=True), pyramid, self.patch_level)
+
+    def maps(self, image: Tensor) -> list[Tensor]:
+        """Return the output of every stage for grey images, uint8 (N, H, W), from fine to coarse.
+
+        A convolutional network has one for each halving of the image, such as the five of a ResNet (strides 2 to 32)
+        or the four of a ConvNeXt (4 to 32); a transformer the outputs of its four quarters. The shapes are
+        (N, map_widths[l], H / map_strides[l], W / map_strides[l]).
+
+        Raises:
+            TypeError: If the images are not uint8.
+        """
+        x = self._normalise(image)
+        maps: list[Tensor] = self.backbone.forward_intermediates(
+            x, indices=self.map_levels, norm=True, intermediates_only=True
+        )
+        return maps
+
+    def _normalise(self, image: Tensor) -> Tensor:
         if image.dtype != torch.uint8:
             raise TypeError(
                 f"image has dtype {image.dtype}, but the encoder normalises stored images itself: pass uint8."
             )
-        x = ((image[:, None] - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
-        final, pyramid = self.backbone.forward_intermediates(x, indices=self.levels, norm=True)
-        return ImageFeatures(self.backbone.forward_head(final, pre_logits=True), pyramid, self.patch_level)
+        return ((image[:, None] - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
 
     def freeze_beyond_patches(self) -> None:
         """Freeze the layers that the patch features do not pass through."""
@@ -129,7 +161,7 @@ class ImageEncoder(nn.Module):
     def _load(self, path: str, name: str) -> None:
         if not Path(path).is_file():
             raise NotFoundError(f"image encoder weights={path!r}: no such file.")
-        state = load_state_dict(path)
+        state, normalisation = load_state_dict(path)
         own = self.backbone.state_dict()
         if not state.keys() & own.keys():
             # The same layers under another implementation's names: tensors then come in the same order, and what a
@@ -144,3 +176,5 @@ class ImageEncoder(nn.Module):
             )
         # The file may hold more, such as the classifier of its training.
         self.backbone.load_state_dict({key: state[key] for key in own})
+        for statistic, value in normalisation.items():
+            getattr(self, statistic).copy_(value)

@@ -1,0 +1,68 @@
+"""Area under the receiver operating characteristic."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+from torchmetrics.functional.classification import binary_auroc
+
+from medvlp.metrics.bootstrap import Weighted, Weights
+from medvlp.types import PRESENT, UNCERTAIN
+
+
+def auroc(score: npt.ArrayLike, target: npt.ArrayLike, known: npt.ArrayLike = True) -> Weighted:
+    """Return the AUROC of n samples as a function of their weights (n,); equal scores count half.
+
+    They are sorted once, so that a bootstrap costs a pass over them for each of its samples.
+
+    Args:
+        score: Any order-preserving score, (n,).
+        target: Which samples are positive, (n,) of 0 and 1.
+        known: Which samples count, bool (n,).
+
+    Returns:
+        The function; NaN where positives or negatives weigh nothing.
+    """
+    scores, positive = np.asarray(score, np.float64), np.asarray(target, np.bool_)
+    order = np.argsort(scores, kind="stable")
+    order = order[np.broadcast_to(np.asarray(known, np.bool_), scores.shape)[order]]
+    positive = positive[order]
+    # The last sample of each run of equal scores.
+    ends = np.flatnonzero(np.diff(scores[order], append=np.inf))
+
+    def weighted(weights: Weights) -> float:
+        sorted_weights = weights[order]
+        above = np.cumsum(np.where(positive, sorted_weights, 0))[ends]
+        below = np.cumsum(np.where(positive, 0, sorted_weights))[ends]
+        total = above[-1] * below[-1] if len(ends) else 0
+        if not total:
+            return np.nan
+        # Trapezoids between the thresholds.
+        return float(np.sum(np.diff(above, prepend=0) * (below + np.concatenate([[0], below[:-1]]))) / 2 / total)
+
+    return weighted
+
+
+def label_auroc(scores: Tensor, label: Tensor, names: Sequence[str]) -> dict[str, float]:
+    """AUROC of each label and their mean, `macro`; a label not mentioned is absent, an uncertain one is left out.
+
+    Args:
+        scores: Between 0 and 1, (N, L).
+        label: int8 (N, L), see `medvlp.types`.
+        names: The L labels.
+
+    Returns:
+        No entry for labels that lack a positive or a negative; nothing at all where all do.
+    """
+    aurocs: dict[str, float] = {}
+    for i, name in enumerate(names):
+        known = label[:, i] != UNCERTAIN
+        target = (label[known, i] == PRESENT).long()
+        if 0 < target.sum() < len(target):
+            aurocs[name] = float(binary_auroc(scores[known, i].double(), target))
+    if aurocs:
+        aurocs["macro"] = sum(aurocs.values()) / len(aurocs)
+    return aurocs

@@ -1,0 +1,75 @@
+"""Bootstrap over the samples of a test set, as weights of the samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Weights = npt.NDArray[np.float64]
+Weighted = Callable[[Weights], float]
+"""A metric as a function of the weights (n,) of the samples, NaN where it is not defined."""
+
+SAMPLES = 1000
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """A metric of a test set.
+
+    Attributes:
+        value: On the test set itself.
+        replicates: On each bootstrap sample of it, NaN where it is not defined; None where it was not resampled.
+    """
+
+    value: float
+    replicates: npt.NDArray[np.float64] | None = None
+
+    @classmethod
+    def of(cls, metric: Weighted, n: int, samples: int = SAMPLES) -> Statistic:
+        """Compute a metric of n samples, and its bootstrap of seed 0, which all metrics of a test set share."""
+        return cls(metric(np.ones(n)), bootstrap(metric, n, samples))
+
+    @classmethod
+    def mean(cls, parts: list[Statistic]) -> Statistic:
+        """Return the mean of metrics over one test set, in each bootstrap sample of those that are defined there."""
+        replicates = np.stack([part.replicates for part in parts if part.replicates is not None])
+        defined = np.isfinite(replicates)
+        total = np.where(defined, replicates, 0).sum(0)
+        counts = defined.sum(0)
+        means = np.divide(total, counts, out=np.full(len(total), np.nan), where=counts > 0)
+        return cls(float(np.mean([part.value for part in parts])), means)
+
+
+def weights(n: int, samples: int = SAMPLES, seed: int = 0) -> Iterator[Weights]:
+    """Yield how often each of n samples is drawn, drawing n with replacement: float (n,) each.
+
+    The same n and seed give the same weights, so that replicates of several runs on one test set can be averaged.
+    """
+    generator = np.random.default_rng(seed)
+    for _ in range(samples):
+        yield np.bincount(generator.integers(n, size=n), minlength=n).astype(np.float64)
+
+
+def bootstrap(metric: Weighted, n: int, samples: int = SAMPLES, seed: int = 0) -> npt.NDArray[np.float64]:
+    """Return a metric of n samples on each of many bootstrap samples, float (samples,).
+
+    Args:
+        metric: The metric of weighted samples.
+        n: Number of samples.
+        samples: Number of bootstrap samples.
+        seed: Seed of the weights.
+    """
+    return np.array([metric(w) for w in weights(n, samples, seed)])
+
+
+def interval(replicates: npt.NDArray[np.float64], level: float = LEVEL) -> tuple[float, float]:
+    """Return the percentile interval of bootstrap replicates; NaN twice where none is defined."""
+    defined = replicates[np.isfinite(replicates)]
+    if not len(defined):
+        return np.nan, np.nan
+    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)

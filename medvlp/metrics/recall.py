@@ -1,0 +1,64 @@
+"""Recall, rank and precision of retrieval."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def retrieval(similarity: Tensor, text_of_image: Tensor, ks: Sequence[int] = (1, 5, 10)) -> dict[str, float]:
+    """Recall and median rank of retrieval, image to report and report to image.
+
+    Reports with the same text are one candidate, and one that several images share is found when any of them is.
+    Ties count against the true pair, so that constant embeddings retrieve nothing.
+
+    Args:
+        similarity: Score (N, M) of N images with M distinct texts.
+        text_of_image: The true text of each image, int64 (N,).
+        ks: Ranks of the recalls.
+
+    Returns:
+        `i2t_R@k`, `t2i_R@k` (0 to 1, higher is better) and `..._median_rank` (from 1, lower is
+        better). Texts without an image are candidates, but no queries.
+    """
+    true = similarity.gather(1, text_of_image[:, None])
+    # The true text itself is among those that are >=, which makes the best rank 1.
+    ranks = {"i2t": (similarity >= true).sum(1)}
+    own = text_of_image[:, None] == torch.arange(similarity.shape[1], device=similarity.device)
+    best = similarity.masked_fill(~own, -torch.inf).amax(0)
+    ranks["t2i"] = (1 + ((similarity >= best) & ~own).sum(0))[own.any(0)]
+    metrics: dict[str, float] = {}
+    for direction, rank in ranks.items():
+        metrics |= {f"{direction}_R@{k}": (rank <= k).double().mean().item() for k in ks}
+        metrics[f"{direction}_median_rank"] = rank.double().quantile(0.5).item()
+    return metrics
+
+
+def class_precision(
+    similarity: Tensor, image_class: Tensor, text_class: Tensor, ks: Sequence[int] = (5, 10, 100)
+) -> dict[str, float]:
+    """Precision of retrieval by class, image to report and report to image, after GLoRIA.
+
+    What is retrieved is right if its class is that of the query: one of CheXpert's five, on the 5x200 sets. Candidates
+    are all of the set, never those of a batch. Ties count against the right ones, as in `retrieval`.
+
+    Args:
+        similarity: Score (N, M) of N images with M texts.
+        image_class: Class of each image, int64 (N,).
+        text_class: Class of each text, int64 (M,).
+        ks: How many of the candidates are retrieved; all, where there are fewer.
+
+    Returns:
+        `i2t_P@k` and `t2i_P@k` (0 to 1, higher is better), the mean over all queries.
+    """
+    right = image_class[:, None] == text_class
+    metrics: dict[str, float] = {}
+    for direction, scores, hits in (("i2t", similarity, right), ("t2i", similarity.T, right.T)):
+        # Wrong candidates first, which a stable sort by score then keeps among equals.
+        order = hits.int().argsort(stable=True, dim=1)
+        ranked = order.gather(1, scores.gather(1, order).argsort(stable=True, dim=1, descending=True))
+        found = hits.gather(1, ranked)
+        metrics |= {f"{direction}_P@{k}": found[:, :k].double().mean().item() for k in ks}
+    return metrics

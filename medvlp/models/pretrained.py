@@ -1,0 +1,87 @@
+"""Image encoders by one option: from a checkpoint, from ImageNet, from chance, or from a file."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+
+from medvlp.errors import NotFoundError, UserError
+from medvlp.models.image import ImageEncoder
+from medvlp.models.weights import locate
+
+DEFAULT = "resnet50"
+
+
+def load_image_encoder(weights: str, architecture: str | None = None, image_size: int | None = None) -> ImageEncoder:
+    """Return an image encoder with weights, and with the normalisation they were trained with.
+
+    Args:
+        weights: `imagenet`: timm's pre-trained weights. `random`: those of one draw, the same each time. A checkpoint
+            of `medvlp fit`, which knows its architecture. Any other file with the state dict of a timm network, also
+            `package:PACKAGE/PATH`.
+        architecture: Name in timm; of a checkpoint, what it is expected to be. ResNet-50 for `imagenet` and `random`.
+        image_size: Side of the images in pixels; position embeddings of a transformer are interpolated to it, and
+            networks that take any size ignore it.
+
+    Raises:
+        NotFoundError: If there is no such file.
+        UserError: If a checkpoint has another architecture, or weights do not fit it, cannot be read or cannot be had.
+    """
+    if weights == "imagenet":
+        encoder = ImageEncoder(architecture or DEFAULT)
+    elif weights == "random":
+        # Not of the run's seed: cached features, and checkpoints that leave a frozen encoder out, rely on it.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            encoder = ImageEncoder(architecture or DEFAULT, pretrained=False)
+    else:
+        encoder = _from_file(weights, architecture)
+    if image_size and hasattr(encoder.backbone, "set_input_size"):
+        encoder.backbone.set_input_size(img_size=image_size)
+    return encoder
+
+
+def digest(encoder: ImageEncoder) -> str:
+    """Return a SHA-256 of what an encoder computes: its architecture, its weights and its normalisation."""
+    sha = hashlib.sha256(type(encoder.backbone).__name__.encode())
+    for name, tensor in encoder.state_dict().items():
+        sha.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        sha.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return sha.hexdigest()
+
+
+def _from_file(weights: str, architecture: str | None) -> ImageEncoder:
+    path = locate(weights)
+    if not Path(path).is_file():
+        raise NotFoundError(
+            f"weights='{weights}' is neither 'imagenet' nor 'random', and no such file is there. Pass a checkpoint of "
+            "'medvlp fit', such as runs/.../last.ckpt, or a state dict."
+        )
+    options = _image_encoder_of(path)
+    name, size = options.get("name"), options.get("image_size")
+    # What follows the dot in a name of timm is its training, not its architecture.
+    if name and architecture and name.split(".")[0] != architecture.split(".")[0]:
+        raise UserError(
+            f"weights='{weights}' hold an image encoder of architecture '{name}', but architecture='{architecture}' is "
+            "asked for. Leave the architecture out: a checkpoint knows its own."
+        )
+    if not (name or architecture):
+        raise UserError(
+            f"weights='{weights}' is no checkpoint of a pre-training and does not say its architecture: pass "
+            "--model.architecture NAME, a name in timm."
+        )
+    return ImageEncoder(name or architecture or DEFAULT, weights=path, image_size=size)
+
+
+def _image_encoder_of(path: str) -> dict[str, Any]:
+    """Return the options that a checkpoint of pre-training made its image encoder with; nothing of other files."""
+    try:
+        checkpoint = torch.load(path, "cpu", weights_only=True, mmap=True)
+        return dict(checkpoint.get("hyper_parameters", {})["image_encoder"]["init_args"])
+    except (AttributeError, EOFError, KeyError, OSError, RuntimeError, TypeError, ValueError, UnpicklingError):
+        # Of another kind, or damaged, which reading its weights will say.
+        return {}

@@ -1,0 +1,244 @@
+"""What classification, segmentation and detection share: a pre-trained encoder, and results by test image."""
+
+from __future__ import annotations
+
+import warnings
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import torch
+import torch.distributed as dist
+from lightning.pytorch.trainer.states import TrainerFn
+from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from medvlp.data.features import FeatureStore
+from medvlp.data.transforms import EvaluationTransform
+from medvlp.distributed import world_size
+from medvlp.errors import UserError
+from medvlp.metrics.bootstrap import Statistic
+from medvlp.models.image import ImageEncoder
+from medvlp.models.pretrained import digest, load_image_encoder
+from medvlp.prepared import IMAGES, Prepared
+from medvlp.tasks.base import BaseTask
+from medvlp.types import Batch
+
+ENCODER = "encoder."
+NO_BOXES = np.zeros((0, 4), np.float32)
+READ: dict[TrainerFn | None, list[str]] = {
+    TrainerFn.FITTING: ["train", "validate"],
+    TrainerFn.VALIDATING: ["validate"],
+    TrainerFn.TESTING: ["test"],
+    TrainerFn.PREDICTING: ["test"],
+}
+"""The data sets whose images each of the Trainer's verbs reads."""
+
+
+class DownstreamTask(BaseTask):
+    """Trains a head on the features of a pre-trained image encoder, frozen or not.
+
+    A subclass says what it `reads`, gives the training, validation and test steps, and makes its metrics of the rows
+    that its test step has kept.
+
+    Args:
+        weights: Where the encoder comes from: `imagenet`, `random`, a checkpoint of `medvlp fit`, or another file; see
+            `load_image_encoder`.
+        architecture: Its name in timm, where weights do not say it.
+        image_size: Side of the images in pixels, for a transformer that is to see others than it was made for.
+        freeze: Train the head alone; the encoder stays as it is, the statistics of its batch norms included.
+        adapt_batch_norm: Let these statistics follow the images of the new data nevertheless, as the released codes
+            do: MGCA freezes parameters only. Published segmentations and detections contain this leak.
+        cache_features: Compute the features of a frozen encoder once for each image, and keep them in the prepared
+            folder for all fractions and seeds. Training then sees the centre crop of the images, without augmentation.
+        **kwargs: See `BaseTask`.
+
+    Attributes:
+        reads: Whether `features` returns pooled features or maps.
+        levels: Which of the encoder's maps.
+        encoder_sha256: Of the encoder that training starts from.
+        predictions: After a test, one row for each image in the order of the data: `image_id` and what was kept.
+        statistics: After a test, the metrics.
+        left_out: After a test, what metrics could not count, and why.
+
+    Raises:
+        UserError: If the encoder cannot be had, or features that change were to be cached.
+    """
+
+    reads: ClassVar[Literal["pooled", "maps"]]
+    levels: ClassVar[slice] = slice(None)
+
+    def __init__(
+        self,
+        weights: str = "imagenet",
+        architecture: str | None = None,
+        image_size: int | None = None,
+        freeze: bool = True,
+        adapt_batch_norm: bool = False,
+        cache_features: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.save_hyperparameters()
+        if cache_features and (adapt_batch_norm or not freeze):
+            changing = "adapt_batch_norm=True" if freeze else "freeze=False"
+            raise UserError(f"cache_features=True, but with {changing} features change while training: pass one only.")
+        self.frozen, self.adapt_batch_norm, self.cache_features = freeze, adapt_batch_norm, cache_features
+        self.weights = weights
+        self.encoder: ImageEncoder = load_image_encoder(weights, architecture, image_size)
+        self.encoder_sha256 = digest(self.encoder)
+        if freeze:
+            self.encoder.requires_grad_(False)
+            # The Trainer takes a frozen network for a forgotten one.
+            warnings.filterwarnings("ignore", ".*in eval mode at the start of training")
+        self.train()
+        self.left_out: dict[str, str] = {}
+        self.statistics: dict[str, Statistic] = {}
+        self.predictions: pa.Table | None = None
+        self._rows: list[pa.Table] = []
+
+    @property
+    def widths(self) -> list[int]:
+        """Channels of each of `features`."""
+        return [self.encoder.width] if self.reads == "pooled" else self.encoder.map_widths[self.levels]
+
+    @property
+    def strides(self) -> list[int]:
+        """Pixels of the image between two cells of each of the maps."""
+        return self.encoder.map_strides[self.levels]
+
+    def prepare_data(self) -> None:
+        """Compute the features of the images that the run will read and that no run before has read.
+
+        Raises:
+            UserError: If training is to augment what is computed once.
+        """
+        if not self.cache_features:
+            return
+        data, verb = self.datamodule, self.trainer.state.fn
+        if verb == TrainerFn.FITTING and not data.augmentation.off:
+            raise UserError(
+                "cache_features=True, but the augmentation changes the images in each epoch: set all its probabilities "
+                "to 0, or pass --model.cache_features false."
+            )
+        home, device = self.device, self.trainer.strategy.root_device
+        self.encoder.to(device)
+        images, transform = Prepared.open(data.root).images, EvaluationTransform(data.crop, data.resize)
+
+        def encode(rows: npt.NDArray[np.int64]) -> list[Tensor]:
+            views = np.stack([transform(images[row], NO_BOXES, 0).image for row in rows])
+            # The same fp32 features whatever the precision of the training around it.
+            with torch.no_grad(), torch.autocast(device.type, enabled=False):
+                return self.encode(torch.from_numpy(views).to(device))
+
+        self._store().fill(np.concatenate([data.dataset(name).rows for name in READ[verb]]), encode)
+        self.encoder.to(home)
+
+    def setup(self, stage: str) -> None:
+        """Have the data module read stored features, on every process."""
+        self.datamodule.features = self._store() if self.cache_features else None
+
+    def train(self, mode: bool = True) -> DownstreamTask:
+        """Set the mode of all but a frozen encoder, which does what it does when it is tested."""
+        super().train(mode)
+        if self.frozen:
+            self.encoder.eval()
+            for module in self.encoder.modules():
+                if self.adapt_batch_norm and isinstance(module, _BatchNorm):
+                    module.train(mode)
+        return self
+
+    def features(self, batch: Batch) -> list[Tensor]:
+        """Return what the encoder sees in the first view: one tensor (B, D), or maps (B, C_l, H_l, W_l)."""
+        if batch["feature"] is not None:
+            return [feature.float() for feature in batch["feature"]]
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            return self.encode(batch["image"][:, 0])
+
+    def encode(self, image: Tensor) -> list[Tensor]:
+        """Return the features of images, uint8 (B, H, W)."""
+        if self.reads == "pooled":
+            return [self.encoder(image).pooled]
+        return self.encoder.maps(image)[self.levels]
+
+    def keep(self, batch: Batch, columns: Mapping[str, Any]) -> None:
+        """Keep what the test has found, for the end of the epoch.
+
+        Args:
+            batch: The batch.
+            columns: By name, one value for each sample: a tensor or an array (B,), a list of B, or, where the type of
+                nested values cannot be told from them, an array of pyarrow.
+        """
+        values = {name: v.detach().cpu().numpy() if isinstance(v, Tensor) else v for name, v in columns.items()}
+        self._rows.append(pa.table({"index": batch["index"].cpu().numpy(), **values}))
+
+    def kept(self) -> pa.Table:
+        """Return the kept rows of all processes, each image once, in the order of their `index`, and forget them."""
+        tables, self._rows = self._rows, []
+        if world_size() > 1:
+            gathered: list[Any] = [None] * world_size()
+            dist.all_gather_object(gathered, tables)
+            tables = [table for part in gathered for table in part]
+        rows = pa.concat_tables(tables, promote_options="permissive").combine_chunks()
+        # Processes share out padded orders, so that a sample may come twice.
+        _, first = np.unique(rows["index"].to_numpy(), return_index=True)
+        return rows.take(pa.array(first))
+
+    @abstractmethod
+    def evaluate(self, rows: pa.Table) -> dict[str, Statistic]:
+        """Return the metrics of a test from one row for each image, `predictions`."""
+
+    def on_test_epoch_end(self) -> None:
+        """Log the metrics of all test images."""
+        rows = self.kept()
+        loader: Any = self.trainer.test_dataloaders
+        ids = loader.dataset.image_id.take(rows["index"].combine_chunks())
+        self.predictions = rows.drop_columns(["index"]).add_column(0, "image_id", ids)
+        self.left_out = {}
+        self.statistics = self.evaluate(self.predictions)
+        # Equal on all processes, each of which has all rows.
+        self.log_dict({f"test/{name}": statistic.value for name, statistic in self.statistics.items()}, sync_dist=True)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Leave out what `weights` bring back."""
+        checkpoint["encoder_sha256"] = self.encoder_sha256
+        if self.frozen:
+            # The running statistics that training has adapted come back from nowhere else.
+            kept = {f"{ENCODER}{name}" for name, _ in self.encoder.named_buffers()} if self.adapt_batch_norm else set()
+            checkpoint["state_dict"] = {
+                name: value
+                for name, value in checkpoint["state_dict"].items()
+                if not name.startswith(ENCODER) or name in kept
+            }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Fill in what was left out.
+
+        Raises:
+            UserError: If the encoder is not the one that the checkpoint was trained with.
+        """
+        if not self.frozen:
+            return
+        if checkpoint["encoder_sha256"] != self.encoder_sha256:
+            raise UserError(
+                f"weights='{self.weights}' are not those that the checkpoint was trained with, and a checkpoint of a "
+                "frozen encoder does not hold them. Pass the same --model.weights."
+            )
+        own = {f"{ENCODER}{name}": value for name, value in self.encoder.state_dict().items()}
+        checkpoint["state_dict"] = own | checkpoint["state_dict"]
+
+    def _store(self) -> FeatureStore:
+        data = self.datamodule
+        prepared = Prepared.open(data.root)
+        settings = {
+            "encoder": self.encoder_sha256,
+            "reads": self.reads,
+            "levels": [self.levels.start, self.levels.stop, self.levels.step],
+            "crop": data.crop,
+            "resize": data.resize,
+            "images": prepared.manifest["sha256"][IMAGES],
+        }
+        return FeatureStore(prepared.root, settings, len(prepared.images))
