@@ -1,0 +1,55 @@
+"""The decoder of a U-Net, on the maps of a convolutional encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from segmentation_models_pytorch.base import SegmentationHead
+from segmentation_models_pytorch.base.initialization import initialize_decoder, initialize_head
+from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoder
+from torch import Tensor, nn
+
+# Those of segmentation_models_pytorch's Unet, which MGCA and the papers after it use as it is.
+WIDTHS = (256, 128, 64, 32, 16)
+
+
+class UNetDecoder(nn.Module):
+    """Decoder and head of segmentation_models_pytorch's `Unet`, with the initial weights it gives them.
+
+    Args:
+        widths: Channels of the encoder's maps, fine to coarse.
+        strides: Their strides in pixels, powers of 2 up to 32. Where one lacks, as 2 does in ConvNeXt, that step is
+            decoded without a map.
+        channels: Of the decoder's five steps, coarse to fine; fewer steps have the last of them.
+    """
+
+    def __init__(self, widths: Sequence[int], strides: Sequence[int], channels: Sequence[int] = WIDTHS) -> None:
+        super().__init__()
+        self.strides = list(strides)
+        self.steps = [2**step for step in range(1, max(strides).bit_length())]
+        known = dict(zip(strides, widths, strict=True))
+        self.decoder = UnetDecoder(
+            # The first is the image, which the decoder does not read.
+            encoder_channels=[0, *(known.get(step, 0) for step in self.steps)],
+            decoder_channels=list(channels[-len(self.steps) :]),
+            n_blocks=len(self.steps),
+        )
+        self.head = SegmentationHead(channels[-1], 1)
+        initialize_decoder(self.decoder)
+        initialize_head(self.head)
+
+    def forward(self, maps: list[Tensor], size: tuple[int, int]) -> Tensor:
+        """Return logits (B, 1, H, W).
+
+        Args:
+            maps: Maps (B, C, h, w) of the encoder, fine to coarse.
+            size: Height H and width W of the images, in pixels.
+        """
+        known = dict(zip(self.strides, maps, strict=True))
+        height, width = size
+        pyramid = [
+            known[step] if step in known else maps[-1].new_zeros(len(maps[-1]), 0, height // step, width // step)
+            for step in self.steps
+        ]
+        logits: Tensor = self.head(self.decoder([maps[-1].new_zeros(0, 0, height, width), *pyramid]))
+        return logits
