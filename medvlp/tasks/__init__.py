@@ -1,7 +1,21 @@
 """Tasks: what the Trainer runs."""
 
 from medvlp.tasks.base import BaseTask
+from medvlp.tasks.classification import ClassificationTask
+from medvlp.tasks.detection import DetectionTask
+from medvlp.tasks.downstream import DownstreamTask
 from medvlp.tasks.pretraining import PretrainingTask
+from medvlp.tasks.segmentation import SegmentationTask
+from medvlp.tasks.torchvision_detection import TorchvisionDetectionTask
 from medvlp.tasks.zeroshot import ZeroShotTask
 
-__all__ = ["BaseTask", "PretrainingTask", "ZeroShotTask"]
+__all__ = [
+    "BaseTask",
+    "ClassificationTask",
+    "DetectionTask",
+    "DownstreamTask",
+    "PretrainingTask",
+    "SegmentationTask",
+    "TorchvisionDetectionTask",
+    "ZeroShotTask",
+]
