@@ -1,0 +1,160 @@
+"""The texts of a protocol: what is said of a label that is present, and of one that is not."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple, get_args
+
+from medvlp.errors import UserError
+from medvlp.protocols.section import Section
+
+Case = Literal["lower", "sentence", "label"]
+# Far above what anybody asks; a slip in a file must not fill the memory.
+MOST_COMBINATIONS = 10_000
+PLACE = re.compile(r"\{(.*?)\}")
+
+
+class Sides(NamedTuple):
+    """The prompts of one finding.
+
+    Attributes:
+        positive: What is said where it is present.
+        negative: What is said where it is absent; empty where the score compares with nothing.
+    """
+
+    positive: list[str]
+    negative: list[str]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Templates with `{}` for a finding, which make prompts for any label.
+
+    Attributes:
+        positive: Templates of a present finding.
+        negative: Those of an absent one; they need not name it.
+        phrases: What the findings of a label are called; by default the label is the one finding.
+        case: How a text is spelt: `lower`, the label in lower case; `sentence`, the same, but the text begins with a
+            capital; `label`, as the data spells the label. Phrases are spelt as they are.
+    """
+
+    positive: Sequence[str]
+    negative: Sequence[str]
+    phrases: Mapping[str, Sequence[str]]
+    case: Case
+
+    def of(self, label: str) -> list[Sides]:
+        """Return the prompts of each finding that a label stands for."""
+        phrases = self.phrases.get(label) or [label if self.case == "label" else label.lower()]
+        return [Sides(self._fill(self.positive, phrase), self._fill(self.negative, phrase)) for phrase in phrases]
+
+    def _fill(self, templates: Sequence[str], phrase: str) -> list[str]:
+        filled = [template.replace("{}", phrase) for template in templates]
+        return [text[:1].upper() + text[1:] for text in filled] if self.case == "sentence" else filled
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """The prompts of a protocol.
+
+    Attributes:
+        texts: Prompts of single labels, spelt out or made of a grid.
+        pairs: Templates for all other labels; None where there are no others.
+        tags: Names of the tags of a decoder that stand for a label.
+    """
+
+    texts: Mapping[str, Sides] = field(default_factory=dict)
+    pairs: Pairs | None = None
+    tags: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    @property
+    def labels(self) -> list[str] | None:
+        """The labels that have prompts; None where any has."""
+        return None if self.pairs else [*self.texts, *self.tags]
+
+    def of(self, label: str) -> list[Sides]:
+        """Return the prompts of each finding that a label stands for; see `labels` for those there are."""
+        if label in self.texts:
+            return [self.texts[label]]
+        return self.pairs.of(label) if self.pairs else []
+
+
+def read_prompts(section: Section) -> Prompts:
+    """Read the entry `prompts` of a protocol file.
+
+    Raises:
+        UserError: If it is wrong.
+    """
+    section.only("pairs", "texts", "grid", "sample", "seed", "tags")
+    texts: dict[str, Sides] = {}
+    if "grid" in section:
+        texts |= {label: Sides(made, []) for label, made in _read_grid(section).items()}
+    elif "sample" in section or "seed" in section:
+        raise UserError(f"{section.where}: 'sample' and 'seed' draw from a grid, and there is none.")
+    if "texts" in section:
+        texts |= {label: _read_sides(sides) for label, sides in section.section("texts").sections()}
+    pairs = _read_pairs(section.section("pairs")) if "pairs" in section else None
+    tags = section.section("tags") if "tags" in section else None
+    return Prompts(texts, pairs, {label: tags.texts(label) for label in tags.value} if tags else {})
+
+
+def _read_sides(section: Section) -> Sides:
+    section.only("positive", "negative")
+    return Sides(section.texts("positive"), section.texts("negative") if "negative" in section else [])
+
+
+def _read_pairs(section: Section) -> Pairs:
+    section.only("positive", "negative", "phrases", "case")
+    positive = section.texts("positive")
+    negative = section.texts("negative") if "negative" in section else []
+    for template in [*positive, *negative]:
+        rest = template.replace("{}", "", 1)
+        if "{" in rest or "}" in rest or (rest == template and template in positive):
+            raise UserError(f"{section.where}: '{template}' must have one {{}} for the finding, and no other braces.")
+    phrases = section.section("phrases") if "phrases" in section else None
+    return Pairs(
+        positive,
+        negative,
+        {label: phrases.texts(label) for label in phrases.value} if phrases else {},
+        section.choice("case", get_args(Case), "lower"),
+    )
+
+
+def _read_grid(section: Section) -> dict[str, list[str]]:
+    """Return all combinations of the parts of each label, or some that are drawn."""
+    grid = {label: _combinations(parts) for label, parts in section.section("grid").sections()}
+    if "sample" not in section:
+        return grid
+    sample, drawn = section.whole("sample"), random.Random(section.whole("seed", 0))
+    for label, texts in grid.items():
+        if not 0 < sample <= len(texts):
+            raise UserError(
+                f"{section.where}, sample={sample}: '{label}' has {len(texts)} combinations; draw from 1 to as many."
+            )
+    # One generator from label to label, in the order of the file, so that GLoRIA's own draws come out.
+    return {label: drawn.sample(texts, sample) for label, texts in grid.items()}
+
+
+def _combinations(section: Section) -> list[str]:
+    """Return `text` with each combination of its parts, the last part changing fastest; blank parts leave no gap."""
+    template = section.text("text")
+    names = [name for name in section.value if name != "text"]
+    if sorted(PLACE.findall(template)) != sorted(names):
+        raise UserError(f"{section.where}: '{template}' must name each part once, in braces: {', '.join(names)}.")
+    parts = [section.texts(name, blank=True) for name in names]
+    if math.prod(map(len, parts)) > MOST_COMBINATIONS:
+        raise UserError(f"{section.where} has more than {MOST_COMBINATIONS} combinations.")
+    filled = [_fill(template, dict(zip(names, words, strict=True))) for words in itertools.product(*parts)]
+    if "" in filled:
+        raise UserError(f"{section.where}: all parts are blank in one combination, which leaves no text.")
+    return filled
+
+
+def _fill(template: str, parts: Mapping[str, str]) -> str:
+    """Return a template with its places filled; what is blank leaves no gap."""
+    return " ".join(PLACE.sub(lambda place: parts[place[1]], template).split())
