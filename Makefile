@@ -3,11 +3,35 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
+# Of the benchmarks: make rsna WEIGHTS=runs/medvlp/ID/checkpoints/last.ckpt [FRACTIONS="1 10"] [SEEDS=0] [ARGS="..."]
+WEIGHTS ?=
+NAME ?=
+FRACTIONS ?= 1 10 100
+SEEDS ?= 0 1 2
+DATA ?= data
+OUT ?= runs/benchmarks
+ARGS ?=
+# Of the synthetic data. Not the demo's seed: its patients have been pre-trained on.
+STUDIES ?= 2000
+PHANTOM := data/phantom
+RAW := $(PHANTOM)/raw
+
+BENCHMARKS := chexpert nih rsna covidx mimic siim rsna-seg rsna-det object-cxr
+RUN = $(BIN)/medvlp benchmark --weights "$(WEIGHTS)" $(if $(NAME),--name "$(NAME)") --fractions "$(FRACTIONS)" \
+	--seeds "$(SEEDS)" --data "$(DATA)" --out "$(OUT)" --args="$(ARGS)"
+
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format bench clean
+.PHONY: help install demo test lint format bench clean weights benchmarks results benchmark-data $(BENCHMARKS)
 
 help: ## Show this list.
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-8s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-14s %s\n", $$1, $$2}'
+	@echo
+	@echo 'A benchmark takes WEIGHTS=FILE, a checkpoint of pre-training (or imagenet, or random), and, if wanted,'
+	@echo 'FRACTIONS="1 10 100" (percent of the labels), SEEDS="0 1 2", NAME=LABEL (of the weights in tables),'
+	@echo 'DATA=data (where the prepared folders are), OUT=runs/benchmarks and ARGS="options of medvlp fit".'
+	@echo 'What is finished is not computed again. Without the real data, on a CPU:'
+	@echo '  make demo benchmark-data'
+	@echo '  make benchmarks WEIGHTS=runs/demo/medvlp/ID/checkpoints/last.ckpt DATA=data/phantom ARGS="-c overlays/small_{task}"'
 
 install: $(INSTALLED) ## Install medvlp with its demo and developer extras into .venv.
 
@@ -21,6 +45,41 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 demo: $(INSTALLED) ## Pre-train on synthetic chest X-rays, from nothing to a results table.
 	WANDB_MODE=offline HF_HUB_OFFLINE=1 $(BIN)/medvlp demo
+
+chexpert: ## CheXpert: AUROC of the five competition labels, linear probe.
+nih: ## NIH ChestX-ray14: AUROC of 14 findings, linear probe.
+rsna: ## RSNA Pneumonia: AUROC, linear probe.
+covidx: ## COVIDx: accuracy among three classes, linear probe.
+mimic: ## MIMIC-CXR: AUROC of its CheXpert labels, linear probe.
+siim: ## SIIM-ACR Pneumothorax: Dice of a segmentation on the frozen encoder.
+rsna-seg: ## RSNA Pneumonia: Dice of a segmentation on the frozen encoder.
+rsna-det: ## RSNA Pneumonia: mAP of a detector on the frozen encoder.
+object-cxr: ## Object-CXR: mAP of a detector on the frozen encoder.
+
+$(BENCHMARKS): weights
+	$(RUN) $@
+
+benchmarks: weights ## All of these whose data is prepared, and their tables.
+	$(RUN) all
+	$(BIN)/medvlp results "$(OUT)"
+
+weights: $(INSTALLED)
+	@test -n "$(WEIGHTS)" || { echo "which encoder? Pass WEIGHTS=FILE, a checkpoint of 'medvlp fit', or WEIGHTS=imagenet." >&2; exit 1; }
+
+results: $(INSTALLED) ## Tables, curves and pictures of all benchmarks in OUT, beside the published numbers.
+	$(BIN)/medvlp results "$(OUT)"
+
+benchmark-data: $(RAW)/.drawn ## Draw synthetic data for every benchmark (STUDIES=2000), and prepare it in data/phantom.
+	$(BIN)/medvlp prepare mimic_cxr --images $(RAW)/mimic-cxr-jpg/2.0.0 --reports $(RAW)/mimic-cxr-reports \
+		--regions none --out $(PHANTOM)/mimic_cxr
+	$(BIN)/medvlp prepare chexpert --root $(RAW)/CheXpert-v1.0-small --out $(PHANTOM)/chexpert
+	for name in nih rsna siim covidx; do \
+		$(BIN)/medvlp prepare $$name --root $(RAW)/$$name --out $(PHANTOM)/$$name || exit 1; done
+	$(BIN)/medvlp prepare object_cxr --root $(RAW)/object-cxr --out $(PHANTOM)/object_cxr --resize squash
+
+$(RAW)/.drawn: | $(INSTALLED)
+	$(BIN)/medvlp phantom --out $(RAW) --layouts all --studies $(STUDIES) --seed 1 --size 256
+	@touch $@
 
 test: lint ## Lint, then run the tests (no network needed once installed).
 	WANDB_MODE=offline HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
@@ -37,6 +96,6 @@ format: $(INSTALLED) ## Rewrite the code in the project's style.
 bench: $(INSTALLED) ## Compare speeds with their floors, in one run.
 	$(BIN)/medvlp bench
 
-clean: ## Remove everything that make made here, runs/ apart.
+clean: ## Remove everything that make made here, runs/ and data/ apart.
 	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find medvlp tests experiments -name __pycache__ -prune -exec rm -rf {} +

@@ -18,12 +18,15 @@ TRAINER = {
     "test": "evaluate on the test split",
     "predict": "write a model's outputs",
 }
-# Each module has COMMAND, one function, or COMMANDS, functions by name, or both: then COMMAND needs no name.
+# Each module has COMMAND, one function, or COMMANDS, functions by name, or both: then COMMAND needs no name. With
+# POSITIONAL, what the function must be given, and is not a keyword, comes without the name of its option.
 COMMANDS = {
     "phantom": ("medvlp.phantom", "write synthetic chest X-rays and reports in the raw layout of a real data set"),
     "prepare": ("medvlp.prepare", "turn a raw data set into a prepared folder, once"),
     "parse": ("medvlp.parse.command", "read <region, finding, existence> from reports, and measure how well"),
     "regions": ("medvlp.localiser", "train the automatic localiser of anatomical regions anew"),
+    "benchmark": ("medvlp.benchmarks.command", "train and test an encoder with shares of a benchmark's labels"),
+    "results": ("medvlp.benchmarks.report", "lay the results of benchmarks beside the published ones"),
     "demo": ("medvlp.demo", "phantom, prepare, fit and test on a small scale"),
     "bench": ("medvlp.bench", "compare speeds with their floors"),
 }
@@ -70,7 +73,10 @@ def run(args: Sequence[str]) -> None:
         module = import_module(COMMANDS[args[0]][0])
         named = getattr(module, "COMMANDS", {})
         functions = named if args[1:2] and args[1] in named else getattr(module, "COMMAND", named)
-        auto_cli(functions, args=list(args[1:]), prog=f"medvlp {args[0]}", as_positional=False, parser_class=Parser)
+        positional = hasattr(module, "POSITIONAL")
+        auto_cli(
+            functions, args=list(args[1:]), prog=f"medvlp {args[0]}", as_positional=positional, parser_class=Parser
+        )
     else:
         close = difflib.get_close_matches(args[0], [*TRAINER, *COMMANDS], n=1)
         suggestion = f"Did you mean '{close[0]}'?" if close else "'medvlp --help' lists the commands."

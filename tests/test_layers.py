@@ -8,20 +8,21 @@ PACKAGE = Path(medvlp.__file__).parent
 LAYERS = [
     ["__init__"],
     ["allocator", "errors"],
-    ["parser", "prepared"],
+    ["parser", "prepared", "run_lengths"],
     ["phantom"],
     ["parse"],
     ["prepare"],
     ["types"],
     ["distributed"],
-    ["losses", "metrics", "prompts", "text_cache"],
+    ["detection_loss", "losses", "metrics", "prompts", "segmentation_loss", "text_cache"],
+    ["protocols"],
     ["data"],
     ["models"],
     ["objectives"],
     ["tasks"],
     ["callbacks", "cli", "heatmaps"],
     ["plots"],
-    ["bench", "demo", "localiser"],
+    ["bench", "benchmarks", "demo", "localiser"],
     ["__main__"],
 ]
 # What stands before a module but is none of its business.
@@ -29,12 +30,24 @@ STRANGERS = {
     "parse": {"phantom", "parser"},
     "prepare": {"phantom", "parser"},
     "models": {"data", "prepared"},
-    "objectives": {"data", "prepared", "prompts", "text_cache"},
+    "objectives": {"data", "prepared", "prompts", "protocols", "text_cache"},
+    "protocols": {"phantom", "prepare", "prepared"},
     "tasks": {"phantom", "prepare"},
 }
 # Commands that prepare data must start without these.
 HEAVY = {"albumentations", "lightning", "segmentation_models_pytorch", "timm", "torch", "torchvision", "transformers"}
-LIGHT = {"__init__", "__main__", "allocator", "errors", "parse", "parser", "phantom", "prepare", "prepared"}
+LIGHT = {
+    "__init__",
+    "__main__",
+    "allocator",
+    "errors",
+    "parse",
+    "parser",
+    "phantom",
+    "prepare",
+    "prepared",
+    "run_lengths",
+}
 
 
 def imports(path):

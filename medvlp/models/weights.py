@@ -1,7 +1,8 @@
-"""Where weights lie: a path, or a file inside an installed package."""
+"""Where weights lie, a path or a file inside an installed package, and which they are."""
 
 from __future__ import annotations
 
+import hashlib
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -32,3 +33,15 @@ def locate(name: str) -> str:
     if not path.exists():
         raise NotFoundError(f"'{name}': no {path} in the installed package '{package}'.")
     return str(path)
+
+
+def fingerprint(name: str) -> str | None:
+    """Return the SHA-256 of a file of weights; None for a name that is no file, such as `imagenet`."""
+    path = Path(locate(name))
+    if not path.is_file():
+        return None
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

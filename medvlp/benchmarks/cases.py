@@ -1,0 +1,201 @@
+"""The worst and the best test images of a cell, as pictures."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from PIL import Image
+
+from medvlp.benchmarks.results import PREDICTIONS, Cell
+from medvlp.data.transforms import EvaluationTransform
+from medvlp.prepared import INDEX, Prepared
+from medvlp.run_lengths import decode
+
+COUNT = 6
+# Boxes that overlap less are of different things; the lowest of the papers' thresholds.
+OVERLAP = 0.4
+QUALITY = 82
+
+Array = npt.NDArray[Any]
+# The mask that annotators drew (crop, crop), or None where there are none, to SVG shapes in pixels of the crop.
+Overlay = Callable[[npt.NDArray[np.bool_] | None], str]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One test image.
+
+    Attributes:
+        image_id: Its name.
+        caption: What was right or wrong.
+        overlay: Draws truth and prediction.
+    """
+
+    image_id: str
+    caption: str
+    overlay: Overlay = lambda mask: ""
+
+
+def choose(predictions: pa.Table) -> tuple[list[Case], list[Case]]:
+    """Return the worst and the best images of a test, by what its predictions hold."""
+    if "mask" in predictions.column_names:
+        return _segmentations(predictions)
+    if "boxes" in predictions.column_names:
+        return _detections(predictions)
+    return _classifications(predictions)
+
+
+def _ends(quality: Array, eligible: Array, case: Callable[[int], Case]) -> tuple[list[Case], list[Case]]:
+    """Return the cases of lowest quality, and, of those that are eligible, of highest; none in both."""
+    order = np.argsort(quality, kind="stable")
+    worst = order[: min(COUNT, len(order) // 2)]
+    best = [i for i in order[::-1] if eligible[i] and i not in worst][:COUNT]
+    return [case(int(i)) for i in worst], [case(int(i)) for i in best]
+
+
+def _classifications(predictions: pa.Table) -> tuple[list[Case], list[Case]]:
+    """Choose the most confidently wrong and right ones, of as many labels as possible.
+
+    Scores of different labels cannot be compared. How wrong an image with a finding is, is the share of the images
+    without it that have a higher score, and the other way round. Right are images whose finding is seen: one that is
+    rightly not seen is not worth a look.
+    """
+    image_id = predictions["image_id"].to_pylist()
+    labels = [name.removeprefix("target/") for name in predictions.column_names if name.startswith("target/")]
+    found: list[tuple[float, float, int, str, bool]] = []
+    for label in labels:
+        target = predictions[f"target/{label}"].to_numpy().astype(float)
+        score = predictions[f"score/{label}"].to_numpy().astype(float)
+        for present in (True, False):
+            own, other = np.flatnonzero(target == present), np.sort(score[target == (not present)])
+            if len(other):
+                below = np.searchsorted(other, score[own]) / len(other)
+                wrong = 1 - below if present else below
+                found += [(float(w), float(score[i]), int(i), label, present) for w, i in zip(wrong, own, strict=True)]
+
+    def pick(rows: Iterable[tuple[float, float, int, str, bool]]) -> list[Case]:
+        chosen: dict[int, Case] = {}
+        count = dict.fromkeys(labels, 0)
+        for _, score, i, label, present in rows:
+            if len(chosen) < COUNT and i not in chosen and count[label] < -(-COUNT // len(labels)):
+                chosen[i] = Case(image_id[i], f"{label} {'present' if present else 'absent'}, score {score:.2f}")
+                count[label] += 1
+        return list(chosen.values())
+
+    # Among equals, the score that is farthest on the wrong or right side.
+    wrong = sorted((row for row in found if row[0] > 0.5), key=lambda row: (-row[0], row[1] if row[4] else -row[1]))
+    right = sorted((row for row in found if row[0] < 0.5 and row[4]), key=lambda row: (row[0], -row[1]))
+    return pick(wrong), pick(right)
+
+
+def _segmentations(predictions: pa.Table) -> tuple[list[Case], list[Case]]:
+    """Choose by Dice; among equals, large areas are worse."""
+    columns = ("image_id", "dice", "pixels_true", "pixels_predicted", "mask")
+    image_id, dice, true, predicted, mask = (predictions[name].to_pylist() for name in columns)
+
+    def case(i: int) -> Case:
+        def overlay(truth: npt.NDArray[np.bool_] | None) -> str:
+            assert truth is not None
+            drawn = decode(mask[i], *truth.shape)
+            return outline(truth, "truth") + outline(drawn, "predicted")
+
+        return Case(image_id[i], f"Dice {dice[i]:.2f}", overlay)
+
+    area = np.add(true, predicted)
+    return _ends(np.array(dice) - 1e-6 * area / max(area.max(), 1), np.array(true) > 0, case)
+
+
+def _detections(predictions: pa.Table) -> tuple[list[Case], list[Case]]:
+    """Choose by how surely the objects were found, less how surely something was found where nothing is."""
+    rows = predictions.select(["image_id", "boxes", "truth"]).to_pylist()
+    boxes = [np.array([[*map(box.get, ("x1", "y1", "x2", "y2", "score"))] for box in row["boxes"]]) for row in rows]
+    truth = [np.array([[*map(box.get, ("x1", "y1", "x2", "y2"))] for box in row["truth"]]) for row in rows]
+    boxes = [found.reshape(-1, 5)[: len(true) + 2] for found, true in zip(boxes, truth, strict=True)]
+
+    def quality(found: Array, true: Array) -> float:
+        if not len(found):
+            return -float(len(true) > 0)
+        hit = overlaps(true.reshape(-1, 4), found[:, :4])
+        false = found[:, 4][(hit < OVERLAP).all(0)].max(initial=0)
+        return float((hit * found[:, 4]).max(1).mean() if len(true) else 0) - float(false)
+
+    def case(i: int) -> Case:
+        what = f"{len(truth[i])} {'object' if len(truth[i]) == 1 else 'objects'}"
+        best = f"surest box {boxes[i][0, 4]:.2f}" if len(boxes[i]) else "no box"
+        shapes = [rectangle(box, "truth") for box in truth[i]]
+        shapes += [rectangle(box, "predicted", 0.35 + 0.65 * box[4]) for box in boxes[i]]
+        return Case(rows[i]["image_id"], f"{what}, {best}", lambda _: "".join(shapes))
+
+    qualities = np.array([quality(*pair) for pair in zip(boxes, truth, strict=True)])
+    return _ends(qualities, np.array([len(true) > 0 for true in truth]), case)
+
+
+def overlaps(a: Array, b: Array) -> Array:
+    """Return the intersection over union (n, m) of boxes (n, 4) and (m, 4)."""
+    low, high = np.maximum(a[:, None, :2], b[None, :, :2]), np.minimum(a[:, None, 2:], b[None, :, 2:])
+    shared = (high - low).clip(0).prod(2)
+    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(1) for boxes in (a, b)]
+    union = areas[0][:, None] + areas[1][None] - shared
+    return np.asarray(shared / np.maximum(union, 1e-9))
+
+
+def outline(mask: npt.NDArray[np.bool_], kind: str) -> str:
+    """Return an SVG path around a mask."""
+    contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)
+    # Contours pass through the middles of the outermost pixels.
+    paths = (" L".join(f"{x + 0.5:g} {y + 0.5:g}" for x, y in contour[:, 0]) for contour in contours)
+    return f'<path class="{kind}" d="{"".join(f"M{path}Z" for path in paths)}"/>'
+
+
+def rectangle(box: Array, kind: str, opacity: float = 1) -> str:
+    """Return an SVG rectangle for a box x1, y1, x2, y2."""
+    x, y, width, height = box[0], box[1], box[2] - box[0], box[3] - box[1]
+    place = f'x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}"'
+    return f'<rect class="{kind}" {place} opacity="{opacity:.2f}"/>'
+
+
+def figures(cell: Cell) -> tuple[list[str], list[str]] | None:
+    """Return the pictures of the worst and the best cases as HTML; None where data or predictions are gone."""
+    root, protocol = Path(cell.content["data"]["root"]), cell.content["protocol"]
+    if not ((cell.folder / PREDICTIONS).is_file() and (root / INDEX).is_file()):
+        return None
+    prepared = Prepared.open(root)
+    worst, best = choose(pq.read_table(cell.folder / PREDICTIONS))
+    names = pa.array([case.image_id for case in [*worst, *best]], pa.string())
+    wanted = pc.is_in(pc.field("image_id"), names)
+    table = pq.read_table(root / INDEX, columns=["image_id", "row"], filters=wanted)
+    rows = dict(zip(table["image_id"].to_pylist(), table["row"].to_pylist(), strict=True))
+    transform = EvaluationTransform(protocol["crop"], protocol["resize"])
+
+    def figure(case: Case) -> str:
+        row = rows[case.image_id]
+        mask = None if prepared.masks is None else prepared.masks[row]
+        view = transform(prepared.images[row], np.zeros((0, 4), np.float32), 0, mask)
+        shapes = case.overlay(None if view.mask is None else view.mask > 127)
+        side = protocol["crop"]
+        return (
+            f'<figure><svg viewBox="0 0 {side} {side}" role="img" aria-label="{escape(case.caption)}">'
+            f'<image width="{side}" height="{side}" href="{data_url(view.image)}"/>{shapes}</svg>'
+            f"<figcaption>{escape(case.caption)}</figcaption></figure>"
+        )
+
+    return [figure(case) for case in worst], [figure(case) for case in best]
+
+
+def data_url(image: npt.NDArray[np.uint8]) -> str:
+    """Return a grey image (H, W) as a data URL."""
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "JPEG", quality=QUALITY)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"

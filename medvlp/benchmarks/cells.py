@@ -1,0 +1,270 @@
+"""One cell of a benchmark: fit with one label fraction and seed, then test the best checkpoint; resumable."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import logging
+import os
+import pickle
+import secrets
+import shutil
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+import wandb
+import yaml
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from medvlp.benchmarks.results import CELL, RESULTS, Cell, short_hash
+from medvlp.cli import main
+from medvlp.errors import UserError
+from medvlp.prepared import Prepared
+
+# What changes where a cell runs, or what is shown of it, and not its results.
+ELSEWHERE = {
+    "trainer": (
+        "accelerator",
+        "barebones",
+        "default_root_dir",
+        "devices",
+        "enable_model_summary",
+        "enable_progress_bar",
+        "log_every_n_steps",
+        "logger",
+        "num_nodes",
+        "profiler",
+        "strategy",
+    ),
+    "data": ("num_workers", "root", "text_cache"),
+}
+QUIET = ("--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false")
+# Warnings of small runs, of runs that go on, and of Lightning's own code.
+REPEATED = (
+    ".*does not have many workers",
+    ".*number of training batches",
+    ".*exists and is not empty",
+    ".*wandb run already in progress",
+    ".*isinstance.treespec, LeafSpec",
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A cell that is to be computed.
+
+    Attributes:
+        benchmark: Name of the benchmark.
+        label: What the weights are called.
+        percent: Label fraction in percent.
+        seed: Of the choice of labels, their order and the head's weights.
+        folder: Where the cell's files go.
+        args: Command line of its fit and test, but for what is said above.
+        weights_sha256: Of the file of weights; None where they are no file.
+        recipe: Eight hex digits of all settings that the benchmark's cells share, whatever the weights.
+    """
+
+    benchmark: str
+    label: str
+    percent: float
+    seed: int
+    folder: Path
+    args: Sequence[str]
+    weights_sha256: str | None
+    recipe: str
+
+    @property
+    def name(self) -> str:
+        """What the cell is called in messages."""
+        return f"{self.benchmark} {self.percent:g} % seed {self.seed}"
+
+    def configuration(self) -> dict[str, Any]:
+        """Return everything that the results are a function of, by dotted name."""
+        config = compose([*self.args, *self._own])
+        manifest = Prepared.open(Path(config["data"]["root"])).manifest
+        found = settings(config)
+        found["model.weights"] = self.weights_sha256 or found["model.weights"]
+        data = json.dumps([manifest["sha256"], manifest["splits"]], sort_keys=True)
+        return found | {"prepared data": short_hash(data)}
+
+    def command(self, identifier: str) -> list[str]:
+        """Return the options of its fit and test.
+
+        Args:
+            identifier: Of the run in W&B, the same whenever the cell is taken up again; it names a folder there, in
+                which checkpoints find their predecessors.
+        """
+        name = f"{self.label}-{self.percent:g}-{self.seed}"
+        options = {"project": "medvlp", "save_dir": str(self.folder), "name": name, "id": identifier}
+        logger = {"class_path": "WandbLogger", "init_args": options, "dict_kwargs": {"group": self.benchmark}}
+        return [f"--trainer.logger={json.dumps(logger)}", *QUIET, *self.args, *self._own]
+
+    @property
+    def _own(self) -> list[str]:
+        options = {
+            "seed_everything": self.seed,
+            "data.seed": self.seed,
+            "data.subset_seed": self.seed,
+            "data.fraction": self.percent / 100,
+            "trainer.default_root_dir": self.folder,
+        }
+        return [f"--{name}={value}" for name, value in options.items()]
+
+
+def compose(args: Sequence[str]) -> dict[str, Any]:
+    """Return the whole config that a command line of `medvlp fit` stands for."""
+    printed = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(printed):
+            main(["fit", *args, "--print_config"])
+    except SystemExit as end:
+        if end.code:
+            raise
+    config: dict[str, Any] = yaml.safe_load(printed.getvalue())
+    return config
+
+
+def settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of a config decides about results, by dotted name."""
+    kept = {section: dict(config[section]) for section in ("trainer", "model", "data")}
+    for section, names in ELSEWHERE.items():
+        for name in names:
+            kept[section].pop(name, None)
+    return dict(flatten({"seed_everything": config["seed_everything"], **kept}))
+
+
+def flatten(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the leaves of nested dictionaries and lists, with dotted names."""
+    if isinstance(value, dict) and value:
+        for name, part in value.items():
+            yield from flatten(part, f"{key}.{name}".lstrip("."))
+    elif isinstance(value, list) and any(isinstance(part, dict) for part in value):
+        for i, part in enumerate(value):
+            yield from flatten(part, f"{key}.{i}")
+    else:
+        yield key.replace(".init_args", ""), value
+
+
+def changes(before: Mapping[str, Any], now: Mapping[str, Any], most: int = 5) -> str:
+    """Return in words how two configurations differ."""
+    keys = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
+    said = [f"{key} was {before.get(key)!r}, is {now.get(key)!r}" for key in keys[:most]]
+    return "; ".join([*said, f"and {len(keys) - most} more"] if len(keys) > most else said)
+
+
+def run(plan: Plan, redo: bool = False) -> tuple[Cell, bool]:
+    """Compute a cell, or what is missing of it; return it, and whether it was there already.
+
+    Args:
+        plan: The cell.
+        redo: Compute it anew where it was made with another configuration.
+
+    Raises:
+        UserError: If it was made with another configuration, and is not to be made anew.
+    """
+    configuration = plan.configuration()
+    state = _read(plan.folder / CELL)
+    different = state is not None and state["configuration"] != configuration
+    finished = (plan.folder / RESULTS).is_file()
+    if state and finished and not different:
+        return _cell(plan), True
+    if state and finished and not redo:
+        raise UserError(
+            f"{plan.name}: '{plan.folder}' was made with another configuration: "
+            f"{changes(state['configuration'], configuration)}. Pass --redo true to make it anew, or another --name or "
+            "--out."
+        )
+    if state is None or different or finished:
+        if state is None and plan.folder.is_dir() and any(plan.folder.iterdir()):
+            raise UserError(f"'{plan.folder}' holds something else than a cell: pass another --out, or move it away.")
+        shutil.rmtree(plan.folder, ignore_errors=True)
+        plan.folder.mkdir(parents=True)
+        state = {"label": plan.label, "recipe": plan.recipe, "id": secrets.token_hex(4), "configuration": configuration}
+        _write(plan.folder / CELL, state)
+    with _quiet():
+        _compute(plan, state)
+    return _cell(plan), False
+
+
+def _compute(plan: Plan, state: dict[str, Any]) -> None:
+    command = plan.command(state["id"])
+    try:
+        if not Path(state.get("best", "")).is_file():
+            trainer = main(["fit", *command, *_resume(plan.folder)])
+            state["best"] = cast(ModelCheckpoint, trainer.checkpoint_callback).best_model_path
+            # From here on, only the test is missing.
+            _write(plan.folder / CELL, state)
+        trainer = main(["test", *command, f"--ckpt_path={state['best']}", "--verbose=false"])
+    finally:
+        _finish_wandb()
+    # The states of the optimiser have served.
+    trainer.save_checkpoint(state["best"], weights_only=True)
+    _delete_checkpoints(plan.folder, but=Path(state["best"]))
+
+
+def _resume(folder: Path) -> list[str]:
+    """Return the option that resumes an interrupted fit; none where it begins again."""
+    last = next(folder.rglob("last.ckpt"), None)
+    if last and _is_whole(last):
+        return [f"--ckpt_path={last}"]
+    _delete_checkpoints(folder)
+    return []
+
+
+def _delete_checkpoints(folder: Path, but: Path | None = None) -> None:
+    for path in folder.rglob("*.ckpt"):
+        if path.resolve() != (but and but.resolve()):
+            path.unlink()
+
+
+def _cell(plan: Plan) -> Cell:
+    return Cell(plan.folder, plan.label, plan.recipe, json.loads((plan.folder / RESULTS).read_text()))
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    if not path.is_file():
+        return None
+    content: dict[str, Any] = json.loads(path.read_text())
+    return content
+
+
+def _write(path: Path, content: Mapping[str, Any]) -> None:
+    unfinished = path.with_suffix(".tmp")
+    unfinished.write_text(json.dumps(content, indent=2) + "\n")
+    unfinished.replace(path)
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    try:
+        return "state_dict" in torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+    except (AttributeError, EOFError, OSError, RuntimeError, ValueError, pickle.UnpicklingError):
+        return False
+
+
+def _finish_wandb() -> None:
+    """End the run, or the next cell would go on in it."""
+    if wandb.run is not None:
+        wandb.finish()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence what the Trainer says of every run anew."""
+    os.environ.setdefault("WANDB_SILENT", "true")
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            for message in REPEATED:
+                warnings.filterwarnings("ignore", message)
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

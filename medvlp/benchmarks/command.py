@@ -1,0 +1,172 @@
+"""`medvlp benchmark`: label fractions times seeds of one benchmark, or of all."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+
+from medvlp.benchmarks.cells import Plan, compose, run, settings
+from medvlp.benchmarks.results import METRICS, Cell, short_hash, summarise, weights_label
+from medvlp.benchmarks.tables import LEGEND, rich_tables
+from medvlp.cli import EXPERIMENTS
+from medvlp.errors import NotFoundError, UserError
+from medvlp.models.weights import fingerprint
+from medvlp.parser import suggestion
+from medvlp.prepared import Prepared
+
+ALL = "all"
+TASK = "{task}"
+
+
+def benchmark(
+    benchmark: str,
+    *,
+    weights: str,
+    name: str | None = None,
+    fractions: str = "1,10,100",
+    seeds: str = "0,1,2",
+    data: Path | None = None,
+    out: Path = Path("runs/benchmarks"),
+    args: str = "",
+    redo: bool = False,
+) -> None:
+    """Train and test an encoder with shares of the labels, several times each.
+
+    Each cell, one fraction and one seed, is `medvlp fit` and `medvlp test` with the benchmark's config. Finished cells
+    are not computed again, interrupted ones go on from their last checkpoint. `medvlp results` puts them into tables.
+
+    Args:
+        benchmark: Its name, such as chexpert, nih, rsna, covidx, mimic, siim, rsna-seg, rsna-det or object-cxr; a
+            config file of your own; or all, which leaves out those whose data is not prepared.
+        weights: The encoder: imagenet, random, a checkpoint of `medvlp fit`, or a file with a state dict (then with
+            --args "--model.architecture NAME").
+        name: What the weights are called in tables; by default the file's name and eight digits of its hash.
+        fractions: Shares of the training labels in percent.
+        seeds: Seeds of the choice of labels, of their order and of the head's weights.
+        data: Folder of the prepared folders, instead of the one that the configs name.
+        out: Where to write, one folder a cell.
+        args: Further options of `medvlp fit` and `medvlp test`, in quotes: --args="--trainer.enable_progress_bar=true".
+            {task} stands for classification, segmentation or detection: --args "-c overlays/small_{task}".
+        redo: Compute finished cells anew that were made with other settings.
+
+    Raises:
+        UserError: If an option is wrong, data or weights are not there, or a finished cell was made otherwise.
+    """
+    known = benchmarks()
+    chosen = known if benchmark == ALL else _find(benchmark, known)
+    percents = numbers("fractions", fractions)
+    if any(not 0 < percent <= 100 for percent in percents):
+        raise UserError(f"--fractions '{fractions}': shares in percent are above 0 and at most 100.")
+    sha256 = fingerprint(weights)
+    label = name or weights_label(weights, sha256)
+    if not re.fullmatch(r"[\w.+-]+", label) or label.startswith("."):
+        raise UserError(f"--name '{label}' names a folder: use letters, digits, '-', '_', '.' and '+'.")
+    grid = [(percent, seed) for percent in percents for seed in map(int, numbers("seeds", seeds))]
+    console = Console()
+    missing: list[str] = []
+    for key, config in chosen.items():
+        given = [*shlex.split(args.replace(TASK, config.parent.name)), f"--model.weights={weights}"]
+        composed = compose(["-c", str(config), *given])
+        root = Path(composed["data"]["root"])
+        if data is not None:
+            root = data / root.name
+            given.append(f"--data.root={root}")
+        try:
+            Prepared.open(root)
+        except NotFoundError as error:
+            if benchmark != ALL:
+                raise
+            missing.append(f"{key} is left out: {error}")
+            continue
+        folder = out / key / label
+        shared = recipe(composed, config)
+        plans = [
+            Plan(key, label, p, s, folder / f"{p:g}-{s}", [*configs(config, p), *given], sha256, shared)
+            for p, s in grid
+        ]
+        cells = compute(plans, redo, console)
+        for table in (table for result in summarise(cells) for table in rich_tables(result)):
+            console.print(table)
+    console.print(LEGEND, style="dim", markup=False)
+    for text in missing:
+        console.print(text, markup=False)
+    if len(missing) == len(chosen):
+        raise NotFoundError("no benchmark has prepared data: run 'medvlp prepare', or pass --data.")
+    console.print(f"Cells are in {out}; 'medvlp results {out}' lays all of them side by side.", markup=False)
+
+
+def compute(plans: Sequence[Plan], redo: bool, console: Console) -> list[Cell]:
+    """Compute cells one after the other, saying what came out."""
+    cells = []
+    for i, plan in enumerate(plans, 1):
+        try:
+            cell, before = run(plan, redo)
+        except KeyboardInterrupt:
+            console.print(f"{plan.name} is interrupted; the same command goes on from here.", markup=False)
+            raise
+        metrics = cell.content["metrics"]
+        metric = next((metric for metric in METRICS if metric in metrics), None)
+        said = f"{metric} {metrics[metric]['value']:.3f}" if metric else "no metric"
+        state = ", was there" if before else ""
+        console.print(f"{plan.name}: {said} ({i}/{len(plans)}{state})", highlight=False, markup=False)
+        cells.append(cell)
+    return cells
+
+
+def benchmarks() -> dict[str, Path]:
+    """Return the config of each benchmark, by the name that its `SaveResults` gives it."""
+    found = ((name_of(path), path) for path in sorted(EXPERIMENTS.glob("*/*.yaml")))
+    return {name: path for name, path in found if name}
+
+
+def name_of(config: Path) -> str | None:
+    """Return the name that a config gives a benchmark; None where it is none."""
+    content = yaml.safe_load(config.read_text()) or {}
+    callbacks: Iterable[dict[str, Any]] = content.get("trainer", {}).get("callbacks", [])
+    return next((c["init_args"]["benchmark"] for c in callbacks if c["class_path"] == "SaveResults"), None)
+
+
+def configs(config: Path, percent: float) -> list[str]:
+    """Return the options for a benchmark's config and what goes over it at a label fraction: NAME.10.yaml at 10 %."""
+    own = config.with_suffix(f".{percent:g}.yaml")
+    return [word for path in (config, own) if path.is_file() for word in ("-c", str(path))]
+
+
+def recipe(composed: Mapping[str, Any], config: Path) -> str:
+    """Return a hash of what cells of one benchmark share, whatever the weights and the data."""
+    shared = settings(composed)
+    del shared["model.weights"]
+    fractions = [path.read_text() for path in sorted(config.parent.glob(f"{config.stem}.*.yaml"))]
+    return short_hash(json.dumps([shared, fractions], sort_keys=True))
+
+
+def numbers(option: str, text: str) -> list[float]:
+    """Read numbers with commas or spaces between them."""
+    try:
+        found = [float(word) for word in re.split(r"[,\s]+", text.strip())]
+    except ValueError:
+        raise UserError(f"--{option} '{text}' are not numbers with commas between them.") from None
+    if option == "seeds" and any(number < 0 or number % 1 for number in found):
+        raise UserError(f"--seeds '{text}' are not whole numbers.")
+    return list(dict.fromkeys(found))
+
+
+def _find(name: str, known: dict[str, Path]) -> dict[str, Path]:
+    if name in known:
+        return {name: known[name]}
+    if Path(name).is_file() and (own := name_of(Path(name))):
+        return {own: Path(name)}
+    names = [*known, ALL]
+    close = suggestion(name, names) or f" There are: {', '.join(names)}."
+    raise NotFoundError(f"'{name}' is no benchmark.{close}")
+
+
+COMMAND = benchmark
+POSITIONAL = True

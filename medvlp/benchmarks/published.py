@@ -1,0 +1,71 @@
+"""Published results, read from published.yaml."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+FILE = Path(__file__).with_name("published.yaml")
+
+
+@dataclass(frozen=True)
+class Published:
+    """One row of one benchmark in a published table.
+
+    Attributes:
+        method: Name of the method, as printed.
+        source: Who printed it, in a word.
+        where: Where exactly.
+        protocol: How the encoder was used, in a few words.
+        metric: Which of our metrics is computed as theirs.
+        values: Percent by label fraction in percent; without the cells that are missing.
+        ablation: Whether the table varies one method instead of comparing several.
+    """
+
+    method: str
+    source: str
+    where: str
+    protocol: str
+    metric: str
+    values: Mapping[float, float]
+    ablation: bool
+
+
+@cache
+def _content() -> dict[str, Any]:
+    content: dict[str, Any] = yaml.safe_load(FILE.read_text())
+    return content
+
+
+def title(benchmark: str) -> str:
+    """Return what a benchmark is called in headings; a new one is called by its name."""
+    return str(_content()["titles"].get(benchmark, benchmark))
+
+
+def published(benchmark: str) -> list[Published]:
+    """Return the published rows of a benchmark, table after table."""
+    return [
+        Published(
+            method,
+            table["source"],
+            table["where"],
+            table["protocol"],
+            table["metrics"][benchmark],
+            {f: v for f, v in zip(table["fractions"], cells[benchmark], strict=True) if v is not None},
+            table.get("ablation", False),
+        )
+        for table in _content()["tables"]
+        for method, cells in table["rows"].items()
+        if benchmark in cells
+    ]
+
+
+def cautions(benchmark: str) -> list[str]:
+    """Return what must be known before the published rows of a benchmark are compared with others."""
+    found = (table.get("cautions", {}).get(benchmark) for table in _content()["tables"])
+    return list(dict.fromkeys(caution for caution in found if caution))

@@ -1,0 +1,303 @@
+"""The results of finished cells, and their mean over seeds."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from medvlp.benchmarks.published import Published, cautions, published, title
+from medvlp.errors import NotFoundError, UserError
+from medvlp.metrics.bootstrap import interval
+
+RESULTS, PREDICTIONS, BOOTSTRAP, SUBSET = "results.json", "predictions.parquet", "bootstrap.parquet", "subset.csv"
+# Written by `medvlp benchmark` beside them: label, recipe and settings of the cell.
+CELL = "cell.json"
+
+# In the order of the tables. A metric of one label has a slash in its name.
+METRICS = {
+    "auroc": "AUROC",
+    "accuracy": "accuracy",
+    "dice": "Dice, mean over images",
+    "dice_positive": "Dice, images with a mask",
+    "dice_legacy": "Dice, mean of batch means, as published",
+    "map": "mAP, all images",
+    "map_legacy": "mAP as published, without images that lack a box or a prediction",
+}
+SYNTHETIC = (
+    "Synthetic images, drawn by 'medvlp phantom'. The published numbers are of the real data set: the two cannot be "
+    "compared."
+)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One finished cell: an encoder, a label fraction, a seed.
+
+    Attributes:
+        folder: Where its files lie.
+        label: What the weights are called.
+        recipe: Eight hex digits of everything that was chosen but for weights, label fraction and seed.
+        content: Its results.json, as `medvlp.callbacks.SaveResults` writes it.
+    """
+
+    folder: Path
+    label: str
+    recipe: str
+    content: Mapping[str, Any]
+
+    @property
+    def percent(self) -> float:
+        """The label fraction in percent."""
+        return round(100 * float(self.content["fraction"]), 6)
+
+    @property
+    def group(self) -> tuple[str, ...]:
+        """What cells share that differ in fraction and seed alone."""
+        data = self.content["data"]
+        return self.label, self.recipe, data["split_sha256"], self.content["encoder_sha256"]
+
+    @property
+    def protocol(self) -> str:
+        """How the encoder was used, in a few words."""
+        protocol = self.content["protocol"]
+        frozen = "linear probe" if self.content["task"] == "ClassificationTask" else "frozen encoder"
+        use = frozen if protocol["freeze"] else "full fine-tuning"
+        return f"{use}, {protocol['architecture']}, {protocol['crop']} px"
+
+
+@dataclass(frozen=True)
+class Score:
+    """A metric over seeds, in percent.
+
+    Attributes:
+        mean: Over the seeds.
+        std: Their sample standard deviation; None for one seed.
+        n: Number of seeds.
+        low: Lower end of the bootstrap interval of the mean over the test set; None where it was not resampled.
+        high: Upper end.
+    """
+
+    mean: float
+    std: float | None
+    n: int
+    low: float | None
+    high: float | None
+
+    def __str__(self) -> str:
+        """Return `87.1 ± 0.4 (3) [86.2, 88.0]`."""
+        spread = "" if self.std is None else f" ± {self.std:.1f}"
+        bounds = "" if self.low is None or self.high is None else f" [{self.low:.1f}, {self.high:.1f}]"
+        return f"{self.mean:.1f}{spread} ({self.n}){bounds}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """All cells of one encoder under one protocol and split.
+
+    Attributes:
+        label: What the weights are called.
+        protocol: How the encoder was used, in a few words.
+        protocol_hash: Of everything that was chosen.
+        split: Name of the split.
+        split_hash: Eight hex digits of its images.
+        scores: By metric, and label fraction in percent.
+        cells: Its cells, by fraction and seed.
+    """
+
+    label: str
+    protocol: str
+    protocol_hash: str
+    split: str
+    split_hash: str
+    scores: Mapping[str, Mapping[float, Score]]
+    cells: Sequence[Cell]
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Everything about one benchmark.
+
+    Attributes:
+        name: Its name.
+        title: What it is called in headings.
+        synthetic: Whether its data are.
+        rows: Ours.
+        published: Those of others.
+        notes: What a reader must know.
+    """
+
+    name: str
+    title: str
+    synthetic: bool
+    rows: Sequence[Row]
+    published: Sequence[Published]
+    notes: Sequence[str]
+
+    @property
+    def metrics(self) -> list[str]:
+        """The metrics that are not of one label, in the order of the tables."""
+        found = dict.fromkeys(metric for row in self.rows for metric in row.scores if "/" not in metric)
+        known = list(METRICS)
+        return sorted(found, key=lambda metric: known.index(metric) if metric in known else len(known))
+
+    @property
+    def percents(self) -> list[float]:
+        """The label fractions of ours, in percent, and those of others where they can be compared."""
+        ours = {percent for row in self.rows for scores in row.scores.values() for percent in scores}
+        return sorted(ours.union(*(row.values for row in self.published if not self.synthetic)))
+
+
+def short_hash(text: str) -> str:
+    """Return eight hex digits of the sha256 of a text."""
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def metric_name(metric: str) -> str:
+    """Return what a metric is called in tables."""
+    return METRICS.get(metric, metric)
+
+
+def read_cells(folder: Path) -> tuple[list[Cell], list[str]]:
+    """Read all finished cells under a folder; also return the files that could not be read, with the reason.
+
+    Raises:
+        NotFoundError: If there is no such folder, or no finished cell in it.
+        UserError: If the folder is itself one cell, whose results.json the summary would overwrite.
+    """
+    if not folder.is_dir():
+        raise NotFoundError(f"'{folder}' is not a folder. Pass the --out of 'medvlp benchmark'.")
+    cells, unreadable = [], []
+    for path in sorted(folder.rglob(RESULTS)):
+        try:
+            content = json.loads(path.read_text())
+            if "benchmark" not in content:
+                continue  # a summary of cells, such as an earlier one of ours
+            cells.append(Cell(path.parent, *_name(path.parent, content), content))
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            unreadable.append(f"{path.relative_to(folder)}: {error}")
+    if any(cell.folder == folder for cell in cells):
+        raise UserError(f"'{folder}' is one cell, and its {RESULTS} would be overwritten: pass a folder above it.")
+    if not cells:
+        raise NotFoundError(f"'{folder}' holds no finished cell of 'medvlp benchmark'.")
+    return cells, unreadable
+
+
+def _name(folder: Path, content: Mapping[str, Any]) -> tuple[str, str]:
+    """Return label and recipe; of a cell that `medvlp test` left behind, of what its results say."""
+    if (folder / CELL).is_file():
+        state = json.loads((folder / CELL).read_text())
+        return state["label"], state["recipe"]
+    protocol = {key: value for key, value in content["protocol"].items() if key != "weights"}
+    recipe = short_hash(json.dumps([content["task"], protocol], sort_keys=True))
+    return weights_label(content["protocol"]["weights"], content["weights_sha256"]), recipe
+
+
+def weights_label(weights: str, sha256: str | None) -> str:
+    """Return what weights are called that were given no name: the file's, and eight digits of its hash."""
+    return f"{Path(weights).stem}-{sha256[:8]}" if sha256 else weights
+
+
+def summarise(cells: Iterable[Cell]) -> list[Benchmark]:
+    """Return the benchmarks of these cells, by name, with their means over seeds."""
+    by_benchmark: dict[str, list[Cell]] = {}
+    for cell in cells:
+        by_benchmark.setdefault(cell.content["benchmark"], []).append(cell)
+    return [_benchmark(name, by_benchmark[name]) for name in sorted(by_benchmark)]
+
+
+def _benchmark(name: str, cells: Sequence[Cell]) -> Benchmark:
+    groups: dict[tuple[str, ...], dict[tuple[float, int], Cell]] = {}
+    # Of copies of a cell the newest counts.
+    for cell in sorted(cells, key=lambda cell: (cell.folder / RESULTS).stat().st_mtime):
+        groups.setdefault(cell.group, {})[cell.percent, cell.content["seed"]] = cell
+    rows = [_row([group[key] for key in sorted(group)]) for _, group in sorted(groups.items())]
+    rows.sort(key=lambda row: -max(score.mean for score in next(iter(row.scores.values())).values()))
+    synthetic = any(cell.content["data"]["synthetic"] for cell in cells)
+    return Benchmark(name, title(name), synthetic, rows, published(name), _notes(name, synthetic, rows))
+
+
+def _row(cells: Sequence[Cell]) -> Row:
+    first = cells[0]
+    replicates = {cell.folder: _replicates(cell.folder) for cell in cells}
+    scores: dict[str, dict[float, Score]] = {}
+    for percent in sorted({cell.percent for cell in cells}):
+        seeds = [cell for cell in cells if cell.percent == percent]
+        for metric in dict.fromkeys(metric for cell in seeds for metric in cell.content["metrics"]):
+            having = [cell for cell in seeds if metric in cell.content["metrics"]]
+            values = [cell.content["metrics"][metric]["value"] for cell in having]
+            resampled = [replicates[cell.folder].get(metric) for cell in having]
+            scores.setdefault(metric, {})[percent] = _score(values, resampled)
+    data = first.content["data"]
+    return Row(first.label, first.protocol, first.recipe, data["split"], data["split_sha256"][:8], scores, cells)
+
+
+def _replicates(folder: Path) -> dict[str, np.ndarray[Any, np.dtype[np.float64]]]:
+    path = folder / BOOTSTRAP
+    if not path.is_file():
+        return {}
+    table = pq.read_table(path)
+    return {name: table[name].to_numpy() for name in table.column_names}
+
+
+def _score(values: Sequence[float], replicates: Sequence[Any]) -> Score:
+    low = high = None
+    if all(part is not None for part in replicates):
+        # The seeds share their bootstrap samples, so that this is the interval of the mean over the seeds.
+        low, high = (100 * bound for bound in interval(np.mean(replicates, axis=0)))
+    std = 100 * float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return Score(100 * float(np.mean(values)), std, len(values), low, high)
+
+
+def _notes(name: str, synthetic: bool, rows: Sequence[Row]) -> list[str]:
+    notes = [SYNTHETIC] if synthetic else []
+    splits = {(row.split, row.split_hash): row.cells[0].content["data"] for row in rows}
+    if len(splits) > 1:
+        notes.append("Rows of different splits were tested on different images.")
+    for (split, _), data in splits.items():
+        documented = data["documented"]
+        counts = {name: data["counts"][name] for name in documented}
+        if not synthetic and counts != documented:
+            notes.append(f"The split {split} is not the published one: {_sizes(counts)} and not {_sizes(documented)}.")
+    for row in rows:
+        for what, reason in row.cells[-1].content["left_out"].items():
+            notes.append(f"{what} is left out of {row.label}: {reason}.")
+    return list(dict.fromkeys([*notes, *cautions(name)]))
+
+
+def _sizes(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count:,} {split}" for split, count in counts.items())
+
+
+def as_json(benchmarks: Iterable[Benchmark]) -> dict[str, Any]:
+    """Return benchmarks as plain data, scores in percent."""
+    return {
+        benchmark.name: {
+            "title": benchmark.title,
+            "synthetic": benchmark.synthetic,
+            "notes": list(benchmark.notes),
+            "rows": [
+                {
+                    "weights": row.label,
+                    "protocol": {"name": row.protocol, "hash": row.protocol_hash, **row.cells[-1].content["protocol"]},
+                    "split": {"name": row.split, **row.cells[0].content["data"]},
+                    "scores": {
+                        metric: {f"{percent:g}": vars(score) for percent, score in scores.items()}
+                        for metric, scores in row.scores.items()
+                    },
+                }
+                for row in benchmark.rows
+            ],
+            "published": [
+                {**vars(row), "values": {f"{percent:g}": value for percent, value in row.values.items()}}
+                for row in benchmark.published
+            ],
+        }
+        for benchmark in benchmarks
+    }

@@ -1,0 +1,267 @@
+"""`medvlp benchmark` on tiny data: real cells, computed, skipped, interrupted and resumed."""
+
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+import wandb
+import yaml
+from tiny import make_prepared
+
+from medvlp.__main__ import main
+from medvlp.benchmarks import cells, command
+from medvlp.benchmarks.command import benchmarks, numbers
+from medvlp.cli import WANDB_PRIVACY
+from medvlp.errors import UserError
+from medvlp.tasks import ClassificationTask
+
+TINY = (
+    "--model.architecture test_resnet --model.labels [Cardiomegaly] --data.crop 32 --data.batch_size 8 "
+    "--data.num_workers 0 --trainer.accelerator cpu --trainer.precision 32-true --trainer.logger false"
+)
+CELLS = Path("runs/benchmarks/rsna/random")
+
+
+@pytest.fixture(autouse=True)
+def workplace(tmp_path, monkeypatch):
+    """An empty folder with prepared data where the benchmark looks for it."""
+    make_prepared(tmp_path / "data" / "rsna")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    for name in (*WANDB_PRIVACY, "PL_GLOBAL_SEED", "PL_SEED_WORKERS", "WANDB_SILENT"):
+        monkeypatch.setenv(name, "put back afterwards")
+        monkeypatch.delenv(name)
+    yield
+    wandb.teardown()  # its helper process writes into the folder it was started in
+
+
+def benchmark(*args, epochs=2, fractions="50", seeds="0", more=""):
+    options = ["--weights", "random", "--fractions", fractions, "--seeds", seeds]
+    main(["benchmark", "rsna", *options, "--args", f"{TINY} --trainer.max_epochs {epochs} {more}", *args])
+
+
+def results(name="50-0"):
+    return json.loads((CELLS / name / "results.json").read_text())
+
+
+def checkpoints():
+    return sorted(path.name for path in CELLS.rglob("*.ckpt"))
+
+
+def test_cells_are_computed_once(capsys, monkeypatch):
+    benchmark(fractions="50 100", seeds="0,1")
+    out = capsys.readouterr().out
+    for i, (percent, seed) in enumerate(((50, 0), (50, 1), (100, 0), (100, 1)), 1):
+        value = results(f"{percent}-{seed}")["metrics"]["auroc"]["value"]
+        assert f"rsna {percent} % seed {seed}: auroc {value:.3f} ({i}/4)" in out
+    assert "RSNA Pneumonia, classification: AUROC" in out
+    assert "Metric" not in out  # the Trainer's own tables
+    half, whole = results("50-0"), results("100-0")
+    assert (half["fraction"], half["n_train"], half["n_test"]) == (0.5, 12, 12)
+    assert (whole["n_train"], whole["seed"], results("100-1")["seed"]) == (24, 0, 1)
+    assert half["subset_sha256"] != results("50-1")["subset_sha256"]
+    assert whole["subset_sha256"] == results("100-1")["subset_sha256"]
+    cell = CELLS / "50-0"
+    assert pq.read_table(cell / "predictions.parquet").num_rows == 12
+    assert pq.read_table(cell / "bootstrap.parquet").column_names == ["auroc/Cardiomegaly", "auroc"]
+    chosen = (cell / "subset.csv").read_text().split()
+    assert chosen[0] == "image_id"
+    assert set(chosen[1:]) < set((CELLS / "100-0" / "subset.csv").read_text().split())
+    # The head alone, without the optimiser.
+    assert checkpoints() == ["best.ckpt"] * 4
+    checkpoint = torch.load(next(cell.rglob("best.ckpt")), weights_only=True)
+    assert set(checkpoint["state_dict"]) == {"head.weight", "head.bias"}
+    assert "optimizer_states" not in checkpoint
+
+    monkeypatch.setattr(cells, "_compute", lambda *args: pytest.fail("computed again"))
+    benchmark(fractions="100,50", seeds="0 1")
+    assert "(4/4, was there)" in capsys.readouterr().out
+
+
+def test_an_interrupted_cell_goes_on(capsys, monkeypatch):
+    """The result is that of a cell which was not interrupted."""
+    benchmark("--out", "uninterrupted", epochs=4)
+    expected = json.loads(Path("uninterrupted/rsna/random/50-0/results.json").read_text())
+    steps = []
+    step = ClassificationTask.training_step
+
+    def counted(self, batch, batch_idx):
+        steps.append(self.current_epoch)
+        if len(steps) == 6:
+            raise KeyboardInterrupt
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(ClassificationTask, "training_step", counted)
+    with pytest.raises(SystemExit) as end:
+        benchmark(epochs=4)
+    assert end.value.code == 130
+    assert "rsna 50 % seed 0 is interrupted; the same command goes on from here." in capsys.readouterr().out
+    assert not list(CELLS.rglob("results.json"))
+    assert "last.ckpt" in checkpoints()
+    benchmark(epochs=4)
+    # Two steps an epoch: the third epoch was interrupted, and the first two are not trained again.
+    assert steps == [0, 0, 1, 1, 2, 2, 2, 2, 3, 3]
+    assert results()["metrics"] == expected["metrics"]
+    assert checkpoints() == ["best.ckpt"]
+
+
+def test_a_cell_interrupted_in_its_test_is_only_tested(monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(ClassificationTask, "test_step", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(SystemExit):
+            benchmark()
+    monkeypatch.setattr(ClassificationTask, "training_step", lambda *args: pytest.fail("trained again"))
+    benchmark()
+    assert results()["n_train"] == 12
+
+
+def test_a_cut_off_checkpoint_is_not_resumed(monkeypatch):
+    step = ClassificationTask.training_step
+
+    def interrupt(self, batch, batch_idx):
+        if self.current_epoch == 1:
+            raise KeyboardInterrupt
+        return step(self, batch, batch_idx)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ClassificationTask, "training_step", interrupt)
+        with pytest.raises(SystemExit):
+            benchmark()
+    (last,) = CELLS.rglob("last.ckpt")
+    last.write_bytes(last.read_bytes()[:1000])
+    benchmark()
+    assert checkpoints() == ["best.ckpt"]
+
+
+def test_other_settings_are_an_error_that_names_them(capsys):
+    benchmark()
+    before = results()
+    with pytest.raises(SystemExit) as end:
+        benchmark(epochs=3)
+    assert end.value.code == 2
+    error = capsys.readouterr().err
+    assert "rsna 50 % seed 0" in error
+    assert "trainer.max_epochs was 2, is 3" in error
+    assert "--redo true" in error
+    assert results() == before
+    # Where it runs, and how much it says, is no other setting.
+    benchmark(more="--trainer.log_every_n_steps 3 --trainer.enable_model_summary true")
+    benchmark("--redo", "true", epochs=3)
+    assert results()["protocol"]["max_epochs"] == 3
+
+
+def test_data_prepared_anew_are_another_setting(capsys, tmp_path):
+    benchmark()
+    manifest = tmp_path / "data" / "rsna" / "manifest.json"
+    content = json.loads(manifest.read_text())
+    content["sha256"]["images.npy"]["sha256_of_sha256"] = "0" * 64
+    manifest.write_text(json.dumps(content))
+    with pytest.raises(SystemExit):
+        benchmark()
+    assert "prepared data was" in capsys.readouterr().err
+
+
+def test_all_leaves_out_what_is_not_prepared(capsys, monkeypatch):
+    planned = []
+    monkeypatch.setattr(command, "compute", lambda plans, *rest: planned.extend(plans) or [])
+    overlays = {"classification": {"labels": ["A"]}, "detection": {"channels": [8, 8, 8]}, "segmentation": {}}
+    for task, options in overlays.items():
+        Path(f"tiny_{task}.yaml").write_text(yaml.safe_dump({"model": {"init_args": options}}))
+    args = ["--weights", "random", "--fractions", "1", "--seeds", "0"]
+    main(["benchmark", "all", *args, "--args", "-c tiny_{task}.yaml"])
+    found = {plan.benchmark: plan.configuration() for plan in planned}
+    assert found["rsna-det"]["model.channels"] == [8, 8, 8]
+    # Only the detectors have another rate at 1 %.
+    rates = {name: settings["model.optimizer.lr"] for name, settings in found.items()}
+    assert rates == {"rsna": 5e-4, "rsna-det": 2e-4, "rsna-seg": 5e-4}
+    out = " ".join(capsys.readouterr().out.split())
+    assert "chexpert is left out: root='data/chexpert' is not a prepared folder" in out
+    with pytest.raises(SystemExit) as end:
+        main(["benchmark", "all", *args, "--data", "elsewhere"])
+    assert end.value.code == 2
+
+
+def test_logs_of_wandb_are_grouped(monkeypatch):
+    started = []
+    init = wandb.init
+    monkeypatch.setattr(wandb, "init", lambda **options: started.append(options) or init(**options))
+    args = TINY.replace("--trainer.logger false", "--trainer.max_epochs 1")
+    grid = ["--fractions", "50", "--seeds", "3"]
+    main(["benchmark", "rsna", "--weights", "random", "--name", "mine", *grid, "--args", args])
+    assert {(run["group"], run["name"]) for run in started} == {("rsna", "mine-50-3")}
+    assert len({run["id"] for run in started}) == 1
+    assert wandb.run is None
+    # Checkpoints lie in the cell, whatever the logger.
+    assert list(Path("runs/benchmarks/rsna/mine/50-3").rglob("best.ckpt"))
+
+
+def test_weights_are_told_apart_by_their_hash(tmp_path):
+    torch.save({}, tmp_path / "last.ckpt")
+    with pytest.raises(SystemExit):
+        main(["benchmark", "rsna", "--weights", "last.ckpt", "--args", TINY])
+    (folder,) = Path("runs/benchmarks/rsna").iterdir()
+    assert folder.name.startswith("last-")
+    assert len(folder.name) == len("last-") + 8
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("rnsa --weights random", "'rnsa' is no benchmark. Did you mean 'rsna'?"),
+        ("zzz --weights random", "There are: chexpert, covidx, mimic, nih, rsna,"),
+        ("rsna", "weights"),
+        ("rsna --weights random --fractions 0", "shares in percent are above 0"),
+        ("rsna --weights random --fractions many", "--fractions 'many' are not numbers"),
+        ("rsna --weights random --seeds 1.5", "--seeds '1.5' are not whole numbers"),
+        ("rsna --weights random --name a/b", "--name 'a/b' names a folder"),
+        ("nih --weights random", "root='data/nih' is not a prepared folder"),
+        ("rsna --weights gone.ckpt --args=--trainer.logger=false", "weights='gone.ckpt' is neither"),
+    ],
+)
+def test_errors_are_one_line(arguments, message, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["benchmark", *arguments.split()])
+    assert end.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_foreign_files_are_not_deleted(capsys):
+    (CELLS / "50-0").mkdir(parents=True)
+    (CELLS / "50-0" / "thesis.txt").write_text("precious")
+    with pytest.raises(SystemExit):
+        benchmark()
+    assert "holds something else than a cell" in capsys.readouterr().err
+    assert (CELLS / "50-0" / "thesis.txt").exists()
+
+
+def test_names_of_benchmarks():
+    classification = ["chexpert", "covidx", "mimic", "nih", "rsna"]
+    assert list(benchmarks()) == [*classification, "object-cxr", "rsna-det", "rsna-seg", "siim"]
+
+
+def test_a_config_of_ones_own():
+    text = benchmarks()["rsna"].read_text().replace("benchmark: rsna", "benchmark: mine")
+    Path("mine.yaml").write_text(text)
+    args = f"{TINY} --trainer.max_epochs 1"
+    main(["benchmark", "mine.yaml", "--weights", "random", "--fractions", "50", "--seeds", "0", "--args", args])
+    assert json.loads(Path("runs/benchmarks/mine/random/50-0/results.json").read_text())["benchmark"] == "mine"
+
+
+def test_numbers():
+    assert numbers("fractions", "1, 10 100,10") == [1, 10, 100]
+    with pytest.raises(UserError):
+        numbers("seeds", "-1")
+
+
+def test_a_recipe_may_depend_on_the_fraction(capsys):
+    text = benchmarks()["rsna"].read_text()
+    Path("mine.yaml").write_text(text)
+    Path("mine.50.yaml").write_text("model: {init_args: {optimizer: {class_path: AdamW, init_args: {lr: 0.1}}}}\n")
+    args = f"{TINY} --trainer.max_epochs 1"
+    main(["benchmark", "mine.yaml", "--weights", "random", "--fractions", "50,100", "--seeds", "0", "--args", args])
+    rates = [results(name)["protocol"]["optimizer"]["init_args"]["lr"] for name in ("50-0", "100-0")]
+    assert rates == [0.1, 5e-4]
+    # One row nevertheless.
+    assert capsys.readouterr().out.count(" random ") == 1

@@ -1,0 +1,161 @@
+"""Means over seeds, what is grouped, and the three files of `medvlp results`."""
+
+import json
+import shutil
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from invented import write_cell
+
+from medvlp.__main__ import main
+from medvlp.benchmarks.results import BOOTSTRAP, RESULTS, Score, read_cells, summarise
+from medvlp.benchmarks.tables import markdown, tables
+from medvlp.errors import NotFoundError, UserError
+
+
+def write_grid(folder, label="ours", values=((0.80, 0.82, 0.84), (0.90, 0.91, 0.92)), **changes):
+    for fraction, seeds in zip((0.01, 1.0), values, strict=True):
+        for seed, value in enumerate(seeds):
+            cell = folder / label / f"{fraction}-{seed}"
+            write_cell(cell, label=label, fraction=fraction, seed=seed, metrics={"auroc": value}, **changes)
+
+
+def only_benchmark(folder):
+    (benchmark,) = summarise(read_cells(folder)[0])
+    return benchmark
+
+
+def test_mean_and_spread_over_seeds(tmp_path):
+    write_grid(tmp_path)
+    benchmark = only_benchmark(tmp_path)
+    (row,) = benchmark.rows
+    score = row.scores["auroc"][1.0]
+    assert (score.mean, score.std, score.n) == (pytest.approx(82), pytest.approx(2), 3)
+    # The mean of the seeds in each bootstrap sample, not the mean of their intervals.
+    cells = [tmp_path / "ours" / f"0.01-{seed}" / BOOTSTRAP for seed in range(3)]
+    means = np.mean([pq.read_table(cell)["auroc"].to_numpy() for cell in cells], axis=0)
+    assert (score.low, score.high) == pytest.approx(tuple(100 * np.percentile(means, [2.5, 97.5])))
+    assert benchmark.percents == [1, 10, 100]
+    assert str(score) == f"82.0 ± 2.0 (3) [{score.low:.1f}, {score.high:.1f}]"
+
+
+def test_one_seed_has_no_spread(tmp_path):
+    write_cell(tmp_path / "cell")
+    (tmp_path / "cell" / BOOTSTRAP).unlink()
+    assert str(only_benchmark(tmp_path).rows[0].scores["auroc"][1.0]) == "80.0 (1)"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"label": "other"},
+        {"recipe": "87654321"},
+        {"data": {"split_sha256": "01" * 32}},
+        {"encoder_sha256": "02" * 32},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_what_was_made_otherwise_is_a_row_of_its_own(tmp_path, change):
+    write_cell(tmp_path / "a")
+    write_cell(tmp_path / "b", seed=1, **change)
+    assert [row.scores["auroc"][1.0].n for row in only_benchmark(tmp_path).rows] == [1, 1]
+
+
+def test_a_copy_counts_once(tmp_path):
+    write_cell(tmp_path / "a")
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    assert only_benchmark(tmp_path).rows[0].scores["auroc"][1.0].n == 1
+
+
+def test_notes(tmp_path):
+    left_out = {"Hernia": "no positive"}
+    write_cell(tmp_path / "a", data={"counts": {"train": 5, "validate": 3, "test": 2}}, left_out=left_out)
+    write_cell(tmp_path / "b", data={"split": "70_15_15", "split_sha256": "01" * 32, "documented": {}})
+    notes = only_benchmark(tmp_path).notes
+    assert notes[0] == "Rows of different splits were tested on different images."
+    sizes = "5 train, 3 validate, 2 test and not 16,010 train, 5,337 validate, 5,337 test."
+    assert f"The split mgca_16010 is not the published one: {sizes}" in notes
+    assert "Hernia is left out of ours: no positive." in notes
+
+
+def test_the_best_row_is_first_and_published_rows_are_below(tmp_path):
+    write_grid(tmp_path, "low", ((0.5,), (0.6,)))
+    write_grid(tmp_path, "high", encoder_sha256="01" * 32)
+    lines = tables(only_benchmark(tmp_path))["auroc"]
+    assert [line.name for line in lines][:3] == ["high", "low", "Random"]
+    assert [line.published for line in lines] == sorted(line.published for line in lines)
+    assert lines[2].cells == [58.9, 69.4, 74.1]
+    assert lines[0].how == ["linear probe, resnet50, 224 px · 12345678", "mgca_16010 · cdcdcdcd"]
+
+
+def test_metrics_have_tables_of_their_own(tmp_path):
+    metrics = {"map": 0.1, "map_legacy": 0.2}
+    write_cell(tmp_path / "a", "rsna-det", metrics=metrics, task="DetectionTask")
+    found = tables(only_benchmark(tmp_path))
+    assert list(found) == ["map", "map_legacy"]
+    assert [line.name for line in found["map"]] == ["ours"]
+    assert found["map"][0].protocol == "frozen encoder, resnet50, 224 px"
+    assert len(found["map_legacy"]) > 5
+
+
+def test_a_new_benchmark_needs_no_published_table(tmp_path):
+    write_cell(tmp_path / "a", "brand-new", metrics={"recall": 0.5, "recall/x": 0.5})
+    assert list(tables(only_benchmark(tmp_path))) == ["recall"]
+
+
+def test_files_and_terminal(tmp_path, capsys):
+    write_grid(tmp_path)
+    main(["results", str(tmp_path)])
+    out = capsys.readouterr().out
+    assert "RSNA Pneumonia, classification: AUROC" in out
+    assert "82.0 ± 2.0 (3)" in out
+    content = json.loads((tmp_path / "results.json").read_text())["rsna"]
+    assert content["rows"][0]["scores"]["auroc"]["1"]["n"] == 3
+    assert content["rows"][0]["split"]["split_sha256"] == "cd" * 32
+    assert content["published"][0]["values"] == {"1": 58.9, "10": 69.4, "100": 74.1}
+    text = (tmp_path / "results.md").read_text()
+    assert "| ours | 82.0 ± 2.0 (3) [" in text
+    assert "| *Random* | 58.9 | 69.4 | 74.1 | linear probe | ASG README |" in text
+    # Again: its own summary is no cell.
+    main(["results", str(tmp_path)])
+    assert "6 cells" in capsys.readouterr().out
+
+
+def test_synthetic_data_are_called_so_everywhere(tmp_path, capsys):
+    write_grid(tmp_path, data={"synthetic": True})
+    main(["results", str(tmp_path)])
+    terminal = capsys.readouterr().out
+    assert "Synthetic images" in terminal
+    assert "ASG README" not in terminal
+    for name in ("results.md", "results.html", "results.json"):
+        assert "Synthetic images" in (tmp_path / name).read_text()
+    assert "ASG README (real data)" in (tmp_path / "results.md").read_text()
+
+
+def test_a_label_cannot_break_a_table(tmp_path):
+    write_cell(tmp_path / "a", label="a|b")
+    assert "| a\\|b | 80.0 (1)" in markdown([only_benchmark(tmp_path)])
+
+
+def test_unreadable_cells_are_named(tmp_path, capsys):
+    write_grid(tmp_path)
+    (tmp_path / "ours" / "0.01-0" / RESULTS).write_text('{"benchmark": ')
+    main(["results", str(tmp_path)])
+    out = capsys.readouterr().out
+    assert "left out, unreadable: ours/0.01-0/results.json" in out
+    assert "5 cells" in out
+
+
+def test_errors(tmp_path):
+    with pytest.raises(NotFoundError, match="is not a folder"):
+        read_cells(tmp_path / "nowhere")
+    with pytest.raises(NotFoundError, match="no finished cell"):
+        read_cells(tmp_path)
+    write_cell(tmp_path / "cell")
+    with pytest.raises(UserError, match="would be overwritten"):
+        read_cells(tmp_path / "cell")
+
+
+def test_a_score_without_interval():
+    assert str(Score(50.04, 1.26, 2, None, None)) == "50.0 ± 1.3 (2)"
