@@ -61,7 +61,7 @@ def bench(batch_size: int = 16, crop: int = 224, rounds: int = 5, studies: int =
         groups = (
             prepare_rows(folder, rounds, workers),
             step_rows(folder, batch_size, crop, rounds),
-            probe_rows(folder, crop, rounds),
+            probe_rows(folder, crop, min(rounds, 2)),  # a ratio of tens needs no more
         )
         for rows in groups:
             floor = next(iter(rows.values()))
@@ -211,9 +211,10 @@ def probe_rows(folder: Path, crop: int, rounds: int) -> dict[str, list[float]]:
     encoder = ImageEncoder(pretrained=False).eval().to(device())
     still = Augmentation(horizontal_flip=0, vertical_flip=0, rotation=0, perspective=0, autocontrast=0)
     data: dict[str, Any] = {"batch_size": 16, "crop": crop, "views": 1, "augmentation": still, "num_workers": 0}
+    data |= dict.fromkeys(("train_splits", "validation_splits", "test_splits"), everything)
 
     def one_pass() -> None:
-        module = CXRDataModule(root, **data, test_splits=everything)
+        module = CXRDataModule(root, **data)
         with torch.inference_mode():
             for batch in module.test_dataloader():
                 encoder(batch["image"][:, 0].to(device())).pooled.cpu()
@@ -231,7 +232,7 @@ def probe_rows(folder: Path, crop: int, rounds: int) -> dict[str, list[float]]:
                 enable_progress_bar=False,
                 enable_model_summary=False,
             )
-            trainer.fit(task, CXRDataModule(root, **data, **share, train_splits=everything))
+            trainer.fit(task, CXRDataModule(root, **data, **share))
 
     contestants: dict[str, Callable[[], None]] = {
         "one pass of a frozen ResNet-50": one_pass,
