@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import json
 import logging
@@ -44,8 +45,9 @@ ELSEWHERE = {
     "data": ("num_workers", "root", "text_cache"),
 }
 QUIET = ("--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false")
-# Warnings of small runs, of runs that go on, and of Lightning's own code.
+# Warnings of small runs, of runs that go on, of Lightning's own code, and what the tables say below them.
 REPEATED = (
+    ".*Labels without an AUROC",
     ".*does not have many workers",
     ".*number of training batches",
     ".*exists and is not empty",
@@ -197,6 +199,11 @@ def _compute(plan: Plan, state: dict[str, Any]) -> None:
         if not Path(state.get("best", "")).is_file():
             trainer = main(["fit", *command, *_resume(plan.folder)])
             state["best"] = cast(ModelCheckpoint, trainer.checkpoint_callback).best_model_path
+            if not state["best"]:
+                raise UserError(
+                    f"{plan.name}: training ended before its first validation, and there is no best checkpoint. Train "
+                    "longer, or validate earlier: --trainer.val_check_interval."
+                )
             # From here on, only the test is missing.
             _write(plan.folder / CELL, state)
         trainer = main(["test", *command, f"--ckpt_path={state['best']}", "--verbose=false"])
@@ -205,6 +212,9 @@ def _compute(plan: Plan, state: dict[str, Any]) -> None:
     # The states of the optimiser have served.
     trainer.save_checkpoint(state["best"], weights_only=True)
     _delete_checkpoints(plan.folder, but=Path(state["best"]))
+    # Trainer and task refer to each other, and would pile up, cell by cell, until the collector comes by.
+    del trainer
+    gc.collect()
 
 
 def _resume(folder: Path) -> list[str]:

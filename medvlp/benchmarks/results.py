@@ -22,8 +22,8 @@ CELL = "cell.json"
 
 # In the order of the tables. A metric of one label has a slash in its name.
 METRICS = {
-    "auroc": "AUROC",
     "accuracy": "accuracy",
+    "auroc": "AUROC",
     "dice": "Dice, mean over images",
     "dice_positive": "Dice, images with a mask",
     "dice_legacy": "Dice, mean of batch means, as published",
@@ -268,7 +268,7 @@ def _notes(name: str, synthetic: bool, rows: Sequence[Row]) -> list[str]:
     for row in rows:
         for what, reason in row.cells[-1].content["left_out"].items():
             notes.append(f"{what} is left out of {row.label}: {reason}.")
-    return list(dict.fromkeys([*notes, *cautions(name)]))
+    return list(dict.fromkeys([*notes, *([] if synthetic else cautions(name))]))
 
 
 def _sizes(counts: Mapping[str, int]) -> str:

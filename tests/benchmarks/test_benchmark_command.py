@@ -227,6 +227,13 @@ def test_errors_are_one_line(arguments, message, capsys):
     assert message in capsys.readouterr().err
 
 
+def test_training_without_validation_is_an_error(capsys):
+    steps = "--trainer.max_steps 1 --trainer.check_val_every_n_epoch null --trainer.val_check_interval 5"
+    with pytest.raises(SystemExit):
+        benchmark(epochs=-1, more=steps)
+    assert "training ended before its first validation" in capsys.readouterr().err
+
+
 def test_foreign_files_are_not_deleted(capsys):
     (CELLS / "50-0").mkdir(parents=True)
     (CELLS / "50-0" / "thesis.txt").write_text("precious")

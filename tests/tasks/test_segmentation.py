@@ -175,12 +175,13 @@ def test_cached_features_give_the_same_figures(tmp_path):
     figures = []
     for cache in (False, True):
         task, data = make_task(cache_features=cache), make_data(root, batch_size=4)
-        trainer = make_trainer(tmp_path, 4, limit_val_batches=0, enable_checkpointing=False)
-        trainer.fit(task, data)
-        figures.append(trainer.test(task, data, verbose=False)[0])
+        trainer = make_trainer(tmp_path, 1, logger=False, enable_checkpointing=False)
+        found = trainer.test(task, data, verbose=False)[0]
+        # Not Dice: rounding carries pixels over its threshold.
+        figures.append([found[f"test/{name}"] for name in ("loss", "focal", "soft_dice")])
     assert (root / "features").is_dir()
     # Features are kept in 16 bits.
-    assert figures[1] == pytest.approx(figures[0], abs=0.05)
+    assert figures[1] == pytest.approx(figures[0], rel=1e-3)
 
 
 def test_a_checkpoint_draws_the_same(tmp_path, discs):
