@@ -20,6 +20,7 @@ from PIL import Image
 
 from medvlp.benchmarks.results import PREDICTIONS, Cell
 from medvlp.data.transforms import EvaluationTransform
+from medvlp.metrics.average_precision import box_iou
 from medvlp.prepared import INDEX, Prepared
 from medvlp.run_lengths import decode
 
@@ -127,7 +128,7 @@ def _detections(predictions: pa.Table) -> tuple[list[Case], list[Case]]:
     def quality(found: Array, true: Array) -> float:
         if not len(found):
             return -float(len(true) > 0)
-        hit = overlaps(true.reshape(-1, 4), found[:, :4])
+        hit = box_iou(true.reshape(-1, 4), found[:, :4])
         false = found[:, 4][(hit < OVERLAP).all(0)].max(initial=0)
         return float((hit * found[:, 4]).max(1).mean() if len(true) else 0) - float(false)
 
@@ -140,15 +141,6 @@ def _detections(predictions: pa.Table) -> tuple[list[Case], list[Case]]:
 
     qualities = np.array([quality(*pair) for pair in zip(boxes, truth, strict=True)])
     return _ends(qualities, np.array([len(true) > 0 for true in truth]), case)
-
-
-def overlaps(a: Array, b: Array) -> Array:
-    """Return the intersection over union (n, m) of boxes (n, 4) and (m, 4)."""
-    low, high = np.maximum(a[:, None, :2], b[None, :, :2]), np.minimum(a[:, None, 2:], b[None, :, 2:])
-    shared = (high - low).clip(0).prod(2)
-    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(1) for boxes in (a, b)]
-    union = areas[0][:, None] + areas[1][None] - shared
-    return np.asarray(shared / np.maximum(union, 1e-9))
 
 
 def outline(mask: npt.NDArray[np.bool_], kind: str) -> str:

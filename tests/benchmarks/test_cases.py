@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from torchvision.ops import box_iou
 
-from medvlp.benchmarks.cases import choose, outline, overlaps
+from medvlp.benchmarks.cases import choose, outline
+from medvlp.metrics import average_precision
 from medvlp.run_lengths import encode
 
 
@@ -99,7 +100,7 @@ boxes = st.lists(
 @given(boxes, boxes)
 def test_overlaps(a, b):
     expected = box_iou(torch.from_numpy(a), torch.from_numpy(b)).numpy()
-    assert overlaps(a, b) == pytest.approx(expected, abs=1e-9)
+    assert average_precision.box_iou(a, b) == pytest.approx(expected, abs=1e-9)
 
 
 @settings(max_examples=40)
