@@ -4,10 +4,12 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 # Of the benchmarks: make rsna WEIGHTS=runs/medvlp/ID/checkpoints/last.ckpt [FRACTIONS="1 10"] [SEEDS=0] [ARGS="..."]
+#                    make zeroshot-rsna WEIGHTS=... [PROTOCOLS="medvlp chexzero"]
 WEIGHTS ?=
 NAME ?=
 FRACTIONS ?= 1 10 100
 SEEDS ?= 0 1 2
+PROTOCOLS ?=
 DATA ?= data
 OUT ?= runs/benchmarks
 ARGS ?=
@@ -17,30 +19,35 @@ PHANTOM := data/phantom
 RAW := $(PHANTOM)/raw
 
 BENCHMARKS := chexpert nih rsna covidx mimic siim rsna-seg rsna-det object-cxr
+AS_IT_IS := zeroshot-rsna zeroshot-siim zeroshot-nih zeroshot-chexpert zeroshot-chexpert-5x200 zeroshot-mimic \
+	zeroshot-mimic-5x200 zeroshot-open-i retrieval-mimic retrieval-open-i grounding-ms-cxr grounding-rsna \
+	grounding-nih grounding-chest-imagenome
+GROUPS := zeroshot retrieval grounding
 RUN = $(BIN)/medvlp benchmark --weights "$(WEIGHTS)" $(if $(NAME),--name "$(NAME)") --fractions "$(FRACTIONS)" \
-	--seeds "$(SEEDS)" --data "$(DATA)" --out "$(OUT)" --args="$(ARGS)"
+	--seeds "$(SEEDS)" $(if $(PROTOCOLS),--protocols "$(PROTOCOLS)") --data "$(DATA)" --out "$(OUT)" --args="$(ARGS)"
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format bench clean weights benchmarks results benchmark-data $(BENCHMARKS)
+.PHONY: help install demo app test lint format bench clean weights benchmarks results benchmark-data $(BENCHMARKS) $(AS_IT_IS) $(GROUPS)
 
 help: ## Show this list.
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-14s %s\n", $$1, $$2}'
+	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-26s %s\n", $$1, $$2}'
 	@echo
 	@echo 'A benchmark takes WEIGHTS=FILE, a checkpoint of pre-training (or imagenet, or random), and, if wanted,'
 	@echo 'FRACTIONS="1 10 100" (percent of the labels), SEEDS="0 1 2", NAME=LABEL (of the weights in tables),'
+	@echo 'PROTOCOLS="medvlp chexzero" (of zero-shot; of grounding "region global tag"),'
 	@echo 'DATA=data (where the prepared folders are), OUT=runs/benchmarks and ARGS="options of medvlp fit".'
 	@echo 'What is finished is not computed again. Without the real data, on a CPU:'
 	@echo '  make demo benchmark-data'
 	@echo '  make benchmarks WEIGHTS=runs/demo/medvlp/ID/checkpoints/last.ckpt DATA=data/phantom ARGS="-c overlays/small_{task}"'
 
-install: $(INSTALLED) ## Install medvlp with its demo and developer extras into .venv.
+install: $(INSTALLED) ## Install medvlp with all its extras into .venv.
 
 # The stamp is newer than what it was made from, so a second `make install` does nothing.
 $(INSTALLED): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || test -n "$(PYTHON)" || \
 		{ echo "medvlp needs Python 3.10 or newer, and no python3 here is: install one, or say 'make PYTHON=/path/to/python3'." >&2; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --editable '.[demo,dev]' --constraint constraints.txt
+	$(BIN)/python -m pip install --editable '.[demo,app,export,dev]' --constraint constraints.txt
 	@touch $@
 
 demo: $(INSTALLED) ## Pre-train on synthetic chest X-rays, from nothing to a results table.
@@ -56,12 +63,33 @@ rsna-seg: ## RSNA Pneumonia: Dice of a segmentation on the frozen encoder.
 rsna-det: ## RSNA Pneumonia: mAP of a detector on the frozen encoder.
 object-cxr: ## Object-CXR: mAP of a detector on the frozen encoder.
 
-$(BENCHMARKS): weights
+zeroshot-rsna: ## RSNA Pneumonia, zero-shot.
+zeroshot-siim: ## SIIM-ACR Pneumothorax, zero-shot.
+zeroshot-nih: ## NIH ChestX-ray14, zero-shot.
+zeroshot-chexpert: ## CheXpert's five competition labels, zero-shot.
+zeroshot-chexpert-5x200: ## CheXpert 5x200, zero-shot: which of five findings.
+zeroshot-mimic: ## MIMIC-CXR's CheXpert labels, zero-shot.
+zeroshot-mimic-5x200: ## MIMIC 5x200, zero-shot: which of five findings.
+zeroshot-open-i: ## Open-I's human labels, zero-shot.
+retrieval-mimic: ## MIMIC 5x200: image to report and report to image.
+retrieval-open-i: ## Open-I: image to report and report to image.
+grounding-ms-cxr: ## MS-CXR: where the phrases of reports are true.
+grounding-rsna: ## RSNA Pneumonia: where the pneumonia is.
+grounding-nih: ## NIH ChestX-ray14: where its boxed findings are.
+grounding-chest-imagenome: ## Chest ImaGenome: the regions of sentences.
+
+$(BENCHMARKS) $(AS_IT_IS): weights
 	$(RUN) $@
 
-benchmarks: weights ## All of these whose data is prepared, and their tables.
-	$(RUN) all
+benchmarks: weights ## All that learn from labels, of those whose data is prepared, and their tables.
+	$(RUN) classification,segmentation,detection
 	$(BIN)/medvlp results "$(OUT)"
+
+zeroshot: ## All zero-shot benchmarks whose data is prepared.
+retrieval: ## All of retrieval.
+grounding: ## All of grounding.
+$(GROUPS): weights
+	$(RUN) $@
 
 weights: $(INSTALLED)
 	@test -n "$(WEIGHTS)" || { echo "which encoder? Pass WEIGHTS=FILE, a checkpoint of 'medvlp fit', or WEIGHTS=imagenet." >&2; exit 1; }
@@ -69,9 +97,13 @@ weights: $(INSTALLED)
 results: $(INSTALLED) ## Tables, curves and pictures of all benchmarks in OUT, beside the published numbers.
 	$(BIN)/medvlp results "$(OUT)"
 
+app: weights ## A page on this machine to ask WEIGHTS about images.
+	$(BIN)/medvlp app --weights "$(WEIGHTS)"
+
 benchmark-data: $(RAW)/.drawn ## Draw synthetic data for every benchmark (STUDIES=2000), and prepare it in data/phantom.
 	$(BIN)/medvlp prepare mimic_cxr --images $(RAW)/mimic-cxr-jpg/2.0.0 --reports $(RAW)/mimic-cxr-reports \
-		--regions none --out $(PHANTOM)/mimic_cxr
+		--scene_graphs $(RAW)/chest-imagenome --out $(PHANTOM)/mimic_cxr
+	$(BIN)/medvlp prepare ms_cxr --root $(RAW)/ms-cxr --images $(RAW)/mimic-cxr-jpg/2.0.0 --out $(PHANTOM)/ms_cxr
 	$(BIN)/medvlp prepare chexpert --root $(RAW)/CheXpert-v1.0-small --out $(PHANTOM)/chexpert
 	for name in nih rsna siim covidx; do \
 		$(BIN)/medvlp prepare $$name --root $(RAW)/$$name --out $(PHANTOM)/$$name || exit 1; done

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -16,17 +17,22 @@ TRAINER = {
     "fit": "train a model",
     "validate": "evaluate on the validation split",
     "test": "evaluate on the test split",
-    "predict": "write a model's outputs",
 }
 # Each module has COMMAND, one function, or COMMANDS, functions by name, or both: then COMMAND needs no name. With
-# POSITIONAL, what the function must be given, and is not a keyword, comes without the name of its option.
+# POSITIONAL, what the function must be given, and is not a keyword, comes without the name of its option. Options named
+# in REPEATED are lists whose items come one by one.
 COMMANDS = {
     "phantom": ("medvlp.phantom", "write synthetic chest X-rays and reports in the raw layout of a real data set"),
     "prepare": ("medvlp.prepare", "turn a raw data set into a prepared folder, once"),
     "parse": ("medvlp.parse.command", "read <region, finding, existence> from reports, and measure how well"),
     "regions": ("medvlp.localiser", "train the automatic localiser of anatomical regions anew"),
-    "benchmark": ("medvlp.benchmarks.command", "train and test an encoder with shares of a benchmark's labels"),
+    "benchmark": ("medvlp.benchmarks.command", "train and test an encoder with shares of labels, or a model as it is"),
     "results": ("medvlp.benchmarks.report", "lay the results of benchmarks beside the published ones"),
+    "predict": ("medvlp.predict", "ask a model about image files: findings, tags, embeddings"),
+    "explain": ("medvlp.explain", "draw where in an image a model sees what a text says"),
+    "search": ("medvlp.search", "find the studies that are nearest to a text or an image"),
+    "export": ("medvlp.export", "write a checkpoint as a folder that others can load, or as ONNX"),
+    "app": ("medvlp.app", "open a page on this machine to ask a model about images"),
     "demo": ("medvlp.demo", "phantom, prepare, fit and test on a small scale"),
     "bench": ("medvlp.bench", "compare speeds with their floors"),
 }
@@ -48,7 +54,9 @@ examples:
   medvlp prepare mimic_cxr --images mimic-cxr-jpg/2.0.0 --reports mimic-cxr-reports.zip --out prepared/mimic_cxr
   medvlp fit -c imitate --data.root prepared/mimic_cxr
   medvlp fit -c runs/medvlp/ID/config.yaml              run again what was run
-  medvlp test -c imitate --ckpt_path runs/medvlp/ID/checkpoints/last.ckpt --data.root prepared/mimic_cxr
+  medvlp predict images/ --weights runs/medvlp/ID/checkpoints/last.ckpt --out scores.csv
+  medvlp explain chest.dcm --weights last.ckpt --text "left pleural effusion" --out picture.png
+  medvlp benchmark rsna --weights last.ckpt --fractions 1,10
 
 'medvlp COMMAND --help' shows the options of a command.
 MEDVLP_DEBUG=1 shows the traceback of an error.
@@ -74,9 +82,10 @@ def run(args: Sequence[str]) -> None:
         named = getattr(module, "COMMANDS", {})
         functions = named if args[1:2] and args[1] in named else getattr(module, "COMMAND", named)
         positional = hasattr(module, "POSITIONAL")
-        auto_cli(
-            functions, args=list(args[1:]), prog=f"medvlp {args[0]}", as_positional=positional, parser_class=Parser
-        )
+        # To jsonargparse `--text+ A --text+ B` is a list, and `--text A --text B` means B.
+        repeated = [f"--{name}" for name in getattr(module, "REPEATED", ())]
+        words = [re.sub(rf"^({'|'.join(repeated)})(?==|$)", r"\1+", word) if repeated else word for word in args[1:]]
+        auto_cli(functions, args=words, prog=f"medvlp {args[0]}", as_positional=positional, parser_class=Parser)
     else:
         close = difflib.get_close_matches(args[0], [*TRAINER, *COMMANDS], n=1)
         suggestion = f"Did you mean '{close[0]}'?" if close else "'medvlp --help' lists the commands."

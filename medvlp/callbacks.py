@@ -8,7 +8,6 @@ import json
 import os
 import time
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,16 +18,15 @@ import pyarrow.parquet as pq
 import timm
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import BasePredictionWriter, EarlyStopping
-from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
-from torch import Tensor
+from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 from medvlp import __version__
 from medvlp.errors import UserError
 from medvlp.metrics.bootstrap import interval
 from medvlp.models.weights import fingerprint
 from medvlp.prepared import Prepared
-from medvlp.tasks import DownstreamTask
+from medvlp.tasks import DownstreamTask, TestedTask
 
 
 class Throughput(Callback):
@@ -100,54 +98,12 @@ class Throughput(Callback):
             rank_zero_warn(f"Training spends {data_wait:.0%} of its time waiting for data: raise --data.num_workers.")
 
 
-class SavePredictions(BasePredictionWriter):
-    """Writes what `medvlp predict` computes to parquet, one row an image, batch by batch.
-
-    The columns are `image_id` and the outputs of the task, such as embeddings. Each process writes its own file,
-    `predictions-RANK.parquet`.
-
-    Args:
-        folder: Where to write.
-    """
-
-    def __init__(self, folder: Path = Path("runs/predictions")) -> None:
-        super().__init__(write_interval="batch")
-        self.folder = folder
-        self.writer: pq.ParquetWriter | None = None
-
-    def write_on_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        prediction: dict[str, Tensor],
-        batch_indices: Sequence[int] | None,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int,
-    ) -> None:
-        """Append a batch: `index` (B,) numbers its samples, all else are outputs (B, D)."""
-        loader: Any = trainer.predict_dataloaders
-        image_id = loader.dataset.image_id.take(prediction["index"].tolist())
-        outputs = {key: value.float().tolist() for key, value in prediction.items() if key != "index"}
-        table = pa.table({"image_id": image_id, **outputs})
-        if self.writer is None:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self.writer = pq.ParquetWriter(self.folder / f"predictions-{trainer.global_rank}.parquet", table.schema)
-        self.writer.write_table(table)
-
-    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Close the file."""
-        if self.writer is not None:
-            self.writer.close()
-            rank_zero_info(f"Predictions are in {self.folder}.")
-
-
 class SaveResults(Callback):
-    """Writes what a test of a downstream task has found, with everything that must be known to compare it.
+    """Writes what a test has found, with everything that must be known to compare it.
 
     - `predictions.parquet`: one row for each test image;
     - `bootstrap.parquet`: the metrics on the bootstrap samples of the test images, one column a metric;
-    - `subset.csv`: `image_id` of the images that training saw;
+    - `subset.csv`: `image_id` of the images that training saw, none in a zero-shot test;
     - `results.json`, last and at once, so that a run with it is a finished one.
 
     Args:
@@ -162,7 +118,7 @@ class SaveResults(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Note which images training will see, for its checkpoints."""
-        self.subset = describe_subset(trainer)
+        self.subset = describe_subset(pl_module)
 
     def state_dict(self) -> dict[str, Any]:
         """Return which images training sees."""
@@ -174,7 +130,7 @@ class SaveResults(Callback):
         Raises:
             UserError: If the checkpoint was trained on others: its results would go under a wrong label fraction.
         """
-        self.subset = describe_subset(trainer)
+        self.subset = describe_subset(pl_module)
         if not trainer.ckpt_path:
             return
         callbacks = torch.load(trainer.ckpt_path, "cpu", weights_only=True, mmap=True).get("callbacks", {})
@@ -189,7 +145,7 @@ class SaveResults(Callback):
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write, on the first process."""
-        if not trainer.is_global_zero or not isinstance(pl_module, DownstreamTask) or pl_module.predictions is None:
+        if not trainer.is_global_zero or not isinstance(pl_module, TestedTask) or pl_module.predictions is None:
             return
         folder = self.folder or Path(trainer.default_root_dir)
         folder.mkdir(parents=True, exist_ok=True)
@@ -198,26 +154,26 @@ class SaveResults(Callback):
         statistics = pl_module.statistics
         replicates = {name: s.replicates for name, s in statistics.items() if s.replicates is not None}
         pq.write_table(pa.table(replicates), folder / "bootstrap.parquet")
-        data = pl_module.datamodule
         with (folder / "subset.csv").open("w", newline="") as file:
-            csv.writer(file).writerows([["image_id"], *([name] for name in data.subset)])
+            csv.writer(file).writerows([["image_id"], *([name] for name in training_images(pl_module))])
         bounds = {name: interval(array) for name, array in replicates.items()}
         content = {
             "benchmark": self.benchmark,
             "task": type(pl_module).__name__,
+            "how": pl_module.how,
             "protocol": describe_protocol(trainer, pl_module),
             "weights_sha256": fingerprint(pl_module.weights),
             "encoder_sha256": pl_module.encoder_sha256,
             "data": describe_data(pl_module),
             "seed": int(os.environ.get("PL_GLOBAL_SEED", "0")),
             **self.subset,
-            "n_validate": len(data.dataset("validate")),
             "n_test": len(pl_module.predictions),
             "metrics": {
                 name: dict(zip(("value", "low", "high"), (s.value, *bounds.get(name, (None, None))), strict=True))
                 for name, s in statistics.items()
             },
             "left_out": pl_module.left_out,
+            "notes": pl_module.notes,
             "versions": {
                 "medvlp": __version__,
                 "torch": torch.__version__,
@@ -230,34 +186,39 @@ class SaveResults(Callback):
         unfinished.replace(folder / "results.json")
 
 
-def describe_subset(trainer: Trainer) -> dict[str, Any]:
+def training_images(task: LightningModule) -> list[str]:
+    """Return the names of the images that a task trains on; none of one that trains nothing."""
+    return task.datamodule.subset if isinstance(task, DownstreamTask) else []
+
+
+def describe_subset(task: LightningModule) -> dict[str, Any]:
     """Return which images training sees: by what rule, how many, and a hash of their names."""
-    data: Any = trainer.datamodule  # type: ignore[attr-defined]  # set by a connector
-    names = data.subset
+    names = training_images(task)
     digest = hashlib.sha256("".join(f"{name}\n" for name in sorted(names)).encode()).hexdigest()
-    chosen = data.share
-    return {"fraction": chosen.fraction, "subset_seed": chosen.seed, "subset_sha256": digest, "n_train": len(names)}
+    fraction, seed = 0.0, 0
+    if isinstance(task, DownstreamTask):
+        fraction, seed = task.datamodule.share.fraction, task.datamodule.share.seed
+    return {"fraction": fraction, "subset_seed": seed, "subset_sha256": digest, "n_train": len(names)}
 
 
-def describe_protocol(trainer: Trainer, task: DownstreamTask) -> dict[str, Any]:
-    """Return what was chosen, but for the data and their share: the hyper-parameters of the task, and of training."""
-    data, early = task.datamodule, [c for c in trainer.callbacks if isinstance(c, EarlyStopping)]  # type: ignore[attr-defined]
-    hyper_parameters = {name: value for name, value in task.hparams.items() if not name.startswith("_")}
+def describe_protocol(trainer: Trainer, task: TestedTask) -> dict[str, Any]:
+    """Return what was chosen, but for the data and their share: the settings of the task, and of training."""
+    data = task.datamodule
+    seen = {**task.settings, "crop": data.crop, "resize": data.resize, "precision": str(trainer.precision)}
+    if not isinstance(task, DownstreamTask):
+        return seen
+    early = [c for c in trainer.callbacks if isinstance(c, EarlyStopping)]  # type: ignore[attr-defined]
     return {
-        **hyper_parameters,
-        "architecture": task.encoder.backbone.pretrained_cfg["architecture"],
-        "crop": data.crop,
-        "resize": data.resize,
+        **seen,
         "batch_size": data.batch_size,
         "balance": data.share.balance,
         "augmentation": None if task.cache_features else asdict(data.augmentation),
         "max_epochs": trainer.max_epochs,
         "patience": early[0].patience if early else None,
-        "precision": str(trainer.precision),
     }
 
 
-def describe_data(task: DownstreamTask) -> dict[str, Any]:
+def describe_data(task: TestedTask) -> dict[str, Any]:
     """Return which data they were, and how they were split."""
     data = task.datamodule
     prepared = Prepared.open(data.root)

@@ -1,4 +1,4 @@
-"""The Trainer's verbs: `medvlp fit|validate|test|predict`."""
+"""The Trainer's verbs: `medvlp fit|validate|test`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from medvlp import __version__
 from medvlp.allocator import keep_freed_memory
 from medvlp.errors import NotFoundError, UserError
-from medvlp.parser import Parser, concise, suggestion
+from medvlp.parser import CLASS_PACKAGES, Parser, concise, suggestion
+from medvlp.trust import check_classes, import_paths
 
 PACKAGE = Path(__file__).parent
 # In a wheel the configs lie inside the package, in a checkout beside it.
@@ -136,6 +137,13 @@ class MedVLPCLI(LightningCLI):
             args=list(args),
         )
 
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Return the verbs: `medvlp predict` is a command of its own, for images of any place."""
+        verbs = LightningCLI.subcommands()
+        del verbs["predict"]
+        return verbs
+
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         """Return a parser whose `--config` takes names."""
         header = [f"medvlp=={__version__}", f"lightning=={lightning.__version__}"]
@@ -151,7 +159,12 @@ class MedVLPCLI(LightningCLI):
             check_checkpoint(str(path), yaml.safe_load(self._parser(verb).dump(self.config[verb]))["model"], verb)
 
     def before_instantiate_classes(self) -> None:
-        """Keep W&B from asking for a login, and from sending what must not leave the machine."""
+        """Keep W&B from asking for a login, and from sending what must not leave the machine.
+
+        Raises:
+            UserError: If the config names a function where a class is to be made.
+        """
+        check_classes(self.config[self.config.subcommand].as_dict(), "the config:")
         for name, value in WANDB_PRIVACY.items():
             os.environ.setdefault(name, value)
         trainer = self.config[self.config.subcommand].trainer
@@ -200,6 +213,10 @@ def check_checkpoint(path: str, model: dict[str, Any], verb: str) -> None:
             "encoders with their 'weights' option."
         )
     hyper_parameters = {name: value for name, value in stored.items() if not name.startswith("_")}
+    named = set(import_paths(model))
+    for strange in import_paths(hyper_parameters):
+        if strange not in named and not strange.startswith(CLASS_PACKAGES):
+            raise UserError(f"--ckpt_path '{path}' asks for '{strange}', which the config does not name.")
     changes = list(differences(hyper_parameters, model.get("init_args", {}), "model.init_args"))
     if changes and verb == "fit":
         raise UserError(

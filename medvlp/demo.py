@@ -73,7 +73,8 @@ def demo(out: Path = Path("runs/demo"), studies: int = 3200, epochs: int = 6, se
 
     say(f"4/5 Pre-training IMITATE and ASG for {epochs} epochs: medvlp fit {' '.join(configs)}")
     trainer = main(["fit", *configs])
-    checkpoint = Path(cast("ModelCheckpoint", trainer.checkpoint_callback).last_model_path)
+    best = cast("ModelCheckpoint", trainer.checkpoint_callback).best_model_path
+    checkpoint = Path(best).with_name("last.ckpt")
 
     say("5/5 Testing the trained network: zero-shot classification, retrieval of reports, tags and regions")
     after = main(["test", *configs, *quiet, "--ckpt_path", str(checkpoint)]).callback_metrics

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import WandbLogger
 from torch import Tensor
 
 from medvlp.data import CXRDataModule, collate
+from medvlp.drawing import Bytes, Scale, coloured, enlarge
 from medvlp.objectives import HeatMap
 from medvlp.prepared import Prepared
 from medvlp.tasks import PretrainingTask
 from medvlp.types import Batch
 
 SIDE = 320
-STRENGTH = 0.45
 GREEN = (90, 255, 120)
 
 
-def overlay(image: Tensor, heat_map: HeatMap, side: int = SIDE) -> npt.NDArray[np.uint8]:
+def overlay(image: Tensor, heat_map: HeatMap, side: int = SIDE) -> Bytes:
     """Return an image with its heat map in colour and the boxes of the regions, RGB (side, side, 3).
 
     Colours run from the least to the greatest value of the map.
@@ -31,19 +30,14 @@ def overlay(image: Tensor, heat_map: HeatMap, side: int = SIDE) -> npt.NDArray[n
         heat_map: Of this image.
         side: Of the picture, in pixels.
     """
-    grey = cv2.resize(image.cpu().numpy(), (side, side), interpolation=cv2.INTER_LINEAR)
-    heat = heat_map.heat.float().cpu().numpy()
-    heat = (heat - heat.min()) / max(heat.max() - heat.min(), 1e-12)
-    # Enlarged before it is coloured, so that colours in between are of values in between.
-    smooth = cv2.resize(heat, (side, side), interpolation=cv2.INTER_CUBIC).clip(0, 1)
-    colour = cv2.cvtColor(cv2.applyColorMap((255 * smooth).astype(np.uint8), cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB)
-    # Where there is no heat the radiograph is seen as it is.
-    weight = STRENGTH * smooth[..., None]
-    picture = ((1 - weight) * grey[..., None] + weight * colour).astype(np.uint8)
+    grey = np.asarray(cv2.resize(image.cpu().numpy(), (side, side), interpolation=cv2.INTER_LINEAR), np.uint8)
+    heat = heat_map.heat.double().cpu().numpy()
+    scale = Scale(float(heat.min()), float(heat.max()), "")
+    picture = coloured(grey, scale.share(enlarge(heat, grey.shape, (0, 0, side, side))))
     for box in heat_map.box.float().cpu().numpy() * (side / image.shape[0]):
         x1, y1, x2, y2 = (round(float(edge)) for edge in box)
         cv2.rectangle(picture, (x1, y1), (x2 - 1, y2 - 1), GREEN, 1)
-    return np.asarray(picture, np.uint8)
+    return picture
 
 
 class HeatMaps(Callback):

@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args, get_origin
 
 import yaml
 from jsonargparse import ArgumentParser, get_loader, set_loader
@@ -58,6 +58,14 @@ class Parser(ArgumentParser):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         # argparse would otherwise accept --trainer.max_epoch for --trainer.max_epochs.
         super().__init__(*args, allow_abbrev=False, **kwargs)
+
+    def add_argument(self, *args: Any, **kwargs: Any) -> Any:
+        """Add an argument; a list without the name of an option takes as many words as there are."""
+        # jsonargparse would take one word, the list in YAML. It hands types on as actions.
+        hint = getattr(kwargs.get("action"), "_typehint", kwargs.get("type"))
+        if get_origin(hint) is list and not args[0].startswith("-"):
+            kwargs = {**kwargs, "action": None, "type": get_args(hint)[0], "nargs": "+"}
+        return super().add_argument(*args, **kwargs)
 
     def print_usage(self, file: Any = None) -> None:
         """Print nothing: fifty lines of Trainer options would bury the error."""

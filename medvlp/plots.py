@@ -19,7 +19,7 @@ from medvlp.heatmaps import overlay
 from medvlp.objectives import HeatMap
 from medvlp.prepared import Prepared
 from medvlp.tasks import PretrainingTask
-from medvlp.tasks.zeroshot import load_pretraining
+from medvlp.tasks.loading import load_pretraining
 from medvlp.types import PRESENT
 
 mpl.use("agg")

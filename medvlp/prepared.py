@@ -26,7 +26,8 @@ Columns of the index:
     label/<NAME>     int8, one column a label: 1 present, 0 absent, -1 uncertain, null not mentioned
     regions          list<struct<name: string, x1, y1, x2, y2: float32>>, anatomical boxes in pixels of the *prepared*
                      image (x to the right, y down, x2 and y2 exclusive); null where no boxes were given
-    boxes            as regions, the objects that annotators saw, cut to the image; empty where they saw none, null
+    boxes            as regions, the objects that annotators saw, cut to the image, each with the words of a report that
+                     it shows, `phrase`, null where annotators did not box phrases; empty where they saw none, null
                      where nobody looked
 
 Each entry of `splits` in the manifest has its `rule`, the `counts` of train, validate and test, those that are
@@ -50,7 +51,7 @@ import pyarrow.parquet as pq
 
 from medvlp.errors import NotFoundError, UserError
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 IMAGES = "images.npy"
 MASKS = "masks.npy"
 INDEX = "index.parquet"
@@ -66,6 +67,7 @@ SPLIT_PREFIX = "split/"
 REGION_TYPE = pa.struct(
     [("name", pa.string()), ("x1", pa.float32()), ("y1", pa.float32()), ("x2", pa.float32()), ("y2", pa.float32())]
 )
+BOX_TYPE = pa.struct([*REGION_TYPE, ("phrase", pa.string())])
 
 
 def index_schema(labels: Sequence[str], variants: Sequence[str] = ()) -> pa.Schema:
@@ -86,7 +88,7 @@ def index_schema(labels: Sequence[str], variants: Sequence[str] = ()) -> pa.Sche
             ("impression", pa.string()),
             *((LABEL_PREFIX + name, pa.int8()) for name in labels),
             ("regions", pa.list_(REGION_TYPE)),
-            ("boxes", pa.list_(REGION_TYPE)),
+            ("boxes", pa.list_(BOX_TYPE)),
         ]
     )
 

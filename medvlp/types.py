@@ -17,6 +17,10 @@ from torch import Tensor
 Section = Literal["findings", "impression", "report"]
 """A text that images are aligned with; the report is `report_text`."""
 
+HeatSource = Literal["region", "global", "tag"]
+"""What heat maps of texts are made from, the best first: the similarity of patches in the space of regions, that of
+places in the space of whole images, or the attention of the tag decoder."""
+
 PRESENT, ABSENT, UNCERTAIN, NOT_MENTIONED = 1, 0, -1, -2
 PRECEDENCE = (NOT_MENTIONED, ABSENT, UNCERTAIN, PRESENT)
 """Where a report says several things of a finding, or of the findings of a tag, the later of these counts."""
@@ -106,11 +110,13 @@ class ImageFeatures:
         pooled: One vector an image, (N, D).
         pyramid: Feature maps from fine to coarse, each (N, C_l, H_l, W_l).
         patch_level: Which of them holds the patch features.
+        final: What the backbone pools, as it lays it out; for `ImageEncoder.places`.
     """
 
     pooled: Tensor
     pyramid: list[Tensor]
     patch_level: int = -1
+    final: Tensor | None = None
 
     @property
     def patches(self) -> Tensor:

@@ -176,6 +176,16 @@ def test_configs_compose_over_the_defaults(capsys):
     assert config["seed_everything"] == 42
 
 
+def test_the_last_checkpoint_is_of_the_last_epoch_even_if_an_earlier_one_was_better():
+    medvlp_run("fit -c task.yaml --trainer.max_epochs 3")
+    wandb.finish()
+    (run,) = runs()
+    best, last = (torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True) for name in ("best", "last"))
+    # What is monitored here is a loss, which falls.
+    assert (best["epoch"], last["epoch"]) == (0, 2)
+    assert [path.name for path in sorted((run / "checkpoints").iterdir())] == ["best.ckpt", "last.ckpt"]
+
+
 def test_a_run_leaves_its_config_and_checkpoints_and_can_be_run_again(capsys):
     medvlp_run("fit -c task.yaml --model.lr 0.01")
     wandb.finish()

@@ -46,9 +46,9 @@ def run(tmp_path, monkeypatch):
 
     def fit(synthetic, regions=True, objectives=None, **options):
         root = make_prepared(tmp_path / "data")
-        (root / MANIFEST).write_text(
-            json.dumps({**json.loads((root / MANIFEST).read_text()), "options": {"synthetic": synthetic}})
-        )
+        manifest = json.loads((root / MANIFEST).read_text())
+        manifest["options"]["synthetic"] = synthetic
+        (root / MANIFEST).write_text(json.dumps(manifest))
         task = PretrainingTask(
             ImageEncoder("test_resnet.r160_in1k", pretrained=False),
             TextEncoder(str(language)),

@@ -84,6 +84,7 @@ def make_prepared(root: Path, studies: int = 48, size: int = 40, seed: int = 0) 
     write_triplets([(i, {k: v or "" for k, v in texts.items()}) for i, texts in reports], root / TRIPLETS, workers=1)
     manifest = {
         "format_version": FORMAT_VERSION,
+        "options": {"dataset": "tiny", "size": size, "resize": "pad"},
         "splits": {name: split_entry(rows, name) for name in VARIANTS},
         "documented": None,
         "sha256": {IMAGES: {"rows": studies, "sha256_of_sha256": hashlib.sha256(images.tobytes()).hexdigest()}},

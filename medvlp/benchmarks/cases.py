@@ -53,7 +53,7 @@ def choose(predictions: pa.Table) -> tuple[list[Case], list[Case]]:
     """Return the worst and the best images of a test, by what its predictions hold."""
     if "mask" in predictions.column_names:
         return _segmentations(predictions)
-    if "boxes" in predictions.column_names:
+    if {"boxes", "truth"} <= {*predictions.column_names}:
         return _detections(predictions)
     return _classifications(predictions)
 

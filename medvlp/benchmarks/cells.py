@@ -26,6 +26,7 @@ from medvlp.benchmarks.results import CELL, RESULTS, Cell, short_hash
 from medvlp.cli import main
 from medvlp.errors import UserError
 from medvlp.prepared import Prepared
+from medvlp.protocols import Protocol
 
 # What changes where a cell runs, or what is shown of it, and not its results.
 ELSEWHERE = {
@@ -47,7 +48,8 @@ ELSEWHERE = {
 QUIET = ("--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false")
 # Warnings of small runs, of runs that go on, of Lightning's own code, and what the tables say below them.
 REPEATED = (
-    ".*Labels without an AUROC",
+    ".*Labels without",
+    ".*worker processes in total",
     ".*does not have many workers",
     ".*number of training batches",
     ".*exists and is not empty",
@@ -63,7 +65,7 @@ class Plan:
     Attributes:
         benchmark: Name of the benchmark.
         label: What the weights are called.
-        percent: Label fraction in percent.
+        percent: Label fraction in percent; 0 for a test without training.
         seed: Of the choice of labels, their order and the head's weights.
         folder: Where the cell's files go.
         args: Command line of its fit and test, but for what is said above.
@@ -83,6 +85,8 @@ class Plan:
     @property
     def name(self) -> str:
         """What the cell is called in messages."""
+        if not self.percent:
+            return f"{self.benchmark} {self.folder.name}"
         return f"{self.benchmark} {self.percent:g} % seed {self.seed}"
 
     def configuration(self) -> dict[str, Any]:
@@ -91,6 +95,8 @@ class Plan:
         manifest = Prepared.open(Path(config["data"]["root"])).manifest
         found = settings(config)
         found["model.weights"] = self.weights_sha256 or found["model.weights"]
+        if protocol := found.get("model.protocol"):
+            found["model.protocol"] = Protocol.read(protocol).identity
         data = json.dumps([manifest["sha256"], manifest["splits"]], sort_keys=True)
         return found | {"prepared data": short_hash(data)}
 
@@ -101,20 +107,20 @@ class Plan:
             identifier: Of the run in W&B, the same whenever the cell is taken up again; it names a folder there, in
                 which checkpoints find their predecessors.
         """
-        name = f"{self.label}-{self.percent:g}-{self.seed}"
+        name = f"{self.label}-{self.folder.name}"
         options = {"project": "medvlp", "save_dir": str(self.folder), "name": name, "id": identifier}
         logger = {"class_path": "WandbLogger", "init_args": options, "dict_kwargs": {"group": self.benchmark}}
         return [f"--trainer.logger={json.dumps(logger)}", *QUIET, *self.args, *self._own]
 
     @property
     def _own(self) -> list[str]:
-        options = {
-            "seed_everything": self.seed,
-            "data.seed": self.seed,
-            "data.subset_seed": self.seed,
-            "data.fraction": self.percent / 100,
-            "trainer.default_root_dir": self.folder,
-        }
+        options: dict[str, Any] = {"seed_everything": self.seed, "trainer.default_root_dir": self.folder}
+        if self.percent:
+            options |= {
+                "data.seed": self.seed,
+                "data.subset_seed": self.seed,
+                "data.fraction": self.percent / 100,
+            }
         return [f"--{name}={value}" for name, value in options.items()]
 
 
@@ -195,6 +201,12 @@ def run(plan: Plan, redo: bool = False) -> tuple[Cell, bool]:
 
 def _compute(plan: Plan, state: dict[str, Any]) -> None:
     command = plan.command(state["id"])
+    if not plan.percent:
+        try:
+            main(["test", *command, "--verbose=false"])
+        finally:
+            _finish_wandb()
+        return
     try:
         if not Path(state.get("best", "")).is_file():
             trainer = main(["fit", *command, *_resume(plan.folder)])

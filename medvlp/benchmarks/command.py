@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,11 @@ from medvlp.errors import NotFoundError, UserError
 from medvlp.models.weights import fingerprint
 from medvlp.parser import suggestion
 from medvlp.prepared import Prepared
+from medvlp.tasks import DownstreamTask
 
-ALL = "all"
 TASK = "{task}"
+# Options that name the way in which a model is tested as it is.
+WAYS = ("protocol", "source")
 
 
 def benchmark(
@@ -32,24 +35,29 @@ def benchmark(
     name: str | None = None,
     fractions: str = "1,10,100",
     seeds: str = "0,1,2",
+    protocols: str = "",
     data: Path | None = None,
     out: Path = Path("runs/benchmarks"),
     args: str = "",
     redo: bool = False,
 ) -> None:
-    """Train and test an encoder with shares of the labels, several times each.
+    """Train and test an encoder with shares of the labels, several times each, or test a model as it is.
 
     Each cell, one fraction and one seed, is `medvlp fit` and `medvlp test` with the benchmark's config. Finished cells
     are not computed again, interrupted ones go on from their last checkpoint. `medvlp results` puts them into tables.
 
     Args:
-        benchmark: Its name, such as chexpert, nih, rsna, covidx, mimic, siim, rsna-seg, rsna-det or object-cxr; a
-            config file of your own; or all, which leaves out those whose data is not prepared.
+        benchmark: Its name, such as chexpert, nih, rsna, covidx, mimic, siim, rsna-seg, rsna-det or object-cxr, or,
+            without training, zeroshot-rsna, retrieval-mimic or grounding-ms-cxr; a config file of your own;
+            classification, segmentation, detection, zeroshot, retrieval or grounding for all of a kind; or several of
+            these with commas between them. Of several, those whose data is not prepared are left out.
         weights: The encoder: imagenet, random, a checkpoint of `medvlp fit`, or a file with a state dict (then with
             --args "--model.architecture NAME").
         name: What the weights are called in tables; by default the file's name and eight digits of its hash.
         fractions: Shares of the training labels in percent.
         seeds: Seeds of the choice of labels, of their order and of the head's weights.
+        protocols: Of zero-shot classification, names or files; of grounding, sources of heat maps. By default the one
+            that the benchmark's config names.
         data: Folder of the prepared folders, instead of the one that the configs name.
         out: Where to write, one folder a cell.
         args: Further options of `medvlp fit` and `medvlp test`, in quotes: --args="--trainer.enable_progress_bar=true".
@@ -60,7 +68,7 @@ def benchmark(
         UserError: If an option is wrong, data or weights are not there, or a finished cell was made otherwise.
     """
     known = benchmarks()
-    chosen = known if benchmark == ALL else _find(benchmark, known)
+    chosen = _find(benchmark, known)
     percents = numbers("fractions", fractions)
     if any(not 0 < percent <= 100 for percent in percents):
         raise UserError(f"--fractions '{fractions}': shares in percent are above 0 and at most 100.")
@@ -81,16 +89,23 @@ def benchmark(
         try:
             Prepared.open(root)
         except NotFoundError as error:
-            if benchmark != ALL:
+            if len(chosen) == 1:
                 raise
             missing.append(f"{key} is left out: {error}")
             continue
         folder = out / key / label
-        shared = recipe(composed, config)
-        plans = [
-            Plan(key, label, p, s, folder / f"{p:g}-{s}", [*configs(config, p), *given], sha256, shared)
-            for p, s in grid
-        ]
+        if trains(composed):
+            shared = recipe(composed, config)
+            plans = [
+                Plan(key, label, p, s, folder / f"{p:g}-{s}", [*configs(config, p), *given], sha256, shared)
+                for p, s in grid
+            ]
+        else:
+            ways = {way: ["-c", str(config), *given, *option] for way, option in asked(composed, protocols)}
+            plans = [
+                Plan(key, label, 0, 0, folder / way, options, sha256, recipe(compose(options), config))
+                for way, options in ways.items()
+            ]
         cells = compute(plans, redo, console)
         for table in (table for result in summarise(cells) for table in rich_tables(result)):
             console.print(table)
@@ -139,6 +154,28 @@ def configs(config: Path, percent: float) -> list[str]:
     return [word for path in (config, own) if path.is_file() for word in ("-c", str(path))]
 
 
+def trains(composed: Mapping[str, Any]) -> bool:
+    """Return whether the task of a config learns something, and so has label fractions and seeds."""
+    module, _, name = composed["model"]["class_path"].rpartition(".")
+    return issubclass(getattr(import_module(module), name), DownstreamTask)
+
+
+def asked(composed: Mapping[str, Any], protocols: str) -> list[tuple[str, list[str]]]:
+    """Return the ways in which a model is to be tested as it is: a name of each, and its options.
+
+    Raises:
+        UserError: If there is no choice.
+    """
+    options: Mapping[str, Any] = composed["model"].get("init_args", {})
+    option = next((name for name in WAYS if name in options), None)
+    names = re.split(r"[,\s]+", protocols.strip()) if protocols.strip() else []
+    if option is None:
+        if names:
+            raise UserError(f"--protocols '{protocols}': a {composed['model']['class_path']} has none.")
+        return [("test", [])]
+    return [(Path(name).stem, [f"--model.{option}={name}"]) for name in names or [options[option]]]
+
+
 def recipe(composed: Mapping[str, Any], config: Path) -> str:
     """Return a hash of what cells of one benchmark share, whatever the weights and the data."""
     shared = settings(composed)
@@ -159,11 +196,15 @@ def numbers(option: str, text: str) -> list[float]:
 
 
 def _find(name: str, known: dict[str, Path]) -> dict[str, Path]:
+    if "," in name:
+        return {key: path for part in name.split(",") for key, path in _find(part.strip(), known).items()}
     if name in known:
         return {name: known[name]}
+    if group := {key: path for key, path in known.items() if path.parent.name == name}:
+        return group
     if Path(name).is_file() and (own := name_of(Path(name))):
         return {own: Path(name)}
-    names = [*known, ALL]
+    names = [*known, *dict.fromkeys(path.parent.name for path in known.values())]
     close = suggestion(name, names) or f" There are: {', '.join(names)}."
     raise NotFoundError(f"'{name}' is no benchmark.{close}")
 

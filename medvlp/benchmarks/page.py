@@ -11,7 +11,7 @@ from medvlp import __version__
 from medvlp.benchmarks.cases import figures
 from medvlp.benchmarks.chart import chart, colour
 from medvlp.benchmarks.results import SYNTHETIC, Benchmark, Score, metric_name
-from medvlp.benchmarks.tables import LEGEND, Line, percents, shown, sources, tables
+from medvlp.benchmarks.tables import LEGEND, Line, Sheet, sheets, shown, sources
 
 STYLE = Path(__file__).with_name("page.css")
 
@@ -34,7 +34,8 @@ def page(benchmarks: Sequence[Benchmark], pictures: bool) -> str:
 </head>
 <body>
 <h1>Benchmarks</h1>
-<p class="soft">Encoders under shares of the training labels, tested on the whole test split. {escape(LEGEND)}</p>
+<p class="soft">Encoders under shares of the training labels, and models as they are, tested on the whole test split.
+{escape(LEGEND)}</p>
 {_overview(benchmarks)}
 {body}
 <footer>medvlp {__version__}, {date.today().isoformat()}. Published numbers are quoted from their sources and were not
@@ -57,7 +58,8 @@ def _overview(benchmarks: Sequence[Benchmark]) -> str:
             cells.append(" / ".join(f"{score.mean:.1f}" for score in scores.values()))
         fractions = " / ".join(f"{percent:g}" for percent in own_percents(benchmark))
         name = f'<a href="#{escape(benchmark.name)}">{escape(benchmark.title)}</a>'
-        what = f"{escape(metric_name(metric))}, {fractions} % of the labels"
+        share = f"{fractions} % of the labels" if benchmark.trained else "no labels"
+        what = f"{escape(metric_name(metric))}, {share}"
         numbers = "".join(f'<td class="number">{cell}</td>' for cell in cells)
         rows.append(f'<tr><td>{name}</td><td class="how">{what}</td>{numbers}</tr>')
     head = f"<thead><tr><th>benchmark</th><th>metric</th>{heads}</tr></thead>"
@@ -76,11 +78,12 @@ def _section(benchmark: Benchmark, pictures: bool) -> str:
         parts.append(f'<p class="{kind}">{escape(note)}</p>')
     # Further metrics have a table alone.
     drawn = {benchmark.metrics[0], *(row.metric for row in benchmark.published if not benchmark.synthetic)}
-    for metric, lines in tables(benchmark).items():
-        parts.append(f"<h3>{escape(metric_name(metric))}</h3>")
-        if metric in drawn.intersection(benchmark.metrics):
-            parts.append(chart(benchmark, metric))
-        parts.append(_table(benchmark, lines))
+    for sheet in sheets(benchmark):
+        if sheet.title:
+            parts.append(f"<h3>{escape(sheet.title)}</h3>")
+        if sheet.metric in drawn.intersection(benchmark.metrics):
+            parts.append(chart(benchmark, sheet.metric))
+        parts.append(_table(benchmark, sheet))
     cited = "; ".join(f"{source}: {where}" for source, where in sources(benchmark).items())
     if cited:
         parts.append(f'<p class="note">Sources. {escape(cited)}.</p>')
@@ -89,8 +92,9 @@ def _section(benchmark: Benchmark, pictures: bool) -> str:
     return f"<section>{''.join(parts)}</section>"
 
 
-def _table(benchmark: Benchmark, lines: Sequence[Line]) -> str:
-    numbers = "".join(f'<th class="number">{percent}</th>' for percent in percents(benchmark))
+def _table(benchmark: Benchmark, sheet: Sheet) -> str:
+    lines = sheet.lines
+    numbers = "".join(f'<th class="number">{escape(head)}</th>' for head in sheet.heads)
     head = f"<thead><tr><th>weights</th>{numbers}<th>protocol</th><th>split or source</th></tr></thead>"
     ours = [_row(line, colour(i)) for i, line in enumerate(line for line in lines if not line.published)]
     others = [_row(line) for line in lines if line.published and not line.ablation]
@@ -122,20 +126,23 @@ def _cell(cell: Score | float | None) -> str:
 def _by_label(benchmark: Benchmark) -> str:
     """Return the metrics of single labels, at the largest label fraction."""
     metrics = list(dict.fromkeys(metric for row in benchmark.rows for metric in row.scores if "/" in metric))
-    if not metrics:
-        return ""
+    kinds = dict.fromkeys(metric.partition("/")[0] for metric in metrics)
     percent = own_percents(benchmark)[-1]
-    heads = "".join(f'<th class="number">{escape(row.label)}</th>' for row in benchmark.rows)
-    body = []
-    for metric in metrics:
-        scores = [row.scores.get(metric, {}).get(percent) for row in benchmark.rows]
-        cells = "".join(f'<td class="number">{_cell(score)}</td>' for score in scores)
-        body.append(f"<tr><td>{escape(metric.partition('/')[2])}</td>{cells}</tr>")
-    head = f"<thead><tr><th>label</th>{heads}</tr></thead>"
-    kind = escape(metric_name(metrics[0].partition("/")[0]))
-    title = f"{kind} of each label, with {percent:g} % of the labels"
-    table = f'<div class="scroll"><table>{head}<tbody>{"".join(body)}</tbody></table></div>'
-    return f"<details><summary>{title}</summary>{table}</details>"
+    share = f", with {percent:g} % of the labels" if benchmark.trained else ""
+    names = [row.label if benchmark.trained else f"{row.label}, {row.protocol}" for row in benchmark.rows]
+    heads = "".join(f'<th class="number">{escape(name)}</th>' for name in names)
+    parts = []
+    for kind in kinds:
+        body = []
+        for metric in (metric for metric in metrics if metric.startswith(f"{kind}/")):
+            scores = [row.scores.get(metric, {}).get(percent) for row in benchmark.rows]
+            cells = "".join(f'<td class="number">{_cell(score)}</td>' for score in scores)
+            body.append(f"<tr><td>{escape(metric.partition('/')[2])}</td>{cells}</tr>")
+        head = f"<thead><tr><th>label</th>{heads}</tr></thead>"
+        title = f"{escape(metric_name(kind))} of each label{share}"
+        table = f'<div class="scroll"><table>{head}<tbody>{"".join(body)}</tbody></table></div>'
+        parts.append(f"<details><summary>{title}</summary>{table}</details>")
+    return "".join(parts)
 
 
 def _cases(benchmark: Benchmark, pictures: bool) -> str:
@@ -149,7 +156,10 @@ def _cases(benchmark: Benchmark, pictures: bool) -> str:
     found = figures(cell)
     if found is None:
         return '<p class="note">The prepared folder is not where it was: no test images are shown.</p>'
-    where = f"{row.label}, {percent:g} % of the labels, seed {cell.content['seed']}"
+    if not any(found):
+        return ""
+    how = f"{percent:g} % of the labels, seed {cell.content['seed']}" if benchmark.trained else row.protocol
+    where = f"{row.label}, {how}"
     key = '<span class="key truth"></span>annotated<span class="key predicted"></span>predicted'
     parts = [f"<h3>Test images</h3><p class='note'>{escape(where)}{key if _drawn(found) else ''}</p>"]
     for title, some in zip(("Worst", "Best"), found, strict=True):

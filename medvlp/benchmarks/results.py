@@ -24,12 +24,29 @@ CELL = "cell.json"
 METRICS = {
     "accuracy": "accuracy",
     "auroc": "AUROC",
+    "pointing": "pointing",
+    "pointing_chance": "by chance",
     "dice": "Dice, mean over images",
     "dice_positive": "Dice, images with a mask",
     "dice_legacy": "Dice, mean of batch means, as published",
     "map": "mAP, all images",
     "map_legacy": "mAP as published, without images that lack a box or a prediction",
+    "f1": "F1",
+    "mcc": "MCC",
+    "label_accuracy": "accuracy of labels",
+    **{
+        f"{way}_{metric}": metric.replace("_", " ")
+        for way in ("i2t", "t2i")
+        for metric in ("R@1", "R@5", "R@10", "median_rank", "P@5", "P@10", "P@100")
+    },
+    "cnr": "CNR",
+    "cnr_signed": "CNR, signed",
+    "miou": "mIoU",
+    "recall": "recall",
+    "iou": "IoU",
 }
+# Those that are no shares, and not given in percent, and their decimal places.
+NO_SHARES = {"i2t_median_rank": 1, "t2i_median_rank": 1, "cnr": 2, "cnr_signed": 2}
 SYNTHETIC = (
     "Synthetic images, drawn by 'medvlp phantom'. The published numbers are of the real data set: the two cannot be "
     "compared."
@@ -67,14 +84,12 @@ class Cell:
     def protocol(self) -> str:
         """How the encoder was used, in a few words."""
         protocol = self.content["protocol"]
-        frozen = "linear probe" if self.content["task"] == "ClassificationTask" else "frozen encoder"
-        use = frozen if protocol["freeze"] else "full fine-tuning"
-        return f"{use}, {protocol['architecture']}, {protocol['crop']} px"
+        return f"{self.content['how']}, {protocol['architecture']}, {protocol['crop']} px"
 
 
 @dataclass(frozen=True)
 class Score:
-    """A metric over seeds, in percent.
+    """A metric over seeds, in percent if it is a share.
 
     Attributes:
         mean: Over the seeds.
@@ -82,6 +97,7 @@ class Score:
         n: Number of seeds.
         low: Lower end of the bootstrap interval of the mean over the test set; None where it was not resampled.
         high: Upper end.
+        digits: Decimal places that are shown.
     """
 
     mean: float
@@ -89,12 +105,14 @@ class Score:
     n: int
     low: float | None
     high: float | None
+    digits: int = 1
 
     def __str__(self) -> str:
-        """Return `87.1 ± 0.4 (3) [86.2, 88.0]`."""
-        spread = "" if self.std is None else f" ± {self.std:.1f}"
-        bounds = "" if self.low is None or self.high is None else f" [{self.low:.1f}, {self.high:.1f}]"
-        return f"{self.mean:.1f}{spread} ({self.n}){bounds}"
+        """Return `87.1 ± 0.4 (3) [86.2, 88.0]`, of one seed `87.1 [86.2, 88.0]`."""
+        d = self.digits
+        spread = "" if self.std is None else f" ± {self.std:.{d}f} ({self.n})"
+        bounds = "" if self.low is None or self.high is None else f" [{self.low:.{d}f}, {self.high:.{d}f}]"
+        return f"{self.mean:.{d}f}{spread}{bounds}"
 
 
 @dataclass(frozen=True)
@@ -146,6 +164,11 @@ class Benchmark:
         found = dict.fromkeys(metric for row in self.rows for metric in row.scores if "/" not in metric)
         known = list(METRICS)
         return sorted(found, key=lambda metric: known.index(metric) if metric in known else len(known))
+
+    @property
+    def trained(self) -> bool:
+        """Whether labels were learnt from; else a model was tested as it is, and there is only one share, none."""
+        return any(cell.percent for row in self.rows for cell in row.cells)
 
     @property
     def percents(self) -> list[float]:
@@ -233,7 +256,7 @@ def _row(cells: Sequence[Cell]) -> Row:
             having = [cell for cell in seeds if metric in cell.content["metrics"]]
             values = [cell.content["metrics"][metric]["value"] for cell in having]
             resampled = [replicates[cell.folder].get(metric) for cell in having]
-            scores.setdefault(metric, {})[percent] = _score(values, resampled)
+            scores.setdefault(metric, {})[percent] = _score(values, resampled, NO_SHARES.get(metric.partition("/")[0]))
     data = first.content["data"]
     return Row(first.label, first.protocol, first.recipe, data["split"], data["split_sha256"][:8], scores, cells)
 
@@ -246,13 +269,14 @@ def _replicates(folder: Path) -> dict[str, np.ndarray[Any, np.dtype[np.float64]]
     return {name: table[name].to_numpy() for name in table.column_names}
 
 
-def _score(values: Sequence[float], replicates: Sequence[Any]) -> Score:
+def _score(values: Sequence[float], replicates: Sequence[Any], digits: int | None) -> Score:
+    scale = 100 if digits is None else 1
     low = high = None
     if all(part is not None for part in replicates):
         # The seeds share their bootstrap samples, so that this is the interval of the mean over the seeds.
-        low, high = (100 * bound for bound in interval(np.mean(replicates, axis=0)))
-    std = 100 * float(np.std(values, ddof=1)) if len(values) > 1 else None
-    return Score(100 * float(np.mean(values)), std, len(values), low, high)
+        low, high = (scale * bound for bound in interval(np.mean(replicates, axis=0)))
+    std = scale * float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return Score(scale * float(np.mean(values)), std, len(values), low, high, 1 if digits is None else digits)
 
 
 def _notes(name: str, synthetic: bool, rows: Sequence[Row]) -> list[str]:
@@ -266,7 +290,9 @@ def _notes(name: str, synthetic: bool, rows: Sequence[Row]) -> list[str]:
         if not synthetic and counts != documented:
             notes.append(f"The split {split} is not the published one: {_sizes(counts)} and not {_sizes(documented)}.")
     for row in rows:
-        for what, reason in row.cells[-1].content["left_out"].items():
+        content = row.cells[-1].content
+        notes += [f"{row.label}: {note}" for note in content["notes"]]
+        for what, reason in content["left_out"].items():
             notes.append(f"{what} is left out of {row.label}: {reason}.")
     return list(dict.fromkeys([*notes, *([] if synthetic else cautions(name))]))
 

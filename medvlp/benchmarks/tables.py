@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Column, Table
 from rich.text import Text
 
+from medvlp.benchmarks.published import Published
 from medvlp.benchmarks.results import Benchmark, Score, metric_name
 
 LEGEND = (
-    "Percent: mean ± standard deviation over seeds (number of seeds) [95 % bootstrap interval of the mean over the "
-    "test images]."
+    "Percent, but for ranks and CNR: mean ± standard deviation over seeds (number of seeds, if several) [95 % "
+    "bootstrap interval of the mean over the test images]."
 )
+MANY = 5
+WAYS = {"i2t_": "image to report", "t2i_": "report to image"}
 
 
 @dataclass(frozen=True)
@@ -48,10 +51,58 @@ class Line:
         ]
 
 
-def tables(benchmark: Benchmark) -> dict[str, list[Line]]:
-    """Return for each metric our rows, and below them those that others have printed."""
-    metrics = dict.fromkeys([*benchmark.metrics, *(row.metric for row in benchmark.published)])
-    return {metric: [*_ours(benchmark, metric), *_published(benchmark, metric)] for metric in metrics}
+@dataclass(frozen=True)
+class Sheet:
+    """One table of a benchmark.
+
+    Attributes:
+        title: What it shows.
+        heads: Headings of the cells of its lines.
+        lines: Our rows, and below them those that others have printed.
+        metric: Whose it is; None where the cells are of several metrics.
+    """
+
+    title: str
+    heads: Sequence[str]
+    lines: Sequence[Line]
+    metric: str | None = None
+
+
+def sheets(benchmark: Benchmark) -> list[Sheet]:
+    """Return a table of each metric against the label fraction; where nothing was trained, of metrics side by side."""
+    metrics = list(dict.fromkeys([*benchmark.metrics, *(row.metric for row in benchmark.published)]))
+    if not benchmark.trained:
+        ways = {way: [metric for metric in metrics if metric.startswith(way)] for way in WAYS}
+        groups = {title: ways[way] for way, title in WAYS.items() if ways[way]} or {"": metrics}
+        return [Sheet(title, [*map(metric_name, some)], _untrained(benchmark, some)) for title, some in groups.items()]
+    heads = [f"{percent:g} %" for percent in benchmark.percents]
+    return [
+        Sheet(metric_name(metric), heads, [*_ours(benchmark, metric), *_published(benchmark, metric)], metric)
+        for metric in metrics
+    ]
+
+
+def _untrained(benchmark: Benchmark, metrics: Sequence[str]) -> list[Line]:
+    """Return lines with all metrics of a model each."""
+    ours = [
+        Line(
+            row.label,
+            [row.scores.get(metric, {}).get(0.0) for metric in metrics],
+            row.protocol,
+            row.split,
+            (row.protocol_hash, row.split_hash),
+        )
+        for row in benchmark.rows
+    ]
+    printed: dict[tuple[str, str], dict[str, Line]] = {}
+    for metric in metrics:
+        for line, row in zip(_published(benchmark, metric), _of(benchmark, metric), strict=True):
+            printed.setdefault((row.method, row.source), {})[metric] = line
+    others = [
+        replace(next(iter(lines.values())), cells=[lines[m].cells[0] if m in lines else None for m in metrics])
+        for lines in printed.values()
+    ]
+    return [*ours, *others]
 
 
 def _ours(benchmark: Benchmark, metric: str) -> list[Line]:
@@ -70,28 +121,27 @@ def _ours(benchmark: Benchmark, metric: str) -> list[Line]:
 
 def _published(benchmark: Benchmark, metric: str) -> list[Line]:
     data = " (real data)" if benchmark.synthetic else ""
+    percents = benchmark.percents if benchmark.trained else [0.0]
     return [
         Line(
             row.method,
-            [row.values.get(percent) for percent in benchmark.percents],
+            [row.values.get(percent) for percent in percents],
             row.protocol,
             f"{row.source}{data}",
             published=True,
             ablation=row.ablation,
         )
-        for row in benchmark.published
-        if row.metric == metric
+        for row in _of(benchmark, metric)
     ]
+
+
+def _of(benchmark: Benchmark, metric: str) -> list[Published]:
+    return [row for row in benchmark.published if row.metric == metric]
 
 
 def sources(benchmark: Benchmark) -> dict[str, str]:
     """Return where exactly the published rows stand, by the source that their rows name."""
     return {row.source: row.where for row in benchmark.published}
-
-
-def percents(benchmark: Benchmark) -> list[str]:
-    """Return the headings of the label fractions."""
-    return [f"{percent:g} %" for percent in benchmark.percents]
 
 
 def shown(cell: Score | float | None) -> str:
@@ -104,17 +154,21 @@ def rich_tables(benchmark: Benchmark) -> Iterable[Table]:
 
     Ablations, and what was published of the real data of a synthetic one, are in the files alone.
     """
-    for metric, lines in tables(benchmark).items():
-        columns = [Column(name, justify="right", no_wrap=True) for name in percents(benchmark)]
-        title = Text(f"{benchmark.title}: {metric_name(metric)}", "bold")
-        columns.append(Column("hash, source", no_wrap=True))
-        table = Table("weights", *columns, title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for sheet in sheets(benchmark):
+        lines = sheet.lines
+        columns = [Column(name, justify="right", min_width=6) for name in sheet.heads]
+        title = Text(": ".join(filter(None, (benchmark.title, sheet.title))), "bold")
+        columns.append(Column("hash,\nsource", no_wrap=True))
+        table = Table("weights", *columns, title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
         legend: dict[str, str] = {}
         for line in lines:
             if not line.published:
-                # The interval goes below the mean.
-                cells = [shown(cell).replace(" [", "\n[") for cell in line.cells]
-                table.add_row(*map(Text, [line.name, *cells, "\n".join(line.hashes)]))
+                # The interval goes below the mean, on two lines where there are many columns.
+                bounds = ",\n" if len(sheet.heads) > MANY else ", "
+                cells = [shown(cell).replace(" [", "\n[").replace(", ", bounds) for cell in line.cells]
+                # Of models as they are, several rows are of one, by different protocols.
+                name = line.name if sheet.metric else f"{line.name}\n{line.protocol.partition(',')[0]}"
+                table.add_row(*map(Text, [name, *cells, "\n".join(line.hashes)]))
                 legend |= dict(zip(line.hashes, (line.protocol, f"split {line.origin}"), strict=True))
         table.add_section()
         for line in lines:
@@ -132,14 +186,15 @@ def markdown(benchmarks: Iterable[Benchmark]) -> str:
     for benchmark in benchmarks:
         parts.append(f"## {benchmark.title} (`{benchmark.name}`)\n")
         parts += [f"> {note}\n" for note in benchmark.notes]
-        for metric, lines in tables(benchmark).items():
-            heads = ["weights", *percents(benchmark), "protocol", "split or source"]
-            table = [heads, ["---", *("--:" for _ in percents(benchmark)), "---", "---"]]
-            for line in lines:
+        for sheet in sheets(benchmark):
+            heads = ["weights", *sheet.heads, "protocol", "split or source"]
+            table = [heads, ["---", *("--:" for _ in sheet.heads), "---", "---"]]
+            for line in sheet.lines:
                 name = f"*{line.name}*" if line.published else line.name
                 row = [name, *map(shown, line.cells), *line.how]
                 table.append([cell.replace("|", "\\|") for cell in row])
-            parts.append(f"### {metric_name(metric)}\n")
+            if sheet.title:
+                parts.append(f"### {sheet.title}\n")
             parts.append("".join(f"| {' | '.join(row)} |\n" for row in table))
         parts += [f"{source}: {where}.\n" for source, where in sources(benchmark).items()]
     return "\n".join(parts)

@@ -37,7 +37,7 @@ class CXRDataModule(L.LightningDataModule):
         augmentation: What makes the views of training differ.
         train_splits: Splits to train on. The official code trains on all of them.
         validation_splits: Splits to validate on.
-        test_splits: Splits to test and predict on.
+        test_splits: Splits to test on.
         num_workers: Processes that load data, for each training process.
         seed: Seed of order and views.
         text_cache: Where embeddings of frozen text encoders are kept; by default in the prepared folder.
@@ -169,10 +169,6 @@ class CXRDataModule(L.LightningDataModule):
         """All test images, one view."""
         return self._evaluation("test")
 
-    def predict_dataloader(self) -> DataLoader[Any]:
-        """All test images, one view."""
-        return self._evaluation("test")
-
     def state_dict(self) -> dict[str, Any]:
         """Return the epoch, and how many samples of it all processes have trained on, for the checkpoint."""
         if self.trainer is None:
@@ -209,7 +205,7 @@ class CXRDataModule(L.LightningDataModule):
         workers = 0 if self.features else self.num_workers
         return DataLoader(
             dataset,
-            batch_size=self.batch_size,  # by name, or the Trainer's prediction cannot rebuild the loader
+            batch_size=self.batch_size,
             sampler=sampler,
             num_workers=workers,
             collate_fn=as_it_is if self.features else collate,

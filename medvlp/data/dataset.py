@@ -143,9 +143,8 @@ class PreparedDataset(Dataset[Sample]):
         row = self.rows[i]
         findings, impression = self.findings[i].as_py(), self.impression[i].as_py()
         region, boxes = None, np.zeros((0, 4), np.float32)
-        if self.regions is not None and self.boxes is not None and self.triplets is not None:
-            sections = {"findings": findings, "impression": impression}
-            region, boxes = study_regions(self.boxes.of(i), self.triplets.sentences(i), sections, self.regions)
+        if self.regions is not None:
+            region, boxes = self.spoken(i)
         count = len(boxes)
         if self.objects is not None:
             boxes = np.concatenate([boxes, self.objects.of(i)])
@@ -166,6 +165,17 @@ class PreparedDataset(Dataset[Sample]):
             mask=np.stack([view.mask for view in views if view.mask is not None]) if mask is not None else None,
             box=views[0].box[count:][views[0].visible[count:]] if self.targets == "box" else None,
         )
+
+    def spoken(self, i: int) -> tuple[StudyRegions, npt.NDArray[np.float32]]:
+        """Return what `study_regions` does of sample i: the regions that its report speaks of, in the stored image.
+
+        Raises:
+            ValueError: If the data set was not to give regions.
+        """
+        if self.regions is None or self.boxes is None or self.triplets is None:
+            raise ValueError("the data set gives no regions.")
+        sections = {"findings": self.findings[i].as_py(), "impression": self.impression[i].as_py()}
+        return study_regions(self.boxes.of(i), self.triplets.sentences(i), sections, self.regions)
 
 
 def collate(samples: Sequence[Sample]) -> Batch:

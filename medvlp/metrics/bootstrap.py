@@ -73,3 +73,30 @@ def interval(replicates: npt.NDArray[np.float64], level: float = LEVEL) -> tuple
         return np.nan, np.nan
     low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def mean_of(values: npt.ArrayLike) -> Weighted:
+    """Return the mean of the values (n,) of samples as a function of their weights; NaN values do not count."""
+    array = np.asarray(values, np.float64)
+    known = np.isfinite(array)
+    filled = np.where(known, array, 0)
+
+    def weighted(weights: Weights) -> float:
+        total = weights @ known
+        return float(weights @ filled / total) if total else np.nan
+
+    return weighted
+
+
+def median_of(values: npt.ArrayLike) -> Weighted:
+    """Return the median of the values (n,) of samples as a function of their weights, as numpy's for weights of 1."""
+    array = np.asarray(values, np.float64)
+    order = np.argsort(array, kind="stable")
+
+    def weighted(weights: Weights) -> float:
+        below = np.cumsum(weights[order])
+        half = below[-1] / 2
+        lower, upper = (min(np.searchsorted(below, half, side), len(array) - 1) for side in ("left", "right"))
+        return float((array[order[lower]] + array[order[upper]]) / 2)
+
+    return weighted

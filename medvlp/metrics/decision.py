@@ -50,6 +50,16 @@ def decided(measure: Measure, decision: npt.ArrayLike, target: npt.ArrayLike, kn
     return weighted
 
 
+def share(right: npt.NDArray[np.bool_], known: npt.NDArray[np.bool_]) -> Weighted:
+    """Return the share of the known samples (n,) that are right, as a function of the weights (n,)."""
+
+    def weighted(weights: Weights) -> float:
+        total = weights @ known
+        return float(weights @ (right & known) / total) if total else np.nan
+
+    return weighted
+
+
 def _divide(part: Counts, whole: Counts, otherwise: float) -> Counts:
     quotient: Counts = np.divide(part, whole, out=np.full(np.shape(whole), otherwise), where=np.asarray(whole) > 0)
     return quotient

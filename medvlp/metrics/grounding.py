@@ -145,6 +145,25 @@ def pointing(heat: npt.ArrayLike, truth: npt.ArrayLike) -> float:
     return float(inside[values == values.max()].mean()) if inside.any() else float("nan")
 
 
+def patch_pointing(heat: npt.ArrayLike, truth: npt.ArrayLike, window: tuple[int, int, int, int]) -> float:
+    """Return whether the centre of the highest patch of a map (h, w) lies in the truth, 0 or 1.
+
+    Between the outermost centres and the border an enlarged map is flat: there `pointing` takes the highest place to be
+    anywhere in half a patch, which is a twelfth of the image where there are six. Of several patches with the highest
+    value it is the share that hits.
+
+    Args:
+        heat: The map of patches, not enlarged.
+        truth: What is annotated, (H, W).
+        window: x1, y1, x2, y2, all inside the image: what the patches fill.
+    """
+    values, (x1, y1, x2, y2) = np.asarray(heat, np.float64), window
+    rows, columns = np.nonzero(values == values.max())
+    y, x = y1 + (rows + 0.5) * (y2 - y1) / values.shape[0], x1 + (columns + 0.5) * (x2 - x1) / values.shape[1]
+    inside = np.asarray(truth, np.bool_)
+    return float(inside[y.astype(np.int64), x.astype(np.int64)].mean()) if inside[y1:y2, x1:x2].any() else float("nan")
+
+
 def pointing_chance(heat: npt.ArrayLike, truth: npt.ArrayLike) -> float:
     """Return how often a random pixel lies in the truth: its share of the area that counts."""
     _, inside = _counted(heat, truth)

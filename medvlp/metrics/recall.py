@@ -8,11 +8,29 @@ import torch
 from torch import Tensor
 
 
-def retrieval(similarity: Tensor, text_of_image: Tensor, ks: Sequence[int] = (1, 5, 10)) -> dict[str, float]:
-    """Recall and median rank of retrieval, image to report and report to image.
+def ranks(similarity: Tensor, text_of_image: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the rank, from 1, of the true one among all candidates, image to report and report to image.
 
     Reports with the same text are one candidate, and one that several images share is found when any of them is.
     Ties count against the true pair, so that constant embeddings retrieve nothing.
+
+    Args:
+        similarity: Score (N, M) of N images with M distinct texts.
+        text_of_image: The true text of each image, int64 (N,).
+
+    Returns:
+        int64 (N,) for images and (M,) for texts, 0 for a text without an image.
+    """
+    true = similarity.gather(1, text_of_image[:, None])
+    own = text_of_image[:, None] == torch.arange(similarity.shape[1], device=similarity.device)
+    best = similarity.masked_fill(~own, -torch.inf).amax(0)
+    # The true text itself is among those that are >=, which makes the best rank 1.
+    of_text = 1 + ((similarity >= best) & ~own).sum(0)
+    return (similarity >= true).sum(1), of_text * own.any(0)
+
+
+def retrieval(similarity: Tensor, text_of_image: Tensor, ks: Sequence[int] = (1, 5, 10)) -> dict[str, float]:
+    """Recall and median rank of retrieval, image to report and report to image; see `ranks`.
 
     Args:
         similarity: Score (N, M) of N images with M distinct texts.
@@ -23,16 +41,11 @@ def retrieval(similarity: Tensor, text_of_image: Tensor, ks: Sequence[int] = (1,
         `i2t_R@k`, `t2i_R@k` (0 to 1, higher is better) and `..._median_rank` (from 1, lower is
         better). Texts without an image are candidates, but no queries.
     """
-    true = similarity.gather(1, text_of_image[:, None])
-    # The true text itself is among those that are >=, which makes the best rank 1.
-    ranks = {"i2t": (similarity >= true).sum(1)}
-    own = text_of_image[:, None] == torch.arange(similarity.shape[1], device=similarity.device)
-    best = similarity.masked_fill(~own, -torch.inf).amax(0)
-    ranks["t2i"] = (1 + ((similarity >= best) & ~own).sum(0))[own.any(0)]
     metrics: dict[str, float] = {}
-    for direction, rank in ranks.items():
-        metrics |= {f"{direction}_R@{k}": (rank <= k).double().mean().item() for k in ks}
-        metrics[f"{direction}_median_rank"] = rank.double().quantile(0.5).item()
+    for direction, rank in zip(("i2t", "t2i"), ranks(similarity, text_of_image), strict=True):
+        asked = rank[rank > 0].double()
+        metrics |= {f"{direction}_R@{k}": (asked <= k).double().mean().item() for k in ks}
+        metrics[f"{direction}_median_rank"] = asked.quantile(0.5).item()
     return metrics
 
 
@@ -53,12 +66,28 @@ def class_precision(
     Returns:
         `i2t_P@k` and `t2i_P@k` (0 to 1, higher is better), the mean over all queries.
     """
-    right = image_class[:, None] == text_class
     metrics: dict[str, float] = {}
-    for direction, scores, hits in (("i2t", similarity, right), ("t2i", similarity.T, right.T)):
-        # Wrong candidates first, which a stable sort by score then keeps among equals.
-        order = hits.int().argsort(stable=True, dim=1)
-        ranked = order.gather(1, scores.gather(1, order).argsort(stable=True, dim=1, descending=True))
-        found = hits.gather(1, ranked)
-        metrics |= {f"{direction}_P@{k}": found[:, :k].double().mean().item() for k in ks}
+    for direction, scores, query, candidate in (
+        ("i2t", similarity, image_class, text_class),
+        ("t2i", similarity.T, text_class, image_class),
+    ):
+        found = class_hits(scores, query, candidate, ks)
+        metrics |= {f"{direction}_P@{k}": precision.mean().item() for k, precision in found.items()}
     return metrics
+
+
+def class_hits(similarity: Tensor, query: Tensor, candidate: Tensor, ks: Sequence[int]) -> dict[int, Tensor]:
+    """Return the share of the first k candidates that are of each query's class, float64 (N,) by k.
+
+    Args:
+        similarity: Score (N, M) of N queries with M candidates.
+        query: Class of each query, int64 (N,).
+        candidate: Class of each candidate, int64 (M,).
+        ks: How many of the candidates are retrieved; all, where there are fewer.
+    """
+    hits = query[:, None] == candidate
+    # Wrong candidates first, which a stable sort by score then keeps among equals.
+    order = hits.int().argsort(stable=True, dim=1)
+    ranked = order.gather(1, similarity.gather(1, order).argsort(stable=True, dim=1, descending=True))
+    found = hits.gather(1, ranked)
+    return {k: found[:, :k].double().mean(1) for k in ks}

@@ -119,7 +119,8 @@ class ChannelAggregation(nn.Module):
         query_bias, _, value_bias = attention.in_proj_bias.chunk(3)  # a key bias adds the same to all scores
         query = F.linear(cls, query_weight, query_bias).unflatten(0, (attention.num_heads, -1))
         query = torch.einsum("hd,hdw->hw", query, key_weight.unflatten(0, query.shape)) / query.shape[1] ** 0.5
-        scores = torch.cat([x @ query.T, (cls @ query.T).expand(len(x), 1, -1)], 1)
+        # The number of images as a shape: len would fix it in an exported graph.
+        scores = torch.cat([x @ query.T, (cls @ query.T).expand(x.shape[0], 1, -1)], 1)
         weight = scores.float().softmax(1).to(x.dtype).transpose(1, 2)
         mean = weight[..., :-1] @ x + weight[..., -1:] * cls
         heads = torch.einsum("nhw,hdw->nhd", mean, value_weight.unflatten(0, (attention.num_heads, -1)))

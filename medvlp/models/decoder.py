@@ -49,7 +49,8 @@ class QueryDecoder(nn.Module):
     def forward(self, query: Tensor, patches: Tensor) -> Tensor:
         """Return what each of T queries (T, E) finds in the patches (N, C, H, W) of N images, (N, T, D)."""
         memory = self.patch(patches.flatten(2).transpose(1, 2))
-        queries = self.query(query).expand(len(patches), -1, -1)
+        # The number of images as a shape: len would fix it in an exported graph.
+        queries = self.query(query).expand(patches.shape[0], -1, -1)
         found: Tensor = self.dropout(self.decoder(queries, memory))
         return found
 

@@ -107,7 +107,8 @@ class ImageEncoder(nn.Module):
         # A convolutional network has its stages; a transformer the outputs of its four quarters.
         staged = self.backbone.feature_info[0]["reduction"] != self.backbone.feature_info[-1]["reduction"]
         self.levels = [depth - STAGES + i if staged else depth * (i + 1) // STAGES - 1 for i in range(STAGES)]
-        self.width = int(self.backbone.num_features)
+        # Some have layers between the pooling and the classifier, as MobileNetV3 has.
+        self.width = int(getattr(self.backbone, "head_hidden_size", self.backbone.num_features))
         self.map_levels = list(range(depth)) if staged else self.levels
         self.map_widths = [int(self.backbone.feature_info[level]["num_chs"]) for level in self.map_levels]
         self.map_strides = [int(self.backbone.feature_info[level]["reduction"]) for level in self.map_levels]
@@ -123,7 +124,33 @@ class ImageEncoder(nn.Module):
         """
         x = self._normalise(image)
         final, pyramid = self.backbone.forward_intermediates(x, indices=self.levels, norm=True)
-        return ImageFeatures(self.backbone.forward_head(final, pre_logits=True), pyramid, self.patch_level)
+        return ImageFeatures(self.backbone.forward_head(final, pre_logits=True), pyramid, self.patch_level, final)
+
+    def places(self, features: ImageFeatures) -> Tensor:
+        """Return what the pooled feature would be if all of an image were like one place of its final map.
+
+        Where pooling is an average and nothing but linear follows, the mean over the places is the pooled feature, as
+        in class activation maps. In a transformer that pools by its class token, the token of the place is in its
+        stead.
+
+        Args:
+            features: What `forward` has returned for N images.
+
+        Returns:
+            (N, D, h, w).
+        """
+        assert features.final is not None
+        final, grid = features.final, features.pyramid[-1].shape[-2:]
+        if final.ndim == 3:
+            # Tokens: those in front, such as the class token, stand for no place.
+            place = final[:, -grid.numel() :].flatten(0, 1)[:, None]
+            alike = place.expand(-1, 1 + final.shape[1] - grid.numel(), -1)
+        elif getattr(self.backbone, "output_fmt", "NCHW") == "NHWC":
+            alike = final.flatten(0, 2)[:, None, None]
+        else:
+            alike = final.permute(0, 2, 3, 1).flatten(0, 2)[..., None, None]
+        pooled: Tensor = self.backbone.forward_head(alike, pre_logits=True)
+        return torch.unflatten(pooled, 0, (len(final), *grid)).permute(0, 3, 1, 2)
 
     def maps(self, image: Tensor) -> list[Tensor]:
         """Return the output of every stage for grey images, uint8 (N, H, W), from fine to coarse.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 
 from medvlp.errors import NotFoundError, UserError
 from medvlp.models.image import ImageEncoder
-from medvlp.models.weights import locate
+from medvlp.models.weights import EXPORTED, locate
 
 DEFAULT = "resnet50"
 
@@ -21,8 +22,8 @@ def load_image_encoder(weights: str, architecture: str | None = None, image_size
 
     Args:
         weights: `imagenet`: timm's pre-trained weights. `random`: those of one draw, the same each time. A checkpoint
-            of `medvlp fit`, which knows its architecture. Any other file with the state dict of a timm network, also
-            `package:PACKAGE/PATH`.
+            of `medvlp fit` or a folder of `medvlp export`, which know their architecture. Any other file with the state
+            dict of a timm network, also `package:PACKAGE/PATH`.
         architecture: Name in timm; of a checkpoint, what it is expected to be. ResNet-50 for `imagenet` and `random`.
         image_size: Side of the images in pixels; position embeddings of a transformer are interpolated to it, and
             networks that take any size ignore it.
@@ -56,6 +57,8 @@ def digest(encoder: ImageEncoder) -> str:
 
 def _from_file(weights: str, architecture: str | None) -> ImageEncoder:
     path = locate(weights)
+    if Path(path).is_dir():
+        path = str(Path(path, EXPORTED))
     if not Path(path).is_file():
         raise NotFoundError(
             f"weights='{weights}' is neither 'imagenet' nor 'random', and no such file is there. Pass a checkpoint of "
@@ -80,7 +83,11 @@ def _from_file(weights: str, architecture: str | None) -> ImageEncoder:
 def _image_encoder_of(path: str) -> dict[str, Any]:
     """Return the options that a checkpoint of pre-training made its image encoder with; nothing of other files."""
     try:
-        checkpoint = torch.load(path, "cpu", weights_only=True, mmap=True)
+        beside = Path(path).with_name("config.json")
+        if Path(path).name == EXPORTED and beside.is_file():
+            checkpoint = json.loads(beside.read_text())
+        else:
+            checkpoint = torch.load(path, "cpu", weights_only=True, mmap=True)
         return dict(checkpoint.get("hyper_parameters", {})["image_encoder"]["init_args"])
     except (AttributeError, EOFError, KeyError, OSError, RuntimeError, TypeError, ValueError, UnpicklingError):
         # Of another kind, or damaged, which reading its weights will say.

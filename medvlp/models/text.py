@@ -15,6 +15,7 @@ import torch
 from rich.progress import track
 from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer
+from transformers.utils.logging import disable_progress_bar
 
 from medvlp.errors import UserError
 from medvlp.models.weights import locate
@@ -23,6 +24,8 @@ from medvlp.types import RegionBatch
 
 # Tokenisation happens beside data loader processes that were forked, where a thread pool would only warn and idle.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# Of loading from the disk, which takes a moment; downloads have bars of their own.
+disable_progress_bar()
 
 
 def region_words(tokens: Any, region: RegionBatch) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -119,6 +122,11 @@ class TextEncoder(nn.Module):
             # It comes in evaluation mode, in which the Trainer would leave it.
             self.model = model.train()
 
+    @property
+    def language_model(self) -> Any:
+        """The Hugging Face model, frozen or not."""
+        return self._frozen[0] if self.frozen else self.model
+
     def forward(self, texts: Sequence[str]) -> Tensor:
         """Embed M strings; returns float (M, D) on the device of the model, or of the cache's reader."""
         if not self.frozen:
@@ -132,7 +140,7 @@ class TextEncoder(nn.Module):
 
     def constant(self, texts: Sequence[str]) -> Tensor:
         """Embed texts once and for all: without gradient, and without dropout even where the model has it."""
-        model = self._frozen[0] if self.frozen else self.model
+        model = self.language_model
         training = model.training
         with torch.no_grad():
             embedded = self._embed(model.eval(), texts)
@@ -164,7 +172,8 @@ class TextEncoder(nn.Module):
         number = torch.from_numpy(word[word >= 0]).to(device)
         pieces = hidden.flatten(0, 1)[inside]
         words = pieces.new_zeros(len(word_sentence), self.width).index_add(0, number, pieces)
-        return self._pool(hidden, tokens) if pooled else None, words, torch.from_numpy(word_sentence).to(device)
+        report = self.pool(hidden, tokens["attention_mask"]) if pooled else None
+        return report, words, torch.from_numpy(word_sentence).to(device)
 
     def _apply(self, fn: Any, recurse: bool = True) -> TextEncoder:
         if self.dropout and self.frozen:
@@ -211,7 +220,8 @@ class TextEncoder(nn.Module):
                 yield self._embed(model, texts[start : start + size])
 
     def _embed(self, model: Any, texts: Sequence[str]) -> Tensor:
-        return self._pool(*self._hidden(model, texts))
+        hidden, tokens = self._hidden(model, texts)
+        return self.pool(hidden, tokens["attention_mask"])
 
     def _hidden(self, model: Any, texts: Sequence[str]) -> tuple[Tensor, Any]:
         """Return the last hidden states (M, length, D), and the tokens."""
@@ -227,10 +237,16 @@ class TextEncoder(nn.Module):
         device = next(model.parameters()).device
         return model(**{key: value.to(device) for key, value in inputs.items()}).last_hidden_state, tokens
 
-    def _pool(self, hidden: Tensor, tokens: Any) -> Tensor:
+    def pool(self, hidden: Tensor, mask: Tensor) -> Tensor:
+        """Return the embeddings (M, D) of texts from their last hidden states (M, length, D).
+
+        Args:
+            hidden: The hidden states.
+            mask: Which of them belong to tokens, 0 or 1, (M, length).
+        """
         if self.pooling == "cls":
             return hidden[:, 0]
-        weight: Tensor = tokens["attention_mask"][..., None].to(hidden.device, hidden.dtype)
+        weight = mask[..., None].to(hidden.device, hidden.dtype)
         return (hidden * weight).sum(1) / weight.sum(1)
 
     def _key(self) -> str:

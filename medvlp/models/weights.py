@@ -9,6 +9,8 @@ from pathlib import Path
 from medvlp.errors import NotFoundError
 
 PACKAGE = "package:"
+# In a folder of `medvlp export`.
+EXPORTED = "model.safetensors"
 
 
 def locate(name: str) -> str:
@@ -36,8 +38,13 @@ def locate(name: str) -> str:
 
 
 def fingerprint(name: str) -> str | None:
-    """Return the SHA-256 of a file of weights; None for a name that is no file, such as `imagenet`."""
+    """Return the SHA-256 of a file of weights, or of that in a folder of `medvlp export`.
+
+    None for a name that is neither, such as `imagenet`.
+    """
     path = Path(locate(name))
+    if path.is_dir():
+        path /= EXPORTED
     if not path.is_file():
         return None
     digest = hashlib.sha256()

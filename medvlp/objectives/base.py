@@ -6,9 +6,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from medvlp.types import Batch, ImageFeatures, RegionBatch, Section, TextFeatures, report_text
+from medvlp.types import Batch, HeatSource, ImageFeatures, RegionBatch, Section, TextFeatures, report_text
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,9 @@ class Objective(nn.Module, ABC):
     quality: str | None = None
     """The metric of `summarise` that says how good it is, higher being better."""
 
+    heat_source: HeatSource | None = None
+    """What `text_heat` is made from; None where it has none."""
+
     @abstractmethod
     def forward(self, image: ImageFeatures, text: TextFeatures, batch: Batch) -> dict[str, Tensor]:
         """Return the named terms of the loss, weighted, each a scalar.
@@ -73,6 +78,37 @@ class Objective(nn.Module, ABC):
     def heat_maps(self, image: ImageFeatures, text: TextFeatures, batch: Batch) -> list[HeatMap]:
         """Return heat maps of what the reports of an evaluation batch (V = 1) speak of."""
         return []
+
+    def names(self, words: str) -> bool:
+        """Return whether it has a heat map of a text."""
+        return self.heat_source is not None
+
+    def text_heat(self, image: ImageFeatures, places: Tensor, text: Tensor, words: Sequence[str]) -> Tensor:
+        """Return where images show what texts say, (N, M, h, w).
+
+        Args:
+            image: Features of N images.
+            places: What their pooled features are like at each place, (N, D, h, w); see `ImageEncoder.places`.
+            text: M texts, as the text encoder embeds them, (M, E).
+            words: The texts.
+
+        Raises:
+            UserError: If a text is none of those that it `names`.
+        """
+        raise TypeError(f"{type(self).__name__} has no heat maps of texts: it has no 'heat_source'.")
+
+
+def embed_map(head: nn.Module, features: Tensor) -> Tensor:
+    """Return what a head makes of each place of maps (N, C, h, w), normalised, (N, D, h, w)."""
+    rows = F.normalize(head(features.permute(0, 2, 3, 1).flatten(0, 2)).float(), dim=1)
+    return torch.unflatten(rows, 0, (len(features), *features.shape[-2:])).permute(0, 3, 1, 2)
+
+
+def similarity_map(features: Tensor, text: Tensor) -> Tensor:
+    """Return the cosine of embedded maps (N, D, h, w) with embedded texts (M, D), (N, M, h, w)."""
+    # In half precision close similarities would be ties.
+    with torch.autocast(features.device.type, enabled=False):
+        return torch.einsum("ndhw,md->nmhw", features, text)
 
 
 def section_texts(section: Section, findings: Sequence[str], impression: Sequence[str]) -> list[str]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from medvlp.losses import ClinicalPrior, SoftLabels, contrastive_loss, soft_label_loss
 from medvlp.models import ImageEncoder, ProjectionHead, TextEncoder
-from medvlp.objectives.base import Objective, section_mask
+from medvlp.objectives.base import Objective, embed_map, section_mask, similarity_map
 from medvlp.objectives.tags import LabelSet, Tags
 from medvlp.types import PRESENT, Batch, ImageFeatures, Section, TextFeatures
 
@@ -44,6 +46,7 @@ class GlobalAlignment(Objective):
     """
 
     sections = ("report",)
+    heat_source = "global"
 
     def __init__(
         self,
@@ -112,6 +115,10 @@ class GlobalAlignment(Objective):
     def embed_text(self, text: Tensor) -> Tensor:
         """Project texts."""
         return F.normalize(self.text_head(text).float(), dim=1)
+
+    def text_heat(self, image: ImageFeatures, places: Tensor, text: Tensor, words: Sequence[str]) -> Tensor:
+        """Return the cosine of each place with the texts; see `Objective.text_heat`."""
+        return similarity_map(embed_map(self.image_head, places), self.embed_text(text))
 
     def _project_text(self, report: Tensor, mask: Tensor) -> Tensor:
         """Project the reports that exist; the rows of the others stay zero."""

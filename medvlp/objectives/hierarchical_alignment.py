@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from medvlp.losses import ClinicalPrior, contrastive_loss
 from medvlp.models import ChannelAggregation, ImageEncoder, ProjectionHead, TextEncoder
-from medvlp.objectives.base import Objective, section_mask
+from medvlp.objectives.base import Objective, embed_map, section_mask, similarity_map
 from medvlp.types import Batch, ImageFeatures, Section, TextFeatures
 
 Level = Literal["high", "multi"]
@@ -70,6 +70,8 @@ class HierarchicalAlignment(Objective):
         evaluation: Tokens in evaluation.
         padding: Number of tokens to pad to.
     """
+
+    heat_source = "global"
 
     def __init__(
         self,
@@ -167,6 +169,10 @@ class HierarchicalAlignment(Objective):
     def embed_text(self, text: Tensor) -> Tensor:
         """Project texts of any section."""
         return F.normalize(self.text_head(text).float(), dim=1)
+
+    def text_heat(self, image: ImageFeatures, places: Tensor, text: Tensor, words: Sequence[str]) -> Tensor:
+        """Return the cosine of each place, as the high level has it, with the texts; see `Objective.text_heat`."""
+        return similarity_map(embed_map(self.heads["high"], places), self.embed_text(text))
 
     def _prior(self, term: str) -> ClinicalPrior | None:
         return self.prior if term in self.prior_terms else None

@@ -13,7 +13,7 @@ from torchvision.ops import roi_align
 from medvlp.distributed import gather, gather_rows, rank
 from medvlp.losses import region_sentence_loss
 from medvlp.models import ImageEncoder, ProjectionHead, TextEncoder
-from medvlp.objectives.base import HeatMap, Objective, regions_of
+from medvlp.objectives.base import HeatMap, Objective, embed_map, regions_of, similarity_map
 from medvlp.types import Batch, ImageFeatures, RegionBatch, TextFeatures
 
 
@@ -45,6 +45,7 @@ class RegionAlignment(Objective):
     """
 
     reads_words = True
+    heat_source = "region"
     quality = "s2r_R@1"
 
     def __init__(
@@ -80,9 +81,7 @@ class RegionAlignment(Objective):
 
     def embed_patches(self, image: ImageFeatures) -> Tensor:
         """Return normalised embeddings (N, D, h, w) of patches."""
-        images, _, height, width = image.patches.shape
-        rows = self.patch_head(image.patches.flatten(2).transpose(1, 2).flatten(0, 1))
-        return F.normalize(rows.float(), dim=1).view(images, height, width, -1).permute(0, 3, 1, 2)
+        return embed_map(self.patch_head, image.patches)
 
     def embed_regions(self, patches: Tensor, box: Tensor, image: Tensor, side: int) -> Tensor:
         """Return normalised embeddings (R, D) of boxes.
@@ -123,7 +122,15 @@ class RegionAlignment(Objective):
             word: Embeddings (M, E) of M texts by the text encoder.
         """
         text = F.normalize(self.word_head(word).float(), dim=1)
-        return torch.einsum("ndhw,md->nmhw", self.embed_patches(image), text)
+        return similarity_map(self.embed_patches(image), text)
+
+    def text_heat(self, image: ImageFeatures, places: Tensor, text: Tensor, words: Sequence[str]) -> Tensor:
+        """Return `similarity`; see `Objective.text_heat`.
+
+        A frozen text encoder gives a sentence as one word, in training as here. Of a trained one, training has seen the
+        words of sentences, and here is the embedding of a whole text.
+        """
+        return self.similarity(image, text)
 
     def evaluate(self, image: ImageFeatures, text: TextFeatures, batch: Batch) -> dict[str, Tensor]:
         """Count how often the most similar sentence is one of a region's own, the other way round, and pointing.

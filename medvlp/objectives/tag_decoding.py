@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from medvlp.errors import UserError
 from medvlp.losses import tag_loss
 from medvlp.metrics import label_auroc
 from medvlp.models import ImageEncoder, QueryDecoder, TextEncoder
@@ -39,6 +41,7 @@ class TagDecoding(Objective):
     """
 
     quality = "auroc/macro"
+    heat_source = "tag"
     queries: Tensor
 
     def __init__(
@@ -107,3 +110,18 @@ class TagDecoding(Objective):
         attention = self.attention(image)
         present = (self.tags(batch["finding"]) == PRESENT).nonzero().tolist()
         return [HeatMap(b, self.tags.names[t], attention[b, t], attention.new_zeros(0, 4)) for b, t in present]
+
+    def names(self, words: str) -> bool:
+        """Return whether a text names a tag; see `Tags.named`."""
+        return bool(self.tags.named(words))
+
+    def text_heat(self, image: ImageFeatures, places: Tensor, text: Tensor, words: Sequence[str]) -> Tensor:
+        """Return the attention of the tag that a text names, the mean of several; see `Objective.text_heat`."""
+        attention = self.attention(image)
+        heat = []
+        for said in words:
+            named = self.tags.named(said)
+            if not named:
+                raise UserError(f"text '{said}' names no tag of the decoder; it has: {', '.join(self.tags.names)}.")
+            heat.append(attention[:, named].mean(1))
+        return torch.stack(heat, 1) if heat else attention[:, :0]

@@ -55,12 +55,13 @@ def phantom(
 
     Args:
         out: Folder to write to. It gets truth/ and a folder for each layout: mimic-cxr-jpg/ with mimic-cxr-reports/ and
-            chest-imagenome/, CheXpert-v1.0-small/, nih/, rsna/, siim/, covidx/, object-cxr/.
+            chest-imagenome/, CheXpert-v1.0-small/, nih/, rsna/, siim/, covidx/, object-cxr/, ms-cxr/.
         studies: Number of studies; each has one report and one to three images.
         seed: Another seed gives other patients.
         size: Longest side of the images in pixels; the anatomy is the same at every size.
         workers: Number of processes; all cores if not given.
-        layouts: Names with commas: mimic_cxr, chexpert, nih, rsna, siim, covidx, object_cxr; or all.
+        layouts: Names with commas: mimic_cxr, chexpert, nih, rsna, siim, covidx, object_cxr, ms_cxr; or all. The images
+            of ms_cxr are those of mimic_cxr, which comes with it.
 
     Raises:
         UserError: If a value is out of range, or the folder holds something else or cannot be written.
@@ -90,6 +91,7 @@ def _chosen(layouts: str) -> tuple[str, ...]:
         if name not in (*NAMES, "all"):
             close = suggestion(name, [*NAMES, "all"]) or f" There are: {', '.join(NAMES)}; or all."
             raise UserError(f"layouts='{layouts}': there is no layout '{name}'.{close}")
+    asked += [_DEFAULT] if "ms_cxr" in asked else []
     return NAMES if "all" in asked else tuple(name for name in NAMES if name in asked)
 
 

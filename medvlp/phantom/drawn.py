@@ -37,3 +37,12 @@ def outlined(mask: npt.NDArray[np.bool_], shot: Shot) -> list[Box]:
     _, _, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8)
     kept = stats[1:][stats[1:, cv2.CC_STAT_AREA] >= _LEAST_CM2 * pixels_per_cm**2]
     return sorted((int(x), int(y), int(x + w), int(y + h)) for x, y, w, h, _ in kept)
+
+
+def each_side(f: Finding, image: Image) -> list[Box]:
+    """Return the box of a finding in a frontal image, each side's where it is on both, the patient's right first."""
+    mask = image.masks[f.name]
+    spine = image.regions["spine"]
+    right = np.arange(mask.shape[1]) < (spine[0] + spine[2]) / 2
+    parts = [mask & right, mask & ~right] if f.side == "bilateral" else [mask]
+    return [box for part in parts if (box := bounds(part)) is not None]

@@ -4,13 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-# Name, x1, y1, x2, y2 in pixels of the original image; x2 and y2 exclusive.
-Box = tuple[str, float, float, float, float]
+
+class Box(NamedTuple):
+    """An object, in pixels of the original image.
+
+    Attributes:
+        name: What it is.
+        x1: Left.
+        y1: Top.
+        x2: Right, exclusive.
+        y2: Bottom, exclusive.
+        phrase: The words of a report that it shows, where annotators boxed phrases.
+    """
+
+    name: str
+    x1: float
+    y1: float
+    x2: float
+    y2: float
+    phrase: str | None = None
+
+    def at(self, x1: float, y1: float, x2: float, y2: float) -> Box:
+        """Return this object at another place."""
+        return self._replace(x1=x1, y1=y1, x2=x2, y2=y2)
 
 
 @dataclass(frozen=True)
@@ -31,12 +52,12 @@ def cut_boxes(boxes: Iterable[Box], height: int, width: int) -> tuple[list[Box],
     """Return boxes cut to an image, and the names of those of which nothing is left."""
     kept: list[Box] = []
     outside: list[str] = []
-    for name, x1, y1, x2, y2 in boxes:
-        left, top, right, bottom = max(x1, 0), max(y1, 0), min(x2, width), min(y2, height)
+    for box in boxes:
+        left, top, right, bottom = max(box.x1, 0), max(box.y1, 0), min(box.x2, width), min(box.y2, height)
         if left < right and top < bottom:
-            kept.append((name, left, top, right, bottom))
+            kept.append(box.at(left, top, right, bottom))
         else:
-            outside.append(name)
+            outside.append(box.name)
     return kept, outside
 
 

@@ -39,14 +39,13 @@ class Boxes:
                 been drawn in an image of another size.
         """
         scale_x, scale_y = (1.0, 1.0) if self.side is None else (width / self.side, height / self.side)
-        boxes: list[Box] = [
-            (name, x1 * scale_x, y1 * scale_y, x2 * scale_x, y2 * scale_y) for name, x1, y1, x2, y2 in json.loads(text)
-        ]
-        if self.side is None and any(x2 > width + 1 or y2 > height + 1 for *_, x2, y2 in boxes):
+        drawn = [Box(*fields) for fields in json.loads(text)]
+        boxes = [b.at(b.x1 * scale_x, b.y1 * scale_y, b.x2 * scale_x, b.y2 * scale_y) for b in drawn]
+        if self.side is None and any(box.x2 > width + 1 or box.y2 > height + 1 for box in boxes):
             raise LeftOutError("box beyond the image; see --annotation_size")
         if not self.masks:
             return Annotation(boxes)
         mask = np.zeros((height, width), np.bool_)
-        for _, *corners in boxes:
-            rectangle(mask, *corners)
+        for box in boxes:
+            rectangle(mask, box.x1, box.y1, box.x2, box.y2)
         return Annotation(boxes, mask)

@@ -7,15 +7,14 @@ https://arxiv.org/abs/1901.07031.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from functools import cache, partial
+from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 from medvlp.errors import NotFoundError, UserError
 from medvlp.prepare.dataset import Picture, Skip, Study
+from medvlp.prepare.five_by_200 import CLASSES, EACH, candidates, draw
 from medvlp.prepare.images import Resize
 from medvlp.prepare.mimic_cxr import LABEL_BYTES, LABEL_VALUES
 from medvlp.prepare.pipeline import prepare
@@ -45,19 +44,21 @@ LABELS = [
     "Pneumothorax",
     "Support Devices",
 ]
-COMPETITION = ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pleural Effusion")
 # Rows of train.csv and valid.csv, frontal ones of train.csv, and what is taken from those.
-ROWS, FRONTAL, VALIDATE, EACH_OF_5X200 = 223_414 + 234, 191_027, 5_000, 200
+ROWS, FRONTAL, VALIDATE = 223_414 + 234, 191_027, 5_000
 SPLITS: Mapping[str, SplitVariant] = {
     "patients": SplitVariant(
         "valid.csv is test; of train.csv, whole patients with 5,000 of 191,027 frontal images, by sha256 of the "
         "patient, are validate, and the 5x200 images, drawn as by MGCA, are in no split",
-        {"train": FRONTAL - VALIDATE - 5 * EACH_OF_5X200, "validate": VALIDATE, "test": 202},
+        {"train": FRONTAL - VALIDATE - EACH * len(CLASSES), "validate": VALIDATE, "test": 202},
     ),
     # MGCA draws validate by image, and a bug leaves some of those images in train as well.
     "reported": SplitVariant(
         "as patients, but with the 5x200 images: the sizes that MGCA, IMITATE and G2D report",
         {"train": FRONTAL - VALIDATE, "validate": VALIDATE, "test": 202},
+    ),
+    "5x200": SplitVariant(
+        "the 5x200 images are test; train and validate are those of patients, without all images of these patients"
     ),
 }
 
@@ -93,6 +94,11 @@ class Row(NamedTuple):
     study: str
     view: str
     labels: bytes
+
+    @property
+    def values(self) -> list[int | None]:
+        """The labels as an index has them."""
+        return [LABEL_VALUES[value] for value in self.labels]
 
 
 class CheXpert:
@@ -141,8 +147,9 @@ class CheXpert:
         seen: set[str] = set()
         train = list(self._read_rows("train", seen, skip))
         patient_of = {row.image_id: row.patient for row in train if row.view == "FRONTAL"}
-        each = scaled(EACH_OF_5X200, FRONTAL, len(patient_of))
-        drawn = draw_5x200(candidates_5x200(train), each)
+        frontal = ((row.image_id, row.values) for row in train if row.view == "FRONTAL")
+        drawn = draw(candidates(frontal, LABELS), scaled(EACH, FRONTAL, len(patient_of)))
+        apart = {patient_of[image] for image in drawn}
         rest = {image: patient for image, patient in patient_of.items() if image not in drawn}
         count = scaled(VALIDATE, FRONTAL, len(patient_of))
         # Lateral images go with their patient.
@@ -151,9 +158,12 @@ class CheXpert:
         for row in train:
             split = "validate" if row.patient in validate else "train"
             other = "validate" if row.patient in reported else "train"
-            yield _study(row, "5x200" if row.image_id in drawn else split, other)
+            if row.image_id in drawn:
+                yield _study(row, "5x200", {"reported": other, "5x200": "test"})
+            else:
+                yield _study(row, split, {"reported": other, "5x200": "" if row.patient in apart else split})
         for row in self._read_rows("test", seen, skip):
-            yield _study(row, "test", "test")
+            yield _study(row, "test", {"reported": "test", "5x200": ""})
 
     def _read_rows(self, split: str, seen: set[str], skip: Skip) -> Iterator[Row]:
         columns = ["Path", "Frontal/Lateral", *LABELS]
@@ -181,48 +191,13 @@ class CheXpert:
         skip(place, reason)
 
 
-def _study(row: Row, split: str, reported: str) -> Study:
+def _study(row: Row, split: str, other_splits: Mapping[str, str]) -> Study:
     # An image of a study can be of 5x200, and the other one not.
     return Study(
         study_id=row.study,
         subject_id=row.patient,
         split=split,
         pictures=[Picture(row.image_id, row.view, row.image_id)],
-        labels=[LABEL_VALUES[value] for value in row.labels],
-        other_splits={"reported": reported},
+        labels=row.values,
+        other_splits=other_splits,
     )
-
-
-def candidates_5x200(rows: Iterable[Row]) -> dict[str, list[str]]:
-    """Return the images that GLoRIA's CheXpert 5x200 is drawn from, by class.
-
-    They are frontal and have exactly one of the five competition labels; all other labels but No Finding are absent or
-    not mentioned. Source: GLoRIA, as MGCA `preprocess/chexpert.py` has it.
-    """
-    found: dict[str, list[str]] = {name: [] for name in COMPETITION}
-    for row in rows:
-        name = _class_of_5x200(row.labels)
-        if name is not None and row.view == "FRONTAL":
-            found[name].append(row.image_id)
-    return found
-
-
-@cache
-def _class_of_5x200(labels: bytes) -> str | None:
-    values = {name: LABEL_VALUES[value] for name, value in zip(LABELS, labels, strict=True) if name != "No Finding"}
-    stated = [name for name, value in values.items() if value]
-    return stated[0] if len(stated) == 1 and stated[0] in COMPETITION and values[stated[0]] == 1 else None
-
-
-def draw_5x200(candidates: Mapping[str, list[str]], each: int) -> set[str]:
-    """Return so many images of each class, the very ones that MGCA's `DataFrame.sample(random_state=0)` draws.
-
-    Args:
-        candidates: The images of each class, in the order of train.csv.
-        each: How many are drawn; fewer where a class has fewer.
-    """
-    return {
-        images[position]
-        for images in candidates.values()
-        for position in np.random.RandomState(0).choice(len(images), min(each, len(images)), replace=False)
-    }

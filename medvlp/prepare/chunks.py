@@ -87,7 +87,7 @@ class Decoder:
             regions = self._regions(picture, pixels, geometry, skipped)
             boxes: list[Box] | None = None
             if annotation:
-                boxes = [(name, *geometry.box(*corners)) for name, *corners in annotation.boxes]
+                boxes = [box.at(*geometry.box(box.x1, box.y1, box.x2, box.y2)) for box in annotation.boxes]
             images.append((geometry.height, geometry.width, regions, boxes))
         hashes = []
         for file, output in zip(self.outputs, outputs, strict=True):

@@ -45,7 +45,7 @@ def write_index(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from medvlp.prepared import index_schema
+    from medvlp.prepared import BOX_TYPE, REGION_TYPE, index_schema
 
     schema = index_schema(labels, variants)
     counts: Counter[str] = Counter()
@@ -75,8 +75,8 @@ def write_index(
                 "row": pa.array([start + row for row in rows], pa.int64()),
                 "height": pa.array([height for height, *_ in kept], pa.int32()),
                 "width": pa.array([width for _, width, *_ in kept], pa.int32()),
-                "regions": boxes_array([regions for *_, regions, _ in kept]),
-                "boxes": boxes_array([boxes for *_, boxes in kept]),
+                "regions": boxes_array([regions for *_, regions, _ in kept], REGION_TYPE),
+                "boxes": boxes_array([boxes for *_, boxes in kept], BOX_TYPE),
             }
             arrays = [columns[name] if name in columns else table[name] for name in schema.names]
             writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
@@ -103,16 +103,14 @@ def write_index(
     }
 
 
-def boxes_array(images: list[list[Any] | None]) -> pa.Array:
-    """Return lists of (name, x1, y1, x2, y2), or None, as a column of the index."""
+def boxes_array(images: list[list[Any] | None], kind: pa.StructType) -> pa.Array:
+    """Return lists of the fields of structs, or None, as a column of the index."""
     import pyarrow as pa
 
-    from medvlp.prepared import REGION_TYPE
-
     flat = [box for boxes in images for box in boxes or ()]
-    fields = list(zip(*flat, strict=True)) or [()] * 5
-    arrays = [pa.array(column, field.type) for column, field in zip(fields, REGION_TYPE, strict=True)]
-    values = pa.StructArray.from_arrays(arrays, fields=list(REGION_TYPE))
+    fields = list(zip(*flat, strict=True)) or [()] * kind.num_fields
+    arrays = [pa.array(column, field.type) for column, field in zip(fields, kind, strict=True)]
+    values = pa.StructArray.from_arrays(arrays, fields=list(kind))
     offsets: list[int | None] = []
     end = 0
     for boxes in images:

@@ -11,7 +11,7 @@ import itertools
 import os
 import sys
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -19,11 +19,13 @@ from typing import Literal
 from medvlp.errors import NotFoundError
 from medvlp.prepare.dataset import LeftOutError, Picture, Report, Skip, Study
 from medvlp.prepare.files import ESCAPES, EscapesRootError, Store, locator, open_store
+from medvlp.prepare.five_by_200 import CLASSES, candidates, draw
 from medvlp.prepare.images import Resize
 from medvlp.prepare.pipeline import prepare
 from medvlp.prepare.plan import Options, parse_views
 from medvlp.prepare.regions import Automatic, Regions, RegionSource, SceneGraphs
 from medvlp.prepare.regions.scene_graphs import SUFFIX
+from medvlp.prepare.reports import has_words
 from medvlp.prepare.splits import SPLITS, SplitVariant
 from medvlp.prepare.tables import column_names, decode, find_table, read_table
 
@@ -43,6 +45,12 @@ HOW = {
 # A byte a label keeps a quarter of a million studies small.
 LABEL_BYTES = {"": 0, "-1.0": 1, "-1": 1, "0.0": 2, "0": 2, "1.0": 3, "1": 3}
 LABEL_VALUES = (None, -1, 0, 1)
+OFFICIAL = SplitVariant("mimic-cxr-2.0.0-split.csv, by patient")
+FIVE_BY_200 = SplitVariant(
+    "test is drawn from all frontal images with a report, 200 with each of the five findings alone, or all there are, "
+    "as from CheXpert by MGCA; train and validate are the official ones, without all images of the patients of test"
+)
+FRONTAL = ("PA", "AP")
 
 
 def mimic_cxr(
@@ -77,7 +85,7 @@ def mimic_cxr(
     """
     graphs = None if scene_graphs is None else open_graphs(scene_graphs)
     source = SceneGraphs(graphs) if graphs else Automatic() if regions == "automatic" else None
-    data = MimicCxr(images, reports, graphs, source, labels)
+    data = MimicCxr(images, reports, graphs, source, labels, min_words)
     prepare(data, out, Options(size, resize, parse_views(views), min_words), workers)
 
 
@@ -98,16 +106,26 @@ def open_graphs(path: Path) -> Store:
     return open_store(path, "scene_graphs", below, HOW["scene_graphs"])
 
 
+def folder(subject: int) -> str:
+    """Return the folder of a patient below 'files', with a slash at its end."""
+    return f"p{str(subject)[:2]}/p{subject}/"
+
+
 class MimicCxr:
     """The raw files of MIMIC-CXR, as `medvlp.prepare.dataset.DataSet`."""
 
     annotations = None
-    splits: Mapping[str, SplitVariant] = {"official": SplitVariant("mimic-cxr-2.0.0-split.csv, by patient")}
     # The splits have no documented sizes of their own: those depend on the filters on views and reports.
     documented = 377_110
 
     def __init__(
-        self, images: Path, reports: Path, graphs: Store | None, regions: RegionSource | None, labels: Labels
+        self,
+        images: Path,
+        reports: Path,
+        graphs: Store | None,
+        regions: RegionSource | None,
+        labels: Labels,
+        min_words: int = 0,
     ) -> None:
         """Find everything that will be read.
 
@@ -117,6 +135,7 @@ class MimicCxr:
             graphs: Scene graphs, if any.
             regions: Finds the anatomical boxes, if they are wanted.
             labels: Name of the label table, or none.
+            min_words: Least number of words in a report of 5x200.
 
         Raises:
             NotFoundError: If something is not there.
@@ -138,6 +157,10 @@ class MimicCxr:
         self.regions = regions
         ids = ("subject_id", "study_id")
         self.labels = [name for name in column_names(self.label_table) if name not in ids] if self.label_table else []
+        self.splits: Mapping[str, SplitVariant] = {"official": OFFICIAL}
+        if {*CLASSES} <= {*self.labels}:
+            self.splits = {**self.splits, "5x200": FIVE_BY_200}
+        self.min_words = min_words
         self.options: dict[str, object] = {
             "dataset": "mimic_cxr",
             "labels": labels,
@@ -153,9 +176,17 @@ class MimicCxr:
         unlabelled = bytes(len(self.labels))
         locate_report = locator(self.reports, lambda name: name.startswith("s") and name.endswith(".txt"), skip)
         locate_graph = locator(self.graphs, lambda name: name.endswith(SUFFIX), skip)
-        # Images of one study are in one split, that of their patient.
-        for (subject, study, split), images in itertools.groupby(rows, lambda row: row[:3]):
-            patient = f"p{str(subject)[:2]}/p{subject}/"
+
+        def report_of(subject: int, study: int) -> Callable[[], Report]:
+            return partial(self._read_report, locate_report(f"{folder(subject)}s{study}.txt"))
+
+        has_5x200 = "5x200" in self.splits
+        drawn = self._draw(rows, values, report_of) if has_5x200 else set()
+        apart = {subject for subject, *_, image_id, _ in rows if image_id in drawn}
+        # Images of one study are in one official split, that of their patient; one can be drawn, and the other one not.
+        for (*ids, test), images in itertools.groupby(rows, lambda row: (*row[:3], row[3] in drawn)):
+            subject, study, split = ids
+            elsewhere = "" if subject in apart or split == "test" else split
             yield Study(
                 study_id=str(study),
                 subject_id=str(subject),
@@ -164,14 +195,41 @@ class MimicCxr:
                     Picture(
                         image_id=image_id,
                         view=view,
-                        path=f"files/{patient}s{study}/{image_id}.jpg",
+                        path=f"files/{folder(subject)}s{study}/{image_id}.jpg",
                         graph=locate_graph(f"{image_id}{SUFFIX}"),
                     )
                     for *_, image_id, view in images
                 ],
                 labels=[LABEL_VALUES[value] for value in values.get(study, unlabelled)],
-                report=partial(self._read_report, locate_report(f"{patient}s{study}.txt")),
+                report=report_of(subject, study),
+                other_splits={"5x200": "test" if test else elsewhere} if has_5x200 else {},
             )
+
+    def _draw(
+        self,
+        rows: list[tuple[int, int, str, str, str]],
+        values: Mapping[int, bytes],
+        report_of: Callable[[int, int], Callable[[], Report]],
+    ) -> set[str]:
+        """Return the images of 5x200."""
+        unlabelled = bytes(len(self.labels))
+        frontal = {image_id: (subject, study) for subject, study, _, image_id, view in rows if view in FRONTAL}
+        labelled = (
+            (image_id, [LABEL_VALUES[value] for value in values.get(study, unlabelled)])
+            for image_id, (_, study) in frontal.items()
+        )
+
+        def reported(image_id: str) -> bool:
+            try:
+                report = report_of(*frontal[image_id])()
+            except LeftOutError:
+                return False
+            return bool(report.findings or report.impression) and has_words(
+                report.findings, report.impression, self.min_words
+            )
+
+        alone = candidates(labelled, self.labels)
+        return draw({name: [*filter(reported, images)] for name, images in alone.items()})
 
     def _table(self, name: str) -> Path:
         path = find_table(self.images, TABLE.format(name))

@@ -234,4 +234,4 @@ def parse_box(fields: list[str]) -> Box:
     x, y, width, height = map(float, fields[1:])
     if not (math.isfinite(x + y + width + height) and width > 0 and height > 0):
         raise ValueError("not a box")
-    return BOXED[finding], x, y, x + width, y + height
+    return Box(BOXED[finding], x, y, x + width, y + height)

@@ -169,5 +169,5 @@ class Shapes:
                 draw(mask, x1, y1, x2, y2)
             else:
                 raise LeftOutError("unreadable shape")
-            boxes.append((LABEL, x1, y1, x2, y2))
+            boxes.append(Box(LABEL, x1, y1, x2, y2))
         return Annotation(boxes, mask)

@@ -141,4 +141,4 @@ def read_box(fields: Sequence[str]) -> Box | None:
         x = y = width = height = math.nan
     if target != "1" or not (math.isfinite(x + y) and 0 < width < math.inf and 0 < height < math.inf):
         raise LeftOutError("unreadable row: box or Target")
-    return LABEL, x, y, x + width, y + height
+    return Box(LABEL, x, y, x + width, y + height)

@@ -157,5 +157,5 @@ class RunLengths:
                 raise LeftOutError("unreadable run-length code: no pixels")
             mask |= part
             x1, x2, y1, y2 = xs[0] * width, (xs[-1] + 1) * width, ys[0] * height, (ys[-1] + 1) * height
-            boxes.append((LABEL, float(x1 / columns), float(y1 / rows), float(x2 / columns), float(y2 / rows)))
+            boxes.append(Box(LABEL, float(x1 / columns), float(y1 / rows), float(x2 / columns), float(y2 / rows)))
         return Annotation(boxes, mask)

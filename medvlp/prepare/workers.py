@@ -34,7 +34,7 @@ def in_parallel(function: Callable[[Input], Output], inputs: Iterable[Input], wo
         yield from map(function, inputs)
         return
     # Forked workers would carry this process's tables and threads; they would also not be seen to end with it.
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start_worker)
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), start_worker)
     pending: set[Future[Output]] = set()
     try:
         for value in inputs:
@@ -54,7 +54,7 @@ def in_parallel(function: Callable[[Input], Output], inputs: Iterable[Input], wo
         pool.shutdown(cancel_futures=True)
 
 
-def _start_worker() -> None:
+def start_worker() -> None:
     """Leave Ctrl-C to the parent, and end with it, however it ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()

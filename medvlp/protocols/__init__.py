@@ -2,7 +2,7 @@
 
 from medvlp.protocols.prompts import Prompts, Sides
 from medvlp.protocols.protocol import Protocol
-from medvlp.protocols.scoring import tag_columns, tag_scores, zero_shot_scores
+from medvlp.protocols.scoring import standardise, tag_columns, tag_scores, zero_shot_scores
 from medvlp.protocols.thresholds import best_threshold, thresholds
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "Protocol",
     "Sides",
     "best_threshold",
+    "standardise",
     "tag_columns",
     "tag_scores",
     "thresholds",

@@ -4,8 +4,11 @@ from medvlp.tasks.base import BaseTask
 from medvlp.tasks.classification import ClassificationTask
 from medvlp.tasks.detection import DetectionTask
 from medvlp.tasks.downstream import DownstreamTask
+from medvlp.tasks.grounding import GroundingTask
 from medvlp.tasks.pretraining import PretrainingTask
+from medvlp.tasks.retrieval import RetrievalTask
 from medvlp.tasks.segmentation import SegmentationTask
+from medvlp.tasks.tested import TestedTask
 from medvlp.tasks.torchvision_detection import TorchvisionDetectionTask
 from medvlp.tasks.zeroshot import ZeroShotTask
 
@@ -14,8 +17,11 @@ __all__ = [
     "ClassificationTask",
     "DetectionTask",
     "DownstreamTask",
+    "GroundingTask",
     "PretrainingTask",
+    "RetrievalTask",
     "SegmentationTask",
+    "TestedTask",
     "TorchvisionDetectionTask",
     "ZeroShotTask",
 ]

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
@@ -15,7 +14,8 @@ from torch.nn import functional as F
 
 from medvlp.errors import UserError
 from medvlp.metrics import Statistic, auroc
-from medvlp.metrics.bootstrap import Weighted, Weights
+from medvlp.metrics.bootstrap import Weighted
+from medvlp.metrics.decision import share
 from medvlp.tasks.downstream import DownstreamTask
 from medvlp.types import ABSENT, PRESENT, UNCERTAIN, Batch
 
@@ -57,6 +57,11 @@ class ClassificationTask(DownstreamTask):
         self._columns: list[int] = []
         if labels is not None:
             self._learn(labels)
+
+    @property
+    def how(self) -> str:
+        """Whether the encoder was frozen."""
+        return "linear probe" if self.frozen else super().how
 
     def setup(self, stage: str) -> None:
         """Find the labels in the data.
@@ -110,11 +115,6 @@ class ClassificationTask(DownstreamTask):
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Keep targets and scores of each label."""
         self._keep(batch, self(batch))
-
-    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """Return the scores (B,) of each label, and the index of the samples."""
-        score = self.scores(self(batch))
-        return {"index": batch["index"], **{f"score/{name}": score[:, i] for i, name in enumerate(self.labels)}}
 
     def evaluate(self, rows: pa.Table) -> dict[str, Statistic]:
         """Return the AUROC of each label that has positives and negatives, their mean, and the accuracy."""
@@ -207,13 +207,3 @@ class ClassificationTask(DownstreamTask):
         if self.multiclass and known.any():
             metrics["accuracy"] = share(score.argmax(1) == target.argmax(1), known)
         return metrics, lacking
-
-
-def share(right: npt.NDArray[np.bool_], known: npt.NDArray[np.bool_]) -> Weighted:
-    """Return the share of the known samples (n,) that are right, as a function of the weights (n,)."""
-
-    def weighted(weights: Weights) -> float:
-        total = weights @ known
-        return float(weights @ (right & known) / total) if total else np.nan
-
-    return weighted

@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import warnings
-from abc import abstractmethod
-from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 import torch
-import torch.distributed as dist
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from medvlp.data.features import FeatureStore
 from medvlp.data.transforms import EvaluationTransform
-from medvlp.distributed import world_size
 from medvlp.errors import UserError
-from medvlp.metrics.bootstrap import Statistic
 from medvlp.models.image import ImageEncoder
 from medvlp.models.pretrained import digest, load_image_encoder
 from medvlp.prepared import IMAGES, Prepared
-from medvlp.tasks.base import BaseTask
+from medvlp.tasks.tested import TestedTask
 from medvlp.types import Batch
 
 ENCODER = "encoder."
@@ -33,12 +27,11 @@ READ: dict[TrainerFn | None, list[str]] = {
     TrainerFn.FITTING: ["train", "validate"],
     TrainerFn.VALIDATING: ["validate"],
     TrainerFn.TESTING: ["test"],
-    TrainerFn.PREDICTING: ["test"],
 }
 """The data sets whose images each of the Trainer's verbs reads."""
 
 
-class DownstreamTask(BaseTask):
+class DownstreamTask(TestedTask):
     """Trains a head on the features of a pre-trained image encoder, frozen or not.
 
     A subclass says what it `reads`, gives the training, validation and test steps, and makes its metrics of the rows
@@ -60,9 +53,6 @@ class DownstreamTask(BaseTask):
         reads: Whether `features` returns pooled features or maps.
         levels: Which of the encoder's maps.
         encoder_sha256: Of the encoder that training starts from.
-        predictions: After a test, one row for each image in the order of the data: `image_id` and what was kept.
-        statistics: After a test, the metrics.
-        left_out: After a test, what metrics could not count, and why.
 
     Raises:
         UserError: If the encoder cannot be had, or features that change were to be cached.
@@ -95,10 +85,16 @@ class DownstreamTask(BaseTask):
             # The Trainer takes a frozen network for a forgotten one.
             warnings.filterwarnings("ignore", ".*in eval mode at the start of training")
         self.train()
-        self.left_out: dict[str, str] = {}
-        self.statistics: dict[str, Statistic] = {}
-        self.predictions: pa.Table | None = None
-        self._rows: list[pa.Table] = []
+
+    @property
+    def how(self) -> str:
+        """Whether the encoder was frozen."""
+        return "frozen encoder" if self.frozen else "full fine-tuning"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The hyper-parameters, and the architecture that the weights have brought along."""
+        return {**super().settings, "architecture": self.encoder.backbone.pretrained_cfg["architecture"]}
 
     @property
     def widths(self) -> list[int]:
@@ -163,44 +159,6 @@ class DownstreamTask(BaseTask):
         if self.reads == "pooled":
             return [self.encoder(image).pooled]
         return self.encoder.maps(image)[self.levels]
-
-    def keep(self, batch: Batch, columns: Mapping[str, Any]) -> None:
-        """Keep what the test has found, for the end of the epoch.
-
-        Args:
-            batch: The batch.
-            columns: By name, one value for each sample: a tensor or an array (B,), a list of B, or, where the type of
-                nested values cannot be told from them, an array of pyarrow.
-        """
-        values = {name: v.detach().cpu().numpy() if isinstance(v, Tensor) else v for name, v in columns.items()}
-        self._rows.append(pa.table({"index": batch["index"].cpu().numpy(), **values}))
-
-    def kept(self) -> pa.Table:
-        """Return the kept rows of all processes, each image once, in the order of their `index`, and forget them."""
-        tables, self._rows = self._rows, []
-        if world_size() > 1:
-            gathered: list[Any] = [None] * world_size()
-            dist.all_gather_object(gathered, tables)
-            tables = [table for part in gathered for table in part]
-        rows = pa.concat_tables(tables, promote_options="permissive").combine_chunks()
-        # Processes share out padded orders, so that a sample may come twice.
-        _, first = np.unique(rows["index"].to_numpy(), return_index=True)
-        return rows.take(pa.array(first))
-
-    @abstractmethod
-    def evaluate(self, rows: pa.Table) -> dict[str, Statistic]:
-        """Return the metrics of a test from one row for each image, `predictions`."""
-
-    def on_test_epoch_end(self) -> None:
-        """Log the metrics of all test images."""
-        rows = self.kept()
-        loader: Any = self.trainer.test_dataloaders
-        ids = loader.dataset.image_id.take(rows["index"].combine_chunks())
-        self.predictions = rows.drop_columns(["index"]).add_column(0, "image_id", ids)
-        self.left_out = {}
-        self.statistics = self.evaluate(self.predictions)
-        # Equal on all processes, each of which has all rows.
-        self.log_dict({f"test/{name}": statistic.value for name, statistic in self.statistics.items()}, sync_dist=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Leave out what `weights` bring back."""

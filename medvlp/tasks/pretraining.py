@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from dataclasses import asdict
+from typing import Any, cast, get_args
 
 import lightning as L
 import numpy as np
@@ -12,26 +13,23 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 
 from medvlp.data import CXRDataModule
+from medvlp.errors import UserError
 from medvlp.metrics import label_auroc
 from medvlp.models import ImageEncoder, TextEncoder
-from medvlp.objectives import HeatMap, Objective
+from medvlp.objectives import HeatMap, Objective, TagDecoding
 from medvlp.objectives.base import section_texts
-from medvlp.prompts import Prompts
+from medvlp.prepared import Prepared
+from medvlp.preprocessing import Preprocessing
+from medvlp.protocols import Protocol, zero_shot_scores
 from medvlp.tasks.base import BaseTask
-from medvlp.tasks.evaluation import (
-    EmbeddingCollector,
-    pool_prompts,
-    report_retrieval,
-    zero_shot_scores,
-)
+from medvlp.tasks.evaluation import EmbeddingCollector, report_retrieval
 from medvlp.text_cache import text_ids
-from medvlp.types import Batch, ImageFeatures, Section, TextFeatures
+from medvlp.types import Batch, HeatSource, ImageFeatures, Section, TextFeatures
 
 READ: dict[TrainerFn | None, list[str]] = {
     TrainerFn.FITTING: ["train", "validate"],
     TrainerFn.VALIDATING: ["validate"],
     TrainerFn.TESTING: ["test"],
-    TrainerFn.PREDICTING: [],
 }
 """The data sets whose texts each of the Trainer's verbs reads."""
 
@@ -46,8 +44,12 @@ class PretrainingTask(BaseTask):
         image_encoder: The image encoder.
         text_encoder: The text encoder.
         objectives: By name: makes an objective from the two encoders.
-        prompts: Prompts of the zero-shot classification.
+        protocol: What labels are asked by in zero-shot classification; see `medvlp.protocols`.
         **kwargs: See `BaseTask`.
+
+    Attributes:
+        preprocessing: How files become what the encoder sees; once it has been trained.
+        trained_on: What it was trained on, likewise: data set, hashes, split, number of images.
     """
 
     def __init__(
@@ -55,7 +57,7 @@ class PretrainingTask(BaseTask):
         image_encoder: ImageEncoder,
         text_encoder: TextEncoder,
         objectives: dict[str, Callable[[ImageEncoder, TextEncoder], Objective]],
-        prompts: Prompts | None = None,
+        protocol: str = "medvlp",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -67,7 +69,9 @@ class PretrainingTask(BaseTask):
             self.image_encoder.freeze_beyond_patches()
             if not self._reads_words:
                 self.text_encoder.requires_grad_(False)
-        self.prompts = prompts or Prompts()
+        self.protocol = Protocol.read(protocol)
+        self.preprocessing: Preprocessing | None = None
+        self.trained_on: dict[str, Any] = {}
         self._collector = EmbeddingCollector()
 
     def prepare_data(self) -> None:
@@ -98,10 +102,6 @@ class PretrainingTask(BaseTask):
         """Keep the embeddings for the end of the epoch."""
         self.keep(batch, *self.encode(batch))
 
-    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """Return the image embeddings (B, D) by `objective/section`, and the index of the samples."""
-        return {"index": batch["index"], **self.embed_images(self.image_encoder(batch["image"][:, 0]))}
-
     def on_validation_epoch_end(self) -> None:
         """Log retrieval and zero-shot classification."""
         self._log_metrics("val")
@@ -120,8 +120,7 @@ class PretrainingTask(BaseTask):
         data: CXRDataModule = trainer.datamodule  # type: ignore[attr-defined]  # set by a connector
         findings, impression = data.reports(READ[trainer.state.fn])
         texts = [text for section in self.sections for text in section_texts(section, findings, impression)]
-        prompts = [pair for label in data.labels for pair in self.prompts.of(label)]
-        texts += [text for pair in prompts for side in pair for text in side]
+        texts += self.protocol.texts(filter(self.protocol.knows, data.labels))
         if self._reads_words and data.regions is not None:
             texts += data.region_sentences(READ[trainer.state.fn])
         self.text_encoder.open_cache(data.text_cache)
@@ -172,17 +171,26 @@ class PretrainingTask(BaseTask):
 
     def keep(self, batch: Batch, image: ImageFeatures, text: TextFeatures) -> None:
         """Collect what the metrics need of an evaluation batch, whose features `encode` has returned."""
+        rows = self.embedded(batch, image, text)
+        for name, objective in self._named():
+            # Data may come without regions to zero-shot classification, which needs none.
+            if not objective.reads_words or batch["region"] is not None:
+                own = objective.evaluate(image, text, batch)
+                rows |= {f"own/{name}/{key}": value for key, value in own.items()}
+        self._collector.add(batch["index"], {**rows, "label": batch["label"]})
+
+    def embedded(self, batch: Batch, image: ImageFeatures, text: TextFeatures) -> dict[str, Tensor]:
+        """Return what retrieval compares of an evaluation batch (V = 1), tensors (B, ...).
+
+        By `objective/section`, normalised embeddings under `image/` and `text/`, numbers of the texts under `id/`.
+        """
         rows = {f"image/{key}": value for key, value in self.embed_images(image).items()}
         for name, objective in self._named():
             for section in objective.sections:
                 rows[f"text/{name}/{section}"] = objective.embed_text(text.sections[section])
                 ids = text_ids(section_texts(section, batch["findings"], batch["impression"]))
                 rows[f"id/{name}/{section}"] = ids.to(self.device)
-            # Data may come without regions to zero-shot classification, which needs none.
-            if not objective.reads_words or batch["region"] is not None:
-                own = objective.evaluate(image, text, batch)
-                rows |= {f"own/{name}/{key}": value for key, value in own.items()}
-        self._collector.add(batch["index"], {**rows, "label": batch["label"]})
+        return rows
 
     def metrics(self, labels: list[str]) -> dict[str, float]:
         """Return retrieval, zero-shot AUROC and the objectives' own metrics of all that was kept since the last call.
@@ -197,27 +205,76 @@ class PretrainingTask(BaseTask):
             for name, values in report_retrieval(image, text, ids).items()
             for key, value in values.items()
         }
-        if labels and image:
-            # Scores lie in [-2, 2].
-            aurocs = label_auroc(self.zero_shot_scores(image, labels).double() / 4 + 0.5, rows["label"], labels)
+        if (asked := [label for label in labels if self.protocol.knows(label)]) and image:
+            columns = [labels.index(label) for label in asked]
+            aurocs = label_auroc(self.zero_shot_scores(image, asked), rows["label"][:, columns], asked)
             metrics |= {f"zeroshot/{name}": value for name, value in aurocs.items()}
         for name, objective in self._named():
             if own := under(rows, f"own/{name}"):
                 metrics |= {f"{name}/{key}": value for key, value in objective.summarise(own).items()}
         return metrics
 
-    def zero_shot_scores(self, image: dict[str, Tensor], labels: list[str]) -> Tensor:
-        """Score labels from image embeddings (N, D) by `objective/section`, with this task's prompts: (N, L)."""
-        columns = []
-        for label in labels:
-            positive, negative = (self._pool(side) for side in zip(*self.prompts.of(label), strict=True))
-            columns.append(zero_shot_scores(image, positive, negative).amax(1))
-        return torch.stack(columns, 1)
+    def zero_shot_scores(
+        self, image: dict[str, Tensor], labels: Sequence[str], protocol: Protocol | None = None
+    ) -> Tensor:
+        """Score labels from image embeddings (N, D) by `objective/section`: float64 (N, L) on the CPU.
 
-    def _pool(self, prompts: Sequence[list[str]]) -> dict[str, Tensor]:
-        """Pool lists of prompts to one embedding each, by `objective/section`."""
-        embedded = [self.embed_texts(texts) for texts in prompts]
-        return {key: torch.stack([pool_prompts(e[key]) for e in embedded]).cpu() for key in embedded[0]}
+        Args:
+            image: The embeddings.
+            labels: Labels that the protocol knows.
+            protocol: One with prompts; by default the task's.
+        """
+        protocol = protocol or self.protocol
+        text = {space: rows.cpu() for space, rows in self.embed_texts(protocol.texts(labels)).items()}
+        return zero_shot_scores(protocol, labels, {space: rows.cpu() for space, rows in image.items()}, text)
+
+    @property
+    def tag_decoder(self) -> TagDecoding:
+        """The objective that finds tags in images.
+
+        Raises:
+            UserError: If there is none.
+        """
+        for _, objective in self._named():
+            if isinstance(objective, TagDecoding):
+                return objective
+        raise UserError("the model has no tag decoder: it was trained without the objective TagDecoding, ASG's IRL.")
+
+    @property
+    def heat_sources(self) -> list[HeatSource]:
+        """What heat maps of texts can be had from, the best first."""
+        found = {objective.heat_source for _, objective in self._named()}
+        return [source for source in get_args(HeatSource) if source in found]
+
+    def text_heat_maps(self, image: Tensor, texts: Sequence[str], source: HeatSource | None = None) -> Tensor:
+        """Return where images show what texts say, (N, M, h, w); of several objectives of one source the mean.
+
+        Args:
+            image: uint8 (N, H, W).
+            texts: M texts.
+            source: One of `heat_sources`; by default the first.
+
+        Raises:
+            UserError: If no objective has it, or a text names nothing that it knows.
+        """
+        source = source or next(iter(self.heat_sources), None)
+        asked = [objective for _, objective in self._named() if source and objective.heat_source == source]
+        if not asked:
+            known = ", ".join(self.heat_sources) or "none"
+            raise UserError(f"source='{source}': the model has no heat maps of it; it has {known}.")
+        features = self.image_encoder(image)
+        places, text = self.image_encoder.places(features), self.text_encoder(texts).to(image.device)
+        return torch.stack([o.text_heat(features, places, text, texts) for o in asked]).mean(0)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Note how images have to be seen, and what the model was trained on."""
+        checkpoint["data"] = describe(self.datamodule)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take up what was noted."""
+        self.trained_on = checkpoint.get("data", {})
+        if self.trained_on:
+            self.preprocessing = Preprocessing(**self.trained_on["preprocessing"])
 
     @property
     def _reads_words(self) -> bool:
@@ -250,3 +307,19 @@ class PretrainingTask(BaseTask):
 def under(rows: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """Return the rows whose names begin with `prefix/`, by the rest of their names."""
     return {key.removeprefix(f"{prefix}/"): value for key, value in rows.items() if key.startswith(f"{prefix}/")}
+
+
+def describe(data: CXRDataModule) -> dict[str, Any]:
+    """Return what a model is trained on, and how it sees images."""
+    prepared = Prepared.open(data.root)
+    name = data.split or next(iter(prepared.split_variants), "")
+    return {
+        "preprocessing": asdict(Preprocessing.of(data)),
+        "dataset": prepared.manifest["options"]["dataset"],
+        "synthetic": prepared.synthetic,
+        "sha256": dict(prepared.manifest["sha256"]),
+        "split": name,
+        "split_sha256": prepared.split_variants.get(name, {}).get("sha256"),
+        "train_splits": list(data.splits["train"]),
+        "images": len(data.subset),
+    }

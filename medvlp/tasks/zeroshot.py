@@ -1,72 +1,179 @@
-"""Zero-shot classification and retrieval of a pre-trained checkpoint."""
+"""Zero-shot classification of a pre-trained model by a protocol."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-import lightning as L
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
 import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+from torch import Tensor
 
-from medvlp.errors import NotFoundError, UserError
-from medvlp.prompts import Prompts
-from medvlp.tasks.base import BaseTask
-from medvlp.tasks.pretraining import PretrainingTask
-from medvlp.types import Batch
+from medvlp.errors import UserError
+from medvlp.metrics import Statistic, auroc
+from medvlp.metrics.bootstrap import Weighted
+from medvlp.metrics.decision import accuracy, decided, f1, mcc, share
+from medvlp.protocols import Protocol, standardise, tag_columns, tag_scores, thresholds, zero_shot_scores
+from medvlp.tasks.checkpoint import CheckpointTask
+from medvlp.types import PRESENT, UNCERTAIN, Batch
 
-
-def load_pretraining(weights: Path) -> PretrainingTask:
-    """Rebuild the task of a checkpoint that `medvlp fit` wrote, without running any code of the file.
-
-    Raises:
-        UserError: If there is no such file, or it holds something else.
-    """
-    if not Path(weights).is_file():
-        raise NotFoundError(
-            f"weights='{weights}': no such file. Pass a checkpoint of 'medvlp fit', runs/.../last.ckpt."
-        )
-    try:
-        encoder = torch.load(weights, "cpu", weights_only=True, mmap=True)["hyper_parameters"]["image_encoder"]
-        # The checkpoint holds its weights: those it started from need not be at hand.
-        encoder["init_args"].update(pretrained=False, weights=None)
-        task = L.LightningModule.load_from_checkpoint(weights, "cpu", weights_only=True, image_encoder=encoder)
-    except Exception as error:  # whatever a damaged or foreign file makes of the unpickler
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"weights='{weights}' is no checkpoint of 'medvlp fit': {reason}") from error
-    if not isinstance(task, PretrainingTask):
-        raise UserError(f"weights='{weights}' holds a {type(task).__name__}, not a PretrainingTask.")
-    return task
+DECISIONS = {"f1": f1, "mcc": mcc, "label_accuracy": accuracy}
 
 
-class ZeroShotTask(BaseTask):
-    """Tests a pre-trained model on data it need not have seen: AUROC of each label, and retrieval of reports.
+class ZeroShotTask(CheckpointTask):
+    """Asks a pre-trained model for labels that it was not trained on.
 
-    `medvlp test --config CONFIG` without weights, CONFIG being the pre-training's, gives the same figures for the
-    untrained network.
+    Its test gives `auroc/LABEL` and their mean `auroc`; where the protocol has a threshold, `f1`, `mcc` and
+    `label_accuracy` of each label and their means; and `accuracy` of the likeliest label, for several classes. A label
+    that is not mentioned is absent, an uncertain one is left out.
 
     Args:
-        weights: Checkpoint of a pre-training.
-        prompts: Prompts of the labels.
+        weights: A checkpoint of pre-training, or a folder of `medvlp export`.
+        protocol: A name or a file; see `medvlp.protocols`.
+        labels: Labels of the data to ask for; by default all that the protocol knows.
+        multiclass: Whether just one of the labels is present in each image. Images with none or several are left out.
     """
 
-    def __init__(self, weights: Path, prompts: Prompts | None = None) -> None:
-        super().__init__()
-        self.save_hyperparameters()
-        self.model = load_pretraining(weights)
-        self.model.prompts = prompts or Prompts()
+    def __init__(
+        self,
+        weights: Path,
+        protocol: str = "medvlp",
+        labels: Sequence[str] | None = None,
+        multiclass: bool = False,
+    ) -> None:
+        super().__init__(weights)
+        self.protocol = Protocol.read(protocol)
+        self.multiclass, self.wanted = multiclass, labels
+        self.thresholds: list[float] | None = None
 
-    def prepare_data(self) -> None:
-        """Embed reports and prompts with a frozen text encoder, on one process."""
-        self.model.embed_ahead(self.trainer)
+    @property
+    def how(self) -> str:
+        """The protocol."""
+        return f"{self.protocol.name} v{self.protocol.version}"
 
-    def setup(self, stage: str) -> None:
-        """Read the embedded texts, on every process."""
-        self.model.text_encoder.open_cache(self.datamodule.text_cache)
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The options, and what the protocol says."""
+        return {**super().settings, "protocol": self.protocol.identity}
+
+    @property
+    def labels(self) -> list[str]:
+        """The labels that are asked for.
+
+        Raises:
+            UserError: If the data lacks one, or the protocol asks for none.
+        """
+        known = self.datamodule.labels
+        if missing := [label for label in self.wanted or [] if label not in known]:
+            raise UserError(
+                f"labels={list(self.wanted or [])}, but the data in root='{self.datamodule.root}' has no "
+                f"'{missing[0]}'; it has: {', '.join(known) or 'none'}."
+            )
+        labels = [label for label in self.wanted or known if self.wanted or self._asks(label)]
+        if not labels:
+            raise UserError(
+                f"protocol='{self.protocol.name}' asks for none of the labels of root='{self.datamodule.root}': "
+                f"{', '.join(known) or 'there are none'}."
+            )
+        return labels
+
+    def texts(self) -> Sequence[str]:
+        """Return the prompts."""
+        return [] if self.protocol.score == "tags" else self.protocol.texts(self.labels)
+
+    def on_test_start(self) -> None:
+        """Embed the prompts, and find thresholds on the validation images where the protocol wants them."""
+        super().on_test_start()
+        self.notes += [f"{self.how}, {caveat}." for caveat in self.protocol.caveats]
+        self._columns = [self.datamodule.labels.index(label) for label in self.labels]
+        self._text = self.model.embed_texts(list(self.texts())) if self.texts() else {}
+        self.thresholds = [self.protocol.decision] * len(self.labels) if self.protocol.decision is not None else None
+        if self.protocol.threshold == "validation":
+            batches = (self.transfer_batch_to_device(b, self.device, 0) for b in self.datamodule.val_dataloader())
+            found = [(self.scores(batch["image"][:, 0]).cpu(), self.targets(batch).cpu()) for batch in batches]
+            scores, target = (torch.cat(part) for part in zip(*found, strict=True))
+            self.thresholds = thresholds("validation", self._final(scores), target)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Keep the embeddings for the end of the epoch."""
-        self.model.keep(batch, *self.model.encode(batch))
+        """Keep targets and scores of each label."""
+        target, score = self.targets(batch).cpu().numpy(), self.scores(batch["image"][:, 0])
+        columns: dict[str, Any] = {}
+        for i, name in enumerate(self.labels):
+            columns[f"target/{name}"] = pa.array(target[:, i], mask=target[:, i] == UNCERTAIN)
+            columns[f"score/{name}"] = score[:, i]
+        self.keep(batch, columns)
 
-    def on_test_epoch_end(self) -> None:
-        """Log retrieval and zero-shot classification."""
-        metrics = self.model.metrics(self.datamodule.labels)
-        self.log_dict({f"test/{name}": value for name, value in metrics.items()}, sync_dist=True)
+    def scores(self, image: Tensor) -> Tensor:
+        """Return the score of each label, float64 (N, L), from images alone, uint8 (N, H, W)."""
+        alone = replace(self.protocol, normalise=None)
+        features = self.model.image_encoder(image)
+        if self.protocol.score == "tags":
+            decoder = self.model.tag_decoder
+            return tag_scores(alone, self.labels, decoder.logits(features).double().sigmoid(), decoder.tags.names)
+        return zero_shot_scores(alone, self.labels, self.model.embed_images(features), self._text)
+
+    def targets(self, batch: Batch) -> Tensor:
+        """Return which labels are present, int8 (B, L) of 1 and 0, or UNCERTAIN where that is left out."""
+        label = batch["label"][:, self._columns]
+        target = torch.where(label == UNCERTAIN, UNCERTAIN, (label == PRESENT).to(label))
+        if self.multiclass:
+            one = (target == PRESENT).sum(1, keepdim=True) == 1
+            target = torch.where(one & (target != UNCERTAIN).all(1, keepdim=True), target, UNCERTAIN)
+        return target
+
+    def evaluate(self, rows: pa.Table) -> dict[str, Statistic]:
+        """Return the metrics of each label that has positives and negatives, their means, and the accuracy."""
+        labels = self.labels
+        target, score = (
+            torch.from_numpy(np.stack([rows[f"{what}/{n}"].fill_null(UNCERTAIN).to_numpy() for n in labels], 1))
+            for what in ("target", "score")
+        )
+        score = self._final(score)
+        for i, name in enumerate(labels):
+            column = rows.column_names.index(f"score/{name}")
+            rows = rows.set_column(column, f"score/{name}", pa.array(score[:, i].numpy()))
+        self.predictions = rows
+        if self.protocol.threshold.startswith("oracle"):
+            self.thresholds = thresholds(self.protocol.threshold, score, target)
+        if self.wanted is None and (unasked := [n for n in self.datamodule.labels if n not in labels]):
+            self.left_out |= dict.fromkeys(unasked, f"not in the protocol {self.protocol.name}")
+        metrics = dict(self._metrics(target.numpy(), score.numpy()))
+        if self.left_out:
+            said = ", ".join(f"{name} ({reason})" for name, reason in self.left_out.items())
+            rank_zero_warn(f"Labels without metrics in these test images are left out of the means: {said}.")
+        statistics = {name: Statistic.of(metric, len(rows)) for name, metric in metrics.items()}
+        for kind in ("auroc", *DECISIONS):
+            if parts := [statistic for name, statistic in statistics.items() if name.startswith(f"{kind}/")]:
+                statistics[kind] = Statistic.mean(parts)
+        return statistics
+
+    def _metrics(self, target: npt.NDArray[np.int8], score: npt.NDArray[np.float64]) -> Iterator[tuple[str, Weighted]]:
+        """Yield the metrics of each label, noting what a label lacks."""
+        for i, name in enumerate(self.labels):
+            true, known = target[:, i] == PRESENT, target[:, i] != UNCERTAIN
+            lacking = [what for what, some in (("positive", true), ("negative", ~true)) if not (some & known).any()]
+            if lacking:
+                self.left_out[name] = "no " + " and no ".join(lacking)
+                continue
+            yield f"auroc/{name}", auroc(score[:, i], true, known)
+            if self.thresholds is not None and not self.multiclass:
+                decision = score[:, i] >= self.thresholds[i]
+                for kind, measure in DECISIONS.items():
+                    yield f"{kind}/{name}", decided(measure, decision, true, known)
+        known = (target != UNCERTAIN).all(1)
+        if self.multiclass and known.any():
+            yield "accuracy", share(score.argmax(1) == target.argmax(1), known)
+
+    def _final(self, scores: Tensor) -> Tensor:
+        """Return the scores of all images as the protocol has them."""
+        return standardise(scores) if self.protocol.normalise == "images" else scores
+
+    def _asks(self, label: str) -> bool:
+        if self.protocol.score == "tags":
+            return bool(tag_columns(self.protocol, label, self.model.tag_decoder.tags.names))
+        return self.protocol.knows(label)

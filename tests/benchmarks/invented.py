@@ -25,12 +25,11 @@ def write_cell(folder, benchmark="rsna", label="ours", fraction=0.01, seed=0, me
     recipe = changes.pop("recipe", "12345678")
     content = {
         "benchmark": benchmark,
-        "task": changes.pop("task", "ClassificationTask"),
+        "task": "ClassificationTask",
+        "how": "linear probe",
         "protocol": {
             "weights": "runs/best.ckpt",
             "architecture": "resnet50",
-            "freeze": True,
-            "adapt_batch_norm": False,
             "crop": 224,
             "resize": None,
             **changes.pop("protocol", {}),
@@ -51,12 +50,12 @@ def write_cell(folder, benchmark="rsna", label="ours", fraction=0.01, seed=0, me
         "subset_seed": seed,
         "subset_sha256": "ef" * 32,
         "n_train": 160,
-        "n_validate": 5337,
         "n_test": 5337,
         "metrics": {
             name: {"value": value, "low": value - 0.02, "high": value + 0.02} for name, value in metrics.items()
         },
         "left_out": {},
+        "notes": [],
         "versions": {},
         **changes,
     }

@@ -1,6 +1,7 @@
 """`medvlp benchmark` on tiny data: real cells, computed, skipped, interrupted and resumed."""
 
 import json
+import re
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -8,13 +9,14 @@ import pytest
 import torch
 import wandb
 import yaml
-from tiny import make_prepared
+from tiny import make_language_model, make_prepared, options
 
 from medvlp.__main__ import main
 from medvlp.benchmarks import cells, command
 from medvlp.benchmarks.command import benchmarks, numbers
-from medvlp.cli import WANDB_PRIVACY
+from medvlp.cli import EXPERIMENTS, WANDB_PRIVACY
 from medvlp.errors import UserError
+from medvlp.protocols import Protocol
 from medvlp.tasks import ClassificationTask
 
 TINY = (
@@ -163,14 +165,14 @@ def test_data_prepared_anew_are_another_setting(capsys, tmp_path):
     assert "prepared data was" in capsys.readouterr().err
 
 
-def test_all_leaves_out_what_is_not_prepared(capsys, monkeypatch):
+def test_several_leave_out_what_is_not_prepared(capsys, monkeypatch):
     planned = []
     monkeypatch.setattr(command, "compute", lambda plans, *rest: planned.extend(plans) or [])
     overlays = {"classification": {"labels": ["A"]}, "detection": {"channels": [8, 8, 8]}, "segmentation": {}}
-    for task, options in overlays.items():
-        Path(f"tiny_{task}.yaml").write_text(yaml.safe_dump({"model": {"init_args": options}}))
+    for task, chosen in overlays.items():
+        Path(f"tiny_{task}.yaml").write_text(yaml.safe_dump({"model": {"init_args": chosen}}))
     args = ["--weights", "random", "--fractions", "1", "--seeds", "0"]
-    main(["benchmark", "all", *args, "--args", "-c tiny_{task}.yaml"])
+    main(["benchmark", "classification,segmentation,detection", *args, "--args", "-c tiny_{task}.yaml"])
     found = {plan.benchmark: plan.configuration() for plan in planned}
     assert found["rsna-det"]["model.channels"] == [8, 8, 8]
     # Only the detectors have another rate at 1 %.
@@ -179,7 +181,7 @@ def test_all_leaves_out_what_is_not_prepared(capsys, monkeypatch):
     out = " ".join(capsys.readouterr().out.split())
     assert "chexpert is left out: root='data/chexpert' is not a prepared folder" in out
     with pytest.raises(SystemExit) as end:
-        main(["benchmark", "all", *args, "--data", "elsewhere"])
+        main(["benchmark", "classification,segmentation,detection", *args, "--data", "elsewhere"])
     assert end.value.code == 2
 
 
@@ -245,7 +247,40 @@ def test_foreign_files_are_not_deleted(capsys):
 
 def test_names_of_benchmarks():
     classification = ["chexpert", "covidx", "mimic", "nih", "rsna"]
-    assert list(benchmarks()) == [*classification, "object-cxr", "rsna-det", "rsna-seg", "siim"]
+    known = benchmarks()
+    found = [name for name in known if known[name].parent.name in ("classification", "detection", "segmentation")]
+    assert found == [*classification, "object-cxr", "rsna-det", "rsna-seg", "siim"]
+    # `make zeroshot-rsna` runs the benchmark of that name, and `make help` lists it.
+    makefile = (EXPERIMENTS.parent / "Makefile").read_text()
+    assert all(f"\n{name}: ## " in makefile for name in known)
+    assert len(re.findall("(zeroshot|retrieval|grounding)-[a-z0-9-]+: ## ", makefile)) == len(known) - len(found)
+
+
+def test_models_as_they_are_are_tested_once_for_each_protocol(capsys):
+    make_language_model(Path("bert"))
+    tiny = ["--trainer.max_steps=1", "--trainer.logger=false", "--trainer.default_root_dir=fit"]
+    main(["fit", "-c", "imitate", *options(Path("data/rsna"), Path("bert")), *tiny])
+    (weights,) = Path("fit").rglob("last.ckpt")
+    more = "--model.labels [Cardiomegaly] --data.num_workers 0 --trainer.accelerator cpu --trainer.logger false"
+    command = ["benchmark", "zeroshot-rsna", "--weights", str(weights), "--name", "mine", "--args", more]
+    main([*command, "--protocols", "medvlp, chexzero"])
+    out = capsys.readouterr().out
+    folder = Path("runs/benchmarks/zeroshot-rsna/mine")
+    protocols = {}
+    for name in ("medvlp", "chexzero"):
+        found = json.loads((folder / name / "results.json").read_text())
+        assert (found["fraction"], found["n_train"], found["protocol"]["crop"]) == (0, 0, 32)
+        protocols[name] = found["protocol"]["protocol"]
+        assert f"zeroshot-rsna {name}: auroc {found['metrics']['auroc']['value']:.3f}" in out
+        assert not list(folder.rglob("*.ckpt"))
+    assert protocols["chexzero"] == Protocol.read("chexzero").identity
+    main([*command, "--protocols", "chexzero"])
+    assert "(1/1, was there)" in capsys.readouterr().out
+    main(["results", "runs/benchmarks"])
+    text = Path("runs/benchmarks/results.md").read_text()
+    assert "chexzero v1" in text
+    assert "medvlp v1" in text
+    assert "| *ASG* | 86.2 | 62.8" in text
 
 
 def test_a_config_of_ones_own():

@@ -10,7 +10,7 @@ from invented import write_cell
 
 from medvlp.__main__ import main
 from medvlp.benchmarks.results import BOOTSTRAP, RESULTS, Score, read_cells, summarise
-from medvlp.benchmarks.tables import markdown, tables
+from medvlp.benchmarks.tables import markdown, sheets
 from medvlp.errors import NotFoundError, UserError
 
 
@@ -43,7 +43,7 @@ def test_mean_and_spread_over_seeds(tmp_path):
 def test_one_seed_has_no_spread(tmp_path):
     write_cell(tmp_path / "cell")
     (tmp_path / "cell" / BOOTSTRAP).unlink()
-    assert str(only_benchmark(tmp_path).rows[0].scores["auroc"][1.0]) == "80.0 (1)"
+    assert str(only_benchmark(tmp_path).rows[0].scores["auroc"][1.0]) == "80.0"
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,9 @@ def test_notes(tmp_path):
 def test_the_best_row_is_first_and_published_rows_are_below(tmp_path):
     write_grid(tmp_path, "low", ((0.5,), (0.6,)))
     write_grid(tmp_path, "high", encoder_sha256="01" * 32)
-    lines = tables(only_benchmark(tmp_path))["auroc"]
+    (sheet,) = sheets(only_benchmark(tmp_path))
+    lines = sheet.lines
+    assert sheet.heads == ["1 %", "10 %", "100 %"]
     assert [line.name for line in lines][:3] == ["high", "low", "Random"]
     assert [line.published for line in lines] == sorted(line.published for line in lines)
     assert lines[2].cells == [58.9, 69.4, 74.1]
@@ -91,8 +93,8 @@ def test_the_best_row_is_first_and_published_rows_are_below(tmp_path):
 
 def test_metrics_have_tables_of_their_own(tmp_path):
     metrics = {"map": 0.1, "map_legacy": 0.2}
-    write_cell(tmp_path / "a", "rsna-det", metrics=metrics, task="DetectionTask")
-    found = tables(only_benchmark(tmp_path))
+    write_cell(tmp_path / "a", "rsna-det", metrics=metrics, how="frozen encoder")
+    found = {sheet.metric: sheet.lines for sheet in sheets(only_benchmark(tmp_path))}
     assert list(found) == ["map", "map_legacy"]
     assert [line.name for line in found["map"]] == ["ours"]
     assert found["map"][0].protocol == "frozen encoder, resnet50, 224 px"
@@ -101,7 +103,34 @@ def test_metrics_have_tables_of_their_own(tmp_path):
 
 def test_a_new_benchmark_needs_no_published_table(tmp_path):
     write_cell(tmp_path / "a", "brand-new", metrics={"recall": 0.5, "recall/x": 0.5})
-    assert list(tables(only_benchmark(tmp_path))) == ["recall"]
+    assert [sheet.metric for sheet in sheets(only_benchmark(tmp_path))] == ["recall"]
+
+
+def test_models_as_they_are_have_all_metrics_in_one_table(tmp_path, capsys):
+    metrics = {"auroc": 0.8, "f1": 0.5, "auroc/Pneumonia": 0.8}
+    for protocol, recipe in (("chexzero v1", "a" * 8), ("tags v1", "b" * 8)):
+        folder = tmp_path / protocol[:4]
+        notes = ["a note"]
+        write_cell(folder, "zeroshot-rsna", fraction=0.0, metrics=metrics, how=protocol, recipe=recipe, notes=notes)
+    found = only_benchmark(tmp_path)
+    (sheet,) = sheets(found)
+    assert sheet.heads == ["AUROC", "F1", "accuracy of labels"]
+    assert [line.protocol.split(",")[0] for line in sheet.lines[:2]] == ["chexzero v1", "tags v1"]
+    (asg,) = (line for line in sheet.lines if line.name == "ASG")
+    assert asg.cells == [86.2, 62.8, 79.4]
+    assert "ours: a note" in found.notes
+    main(["results", str(tmp_path)])
+    assert "80.0" in capsys.readouterr().out
+    page = (tmp_path / "results.html").read_text()
+    assert "AUROC of each label<" in page
+    assert "0 %" not in page
+
+
+def test_ranks_are_no_percentages(tmp_path):
+    metrics = {"i2t_R@1": 0.25, "i2t_median_rank": 7.0}
+    write_cell(tmp_path / "a", "retrieval-open-i", fraction=0.0, metrics=metrics)
+    (row,) = only_benchmark(tmp_path).rows
+    assert (row.scores["i2t_R@1"][0.0].mean, row.scores["i2t_median_rank"][0.0].mean) == (25.0, 7.0)
 
 
 def test_files_and_terminal(tmp_path, capsys):
@@ -135,7 +164,7 @@ def test_synthetic_data_are_called_so_everywhere(tmp_path, capsys):
 
 def test_a_label_cannot_break_a_table(tmp_path):
     write_cell(tmp_path / "a", label="a|b")
-    assert "| a\\|b | 80.0 (1)" in markdown([only_benchmark(tmp_path)])
+    assert "| a\\|b | 80.0" in markdown([only_benchmark(tmp_path)])
 
 
 def test_unreadable_cells_are_named(tmp_path, capsys):

@@ -42,7 +42,7 @@ def test_results_of_a_run(fitted, capsys):
     content = json.loads(Path("run/results.json").read_text())
     assert (content["benchmark"], content["task"], content["seed"]) == ("rsna", "ClassificationTask", 7)
     assert (content["fraction"], content["subset_seed"], content["n_train"]) == (0.5, 3, 12)
-    assert (content["n_validate"], content["n_test"]) == (12, 12)
+    assert (content["how"], content["n_test"]) == ("linear probe", 12)
     protocol = content["protocol"]
     assert (protocol["weights"], protocol["architecture"], protocol["freeze"]) == ("random", "test_resnet", True)
     assert (protocol["crop"], protocol["max_epochs"], protocol["patience"]) == (32, 1, 10)

@@ -8,9 +8,10 @@ import torch
 from tiny import LABELS, make_prepared
 
 from medvlp.data import Augmentation, CXRDataModule
+from medvlp.data.objects import ObjectBoxes
 from medvlp.data.transforms import EvaluationTransform, TrainTransform
 from medvlp.errors import UserError
-from medvlp.prepared import INDEX, MASKS, REGION_TYPE
+from medvlp.prepared import BOX_TYPE, INDEX, MASKS
 
 SIDE, CROP, BRIGHT = 96, 72, 240
 BOX = np.array([[30, 24, 58, 60]], np.float32)
@@ -166,13 +167,28 @@ def test_regions_and_boxes_do_not_mix(root):
     assert batch["box"][0].shape[1] == 4
 
 
+def test_objects_keep_their_names_and_phrases():
+    place = {"x1": 1, "y1": 2, "x2": 3, "y2": 4}
+    empty = {"x1": 3, "y1": 2, "x2": 3, "y2": 4}
+    images = [
+        [{"name": "a", **place, "phrase": "left a"}, {"name": "b", **empty}, {"name": "c", **place}],
+        [],
+        [{"name": "d", **empty, "phrase": "x"}],
+        [{"name": "e", **place, "phrase": "two"}],
+    ]
+    objects = ObjectBoxes(pa.chunked_array([pa.array(part, pa.list_(BOX_TYPE)) for part in (images[:1], images[1:])]))
+    named = [[(name, phrase, box.tolist()) for name, phrase, box in objects.named(i)] for i in range(4)]
+    assert named == [[("a", "left a", [1, 2, 3, 4]), ("c", None, [1, 2, 3, 4])], [], [], [("e", "two", [1, 2, 3, 4])]]
+    assert [objects.of(i).tolist() for i in range(4)] == [[box for *_, box in image] for image in named]
+
+
 @pytest.mark.parametrize("targets", ["mask", "box"])
 def test_targets_that_are_not_there_are_refused(tmp_path, targets):
     bare = make_prepared(tmp_path / "bare")
     (bare / MASKS).unlink()
     table = pq.read_table(bare / INDEX)
     place = table.schema.get_field_index("boxes")
-    nothing = pa.nulls(len(table), pa.list_(REGION_TYPE))
+    nothing = pa.nulls(len(table), pa.list_(BOX_TYPE))
     pq.write_table(table.set_column(place, "boxes", nothing), bare / INDEX)
     with pytest.raises(UserError, match=f"targets='{targets}'.*'{bare}' have none"):
         module(bare, targets=targets).train_dataloader()

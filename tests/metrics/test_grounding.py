@@ -14,6 +14,7 @@ from medvlp.metrics.grounding import (
     centre_window,
     contrast_to_noise,
     overlap,
+    patch_pointing,
     pointing,
     pointing_chance,
     rescale,
@@ -213,3 +214,36 @@ def test_rescaling():
     heat = np.array([[np.nan, 2.0], [4.0, 3.0]])
     np.testing.assert_array_equal(rescale(heat, -1, 1), [[np.nan, -1], [1, 0]])
     np.testing.assert_array_equal(rescale(np.full((2, 2), 0.7), -1, 1), np.full((2, 2), -1))
+
+
+@given(st.integers(0, 1000), st.booleans(), st.integers(1, 5), st.integers(1, 5))
+def test_patch_pointing_is_by_centres(seed, tied, rows, columns):
+    rng = np.random.default_rng(seed)
+    heat = rng.normal(size=(rows, columns))
+    heat = heat.round() if tied else heat
+    truth = rng.random((12, 15)) < 0.3
+    x1, y1, x2, y2 = 2, 1, 13, 11
+    hits = []
+    for j in range(rows):
+        for i in range(columns):
+            if heat[j, i] == heat.max():
+                y, x = y1 + (j + 0.5) * (y2 - y1) / rows, x1 + (i + 0.5) * (x2 - x1) / columns
+                hits.append(truth[math.floor(y), math.floor(x)])
+    assert patch_pointing(heat, truth, (x1, y1, x2, y2)) == pytest.approx(np.mean(hits))
+
+
+def test_patch_pointing_where_nothing_counts():
+    truth = np.zeros((8, 8), bool)
+    truth[:, :2] = True
+    assert math.isnan(patch_pointing(np.eye(2), truth, (2, 2, 8, 8)))
+    assert patch_pointing(np.eye(2), truth, (1, 2, 8, 8)) == 0
+    assert patch_pointing(np.zeros((4, 4)), truth, (0, 0, 8, 8)) == 0.25
+
+
+def test_a_patch_at_the_border_points_as_any_other():
+    """The enlarged map is flat from its centre outwards, and only a part of that is in the box."""
+    heat, truth = np.zeros((3, 3)), np.zeros((24, 24), bool)
+    heat[1, 0] = 1
+    truth[8:16, 3:8] = True
+    assert patch_pointing(heat, truth, (0, 0, 24, 24)) == 1
+    assert pointing(to_image(heat, (24, 24), (0, 0, 24, 24)), truth) < 0.5

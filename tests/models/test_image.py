@@ -61,6 +61,52 @@ def test_resnet50_is_the_papers():
     assert (ours.width, ours.widths) == (2048, [256, 512, 1024, 2048])
 
 
+def spread(features, place):
+    """Features of an image whose final map is everywhere as it is at a place of the first image."""
+    h, w = features.pyramid[-1].shape[-2:]
+    final = features.final[:1]
+    if final.ndim == 3:
+        return final[:, final.shape[1] - h * w + place][:, None].expand_as(final)
+    y, x = divmod(place, w)
+    if final.shape[1:3] == (h, w):
+        return final[:, y, x][:, None, None].expand_as(final)
+    return final[:, :, y, x][..., None, None].expand_as(final)
+
+
+# A map that is pooled before more layers follow, one with channels last, class tokens, two of these, average pooling.
+PLACED = [
+    (RESNET, {}),
+    ("mobilenetv3_small_050", {}),
+    ("convnext_atto", {}),
+    ("swin_tiny_patch4_window7_224", {"image_size": 64}),
+    (VIT, {"image_size": 64}),
+    ("deit_tiny_distilled_patch16_224", {"image_size": 64}),
+    ("vit_tiny_r_s16_p8_224", {"image_size": 64}),
+]
+
+
+@pytest.mark.parametrize(("name", "options"), PLACED)
+def test_a_place_is_pooled_as_if_the_whole_image_were_like_it(name, options):
+    ours = encoder(name, **options)
+    with torch.no_grad():
+        features = ours(images())
+        places = ours.places(features)
+        h, w = features.pyramid[-1].shape[-2:]
+        assert places.shape == (2, ours.width, h, w)
+        for place in range(h * w):
+            pooled = ours.backbone.forward_head(spread(features, place), pre_logits=True)[0]
+            torch.testing.assert_close(places[0].flatten(1)[:, place], pooled, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(ours.places(ours(images()[:1])), places[:1], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", [RESNET, EFFICIENTNET, "resnet18", "densenet121"])
+def test_the_mean_of_the_places_is_what_average_pooling_makes(name):
+    ours = encoder(name)
+    with torch.no_grad():
+        features = ours(images())
+        torch.testing.assert_close(ours.places(features).mean((2, 3)), features.pooled, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.int64])
 def test_only_uint8_is_taken(dtype):
     with pytest.raises(TypeError, match="uint8"):

@@ -21,6 +21,7 @@ FOLDERS = {
     "siim": "siim",
     "covidx": "covidx",
     "object_cxr": "object-cxr",
+    "ms_cxr": "ms-cxr/1.1.0",
 }
 
 
@@ -77,6 +78,10 @@ def test_the_mark_holds_the_layouts(tmp_path) -> None:
     assert digest(tmp_path / "new") == whole
     with pytest.raises(UserError, match="another phantom"):
         phantom(tmp_path / "new", **make)
+    # Phrases come with their images.
+    phantom(tmp_path / "phrases", **make, layouts="ms_cxr")
+    assert json.loads((tmp_path / "phrases/phantom.json").read_text())["layouts"] == ["mimic_cxr", "ms_cxr"]
+    assert {name.split("/")[0] for name in digest(tmp_path / "phrases")} >= {"mimic-cxr-jpg", "ms-cxr"}
 
 
 def test_unknown_layouts(tmp_path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from medvlp.errors import UserError
-from medvlp.prepare.annotations import cut_boxes
+from medvlp.prepare.annotations import Box, cut_boxes
 from medvlp.prepare.boxes import Boxes, boxes_text
 from medvlp.prepare.dataset import LeftOutError, Picture, Study
 from medvlp.prepare.images import Geometry, read_image, resize_mask
@@ -53,7 +53,7 @@ class Squares:
     def studies(self, skip):
         self.rows = len(self.rectangles)
         for number, rectangle in enumerate(self.rectangles):
-            annotation = boxes_text([("Square", *rectangle)]) if number % 3 else "[]" if number % 2 else None
+            annotation = boxes_text([Box("Square", *rectangle)]) if number % 3 else "[]" if number % 2 else None
             picture = Picture(f"image{number}", "FRONTAL", f"{number}.png", annotation=annotation)
             split = {0: "5x200", 1: ""}.get(number, ["train", "train", "train", "validate", "test"][number % 5])
             others = {"second": "train", "third": ""}
@@ -215,22 +215,22 @@ def test_room_for_masks_too(squares, tmp_path, monkeypatch):
 def test_folder_of_an_older_format(squares, tmp_path):
     run(squares, tmp_path / "out")
     manifest = json.loads((tmp_path / "out/manifest.json").read_text())
-    (tmp_path / "out/manifest.json").write_text(json.dumps({**manifest, "format_version": 2}))
-    with pytest.raises(UserError, match=r"format is 2 there and 3 now.*or delete the folder"):
+    (tmp_path / "out/manifest.json").write_text(json.dumps({**manifest, "format_version": 3}))
+    with pytest.raises(UserError, match=r"format is 3 there and 4 now.*or delete the folder"):
         run(squares, tmp_path / "out")
-    with pytest.raises(UserError, match="format 2, but this medvlp reads 3"):
+    with pytest.raises(UserError, match="format 3, but this medvlp reads 4"):
         Prepared.open(tmp_path / "out")
 
 
 def test_boxes_are_cut_to_the_image():
     boxes = [
-        ("a", -5, 2, 4, 90),
-        ("b", 30, 0, 40, 5),
-        ("c", 3, 3, 3, 9),
-        ("d", 0, float("nan"), 1, 1),
-        ("e", 1, 1, 2, 2),
+        Box("a", -5, 2, 4, 90, "left a"),
+        Box("b", 30, 0, 40, 5),
+        Box("c", 3, 3, 3, 9),
+        Box("d", 0, float("nan"), 1, 1),
+        Box("e", 1, 1, 2, 2),
     ]
-    assert cut_boxes(boxes, 20, 30) == ([("a", 0, 2, 4, 20), ("e", 1, 1, 2, 2)], ["b", "c", "d"])
+    assert cut_boxes(boxes, 20, 30) == ([Box("a", 0, 2, 4, 20, "left a"), Box("e", 1, 1, 2, 2)], ["b", "c", "d"])
 
 
 def test_boxes_outside_the_image(squares, tmp_path, skipped):
@@ -242,7 +242,7 @@ def test_boxes_outside_the_image(squares, tmp_path, skipped):
     class Two(Boxes):
         def read(self, text, height, width):
             annotation = read(text, height, width)
-            extra = [("Other", 3.0, 3.0, 3.0, 9.0)] if "-10" in text else []
+            extra = [Box("Other", 3.0, 3.0, 3.0, 9.0)] if "-10" in text else []
             return type(annotation)([*annotation.boxes, *extra], annotation.mask)
 
     squares.annotations = Two(True)

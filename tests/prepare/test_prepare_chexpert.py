@@ -3,12 +3,12 @@ import hashlib
 import shutil
 from collections import Counter
 
-import numpy as np
 import pytest
 
 from medvlp.errors import NotFoundError, UserError
 from medvlp.prepare import chexpert
-from medvlp.prepare.chexpert import COMPETITION, LABELS, CheXpert, Row, candidates_5x200, draw_5x200
+from medvlp.prepare.chexpert import LABELS, CheXpert
+from medvlp.prepare.five_by_200 import CLASSES, candidates
 from medvlp.prepared import Prepared
 
 # As in the files: not in the order of LABELS.
@@ -95,7 +95,8 @@ def test_end_to_end(raw, tmp_path, skipped):
     assert rows[0]["label/Pleural Effusion"] == 0
     assert rows[0]["findings"] is None
     assert [row["split"] for row in rows] == ["train"] * 5 + ["test"]
-    assert [*prepared.split_variants] == ["patients", "reported"]
+    assert [row["split/5x200"] for row in rows] == ["train"] * 5 + [""]
+    assert [*prepared.split_variants] == ["patients", "reported", "5x200"]
     assert skipped(tmp_path / "out") == [
         ("train/patient00002/study1/view2_lateral.jpg", "view LATERAL"),
         ("valid/patient64541/study1/view2_lateral.jpg", "view LATERAL"),
@@ -164,32 +165,6 @@ def test_damaged_rows_and_images(raw, tables, tmp_path, write_csv, jpeg, skipped
     assert counts["decoded"] == 5
 
 
-def test_candidates_of_5x200():
-    def found(view="FRONTAL", **values):
-        values = {name.replace("_", " "): value for name, value in values.items()}
-        key = {None: 0, -1: 1, 0: 2, 1: 3}
-        labels = bytes(key[values.get(name)] for name in LABELS)
-        candidates = candidates_5x200([Row("image", "patient", "study", view, labels)])
-        assert list(candidates) == list(COMPETITION)
-        return [name for name, images in candidates.items() if images]
-
-    assert found(Edema=1) == ["Edema"]
-    assert found(Pleural_Effusion=1, No_Finding=1, Fracture=0) == ["Pleural Effusion"]
-    assert found(Edema=1, Consolidation=1) == []
-    assert found(Edema=1, Consolidation=-1) == []
-    assert found(Edema=1, Support_Devices=1) == []
-    assert found(Edema=-1) == found(Pneumonia=1) == found() == []
-    assert found("LATERAL", Edema=1) == []
-
-
-def test_draw_of_5x200():
-    candidates = {"a": [f"a{i}" for i in range(500)], "b": ["b0", "b1"]}
-    drawn = draw_5x200(candidates, 200)
-    first = np.random.RandomState(0).permutation(500)[:200]
-    assert drawn == {"b0", "b1"} | {f"a{i}" for i in first}
-    assert draw_5x200({"a": []}, 200) == set()
-
-
 @pytest.fixture(scope="module")
 def complete(shared_data, tmp_path_factory):
     """The studies of the real train.csv, and of a valid.csv of the real size."""
@@ -215,7 +190,7 @@ def test_real_table(complete):
     frontal = [study.labels for study in train if study.pictures[0].view == "FRONTAL"]
     assert len(frontal) == 191_027
     count = {name: Counter(values) for name, values in zip(LABELS, zip(*frontal, strict=True), strict=True)}
-    assert {name: (count[name][1], count[name][-1]) for name in COMPETITION} == {
+    assert {name: (count[name][1], count[name][-1]) for name in CLASSES} == {
         "Atelectasis": (29_720, 29_863),
         "Cardiomegaly": (23_385, 6_707),
         "Consolidation": (12_983, 24_381),
@@ -235,12 +210,19 @@ def test_real_splits(complete):
     for split_of in (lambda study: study.split, lambda study: study.other_splits["reported"]):
         pairs = {(study.subject_id, split_of(study)) for study in studies if split_of(study) != "5x200"}
         assert len(pairs) == len({patient for patient, _ in pairs})
+    alone = [(study, study.other_splits["5x200"]) for study in studies]
+    assert {study.split for study, split in alone if split == "test"} == {"5x200"}
+    assert Counter(split for _, split in alone)["test"] == 1_000
+    pairs = {(study.subject_id, split) for study, split in alone if split}
+    assert len(pairs) == len({patient for patient, _ in pairs})
+    assert all(study.split == split for study, split in alone if split in ("train", "validate"))
 
 
 def test_real_5x200(complete):
     data, studies = complete
-    candidates = candidates_5x200(data._read_rows("train", set(), print))
-    assert {name: len(images) for name, images in candidates.items()} == {
+    frontal = [row for row in data._read_rows("train", set(), print) if row.view == "FRONTAL"]
+    alone = candidates(((row.image_id, row.values) for row in frontal), LABELS)
+    assert {name: len(images) for name, images in alone.items()} == {
         "Atelectasis": 1_087,
         "Cardiomegaly": 1_034,
         "Consolidation": 537,
@@ -248,7 +230,7 @@ def test_real_5x200(complete):
         "Pleural Effusion": 2_425,
     }
     drawn = sorted(study.pictures[0].image_id for study in studies if study.split == "5x200")
-    classes = {image: name for name, images in candidates.items() for image in images}
-    assert Counter(classes[image] for image in drawn) == dict.fromkeys(COMPETITION, 200)
+    classes = {image: name for name, images in alone.items() for image in images}
+    assert Counter(classes[image] for image in drawn) == dict.fromkeys(CLASSES, 200)
     # Of the images that pandas draws, by MGCA's own steps.
     assert hashlib.sha256("\n".join(drawn).encode()).hexdigest()[:16] == "4d61ce58bd4fc6a7"

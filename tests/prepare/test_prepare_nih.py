@@ -8,6 +8,7 @@ from sklearn.model_selection import train_test_split
 
 from medvlp.errors import NotFoundError, UserError
 from medvlp.prepare import nih
+from medvlp.prepare.annotations import Box
 from medvlp.prepare.nih import FINDINGS, Nih, parse_box
 from medvlp.prepared import Prepared
 
@@ -81,11 +82,11 @@ def test_end_to_end(raw, tmp_path, skipped):
     ]
     # From 1024 pixels to 64, though the file has 512.
     assert rows[0]["boxes"] == [
-        {"name": "Pleural Effusion", "x1": 6.28125, "y1": 12.5, "x2": 25.03125, "y2": 37.5},
-        {"name": "Infiltration", "x1": 0, "y1": 32, "x2": 4, "y2": 40},
+        {"name": "Pleural Effusion", "x1": 6.28125, "y1": 12.5, "x2": 25.03125, "y2": 37.5, "phrase": None},
+        {"name": "Infiltration", "x1": 0, "y1": 32, "x2": 4, "y2": 40, "phrase": None},
     ]
     assert rows[1]["boxes"] is None
-    assert rows[3]["boxes"] == [{"name": "Mass", "x1": 0, "y1": 0, "x2": 64, "y2": 64}]
+    assert rows[3]["boxes"] == [{"name": "Mass", "x1": 0, "y1": 0, "x2": 64, "y2": 64, "phrase": None}]
     assert [*prepared.split_variants] == ["kad", "patients"]
     assert prepared.masks is None
     assert skipped(tmp_path / "out") == []
@@ -175,7 +176,7 @@ def test_damaged_rows_and_images(raw, tmp_path, skipped):
 
 
 def test_boxes_have_exclusive_ends():
-    assert parse_box(["Infiltrate", "1.5", "2", "10", "20"]) == ("Infiltration", 1.5, 2, 11.5, 22)
+    assert parse_box(["Infiltrate", "1.5", "2", "10", "20"]) == Box("Infiltration", 1.5, 2, 11.5, 22)
 
 
 @pytest.fixture(scope="module")
@@ -278,8 +279,8 @@ def test_real_images(shared_data, tmp_path, skipped):
         boxes = [text.split(",") for text in about["bboxes(label,x,y,w,h in 1024px)"].split(";") if text]
         assert [box["name"] for box in row["boxes"] or ()] == [parse_box(box)[0] for box in boxes]
         for box, text in zip(row["boxes"] or (), boxes, strict=True):
-            _, *corners = parse_box(text)
+            corners = parse_box(text)[1:5]
             # The manifest is rounded to tenths of a pixel, of which 16 become one.
-            assert list(box.values())[1:] == pytest.approx([corner / 16 for corner in corners], abs=0.1 / 16 + 1e-4)
+            assert list(box.values())[1:5] == pytest.approx([corner / 16 for corner in corners], abs=0.1 / 16 + 1e-4)
     assert any(row["boxes"] for row in rows)
     assert all(image.std() > 20 for image in prepared.images)

@@ -55,7 +55,7 @@ def test_prepared(raw, tmp_path):
     assert [rows[f"{number:05}.jpg"]["label/Foreign Object"] for number in range(15)] == [0, 1, 1] * 5
     assert rows["00000.jpg"]["boxes"] == []
     (box,) = rows["00001.jpg"]["boxes"]
-    assert box == {"name": "Foreign Object", "x1": 10, "y1": 5, "x2": 20, "y2": 15}
+    assert box == {"name": "Foreign Object", "x1": 10, "y1": 5, "x2": 20, "y2": 15, "phrase": None}
     assert len(rows["00002.jpg"]["boxes"]) == 2
     areas = {name: prepared.masks[row["row"]].sum() / 255 for name, row in rows.items()}
     assert areas["00000.jpg"] == 0

@@ -61,8 +61,8 @@ def test_prepared(raw, tmp_path):
     assert set(index["view"].to_pylist()) == {"FRONTAL"}
     assert index["boxes"][0].as_py() == []
     assert index["boxes"][1].as_py() == [
-        {"name": "Pneumonia", "x1": 10, "y1": 5, "x2": 25, "y2": 25},
-        {"name": "Pneumonia", "x1": 30, "y1": 25, "x2": 40, "y2": 40},
+        {"name": "Pneumonia", "x1": 10, "y1": 5, "x2": 25, "y2": 25, "phrase": None},
+        {"name": "Pneumonia", "x1": 30, "y1": 25, "x2": 40, "y2": 40, "phrase": None},
     ]
     expected = np.zeros((50, 50), np.uint8)
     expected[5:25, 10:25] = expected[25:40, 30:40] = 255
@@ -83,7 +83,9 @@ def test_images_in_other_formats(raw, tmp_path):
 
 def test_boxes_of_images_of_another_size(raw, tmp_path):
     prepared = run(raw.table(), tmp_path / "out", annotation_size=200)
-    assert prepared.index["boxes"][3].as_py() == [{"name": "Pneumonia", "x1": 5, "y1": 2.5, "x2": 12.5, "y2": 12.5}]
+    assert prepared.index["boxes"][3].as_py() == [
+        {"name": "Pneumonia", "x1": 5, "y1": 2.5, "x2": 12.5, "y2": 12.5, "phrase": None}
+    ]
     assert prepared.manifest["options"]["annotation_size"] == 200
     with pytest.raises(UserError, match="--annotation_size=0"):
         run(raw, tmp_path / "other", annotation_size=0)
@@ -95,7 +97,9 @@ def test_copies_of_a_size_that_was_not_given(raw, tmp_path, skipped):
     raw.rows[5][1:] = ["50", "20", "51", "20", "1"]
     prepared = run(raw.table(), tmp_path / "out")
     assert skipped(tmp_path / "out") == [("p3", "box beyond the image; see --annotation_size")]
-    assert prepared.index["boxes"][4].as_py() == [{"name": "Pneumonia", "x1": 25, "y1": 10, "x2": 50, "y2": 20}]
+    assert prepared.index["boxes"][4].as_py() == [
+        {"name": "Pneumonia", "x1": 25, "y1": 10, "x2": 50, "y2": 20, "phrase": None}
+    ]
     assert len(run(raw, tmp_path / "given", annotation_size=110).index) == 8
 
 

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from medvlp.prepare.annotations import Box
 from medvlp.prepare.boxes import Boxes, boxes_text
 from medvlp.prepare.dataset import LeftOutError
 from medvlp.prepare.object_cxr import Shapes
@@ -88,10 +89,10 @@ def test_polygon_is_that_of_opencv_but_for_its_border():
 @pytest.mark.parametrize("copy", [1, 2])
 def test_boxes(copy):
     """Of an image, and of a copy of it of another size."""
-    boxes = [("a", 1.0, 2.0, 5.0, 4.0), ("b", 4.0, 3.0, 9.0, 9.0)]
+    boxes = [Box("a", 1.0, 2.0, 5.0, 4.0), Box("b", 4.0, 3.0, 9.0, 9.0, "a phrase")]
     side = None if copy == 1 else 10
     annotation = Boxes(masks=True, side=side).read(boxes_text(boxes), 10 * copy, 10 * copy)
-    assert annotation.boxes == [(name, *(copy * value for value in corners)) for name, *corners in boxes]
+    assert annotation.boxes == [box.at(*(copy * value for value in box[1:5])) for box in boxes]
     mask = np.zeros((10, 10), bool)
     mask[2:4, 1:5] = mask[3:9, 4:9] = True
     np.testing.assert_array_equal(annotation.mask, np.kron(mask, np.ones((copy, copy), bool)))
@@ -103,9 +104,9 @@ def test_shapes_of_object_cxr():
     text = "0 10 8 2 3;1 12 2 20 8; 2 20 10 28 10 24 18;"
     annotation = Shapes().read(text, *SHAPE)
     assert annotation.boxes == [
-        ("Foreign Object", 2, 3, 10, 8),
-        ("Foreign Object", 12, 2, 20, 8),
-        ("Foreign Object", 20, 10, 28, 18),
+        Box("Foreign Object", 2, 3, 10, 8),
+        Box("Foreign Object", 12, 2, 20, 8),
+        Box("Foreign Object", 20, 10, 28, 18),
     ]
     expected = drawn(rectangle, 2, 3, 10, 8) | drawn(ellipse, 12, 2, 20, 8)
     expected |= by_centre(lambda x, y: in_polygon([(20, 10), (28, 10), (24, 18)], x, y))

@@ -9,6 +9,7 @@ from sklearn.model_selection import train_test_split
 
 from medvlp.errors import NotFoundError, UserError
 from medvlp.prepare import siim
+from medvlp.prepare.annotations import Box
 from medvlp.prepare.dataset import LeftOutError
 from medvlp.prepare.siim import RunLengths, Siim
 from medvlp.prepared import Prepared
@@ -69,8 +70,8 @@ def test_prepared(raw, tmp_path):
     assert list(map(len, index["boxes"])) == [0, 2, 0, 1, 0, 0, 0, 0]
     # 90 x 100 in 45 x 50, below two rows of black.
     first, second = index["boxes"][1].as_py()
-    assert first == {"name": "Pneumothorax", "x1": 10, "y1": 7, "x2": 20, "y2": 17}
-    assert second == {"name": "Pneumothorax", "x1": 30, "y1": 27, "x2": 32, "y2": 42}
+    assert first == {"name": "Pneumothorax", "x1": 10, "y1": 7, "x2": 20, "y2": 17, "phrase": None}
+    assert second == {"name": "Pneumothorax", "x1": 30, "y1": 27, "x2": 32, "y2": 42, "phrase": None}
     expected = np.zeros((50, 50), np.uint8)
     expected[7:17, 10:20] = expected[27:42, 30:32] = 255
     np.testing.assert_array_equal(prepared.masks[1], expected)
@@ -156,7 +157,7 @@ def test_codes_that_cannot_be_read(raw, tmp_path, skipped, code):
 
 def test_run_lengths():
     annotation = RunLengths(None).read(";".join(map(encode, PARTS)), *SHAPE)
-    assert annotation.boxes == [("Pneumothorax", 20, 10, 40, 30), ("Pneumothorax", 60, 50, 64, 80)]
+    assert annotation.boxes == [Box("Pneumothorax", 20, 10, 40, 30), Box("Pneumothorax", 60, 50, 64, 80)]
     np.testing.assert_array_equal(annotation.mask, PARTS[0] | PARTS[1])
     assert not RunLengths(None).read("", *SHAPE).mask.any()
     with pytest.raises(LeftOutError, match="unreadable run-length code: ends at pixel 9001 of 9000"):
@@ -191,7 +192,7 @@ def test_real_masks(shared_data, tmp_path):
     for code in [code for code in codes if code != "-1"][:40]:
         annotation = RunLengths(None).read(code, 1024, 1024)
         assert annotation.mask.sum() == sum(int(length) for length in code.split()[1::2])
-        ((_, x1, y1, x2, y2),) = annotation.boxes
+        ((_, x1, y1, x2, y2, _),) = annotation.boxes
         rows, columns = np.nonzero(annotation.mask)
         assert (x1, y1, x2, y2) == (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
 

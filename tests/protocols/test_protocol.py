@@ -9,7 +9,6 @@ import yaml
 
 from medvlp.errors import NotFoundError, UserError
 from medvlp.parse import LABEL_SETS
-from medvlp.prompts import Prompts
 from medvlp.protocols import Protocol
 
 LABELS = [*LABEL_SETS["chexpert"], "Infiltration", "Mass", "Hernia", "Normal", "COVID-19", "Pleural Thickening"]
@@ -47,12 +46,6 @@ def test_the_protocols_of_medvlp():
             "gloria-5x200-transductive": ["transductive: each score depends on all images of the test set"],
             "medklip-oracle": ["oracle: thresholds are tuned on the test set"],
         }.get(p.name, [])
-
-
-def test_the_default_asks_what_the_prompts_of_pre_training_ask():
-    default, prompts = Protocol.read("medvlp"), Prompts()
-    for label in LABELS:
-        assert default.of_label(label) == prompts.of(label)
 
 
 def test_combinations_are_as_many_as_published():

@@ -10,11 +10,8 @@ from hypothesis import strategies as st
 
 from medvlp.errors import UserError
 from medvlp.parse import LABEL_SETS
-from medvlp.prompts import Prompts
 from medvlp.protocols import Protocol, tag_columns, tag_scores, zero_shot_scores
 from medvlp.protocols.scoring import standardise
-from medvlp.tasks.evaluation import pool_prompts
-from medvlp.tasks.evaluation import zero_shot_scores as scores_of_pre_training
 
 SPACES = ["a/findings", "a/impression"]
 LABELS = ["Edema", "Pneumonia", "Support Devices"]
@@ -106,24 +103,6 @@ def test_scores_depend_on_no_other_image(name, batch_size):
         assert different > 0.01
     else:
         assert different < 1e-12
-
-
-def test_the_default_scores_as_pre_training_does():
-    """The probability of a pair is the sigmoid of the difference that pre-training reports."""
-    protocol, prompts, labels = Protocol.read("medvlp"), Prompts(), [*LABEL_SETS["chexpert"], "Mass"]
-    texts = protocol.texts(labels)
-    image, text = embeddings(40, 2, 32), embeddings(len(texts), 3, 32)
-
-    def pool(sides):
-        rows = [[texts.index(t) for t in side] for side in sides]
-        return {s: torch.stack([pool_prompts(text[s][chosen]) for chosen in rows]) for s in SPACES}
-
-    columns = []
-    for label in labels:
-        positive, negative = (pool(side) for side in zip(*prompts.of(label), strict=True))
-        columns.append(scores_of_pre_training(image, positive, negative).amax(1))
-    got = zero_shot_scores(protocol, labels, image, text)
-    torch.testing.assert_close(got.logit(), torch.stack(columns, 1).double(), rtol=0, atol=1e-6)
 
 
 def test_one_label_of_several():

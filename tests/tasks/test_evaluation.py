@@ -6,12 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_metrics import slow_retrieval
 
-from medvlp.tasks.evaluation import (
-    EmbeddingCollector,
-    pool_prompts,
-    report_retrieval,
-    zero_shot_scores,
-)
+from medvlp.tasks.evaluation import EmbeddingCollector, report_retrieval
 from medvlp.text_cache import text_ids
 
 SECTIONS = ["a/findings", "a/impression"]
@@ -98,21 +93,3 @@ def test_collected_rows_do_not_depend_on_batches(batch_size):
     for index in order.split(batch_size):
         collector.add(index, {"x": x[index]})
     torch.testing.assert_close(collector.collect()["x"], x, rtol=0, atol=0)
-
-
-def test_scores_compare_the_sides_and_average_the_spaces():
-    texts = torch.nn.functional.normalize(torch.randn(2, 2, 3, 5), dim=-1)  # side, space, label
-    image = torch.nn.functional.normalize(torch.randn(2, 7, 5), dim=-1)
-    spaces = ["a/findings", "a/impression"]
-    got = zero_shot_scores(*(dict(zip(spaces, t, strict=True)) for t in (image, texts[0], texts[1])))
-    for i in range(7):
-        for k in range(3):
-            parts = [image[s, i] @ texts[0, s, k] - image[s, i] @ texts[1, s, k] for s in range(2)]
-            assert got[i, k].item() == pytest.approx(sum(parts).item() / 2, abs=1e-6)
-
-
-def test_pooled_prompts_have_unit_length():
-    prompts = torch.nn.functional.normalize(torch.randn(4, 6), dim=1)
-    pooled = pool_prompts(prompts)
-    assert pooled.norm().item() == pytest.approx(1)
-    torch.testing.assert_close(pooled, prompts.mean(0) / prompts.mean(0).norm())

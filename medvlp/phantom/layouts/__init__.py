@@ -14,7 +14,7 @@ from medvlp.phantom.world import Shot, Study
 from medvlp.prepared import SYNTHETIC
 
 # Each is a module of this package that is a Layout.
-NAMES: tuple[str, ...] = ("mimic_cxr", "chexpert", "nih", "rsna", "siim", "covidx", "object_cxr")
+NAMES: tuple[str, ...] = ("mimic_cxr", "chexpert", "nih", "rsna", "siim", "covidx", "object_cxr", "ms_cxr")
 
 # Rows by the name of their table.
 Rows = Mapping[str, list[dict[str, object]]]

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import cv2
-import numpy as np
 
-from medvlp.phantom.drawn import bounds, drawn, frontal
+from medvlp.phantom.drawn import drawn, each_side, frontal
 from medvlp.phantom.files import Table, write
 from medvlp.phantom.findings import nodule_diameter
 from medvlp.phantom.images import Image
@@ -112,14 +111,9 @@ def _entry(study: Study, shot: Shot, name: str, number: int, labels: list[str]) 
 
 def _boxes(f: Finding, image: Image) -> list[dict[str, object]]:
     """Return the box of a finding, of each side apart where it is on both."""
-    mask = image.masks[f.name]
-    rows, columns = mask.shape
-    spine = image.regions["spine"]
-    right = np.arange(columns) < (spine[0] + spine[2]) / 2
-    parts = [mask & right, mask & ~right] if f.side == "bilateral" else [mask]
+    rows, columns = image.pixels.shape
     x, y = _FRAME / columns, _FRAME / rows
     return [
         {"Bbox [x": box[0] * x, "y": box[1] * y, "w": (box[2] - box[0]) * x, "h]": (box[3] - box[1]) * y}
-        for part in parts
-        if (box := bounds(part)) is not None
+        for box in each_side(f, image)
     ]

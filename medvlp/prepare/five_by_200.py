@@ -1,0 +1,56 @@
+"""The 5x200 sets, after GLoRIA's of CheXpert: 200 images of each of five findings that have no other finding.
+
+Huang et al., GLoRIA: A Multimodal Global-Local Representation Learning Framework for Label-efficient Medical Image
+Recognition, ICCV 2021.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+
+import numpy as np
+
+CLASSES = ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pleural Effusion")
+EACH = 200
+
+
+@cache
+def class_of(names: tuple[str, ...], values: tuple[int | None, ...]) -> str | None:
+    """Return the class of an image with these labels, None where it is of none.
+
+    Of all labels but No Finding just one is stated, it is one of the five, and it is present: the others are absent or
+    not mentioned. Source: GLoRIA, as MGCA `preprocess/chexpert.py` has it.
+    """
+    stated = {name: value for name, value in zip(names, values, strict=True) if value and name != "No Finding"}
+    name, value = next(iter(stated.items()), (None, None))
+    return name if len(stated) == 1 and name in CLASSES and value == 1 else None
+
+
+def candidates(images: Iterable[tuple[str, Iterable[int | None]]], names: Sequence[str]) -> dict[str, list[str]]:
+    """Return the images that each class is drawn from, in their order.
+
+    Args:
+        images: Names of frontal images, and their labels: 1, 0, -1 or None each.
+        names: Of the labels.
+    """
+    found: dict[str, list[str]] = {name: [] for name in CLASSES}
+    for image_id, values in images:
+        name = class_of(tuple(names), tuple(values))
+        if name is not None:
+            found[name].append(image_id)
+    return found
+
+
+def draw(candidates: Mapping[str, Sequence[str]], each: int = EACH) -> set[str]:
+    """Return so many images of each class, the very ones that MGCA's `DataFrame.sample(random_state=0)` draws.
+
+    Args:
+        candidates: The images of each class, in the order of the table.
+        each: How many are drawn; all of a class that has fewer.
+    """
+    return {
+        images[position]
+        for images in candidates.values()
+        for position in np.random.RandomState(0).choice(len(images), min(each, len(images)), replace=False)
+    }

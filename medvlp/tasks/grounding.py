@@ -1,0 +1,238 @@
+"""Phrase grounding: whether the heat maps of a pre-trained model show where in an image a phrase is true."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from medvlp.data.dataset import PreparedDataset
+from medvlp.errors import UserError
+from medvlp.metrics import Statistic
+from medvlp.metrics.bootstrap import Weighted, Weights, mean_of
+from medvlp.metrics.grounding import (
+    THRESHOLDS,
+    box_mask,
+    centre_window,
+    contrast_to_noise,
+    overlap,
+    patch_pointing,
+    pointing_chance,
+    rescale,
+    smooth,
+    to_image,
+)
+from medvlp.objectives import Objective
+from medvlp.tasks.checkpoint import CheckpointTask
+from medvlp.types import Batch, HeatSource
+
+METRICS = ("pointing", "pointing_chance", "cnr", "cnr_signed", "miou", "dice", "recall", "iou")
+BY_NAME = ("pointing", "pointing_chance", "cnr")
+ROW = pa.struct(
+    [("name", pa.string()), ("phrase", pa.string()), ("known", pa.bool_()), *((name, pa.float64()) for name in METRICS)]
+)
+
+
+class Phrase(NamedTuple):
+    """What is to be found in one image.
+
+    Attributes:
+        name: What annotators called it; None where they boxed no objects but regions.
+        text: What the model is asked for.
+        boxes: All places where it is, (n, 4), in pixels of the stored image.
+    """
+
+    name: str | None
+    text: str
+    boxes: npt.NDArray[np.float32]
+
+
+class GroundingTask(CheckpointTask):
+    """Compares heat maps of phrases with boxes.
+
+    All boxes of one name and one phrase in an image are one truth, their union. Maps are enlarged to the pixels of the
+    image that the encoder sees a crop of; what is outside the crop does not count. The test gives `pointing` (of the
+    highest patch) with `pointing_chance` beside it, `cnr`, `cnr_signed`, `miou`, and `dice`, `recall` and `iou` at one
+    threshold, each the mean over the pairs of image and phrase, as `medvlp.metrics.grounding` defines them, and
+    `pointing/NAME`, `pointing_chance/NAME` and `cnr/NAME`. Intervals are of a bootstrap over images, with all their
+    phrases. Predictions: one row for each pair.
+
+    Args:
+        weights: A checkpoint of pre-training, or a folder of `medvlp export`.
+        source: What heat maps are made from.
+        truth: `boxes`: the annotated objects, with `data.targets` box. `regions`: each sentence of the report in the
+            anatomical regions that it is about, with `data.regions` true, whatever it says of them.
+        phrases: What to ask for where objects have names but no phrases, by name; by default the name in lower case.
+        smoothing: Standard deviation of a Gaussian that smooths a map, as a share of its side; 0 leaves it as it is.
+            BioViL's is 0.1, 1.5 patches of 15.
+        magnify: How much larger images are shown than in pre-training, for finer maps.
+        threshold: For Dice, recall and IoU, of maps rescaled to run from 0 to 1.
+
+    Raises:
+        UserError: If the model has no maps of this source, or an option is out of range.
+    """
+
+    def __init__(
+        self,
+        weights: Path,
+        source: HeatSource = "region",
+        truth: Literal["boxes", "regions"] = "boxes",
+        phrases: dict[str, str] | None = None,
+        smoothing: float = 0.0,
+        magnify: float = 1.0,
+        threshold: float = 0.5,
+    ) -> None:
+        super().__init__(weights)
+        self.source, self.truth = source, truth
+        self.phrases = phrases or {}
+        self.smoothing, self.magnify, self.threshold = smoothing, magnify, threshold
+        known = self.model.heat_sources
+        if magnify <= 0 or smoothing < 0:
+            raise UserError(f"magnify={magnify} must be above 0, smoothing={smoothing} at least 0.")
+        if source not in known:
+            raise UserError(
+                f"source='{source}': the model in weights='{weights}' has no such heat maps, but {', '.join(known)}."
+                if known
+                else f"the model in weights='{weights}' has no heat maps of texts."
+            )
+
+    @property
+    def how(self) -> str:
+        """What the maps are made from, and how large the images are."""
+        return f"{self.source} maps" + (f", magnified {self.magnify:g}" if self.magnify != 1 else "")
+
+    def texts(self) -> Sequence[str]:
+        """Return all phrases of the test images."""
+        dataset = self._check(self.datamodule.dataset("test"))
+        return list(dict.fromkeys(phrase.text for i in range(len(dataset)) for phrase in self.of(dataset, i)))
+
+    def of(self, dataset: PreparedDataset, i: int) -> list[Phrase]:
+        """Return what is to be found in image i of a data set."""
+        found: dict[tuple[str | None, str], list[npt.NDArray[np.float32]]] = {}
+        for name, text, box in self._boxes(dataset, i):
+            found.setdefault((name, text), []).append(box)
+        return [Phrase(*key, np.stack(boxes)) for key, boxes in found.items()]
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Keep the metrics of each phrase of each image."""
+        loader: Any = self.trainer.test_dataloaders
+        dataset = self._check(loader.dataset)
+        wanted = [self.of(dataset, i) for i in batch["index"].tolist()]
+        texts = dict.fromkeys(phrase.text for phrases in wanted for phrase in phrases)
+        known = {text: position for position, text in enumerate(filter(self._knows, texts))}
+        asked = [b for b, phrases in enumerate(wanted) if any(phrase.text in known for phrase in phrases)]
+        heat: dict[int, npt.NDArray[np.float32]] = {}
+        if asked:
+            maps = self.model.text_heat_maps(batch["image"][asked, 0], [*known], self.source)
+            heat = dict(zip(asked, maps.float().cpu().numpy(), strict=True))
+        rows: list[list[dict[str, Any]]] = [[] for _ in wanted]
+        for b, phrases in enumerate(wanted):
+            for name, text, boxes in phrases:
+                row: dict[str, Any] = {"name": name, "phrase": text, "known": text in known}
+                if text in known:
+                    row |= self.measure(heat[b][known[text]], boxes / dataset.prepared.size)
+                rows[b].append(row)
+        self.keep(batch, {"phrases": pa.array(rows, pa.list_(ROW))})
+
+    def measure(self, heat: npt.NDArray[np.floating], boxes: npt.NDArray[np.floating]) -> dict[str, float]:
+        """Return the metrics of one map; NaN where the crop shows nothing of the boxes.
+
+        Args:
+            heat: The map of the crop, (h, w).
+            boxes: Where the phrase is, (n, 4), in shares of the image.
+        """
+        data = self.datamodule
+        assert data.resize is not None  # how the model saw images in its pre-training
+        shape = (data.resize, data.resize)
+        truth = box_mask(boxes * data.resize, shape)
+        if self.smoothing:
+            heat = smooth(heat, self.smoothing * heat.shape[1])
+        window = centre_window(shape, data.crop)
+        whole = to_image(heat, shape, window)
+        scaled = rescale(whole)
+        iou = overlap(scaled, truth, THRESHOLDS).iou.mean()
+        at = overlap(scaled, truth, [self.threshold])
+        values = (
+            patch_pointing(heat, truth, window),
+            pointing_chance(whole, truth),
+            contrast_to_noise(whole, truth),
+            contrast_to_noise(whole, truth, signed=True),
+            iou,
+            at.dice[0],
+            at.recall[0],
+            at.iou[0],
+        )
+        return dict(zip(METRICS, map(float, values), strict=True))
+
+    def evaluate(self, rows: pa.Table) -> dict[str, Statistic]:
+        """Return the metrics of all pairs of image and phrase."""
+        lists = rows["phrases"].combine_chunks()
+        image = pc.list_parent_indices(lists).to_numpy()
+        found = pa.Table.from_struct_array(lists.flatten())
+        self.predictions = found.add_column(0, "image_id", rows["image_id"].take(pa.array(image)))
+        known, chance = found["known"].to_numpy(), found["pointing_chance"].fill_null(np.nan).to_numpy()
+        seen = np.isfinite(chance)
+        for what, count in (
+            (f"phrases that name nothing the {self.source} maps know", (~known).sum()),
+            ("phrases with all boxes outside the crop", (known & ~seen).sum()),
+        ):
+            if count:
+                self.left_out[what] = f"{count:,} of {len(found):,}"
+        if not seen.any():
+            reasons = "; ".join(f"{what}: {count}" for what, count in self.left_out.items())
+            raise UserError(f"root='{self.datamodule.root}' has no phrase to find in its test images. {reasons}")
+
+        def of_phrases(metric: Weighted, weights: Weights) -> float:
+            return metric(weights[image])
+
+        values = {name: found[name].fill_null(np.nan).to_numpy() for name in METRICS}
+        names = np.array(found["name"].fill_null("").to_pylist())
+        for name in sorted({*names[seen]} - {""}):
+            values |= {f"{metric}/{name}": np.where(names == name, values[metric], np.nan) for metric in BY_NAME}
+        return {
+            name: Statistic.of(partial(of_phrases, mean_of(array)), len(rows))
+            for name, array in values.items()
+            if np.isfinite(array).any()
+        }
+
+    def _see(self) -> None:
+        super()._see()
+        data = self.datamodule
+        assert data.resize is not None
+        data.resize, data.crop = round(self.magnify * data.resize), round(self.magnify * data.crop)
+        if self.magnify != 1 and hasattr(self.encoder.backbone, "set_input_size"):
+            self.encoder.backbone.set_input_size(img_size=data.crop)
+
+    def _knows(self, text: str) -> bool:
+        """Return whether there is a heat map of a text."""
+        objectives = (objective for objective in self.model.objectives.values())
+        return all(o.names(text) for o in objectives if isinstance(o, Objective) and o.heat_source == self.source)
+
+    def _boxes(self, dataset: PreparedDataset, i: int) -> Iterator[tuple[str | None, str, npt.NDArray[np.float32]]]:
+        """Yield name, text and box of everything that is to be found in image i."""
+        if self.truth == "boxes":
+            assert dataset.objects is not None
+            for name, phrase, box in dataset.objects.named(i):
+                yield name, phrase or self.phrases.get(name, name.lower()), box
+            return
+        study, boxes = dataset.spoken(i)
+        for sentence, aligned in zip(study.sentence, study.aligned.T, strict=True):
+            for box in boxes[aligned]:
+                yield None, sentence, box
+
+    def _check(self, dataset: PreparedDataset) -> PreparedDataset:
+        """Return a data set that gives the truth.
+
+        Raises:
+            UserError: If it was not asked for.
+        """
+        if (dataset.objects if self.truth == "boxes" else dataset.regions) is None:
+            option = "--data.targets box" if self.truth == "boxes" else "--data.regions true"
+            raise UserError(f"truth='{self.truth}', but the data does not give any: pass {option}.")
+        return dataset

@@ -1,0 +1,136 @@
+"""Retrieval of reports by images, and of images by reports."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from medvlp.errors import UserError
+from medvlp.metrics import Statistic
+from medvlp.metrics.bootstrap import Weighted, mean_of, median_of
+from medvlp.metrics.recall import class_hits, ranks
+from medvlp.objectives.base import section_texts
+from medvlp.tasks.checkpoint import CheckpointTask
+from medvlp.tasks.evaluation import Candidates, EmbeddingCollector, candidates
+from medvlp.tasks.pretraining import under
+from medvlp.types import PRESENT, Batch
+
+RECALLS = (1, 5, 10)
+PRECISIONS = (5, 10, 100)
+
+
+class RetrievalTask(CheckpointTask):
+    """Ranks all distinct reports of the test images for each image, and all images for each report.
+
+    The similarity of an image and a report is the mean cosine over all joint spaces whose section the report has. Its
+    test gives `i2t_R@k`, `t2i_R@k` (k = 1, 5, 10) and `..._median_rank`; with `classes` also `i2t_P@k` and `t2i_P@k` (k
+    = 5, 10, 100), the share of the first k that are of the query's class. Predictions: the rank of each image's report,
+    that of the image's report as a query, and the number of the report.
+
+    Args:
+        weights: A checkpoint of pre-training, or a folder of `medvlp export`.
+        classes: Labels of which each image has one, as those of the 5x200 sets; images with none or several take no
+            part in P@k.
+
+    Raises:
+        UserError: If the model aligns no whole images with reports.
+    """
+
+    def __init__(self, weights: Path, classes: Sequence[str] | None = None) -> None:
+        super().__init__(weights)
+        self.classes = classes
+        self._collector = EmbeddingCollector()
+        if not self.model.sections:
+            raise UserError(f"weights='{weights}' align no whole images with reports: there is nothing to retrieve.")
+
+    @property
+    def how(self) -> str:
+        """What is compared."""
+        return "cosine"
+
+    def texts(self) -> Sequence[str]:
+        """Return the reports of the test images."""
+        findings, impression = self.datamodule.reports(["test"])
+        return [text for section in self.model.sections for text in section_texts(section, findings, impression)]
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Keep the embeddings."""
+        rows = self.model.embedded(batch, *self.model.encode(batch))
+        self._collector.add(batch["index"], {**rows, "label": batch["label"]})
+        self.keep(batch, {})
+
+    def evaluate(self, rows: pa.Table) -> dict[str, Statistic]:
+        """Return recalls, median ranks and precisions of all images that have a report."""
+        collected = self._collector.collect()
+        found = candidates(*(under(collected, prefix) for prefix in ("image", "text", "id")))
+        if not len(found.similarity):
+            raise UserError(f"root='{self.datamodule.root}' has no reports among its test images: nothing to retrieve.")
+        of_image, of_text = (rank.numpy() for rank in ranks(found.similarity, found.text_of_image))
+        text = found.text_of_image.numpy()
+        has = found.rows.numpy()
+        if not has.all():
+            self.left_out["images"] = f"{(~has).sum():,} without a report"
+        columns = {"report": text, "i2t_rank": of_image, "t2i_rank": of_text[text]}
+        for name, values in columns.items():
+            whole = np.zeros(len(has), np.int64)
+            whole[has] = values
+            rows = rows.append_column(name, pa.array(whole, mask=~has))
+        self.predictions = rows
+        by_query = {"i2t": of_image, "t2i": of_text}
+        metrics: dict[str, Weighted] = {}
+        for direction, rank in by_query.items():
+            weigh = partial(_weighted, text if direction == "t2i" else None, has)
+            metrics |= {f"{direction}_R@{k}": weigh(mean_of(rank <= k)) for k in RECALLS}
+            metrics[f"{direction}_median_rank"] = weigh(median_of(rank))
+        if self.classes is not None:
+            metrics |= self._precisions(found, collected["label"][found.rows], has)
+        return {name: Statistic.of(metric, len(rows)) for name, metric in metrics.items()}
+
+    def _precisions(self, found: Candidates, label: Tensor, has: npt.NDArray[np.bool_]) -> dict[str, Weighted]:
+        """Return P@k over the images that have just one of the classes, and their reports."""
+        known = self.datamodule.labels
+        if missing := [name for name in self.classes or [] if name not in known]:
+            raise UserError(f"classes={list(self.classes or [])}: the data has no label '{missing[0]}'.")
+        present = label[:, [known.index(name) for name in self.classes or []]] == PRESENT
+        one = present.sum(1) == 1
+        if not one.any():
+            self.left_out["P@k"] = "no image has just one of the classes"
+            return {}
+        texts, text = found.text_of_image[one].unique(return_inverse=True)
+        of_image = present[one].int().argmax(1)
+        # The labels are the report's: images that share one have the same.
+        of_text = torch.empty(len(texts), dtype=torch.long).scatter_(0, text, of_image)
+        counted = has.copy()
+        counted[has] = one.numpy()
+        similarity = found.similarity[one][:, texts]
+        metrics = {}
+        for direction, scores, query, candidate in (
+            ("i2t", similarity, of_image, of_text),
+            ("t2i", similarity.T, of_text, of_image),
+        ):
+            of_query = text.numpy() if direction == "t2i" else None
+            for k, precision in class_hits(scores, query, candidate, PRECISIONS).items():
+                metrics[f"{direction}_P@{k}"] = _weighted(of_query, counted, mean_of(precision.numpy()))
+        return metrics
+
+
+def _weighted(text: npt.NDArray[np.int64] | None, has: npt.NDArray[np.bool_], metric: Weighted) -> Weighted:
+    """Return a metric of queries as a function of the weights (N,) of all images.
+
+    Args:
+        text: The text of each image that counts, where texts are the queries; None where images are. A text weighs
+            the mean of its images.
+        has: Which of the images count, bool (N,).
+        metric: A function of the weights of the queries.
+    """
+    if text is None:
+        return lambda weights: metric(weights[has])
+    images = np.bincount(text)
+    return lambda weights: metric(np.bincount(text, weights[has]) / images)
