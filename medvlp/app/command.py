@@ -1,0 +1,66 @@
+"""`medvlp app`: serve the page."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from pathlib import Path
+
+from rich.console import Console
+
+from medvlp.errors import UserError
+
+LOCAL = ("127.0.0.1", "localhost")
+
+
+def app(
+    *, weights: Path, port: int = 7860, host: str = "127.0.0.1", device: str | None = None, trust: str = ""
+) -> None:
+    """Serve a page on this machine: drop an image, name findings, see their scores, tags and heat maps.
+
+    Nothing leaves the machine, and no image is kept on disk. Ctrl-C ends it. Not for clinical use.
+
+    Args:
+        weights: A checkpoint of `medvlp fit`, or a folder of `medvlp export`.
+        port: Where the page is; 0 for any that is free.
+        host: The address to listen at. Only this machine reaches the default; with 0.0.0.0 anybody in the network does,
+            without a password and unencrypted.
+        device: Where to compute; by default a GPU where there is one.
+        trust: Packages beside medvlp whose classes the weights may name, with commas between.
+
+    Raises:
+        UserError: If the port is taken, or weights or the library of the server are not there.
+    """
+    try:
+        import uvicorn
+
+        from medvlp.app.server import make_server
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"the page needs the package '{error.name}': pip install 'medvlp[app]' (in a checkout: 'make install')."
+        ) from error
+    from medvlp.app.desk import Desk
+    from medvlp.explain import load
+
+    local = host in LOCAL
+    console = Console()
+    with listen(host, port) as listening, contextlib.suppress(KeyboardInterrupt):
+        desk = Desk(load(weights, device, trust), weights.name)
+        application = make_server(desk, LOCAL if local else ["*"])
+        server = uvicorn.Server(uvicorn.Config(application, log_level="warning", access_log=False, server_header=False))
+        console.print(f"The page is http://{host}:{listening.getsockname()[1]} (Ctrl-C ends it).")
+        if not local:
+            console.print("Anybody who can reach this address can use it, and images travel unencrypted.", style="red")
+        server.run(sockets=[listening])
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens.
+
+    Raises:
+        UserError: If there is no such address, or something else listens there.
+    """
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except (OSError, OverflowError) as error:
+        raise UserError(f"--host {host} --port {port} cannot be listened at ({error}). Pass another --port.") from error

@@ -1,0 +1,219 @@
+"""The model card of an exported folder: what the model is, what it was made from, and what it may be used for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from medvlp.benchmarks.results import RESULTS, Benchmark, metric_name, read_cells, summarise
+from medvlp.benchmarks.tables import LEGEND
+from medvlp.errors import NotFoundError, UserError
+from medvlp.model import Model
+from medvlp.preprocessing import Preprocessing
+from medvlp.tasks.loading import TEXT_ENCODER
+
+WHAT = "A vision-language model of chest radiographs and their reports, pre-trained with medvlp and exported by version"
+USE = """```python
+import medvlp
+
+model = medvlp.load("{name}")
+print({call})
+```"""
+
+# By the data set's name in `medvlp prepare`; those that have reports to pre-train on.
+LICENCES = {
+    "mimic_cxr": (
+        "[MIMIC-CXR](https://physionet.org/content/mimic-cxr-jpg/2.0.0/) is shared under the PhysioNet Credentialed "
+        "Health Data License 1.5.0 and its data use agreement. PhysioNet asks that models derived from MIMIC be "
+        "treated as containing sensitive information, and be shared, if at all, on PhysioNet under the agreement of "
+        "the source data. **Do not put this folder where people without that agreement can reach it.**"
+    ),
+    "open_i": (
+        "[Open-I](https://openi.nlm.nih.gov/) is under CC BY-NC-ND 4.0: no commercial use, no derived works. Whether "
+        "that reaches weights is not settled: ask before you share them or use them commercially."
+    ),
+}
+SYNTHETIC = "The training data are drawn by `medvlp phantom`: no licence of data binds these weights."
+OTHER = (
+    "Weights can hold what was in their data. The terms of the data set `{}` hold for them, too: read them before you "
+    "share this folder."
+)
+LIMITS = """Research on chest radiographs: zero-shot classification, retrieval, grounding, features for other networks.
+**Not for clinical use.** It is no medical device, and nobody has shown that it is safe in the care of patients.
+
+- It was made for frontal chest radiographs, seen as said above. Anything else has scores, too, which mean nothing.
+- Scores are not calibrated, and depend on the wording: compare figures of one protocol and one split.
+- It learned from the reports of its data, and from what they leave out. Hospital, scanner, age, sex and devices can
+  show in its scores: test it on your own patients, group by group, before you believe a figure.
+"""
+PHANTOM_LIMIT = "- It has seen drawings alone, and is of no use on radiographs of patients.\n"
+
+
+def use(model: Model, name: str) -> str:
+    """Return how a folder is used."""
+    if model.spaces:
+        call = 'model.scores(model.read_many(["image.png"]), ["Pneumonia", "Pleural Effusion"])'
+    elif model.tag_names:
+        call = 'model.tags(model.read_many(["image.png"]))'
+    else:
+        call = 'model.heat_map(model.read("image.png"), "left pleural effusion")'
+    return USE.format(name=name, call=call)
+
+
+def card(model: Model, config: Mapping[str, Any], name: str, uses: Sequence[str], results: Sequence[Benchmark]) -> str:
+    """Return the text of README.md.
+
+    Args:
+        model: The model.
+        config: The content of config.json.
+        name: What the model is called.
+        uses: How it is used, a piece of Markdown for each way.
+        results: What benchmarks have found.
+    """
+    data = config["data"]
+    tags = ["chest-x-ray", "radiology", "vision-language", "medvlp"]
+    licence = {"license": "other", "license_name": "see-readme", "license_link": "README.md"}
+    head = {"language": "en", **licence, "library_name": "medvlp", "tags": tags}
+    return "\n".join(
+        [
+            f"---\n{yaml.safe_dump(head, sort_keys=False)}---\n",
+            f"# {name}\n",
+            f"{WHAT} {config['medvlp_version']}. **Not for clinical use.**\n",
+            "## Use\n",
+            *(f"{use}\n" for use in uses),
+            "## What it is\n",
+            _table([["part", "what"], *_parts(model, config)]),
+            "## How images are seen\n",
+            _seeing(model.preprocessing),
+            "## Data\n",
+            _table([["", ""], *_data(data)]),
+            "## Training\n",
+            f"```yaml\n{yaml.safe_dump(_training(config), sort_keys=False, width=110)}```\n",
+            *_results(results),
+            "## Intended use, and limits\n",
+            LIMITS + (PHANTOM_LIMIT if data["synthetic"] else ""),
+            "## Licence\n",
+            _licence(config),
+        ]
+    )
+
+
+def read_results(path: Path, weights: Collection[str]) -> list[Benchmark]:
+    """Return what benchmarks have found about weights.
+
+    Args:
+        path: What `medvlp benchmark` has written, the results.json that `medvlp results` has put there, or one cell,
+            which stands for those beside it.
+        weights: SHA-256 of the files that hold the weights.
+
+    Raises:
+        NotFoundError: If there is no result.
+        UserError: If none is of these weights.
+    """
+    folder = path.parent if path.name == RESULTS else path
+    if not folder.is_dir():
+        raise NotFoundError(f"--results '{path}': no such folder. Pass the --out of 'medvlp benchmark'.")
+    if is_cell(folder):
+        folder = folder.parent
+    cells, _ = read_cells(folder)
+    own = [cell for cell in cells if cell.content["weights_sha256"] in weights]
+    if not own:
+        raise UserError(
+            f"--results '{path}': none of the {len(cells)} results there is of these weights. Run 'medvlp benchmark "
+            "... --weights' with this very checkpoint."
+        )
+    return summarise(own)
+
+
+def is_cell(folder: Path) -> bool:
+    """Return whether a folder is one finished cell of a benchmark."""
+    try:
+        return "benchmark" in json.loads((folder / RESULTS).read_text())
+    except (OSError, ValueError):
+        return False
+
+
+def _parts(model: Model, config: Mapping[str, Any]) -> list[list[str]]:
+    task = model.task
+    image, text = task.image_encoder, task.text_encoder
+    settings, started = config["hyper_parameters"], config["started_from"]
+    spaces = [f"`{space}` ({rows.shape[1]})" for space, rows in model.embed_texts([""]).items()]
+    reader = text.language_model
+    frozen = "frozen" if text.frozen else "trained"
+    protocol = config["protocol"]
+    return [
+        ["image encoder", f"{settings['image_encoder']['init_args']['name']}, {_millions(image)}"],
+        ["its initial weights", started["image_encoder"]],
+        ["text encoder", f"{started['text_encoder']}, {frozen}, {_millions(reader)}, in `{TEXT_ENCODER}/`"],
+        ["objectives", ", ".join(f"{key} ({type(o).__name__})" for key, o in task.objectives.items())],
+        ["joint spaces (width)", ", ".join(spaces) or "none"],
+        ["tags", ", ".join(model.tag_names) or "none"],
+        ["heat maps of", ", ".join(model.heat_sources) or "none"],
+        ["protocol", f"{protocol['name']}, version {protocol['version']}, in `protocol.yaml`"],
+    ]
+
+
+def _seeing(seen: Preprocessing) -> str:
+    fit = {"pad": "with its aspect ratio, centred on black", "squash": "squashed to fill it"}[seen.fit]
+    steps = [
+        "grey, 8 bits: colour to luma, DICOM through its window, more bits scaled from the image's own range",
+        f"resized to a square of {seen.size} pixels, {fit}",
+    ]
+    if seen.side != seen.size:
+        steps.append(f"averaged to {seen.side} x {seen.side} pixels")
+    if seen.crop != seen.side:
+        steps.append(f"cut to the central {seen.crop} x {seen.crop} pixels")
+    steps.append("uint8, 0 to 255: mean and standard deviation are applied inside the model")
+    return "".join(f"{number}. {step}\n" for number, step in enumerate(steps, 1))
+
+
+def _data(data: Mapping[str, Any]) -> list[list[str]]:
+    split_hash = f", SHA-256 of its images {data['split_sha256'][:16]}" if data["split_sha256"] else ""
+    return [
+        ["data set", data["dataset"] + (", **synthetic**" if data["synthetic"] else "")],
+        ["trained on", f"{data['images']:,} images of {', '.join(data['train_splits'])}"],
+        ["split", f"{data['split'] or 'the only one'}{split_hash}"],
+    ]
+
+
+def _training(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {**config["hyper_parameters"], **config["training"], "checkpoint_sha256": config["checkpoint_sha256"]}
+
+
+def _results(results: Sequence[Benchmark]) -> list[str]:
+    if not results:
+        return []
+    rows = [["benchmark", "figure", "labels", "score", "how", "split"]]
+    notes: list[str] = []
+    for benchmark in results:
+        notes += [f"- {benchmark.title}: {note}\n" for note in benchmark.notes]
+        for row in benchmark.rows:
+            for metric in (metric for metric in benchmark.metrics if metric in row.scores):
+                for percent, score in row.scores[metric].items():
+                    share = f"{percent:g} %"
+                    how = f"{row.protocol} ({row.protocol_hash})"
+                    split = f"{row.split} ({row.split_hash})"
+                    rows.append([benchmark.title, metric_name(metric), share, str(score), how, split])
+    return ["## Results\n", f"{LEGEND} Labels: the share of the training labels used.\n", _table(rows), "".join(notes)]
+
+
+def _licence(config: Mapping[str, Any]) -> str:
+    data, started = config["data"], config["started_from"]
+    terms = SYNTHETIC if data["synthetic"] else LICENCES.get(data["dataset"], OTHER.format(data["dataset"]))
+    return (
+        f"{terms}\n\nThe text encoder, {started['text_encoder']}, is copied into this folder, and the image encoder "
+        f"started from: {started['image_encoder']}. Their licences hold, too. medvlp itself is under the MIT licence.\n"
+    )
+
+
+def _millions(module: Any) -> str:
+    return f"{sum(p.numel() for p in module.parameters()) / 1e6:.1f} million parameters"
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    lines = [rows[0], ["---"] * len(rows[0]), *rows[1:]]
+    return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)

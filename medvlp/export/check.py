@@ -1,0 +1,72 @@
+"""Whether what was written computes what the checkpoint does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from medvlp.errors import UserError
+from medvlp.export.towers import TAGS
+from medvlp.model import Model
+
+Outputs: TypeAlias = Mapping[str, Tensor]
+TEXTS = (
+    "",
+    "Pleural effusion.",
+    "The heart size is normal. The lungs are clear, without consolidation, effusion or pneumothorax.",
+)
+
+
+def images(model: Model, count: int = 3) -> Tensor:
+    """Return the same noise each time, uint8 (N, crop, crop)."""
+    generator = torch.Generator().manual_seed(0)
+    side = model.preprocessing.crop
+    return torch.randint(256, (count, side, side), dtype=torch.uint8, generator=generator)
+
+
+def of_images(model: Model, image: Tensor) -> dict[str, Tensor]:
+    """Return what a model says of images: embeddings by space, and tags."""
+    return {**model.embed_images(image), **({TAGS: model.tags(image)} if model.tag_names else {})}
+
+
+def of_all(model: Model) -> dict[str, Tensor]:
+    """Return what a model says of images and texts, and its weights."""
+    weights = {key: value for key, value in model.task.state_dict().items() if isinstance(value, Tensor)}
+    texts = {f"text/{space}": rows for space, rows in model.embed_texts(TEXTS).items()}
+    return {**weights, **of_images(model, images(model)), **texts, "text": model.task.text_encoder(TEXTS)}
+
+
+def compare(model: Model, other: Model) -> float:
+    """Return the largest difference between two models, in their weights and in what they say.
+
+    Raises:
+        UserError: If what the first says is no number.
+    """
+    expected = of_all(model)
+    if not all(rows.isfinite().all() for rows in expected.values()):
+        raise UserError("what the model says of images or texts is no number: its training has diverged.")
+    return difference(expected, of_all(other))
+
+
+def difference(expected: Outputs, found: Outputs) -> float:
+    """Return the largest difference between tensors of the same names; infinite where they are not comparable."""
+    if {name: rows.shape for name, rows in expected.items()} != {name: rows.shape for name, rows in found.items()}:
+        return float("inf")
+    gaps = torch.stack([(rows.double() - found[name]).abs().max() for name, rows in expected.items()])
+    # A NaN is a difference, too.
+    return float(gaps.nan_to_num(nan=float("inf")).max())
+
+
+def require(what: str, gap: float, most: float) -> None:
+    """Stop where a difference is too large.
+
+    Raises:
+        RuntimeError: Always a fault of ours, or of a library.
+    """
+    if not gap <= most:
+        raise RuntimeError(
+            f"{what} differs from the checkpoint by {gap:.1e}, more than {most:.0e}: nothing is written."
+        )

@@ -1,0 +1,75 @@
+"""`medvlp export`: one folder that holds all that a pre-trained model needs, checked before it is in place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from medvlp.errors import UserError
+
+EXACT = 1e-5
+Format = Literal["safetensors", "onnx", "huggingface"]
+
+
+def export(
+    checkpoint: Path,
+    *,
+    out: Path,
+    format: Format = "safetensors",
+    results: Path | None = None,
+    name: str | None = None,
+    trust: str = "",
+) -> None:
+    """Write a pre-trained model into a folder that needs neither the checkpoint nor the config of its training.
+
+    The folder holds encoders, heads, tokenizer, protocol and a model card, README.md; `medvlp.load(FOLDER)` reads it,
+    and so does every command that takes --weights. It is written beside its place, loaded again, compared with the
+    checkpoint, and only then put there.
+
+    Args:
+        checkpoint: A checkpoint of `medvlp fit`, or a folder that this command has written.
+        out: The folder. An earlier export in it is replaced.
+        format: safetensors; onnx, which adds both encoders with their heads as ONNX graphs (needs the extra export);
+            or huggingface, which adds what AutoModel and AutoProcessor of transformers read.
+        results: Folder of `medvlp benchmark`, whose figures of this checkpoint go into the model card.
+        name: What the model is called there; by default the folder's name.
+        trust: Packages of your own whose classes the model is made of, with commas between them.
+
+    Raises:
+        UserError: If an option is wrong, or the checkpoint or an extra is not there.
+    """
+    # Not before the arguments are right: torch takes seconds to import.
+    from medvlp.export import card, check, folder
+    from medvlp.model import Model
+    from medvlp.models.weights import fingerprint
+
+    folder.check_replaceable(out)
+    if format == "onnx":
+        from medvlp.export import onnx
+
+        onnx.check_installed()
+    trusted = [package.strip() for package in trust.split(",") if package.strip()]
+    model = Model.load(checkpoint, trust=trusted)
+    if format != "safetensors" and not model.spaces:
+        raise UserError(f"--format {format}: the model has no joint space of whole images and texts. Use safetensors.")
+    config = folder.describe(checkpoint, model.task)
+    place = out.resolve().name
+    uses = [card.use(model, place)]
+    with folder.replacing(out) as new:
+        folder.write(model.task, config, new)
+        gaps = {"medvlp.load": check.compare(model, Model.load(new, trust=trusted))}
+        check.require("the folder", gaps["medvlp.load"], EXACT)
+        hashes = {config["checkpoint_sha256"], *(fingerprint(str(path)) for path in (checkpoint, new))}
+        found = card.read_results(results, hashes) if results else []
+        if format == "onnx":
+            gaps |= onnx.add(model, new)
+            uses.append(onnx.use(model, place))
+        elif format == "huggingface":
+            from medvlp.export import huggingface
+
+            huggingface.add(new)
+            uses.append(huggingface.use(place))
+        (new / folder.CARD).write_text(card.card(model, config, name or place, uses, found), encoding="utf-8")
+    for what, gap in gaps.items():
+        print(f"{what}: differs from the checkpoint by {gap:.1e} at most")
+    print(f"The model is in {out}; its card is {out / folder.CARD}.")

@@ -1,0 +1,71 @@
+"""The two halves of a pre-trained model as plain modules, tensors in and out: what ONNX and transformers take."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from medvlp.objectives import TagDecoding
+from medvlp.tasks.pretraining import PretrainingTask
+
+TAGS = "tags"
+"""The output beside the joint spaces, `objective/section`: probabilities (N, T) of the tag decoder."""
+
+
+class ImageTower(nn.Module):
+    """Image encoder, heads, and the tag decoder, if there is one."""
+
+    def __init__(self, task: PretrainingTask) -> None:
+        super().__init__()
+        self.encoder, self.objectives = task.image_encoder, task.objectives
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        """Return the normalised embeddings (N, D) of images, uint8 (N, H, W), by space, and `TAGS`."""
+        features = self.encoder(image)
+        outputs: dict[str, Tensor] = {}
+        for name, objective in self.objectives.items():
+            outputs |= {f"{name}/{s}": rows for s, rows in objective.embed_image(features).items()}  # type: ignore[operator]
+            if isinstance(objective, TagDecoding):
+                outputs.setdefault(TAGS, objective.logits(features).sigmoid())
+        return outputs
+
+
+class TextTower(nn.Module):
+    """Language model and heads.
+
+    Attributes:
+        inputs: Names of what `forward` takes, in that order, as the tokenizer calls them.
+    """
+
+    def __init__(self, task: PretrainingTask) -> None:
+        super().__init__()
+        self.encoder, self.objectives = task.text_encoder, task.objectives
+        # A frozen one is no sub-module of its encoder.
+        self.language_model = self.encoder.language_model
+        self.inputs: list[str] = list(self.encoder.tokenizer.model_input_names)
+
+    def tokens(self, texts: Sequence[str]) -> tuple[Tensor, ...]:
+        """Return what `forward` takes, for M texts."""
+        tokens = self.encoder.tokenizer(
+            list(texts), max_length=self.encoder.max_length, truncation=True, padding=True, return_tensors="pt"
+        )
+        return tuple(tokens[name] for name in self.inputs)
+
+    def forward(self, *tokens: Tensor) -> dict[str, Tensor]:
+        """Return the normalised embeddings (M, D) of texts by space from their tokens, each int64 (M, length)."""
+        given = dict(zip(self.inputs, tokens, strict=True))
+        embedded = self.encoder.pool(self.language_model(**given).last_hidden_state, given["attention_mask"])
+        return {
+            f"{name}/{section}": objective.embed_text(embedded)  # type: ignore[operator]
+            for name, objective in self.objectives.items()
+            for section in objective.sections  # type: ignore[union-attr]
+        }
+
+
+def joined(embeddings: dict[str, Tensor]) -> Tensor:
+    """Return one vector a row; the product of an image's and a text's is the mean of their cosines over the spaces."""
+    spaces = [rows for name, rows in embeddings.items() if name != TAGS]
+    vectors: Tensor = torch.cat(spaces, 1) / len(spaces) ** 0.5
+    return vectors
