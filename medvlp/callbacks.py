@@ -101,7 +101,7 @@ class Throughput(Callback):
 class SaveResults(Callback):
     """Writes what a test has found, with everything that must be known to compare it.
 
-    - `predictions.parquet`: one row for each test image;
+    - `predictions.parquet`: one row for each test image, or phrase of one;
     - `bootstrap.parquet`: the metrics on the bootstrap samples of the test images, one column a metric;
     - `subset.csv`: `image_id` of the images that training saw, none in a zero-shot test;
     - `results.json`, last and at once, so that a run with it is a finished one.
@@ -147,6 +147,7 @@ class SaveResults(Callback):
         """Write, on the first process."""
         if not trainer.is_global_zero or not isinstance(pl_module, TestedTask) or pl_module.predictions is None:
             return
+        loader: Any = trainer.test_dataloaders
         folder = self.folder or Path(trainer.default_root_dir)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "results.json").unlink(missing_ok=True)
@@ -167,7 +168,7 @@ class SaveResults(Callback):
             "data": describe_data(pl_module),
             "seed": int(os.environ.get("PL_GLOBAL_SEED", "0")),
             **self.subset,
-            "n_test": len(pl_module.predictions),
+            "n_test": len(loader.dataset),
             "metrics": {
                 name: dict(zip(("value", "low", "high"), (s.value, *bounds.get(name, (None, None))), strict=True))
                 for name, s in statistics.items()

@@ -27,7 +27,7 @@ from medvlp import __version__
 from medvlp.allocator import keep_freed_memory
 from medvlp.errors import NotFoundError, UserError
 from medvlp.parser import CLASS_PACKAGES, Parser, concise, suggestion
-from medvlp.trust import check_classes, import_paths
+from medvlp.trust import check_classes, check_no_text, import_paths
 
 PACKAGE = Path(__file__).parent
 # In a wheel the configs lie inside the package, in a checkout beside it.
@@ -213,6 +213,7 @@ def check_checkpoint(path: str, model: dict[str, Any], verb: str) -> None:
             "encoders with their 'weights' option."
         )
     hyper_parameters = {name: value for name, value in stored.items() if not name.startswith("_")}
+    check_no_text(hyper_parameters, f"--ckpt_path '{path}':")
     named = set(import_paths(model))
     for strange in import_paths(hyper_parameters):
         if strange not in named and not strange.startswith(CLASS_PACKAGES):

@@ -32,6 +32,7 @@ MEANING = {
     "global": "Colour: cosine of each place with the text, in the joint space of whole images and reports.",
     "tag": "Colour: where the tag decoder looks for the tag, as a multiple of its mean.",
 }
+PROTOCOL = "medvlp"
 SCORE = "Score, 0 to 1 by protocol medvlp: above 0.5 the image is nearer to the text than to a normal report."
 FRAME = "The model has not looked outside the dashed frame."
 CAUTION = "For research, not for clinical use."
@@ -104,7 +105,8 @@ def scale_of(heat: Map, source: HeatSource) -> Scale:
     """Return the scale that maps of a source share."""
     name, nothing = QUANTITY[source]
     least, most = float(heat.min()), float(heat.max())
-    return Scale(max(least, nothing) if most > nothing else least, most, name)
+    # Where it says nothing anywhere, nothing is coloured.
+    return Scale(max(least, nothing), most, name) if most > nothing else Scale(nothing, nothing + 1, name)
 
 
 def picture(
@@ -168,7 +170,7 @@ def explain(
     except LeftOutError as error:
         raise UserError(f"image '{image}' cannot be read: {error}.") from error
     heat = heat_maps(model, radiograph, text, source)
-    scores = model.scores(radiograph.seen[None], text)[0].tolist() if model.spaces else None
+    scores = model.scores(radiograph.seen[None], text, PROTOCOL)[0].tolist() if model.spaces else None
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         picture(radiograph, text, scores, heat, source).save(out, quality=95)

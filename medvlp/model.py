@@ -185,6 +185,9 @@ class Model:
         Raises:
             UserError: If there is no such protocol, it does not know a finding, or asks for what the model lacks.
         """
+        findings = [findings] if isinstance(findings, str) else list(findings)
+        if not findings:
+            raise UserError("findings are empty: name at least one.")
         read = self.task.protocol if protocol is None else Protocol.read(protocol)
         if read.score == "tags":
             return tag_scores(read, findings, self.tags(images), self.tag_names)

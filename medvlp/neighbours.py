@@ -56,16 +56,11 @@ class Index(ABC):
         """Return the similarity (N,) of the images with an embedding (D,).
 
         Raises:
-            UserError: If the embeddings cannot be had, or are of another model.
+            UserError: If the embeddings cannot be had.
         """
         # Each with each: of the 377,110 images of MIMIC-CXR that takes about a second, less than the model takes to
         # load. An index library would be one more dependency, approximate, and built anew for each model.
-        parts = []
-        for rows in self.embeddings(model):
-            if rows.shape[1] != len(query):
-                raise UserError(f"the embeddings have width {rows.shape[1]}, those of the weights {len(query)}.")
-            parts.append((rows.float() @ query).numpy())
-        return np.concatenate(parts)
+        return np.concatenate([(rows.float() @ query).numpy() for rows in self.embeddings(model)])
 
 
 class PreparedIndex(Index):
@@ -98,11 +93,7 @@ class PreparedIndex(Index):
     def embeddings(self, model: Model) -> Iterator[Tensor]:
         """Yield the embeddings; see `Index`."""
         seen, prepared = model.preprocessing, self.prepared
-        if prepared.size < seen.side:
-            raise UserError(
-                f"the images in '{prepared.root}' have {prepared.size} pixels a side, but the model sees {seen.side}: "
-                f"prepare them with --size {seen.side}."
-            )
+        seen.check(prepared)
         transform = EvaluationTransform(seen.crop, seen.side)
 
         def encode(chunk: npt.NDArray[np.int64]) -> list[Tensor]:
@@ -133,18 +124,25 @@ class PredictedIndex(Index):
 
     Args:
         path: The file.
+        weights: What the model is loaded from.
 
     Raises:
-        UserError: If it is none, or has no embeddings.
+        UserError: If it is none, or has no embeddings, or those of another model.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, weights: Path) -> None:
         try:
             self._file = pq.ParquetFile(path)
         except (OSError, pa.ArrowInvalid) as error:
             raise UserError(f"'{path}' is no parquet file: {error}") from error
         if not {"path", "status", "embedding"} <= set(self._file.schema_arrow.names):
             raise UserError(f"'{path}' holds no embeddings: write them with 'medvlp predict --embeddings true'.")
+        made_by = (self._file.schema_arrow.metadata or {}).get(b"weights_sha256", b"").decode()
+        if made_by != fingerprint(str(weights)):
+            raise UserError(
+                f"the embeddings in '{path}' were not made with --weights '{weights}': predict them anew, or pass the "
+                "weights that they were made with."
+            )
         self._path = path
         table = self._file.read(["path", "status"])
         paths = table.filter(pc.equal(table["status"], "ok"))["path"]
@@ -172,7 +170,7 @@ def open_index(path: Path, weights: Path, splits: Sequence[str]) -> Index:
     if path.is_file():
         if splits:
             raise UserError(f"--splits {','.join(splits)}: the images in '{path}' are in none.")
-        index: Index = PredictedIndex(path)
+        index: Index = PredictedIndex(path, weights)
     elif path.is_dir() and not (path / MANIFEST).exists() and not (path / IMAGES).exists():
         raise NotFoundError(
             f"'{path}' is no prepared folder. Make one with 'medvlp prepare', or search in image files with 'medvlp "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections import Counter
@@ -79,12 +80,14 @@ def predict(
     import torch
 
     from medvlp.model import Model
+    from medvlp.models.weights import fingerprint
     from medvlp.questions import Questions
 
     model = Model.load(weights, device or ("cuda" if torch.cuda.is_available() else "cpu"), words(trust))
     questions = Questions(model, words(findings), protocol, tags, embeddings)
     reader = Reader(model.preprocessing.size, model.preprocessing.fit)
     start = time.monotonic()
+    begun = partial.is_file()
     try:
         predictions = Predictions(partial, questions.schema, [identity(weights), questions.protocol.identity])
         paths = files(inputs, partial)
@@ -92,6 +95,8 @@ def predict(
             predictions.clear()
             paths = files(inputs, partial)
         before = predictions.rows
+        if begun and not before:
+            print(f"Nothing of {partial} can be used, which was of other files, weights or options: all begins anew.")
         readings = read_all(paths, reader, min(workers or os.cpu_count() or 1, -(-total // PART)))
         with closing(readings), progress("Predicting", total, before) as advance:
             for batch in batched(readings, batch_size):
@@ -99,7 +104,11 @@ def predict(
                 advance(len(batch))
         rate = (predictions.rows - before) / (time.monotonic() - start)
         print("\n".join(summary(predictions.batches())))
-        predictions.finish(out)
+        made_by = {
+            "weights_sha256": fingerprint(str(weights)) or "",
+            "protocol": json.dumps(questions.protocol.identity),
+        }
+        predictions.finish(out, made_by)
     except KeyboardInterrupt:
         print("Interrupted; the same command goes on from here.")
         raise

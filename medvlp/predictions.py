@@ -57,10 +57,15 @@ class Predictions:
         with pa.OSFile(str(self.path)) as file, pa.ipc.open_stream(file) as stream:
             yield from stream
 
-    def finish(self, out: Path) -> None:
-        """Turn the file into one whose suffix is of FORMATS: all of it, or nothing."""
+    def finish(self, out: Path, metadata: dict[str, str]) -> None:
+        """Turn the file into one whose suffix is of FORMATS: all of it, or nothing.
+
+        Args:
+            out: The file.
+            metadata: What parquet keeps beside the rows.
+        """
         unfinished = out.with_name(f"{out.name}.tmp")
-        FORMATS[out.suffix](self.batches(), self.schema.remove_metadata(), unfinished)
+        FORMATS[out.suffix](self.batches(), self.schema.with_metadata(metadata), unfinished)
         os.replace(unfinished, out)
         self._file.close()
         self.path.unlink()
@@ -115,7 +120,7 @@ def write_parquet(batches: Iterable[pa.RecordBatch], schema: pa.Schema, path: Pa
     with pq.ParquetWriter(path, schema) as writer:
         group: list[pa.RecordBatch] = []
         for batch in batches:
-            group.append(batch.replace_schema_metadata(None))
+            group.append(batch.replace_schema_metadata(schema.metadata))
             if sum(map(len, group)) >= GROUP:
                 writer.write_table(pa.Table.from_batches(group, schema))
                 group = []

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medvlp.data.transforms import reduce
+from medvlp.errors import UserError
 from medvlp.prepare.images import Geometry, Resize, read_image
 from medvlp.prepared import Prepared
 
@@ -63,6 +64,19 @@ class Preprocessing:
     def see(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """Return what the encoder sees (crop, crop) of a prepared image (size, size)."""
         return reduce(image, self.resize)[self.margin :, self.margin :][: self.crop, : self.crop]
+
+    def check(self, prepared: Prepared) -> None:
+        """Refuse prepared images that the encoder would see otherwise than those of its training.
+
+        Raises:
+            UserError: If they are too small, or fill their square in another way.
+        """
+        size, fit = prepared.size, prepared.manifest["options"]["resize"]
+        if fit != self.fit or size < self.side:
+            raise UserError(
+                f"root='{prepared.root}' was prepared with --size {size} --resize {fit}, but the model has seen "
+                f"--size {self.size} --resize {self.fit}: prepare it so."
+            )
 
     def window(self, geometry: Geometry) -> Window:
         """Return what the encoder sees of an image: x1, y1, x2, y2 in pixels of the original, beyond it for padding."""

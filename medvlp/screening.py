@@ -100,8 +100,11 @@ def header(path: str) -> list[str]:
         if is_dicom(file):
             from pydicom import dcmread
 
-            ds = dcmread(file, stop_before_pixels=True, specific_tags=["Modality", "ViewPosition"])
-            modality, view = (str(ds.get(name) or "").upper() for name in ("Modality", "ViewPosition"))
+            try:
+                ds = dcmread(file, stop_before_pixels=True, specific_tags=["Modality", "ViewPosition"])
+                modality, view = (str(ds.get(name) or "").upper() for name in ("Modality", "ViewPosition"))
+            except Exception:  # noqa: BLE001  (a broken element; the pixels have been read)
+                return []
             return ["other-modality"] * (modality not in RADIOGRAPHY) + ["lateral"] * (view in LATERAL)
         with Image.open(file, formats=FORMATS) as image:
             if Image.getmodebase(image.mode) != "RGB":

@@ -101,7 +101,10 @@ def search(
             said = " ".join(" ".join(report).split()) or "no report"
             console.print(f"\n{study.rank}. {study.study_id}: {said}", markup=False, highlight=False)
     if out is not None:
-        write(found, out)
+        try:
+            write(found, out)
+        except OSError as error:
+            raise UserError(f"--out '{out}' cannot be written: {error.strerror or error}.") from error
         console.print(f"The list is in {out}.", markup=False, highlight=False)
 
 
@@ -139,10 +142,10 @@ def write(found: Sequence[Found], out: Path) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     rows = [asdict(study) for study in found]
     if out.suffix.lower() == ".json":
-        out.write_text(json.dumps(rows, indent=2) + "\n")
+        out.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
         return
-    with out.open("w", newline="") as file:
-        writer = csv.DictWriter(file, [field.name for field in fields(Found)])
+    with out.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, [field.name for field in fields(Found)], lineterminator="\n")
         writer.writeheader()
         writer.writerows({**row, "labels": ";".join(row["labels"])} for row in rows)
 

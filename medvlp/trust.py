@@ -6,13 +6,18 @@ import re
 from collections.abc import Iterator, Sequence
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
+
+import yaml
 
 from medvlp.errors import UserError
 
 IMPORT_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 KEYS = ("class_path", "_class_path")
+# Options that name files which hold no settings of objects.
+FILES = ("weights", "protocol")
 
 
 def check_trusted(settings: Any, packages: Sequence[str], where: str) -> None:
@@ -27,6 +32,7 @@ def check_trusted(settings: Any, packages: Sequence[str], where: str) -> None:
         UserError: If they name something else.
     """
     trusted = tuple(f"{package}." for package in packages)
+    check_no_text(settings, where)
     for path in import_paths(settings):
         # Importing a module runs it.
         if not IMPORT_PATH.fullmatch(path):
@@ -60,6 +66,21 @@ def check_classes(settings: Any, where: str) -> None:
             raise UserError(f"{where} {key} '{value}' is no class.")
 
 
+def check_no_text(settings: Any, where: str) -> None:
+    """Refuse text that the parser would read as settings, or as the file of some, wherever it expects an object.
+
+    Args:
+        settings: Settings that a stranger may have written.
+        where: What errors call them.
+
+    Raises:
+        UserError: If there is such text.
+    """
+    for key, value in items(settings):
+        if isinstance(value, str) and (_is_structure(value) or (key not in FILES and Path(value).is_file())):
+            raise UserError(f"{where} have text, or a file, in place of settings: '{key}'.")
+
+
 def import_paths(settings: Any) -> Iterator[str]:
     """Yield everything in settings that would be imported, or might be.
 
@@ -70,7 +91,7 @@ def import_paths(settings: Any) -> Iterator[str]:
         if isinstance(value, str) and (
             key in KEYS
             or "class_path" in value
-            or (IMPORT_PATH.fullmatch(value) and find_spec(value.partition(".")[0]) is not None)
+            or (IMPORT_PATH.fullmatch(value) and _is_installed(value.partition(".")[0]))
         ):
             yield value
 
@@ -94,3 +115,17 @@ def named(path: str) -> Any:
         return getattr(import_module(module), name, None)
     except ImportError:
         return None
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        return find_spec(package) is not None
+    except ValueError:  # a module that is loaded, but came from no package, such as __main__
+        return True
+
+
+def _is_structure(text: str) -> bool:
+    try:
+        return isinstance(yaml.safe_load(text), dict | list)
+    except yaml.YAMLError:
+        return False

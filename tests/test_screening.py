@@ -83,6 +83,16 @@ def test_headers_of_dicom(tmp_path, chest, elements, expected):
     assert flags(tmp_path / "x") == expected
 
 
+@pytest.mark.parametrize("kind", [b"FD", b"??"])
+def test_a_damaged_element_of_dicom_costs_its_flag_alone(tmp_path, chest, kind):
+    from prepare.conftest import dicom
+
+    content = dicom(chest, Modality="CT", ViewPosition="PA")
+    assert content.count(b"\x08\x00\x60\x00CS") == 1
+    (tmp_path / "x").write_bytes(content.replace(b"\x08\x00\x60\x00CS", b"\x08\x00\x60\x00" + kind))
+    assert flags(tmp_path / "x") == []
+
+
 def test_correlation_and_symmetry_against_numpy():
     a, b = np.random.default_rng(0).random((2, 32, 32))
     assert correlation(a, b) == pytest.approx(np.corrcoef(a.ravel(), b.ravel())[0, 1])

@@ -20,6 +20,7 @@ from medvlp.data.features import FeatureStore
 from medvlp.data.transforms import EvaluationTransform
 from medvlp.errors import UserError
 from medvlp.explain import load
+from medvlp.models.weights import fingerprint
 from medvlp.neighbours import nearest, open_index
 from medvlp.prepared import INDEX, Prepared
 from medvlp.search import search
@@ -138,13 +139,13 @@ def test_what_predict_has_written_can_be_searched(folder, weights, tmp_path):
         "status": ["skipped" if skip else "ok" for skip in skipped],
         "embedding": pc.if_else(pa.array(skipped), None, listed),
     }
-    table = pa.table(columns)
+    table = pa.table(columns).replace_schema_metadata({"weights_sha256": fingerprint(str(weights))})
     pq.write_table(table, tmp_path / "predicted.parquet", row_group_size=7)
     search(tmp_path / "predicted.parquet", weights=weights, text="cardiomegaly", top=4, out=tmp_path / "out.csv")
     score = similarity(folder, weights, "cardiomegaly")
     best = [i for i in np.argsort(-score) if i % 5][:4]
     assert [row["path"] for row in found(tmp_path / "out.csv")] == [f"{i}.png" for i in best]
-    with pytest.raises(UserError, match="have width"):
+    with pytest.raises(UserError, match="were not made with --weights"):
         search(tmp_path / "predicted.parquet", weights=make_checkpoint(tmp_path, names=("hierarchical",)), text="a")
     with pytest.raises(UserError, match="show_reports"):
         search(tmp_path / "predicted.parquet", weights=weights, text="a", show_reports=True)

@@ -48,7 +48,8 @@ def app(
         desk = Desk(load(weights, device, trust), weights.name)
         application = make_server(desk, LOCAL if local else ["*"])
         server = uvicorn.Server(uvicorn.Config(application, log_level="warning", access_log=False, server_header=False))
-        console.print(f"The page is http://{host}:{listening.getsockname()[1]} (Ctrl-C ends it).")
+        address = f"[{host}]" if ":" in host else host
+        console.print(f"The page is http://{address}:{listening.getsockname()[1]} (Ctrl-C ends it).")
         if not local:
             console.print("Anybody who can reach this address can use it, and images travel unencrypted.", style="red")
         server.run(sockets=[listening])

@@ -18,7 +18,7 @@ from PIL import Image
 from medvlp import __version__
 from medvlp.drawing import TISSUE, Bytes, coloured, enlarge, tint
 from medvlp.errors import UserError
-from medvlp.explain import FRAME, MEANING, SCORE, Radiograph, heat_maps, scale_of
+from medvlp.explain import FRAME, MEANING, PROTOCOL, SCORE, Radiograph, heat_maps, scale_of
 from medvlp.model import DEFAULT_FINDINGS, Model
 from medvlp.phantom.images import image
 from medvlp.phantom.study import patients, sample
@@ -102,7 +102,7 @@ class Desk:
         with self._lock:
             _, features = self._image(key)
             # Without a joint space there are heat maps alone.
-            scores = self.model.scores(features, texts)[0].tolist() if texts and self.model.spaces else None
+            scores = self.model.scores(features, texts, PROTOCOL)[0].tolist() if texts and self.model.spaces else None
             tags = self.model.tags(features)[0].tolist() if self.model.tag_names else []
         found = zip(texts, scores or [None] * len(texts), strict=True)
         return {"findings": list(found), "tags": list(zip(self.model.tag_names, tags, strict=True))}
@@ -113,6 +113,8 @@ class Desk:
         Raises:
             UserError: If the image is not there any more, or the model has no such heat map.
         """
+        if len(text) > LONGEST_FINDING:
+            raise UserError(f"a finding of at most {LONGEST_FINDING} letters, please.")
         kind = cast("HeatSource", source)
         with self._lock:
             radiograph, _ = self._image(key)

@@ -181,7 +181,9 @@ def run(plan: Plan, redo: bool = False) -> tuple[Cell, bool]:
     finished = (plan.folder / RESULTS).is_file()
     if state and finished and not different:
         return _cell(plan), True
-    if state and finished and not redo:
+    # Hours of training may be in it, finished or not.
+    begun = finished or any(plan.folder.rglob("*.ckpt"))
+    if state and begun and (different or finished) and not redo:
         raise UserError(
             f"{plan.name}: '{plan.folder}' was made with another configuration: "
             f"{changes(state['configuration'], configuration)}. Pass --redo true to make it anew, or another --name or "
@@ -196,6 +198,8 @@ def run(plan: Plan, redo: bool = False) -> tuple[Cell, bool]:
         _write(plan.folder / CELL, state)
     with _quiet():
         _compute(plan, state)
+    # Trainer and task refer to each other, and would pile up, cell by cell, until the collector comes by.
+    gc.collect()
     return _cell(plan), False
 
 
@@ -218,15 +222,19 @@ def _compute(plan: Plan, state: dict[str, Any]) -> None:
                 )
             # From here on, only the test is missing.
             _write(plan.folder / CELL, state)
-        trainer = main(["test", *command, f"--ckpt_path={state['best']}", "--verbose=false"])
+        main(["test", *command, f"--ckpt_path={state['best']}", "--verbose=false"])
     finally:
         _finish_wandb()
-    # The states of the optimiser have served.
-    trainer.save_checkpoint(state["best"], weights_only=True)
+    _shrink(Path(state["best"]))
     _delete_checkpoints(plan.folder, but=Path(state["best"]))
-    # Trainer and task refer to each other, and would pile up, cell by cell, until the collector comes by.
-    del trainer
-    gc.collect()
+
+
+def _shrink(checkpoint: Path) -> None:
+    """Take the states of optimiser and schedule out of a checkpoint; they have served."""
+    content = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    unfinished = checkpoint.with_suffix(".tmp")
+    torch.save({**content, "optimizer_states": [], "lr_schedulers": []}, unfinished)
+    unfinished.replace(checkpoint)
 
 
 def _resume(folder: Path) -> list[str]:

@@ -107,7 +107,8 @@ def benchmark(
                 for way, options in ways.items()
             ]
         cells = compute(plans, redo, console)
-        for table in (table for result in summarise(cells) for table in rich_tables(result)):
+        counted = [cell for cell in cells if cell.content["metrics"]]
+        for table in (table for result in summarise(counted) for table in rich_tables(result)):
             console.print(table)
     console.print(LEGEND, style="dim", markup=False)
     for text in missing:
@@ -173,7 +174,10 @@ def asked(composed: Mapping[str, Any], protocols: str) -> list[tuple[str, list[s
         if names:
             raise UserError(f"--protocols '{protocols}': a {composed['model']['class_path']} has none.")
         return [("test", [])]
-    return [(Path(name).stem, [f"--model.{option}={name}"]) for name in names or [options[option]]]
+    ways = [(Path(name).stem, [f"--model.{option}={name}"]) for name in names or [options[option]]]
+    if len({way for way, _ in ways}) < len(ways):
+        raise UserError(f"--protocols '{protocols}': two of them have one name.")
+    return ways
 
 
 def recipe(composed: Mapping[str, Any], config: Path) -> str:

@@ -58,7 +58,8 @@ def _overview(benchmarks: Sequence[Benchmark]) -> str:
             cells.append(" / ".join(f"{score.mean:.1f}" for score in scores.values()))
         fractions = " / ".join(f"{percent:g}" for percent in own_percents(benchmark))
         name = f'<a href="#{escape(benchmark.name)}">{escape(benchmark.title)}</a>'
-        share = f"{fractions} % of the labels" if benchmark.trained else "no labels"
+        best = benchmark.rows[0].protocol.partition(",")[0]
+        share = f"{fractions} % of the labels" if benchmark.trained else f"no labels; the best of each, such as {best}"
         what = f"{escape(metric_name(metric))}, {share}"
         numbers = "".join(f'<td class="number">{cell}</td>' for cell in cells)
         rows.append(f'<tr><td>{name}</td><td class="how">{what}</td>{numbers}</tr>')

@@ -202,6 +202,8 @@ def read_cells(folder: Path) -> tuple[list[Cell], list[str]]:
             content = json.loads(path.read_text())
             if "benchmark" not in content:
                 continue  # a summary of cells, such as an earlier one of ours
+            if not content["metrics"]:
+                raise ValueError(f"no metric: {content['left_out'] or 'nothing could be counted'}")
             cells.append(Cell(path.parent, *_name(path.parent, content), content))
         except (OSError, ValueError, TypeError, KeyError) as error:
             unreadable.append(f"{path.relative_to(folder)}: {error}")
@@ -241,9 +243,15 @@ def _benchmark(name: str, cells: Sequence[Cell]) -> Benchmark:
     for cell in sorted(cells, key=lambda cell: (cell.folder / RESULTS).stat().st_mtime):
         groups.setdefault(cell.group, {})[cell.percent, cell.content["seed"]] = cell
     rows = [_row([group[key] for key in sorted(group)]) for _, group in sorted(groups.items())]
-    rows.sort(key=lambda row: -max(score.mean for score in next(iter(row.scores.values())).values()))
+    rows.sort(key=_by_quality)
     synthetic = any(cell.content["data"]["synthetic"] for cell in cells)
     return Benchmark(name, title(name), synthetic, rows, published(name), _notes(name, synthetic, rows))
+
+
+def _by_quality(row: Row) -> float:
+    """Return what sorts the best row first: by the first metric of the tables."""
+    metric = next((metric for metric in METRICS if metric in row.scores), next(iter(row.scores)))
+    return -max(score.mean for score in row.scores[metric].values())
 
 
 def _row(cells: Sequence[Cell]) -> Row:

@@ -167,12 +167,12 @@ def replacing(out: Path) -> Iterator[Path]:
         yield new
         # It may have changed in the meantime.
         check_replaceable(out)
-        if out.exists():
-            out.rename(old)
         try:
+            if out.exists():
+                out.rename(old)
             new.rename(out)
-        except OSError:
-            if old.exists():
+        except BaseException:  # an interrupt, too: the earlier export would go with the scratch folder
+            if old.exists() and not out.exists():
                 old.rename(out)
             raise
 

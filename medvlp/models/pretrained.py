@@ -48,7 +48,7 @@ def load_image_encoder(weights: str, architecture: str | None = None, image_size
 
 def digest(encoder: ImageEncoder) -> str:
     """Return a SHA-256 of what an encoder computes: its architecture, its weights and its normalisation."""
-    sha = hashlib.sha256(type(encoder.backbone).__name__.encode())
+    sha = hashlib.sha256(encoder.backbone.pretrained_cfg["architecture"].encode())
     for name, tensor in encoder.state_dict().items():
         sha.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         sha.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())

@@ -94,9 +94,10 @@ class TextEncoder(nn.Module):
         super().__init__()
         self.name, self.pooling, self.max_length = name, pooling, max_length
         path = locate(name)
+        # Else transformers offers to run the Python that a folder brings along.
         try:
-            self.tokenizer: Any = AutoTokenizer.from_pretrained(path)
-            model: Any = AutoModel.from_pretrained(path)
+            self.tokenizer: Any = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+            model: Any = AutoModel.from_pretrained(path, trust_remote_code=False)
         except (OSError, ValueError) as error:
             raise UserError(
                 f"text encoder name={name!r} could not be loaded ({str(error).splitlines()[0][:200]}). Give the name "

@@ -16,6 +16,9 @@ from medvlp.tasks.loading import load_pretraining
 from medvlp.tasks.tested import TestedTask
 from medvlp.types import Batch
 
+# Data sets of the same patients.
+PATIENTS_OF_MIMIC = {"mimic_cxr", "ms_cxr"}
+
 
 class CheckpointTask(TestedTask):
     """Tests a pre-trained model on data that it need not have seen; nothing is trained.
@@ -73,15 +76,19 @@ class CheckpointTask(TestedTask):
     def _see(self) -> None:
         data, preprocessing = self.datamodule, self.model.preprocessing
         assert preprocessing is not None  # a model that was loaded has it
+        preprocessing.check(Prepared.open(data.root))
         data.resize, data.crop = preprocessing.side, preprocessing.crop
 
     def _seen_in_training(self) -> list[str]:
-        """Return a note of how many of the test patients the model was trained on, if it was on this data set."""
+        """Return a note of how many of the test patients the model was trained on, or that this is not known."""
         data, trained = self.datamodule, self.model.trained_on
         prepared = Prepared.open(data.root)
         variant = prepared.split_variants.get(trained["split"])
         if variant is None or variant["sha256"] != trained["split_sha256"]:
-            return []
+            names = {trained["dataset"], prepared.manifest["options"]["dataset"]}
+            same = trained["synthetic"] == prepared.synthetic and (len(names) == 1 or names == PATIENTS_OF_MIMIC)
+            which = f"{trained['dataset']}, split {trained['split']}"
+            return [f"whether test patients were in the model's training data ({which}) is not known."] if same else []
         tested = prepared.of_splits(data.splits["test"], ["subject_id"], data.split)["subject_id"].unique()
         trained_on = prepared.of_splits(trained["train_splits"], ["subject_id"], trained["split"])["subject_id"]
         seen = pc.sum(pc.is_in(tested, trained_on.unique())).as_py() or 0

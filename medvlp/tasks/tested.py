@@ -26,6 +26,7 @@ class TestedTask(BaseTask):
         encoder_sha256: What it is known by in results.
         weights: Where it comes from.
         predictions: After a test, one row for each image in the order of the data: `image_id` and what was kept.
+            `evaluate` may put others in their place.
         statistics: After a test, the metrics.
         left_out: After a test, what metrics could not count, and why.
         notes: After a test, what must be said beside the metrics.

@@ -20,6 +20,7 @@ from medvlp.metrics.bootstrap import Weighted
 from medvlp.metrics.decision import accuracy, decided, f1, mcc, share
 from medvlp.protocols import Protocol, standardise, tag_columns, tag_scores, thresholds, zero_shot_scores
 from medvlp.tasks.checkpoint import CheckpointTask
+from medvlp.tasks.evaluation import EmbeddingCollector
 from medvlp.types import PRESENT, UNCERTAIN, Batch
 
 DECISIONS = {"f1": f1, "mcc": mcc, "label_accuracy": accuracy}
@@ -35,7 +36,7 @@ class ZeroShotTask(CheckpointTask):
     Args:
         weights: A checkpoint of pre-training, or a folder of `medvlp export`.
         protocol: A name or a file; see `medvlp.protocols`.
-        labels: Labels of the data to ask for; by default all that the protocol knows.
+        labels: Labels of the data to ask for, by default all; those that the protocol does not know are left out.
         multiclass: Whether just one of the labels is present in each image. Images with none or several are left out.
     """
 
@@ -74,11 +75,11 @@ class ZeroShotTask(CheckpointTask):
                 f"labels={list(self.wanted or [])}, but the data in root='{self.datamodule.root}' has no "
                 f"'{missing[0]}'; it has: {', '.join(known) or 'none'}."
             )
-        labels = [label for label in self.wanted or known if self.wanted or self._asks(label)]
+        labels = [label for label in self.wanted or known if self._asks(label)]
         if not labels:
             raise UserError(
-                f"protocol='{self.protocol.name}' asks for none of the labels of root='{self.datamodule.root}': "
-                f"{', '.join(known) or 'there are none'}."
+                f"protocol='{self.protocol.name}' asks for none of the labels "
+                f"{', '.join(self.wanted or known) or '(there are none)'} of root='{self.datamodule.root}'."
             )
         return labels
 
@@ -94,10 +95,7 @@ class ZeroShotTask(CheckpointTask):
         self._text = self.model.embed_texts(list(self.texts())) if self.texts() else {}
         self.thresholds = [self.protocol.decision] * len(self.labels) if self.protocol.decision is not None else None
         if self.protocol.threshold == "validation":
-            batches = (self.transfer_batch_to_device(b, self.device, 0) for b in self.datamodule.val_dataloader())
-            found = [(self.scores(batch["image"][:, 0]).cpu(), self.targets(batch).cpu()) for batch in batches]
-            scores, target = (torch.cat(part) for part in zip(*found, strict=True))
-            self.thresholds = thresholds("validation", self._final(scores), target)
+            self.thresholds = self._validated()
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Keep targets and scores of each label."""
@@ -140,7 +138,7 @@ class ZeroShotTask(CheckpointTask):
         self.predictions = rows
         if self.protocol.threshold.startswith("oracle"):
             self.thresholds = thresholds(self.protocol.threshold, score, target)
-        if self.wanted is None and (unasked := [n for n in self.datamodule.labels if n not in labels]):
+        if unasked := [name for name in self.wanted or self.datamodule.labels if name not in labels]:
             self.left_out |= dict.fromkeys(unasked, f"not in the protocol {self.protocol.name}")
         metrics = dict(self._metrics(target.numpy(), score.numpy()))
         if self.left_out:
@@ -161,13 +159,28 @@ class ZeroShotTask(CheckpointTask):
                 self.left_out[name] = "no " + " and no ".join(lacking)
                 continue
             yield f"auroc/{name}", auroc(score[:, i], true, known)
-            if self.thresholds is not None and not self.multiclass:
+            if self.thresholds is None or self.multiclass:
+                continue
+            if np.isnan(self.thresholds[i]):
+                self.left_out[f"decisions on {name}"] = "validation lacks positives or negatives"
+            else:
                 decision = score[:, i] >= self.thresholds[i]
                 for kind, measure in DECISIONS.items():
                     yield f"{kind}/{name}", decided(measure, decision, true, known)
         known = (target != UNCERTAIN).all(1)
         if self.multiclass and known.any():
             yield "accuracy", share(score.argmax(1) == target.argmax(1), known)
+
+    def _validated(self) -> list[float]:
+        """Return the best threshold of each label on the validation images of all processes."""
+        collector = EmbeddingCollector()
+        with self.trainer.precision_plugin.test_step_context():
+            for batch in self.datamodule.val_dataloader():
+                moved = self.transfer_batch_to_device(batch, self.device, 0)
+                found = {"score": self.scores(moved["image"][:, 0]), "target": self.targets(moved)}
+                collector.add(moved["index"], found)
+        rows = collector.collect()
+        return thresholds("validation", self._final(rows["score"]), rows["target"])
 
     def _final(self, scores: Tensor) -> Tensor:
         """Return the scores of all images as the protocol has them."""

@@ -126,6 +126,23 @@ def test_models_as_they_are_have_all_metrics_in_one_table(tmp_path, capsys):
     assert "0 %" not in page
 
 
+def test_a_cell_without_a_metric_is_said_and_does_no_harm(tmp_path, capsys):
+    write_cell(tmp_path / "a")
+    write_cell(tmp_path / "b", seed=1)
+    path = tmp_path / "b" / "results.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "metrics": {}, "left_out": {"A": "no positive"}}))
+    main(["results", str(tmp_path)])
+    out = " ".join(capsys.readouterr().out.split())
+    assert "1 cells" in out
+    assert "no metric: {'A': 'no positive'}" in out
+
+
+def test_the_first_row_has_the_best_mean_whatever_its_first_label(tmp_path):
+    for name, first, mean in (("a", 0.9, 0.6), ("b", 0.5, 0.8)):
+        write_cell(tmp_path / name, label=name, encoder_sha256=name * 64, metrics={"auroc/A": first, "auroc": mean})
+    assert [row.label for row in only_benchmark(tmp_path).rows] == ["b", "a"]
+
+
 def test_ranks_are_no_percentages(tmp_path):
     metrics = {"i2t_R@1": 0.25, "i2t_median_rank": 7.0}
     write_cell(tmp_path / "a", "retrieval-open-i", fraction=0.0, metrics=metrics)

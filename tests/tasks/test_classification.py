@@ -222,16 +222,6 @@ def test_targets_are_those_of_the_index(tmp_path, root):
             assert row[f"target/{name}"] == (stored[row["image_id"]][f"label/{name}"] or 0)
 
 
-def test_predicting_gives_the_scores(tmp_path, root):
-    task = make_task(labels=LABELS[:2])
-    trainer, _ = run(task, module(root), tmp_path)
-    expected = task.predictions
-    batches = trainer.predict(task, module(root))
-    for name in LABELS[:2]:
-        scores = torch.cat([batch[f"score/{name}"] for batch in batches])
-        np.testing.assert_allclose(scores, expected[f"score/{name}"], rtol=1e-6)
-
-
 def test_labels_that_the_data_lacks(tmp_path, root):
     with pytest.raises(UserError, match=r"has no 'Edema'; it has: Cardiomegaly, Pleural Effusion, Support Devices"):
         run(make_task(labels=["Edema"]), module(root), tmp_path)

@@ -16,6 +16,7 @@ from medvlp.cli import WANDB_PRIVACY
 from medvlp.data import CXRDataModule
 from medvlp.errors import UserError
 from medvlp.models import ImageEncoder
+from medvlp.prepared import MANIFEST
 from medvlp.tasks import RetrievalTask, ZeroShotTask
 from medvlp.tasks.loading import load_pretraining
 
@@ -133,6 +134,33 @@ def test_thresholds_come_from_the_validation_images(checkpoint):
     target, score = columns(there, "target")[:, 0], columns(there, "score")[:, 0]
     best = max(f1_score(target, score >= t) for t in score)
     assert f1_score(target, score >= task.thresholds[0] - 1e-9) == pytest.approx(best)
+
+
+def test_a_label_without_a_threshold_is_left_out_of_the_means_of_decisions(checkpoint):
+    own = {"base": "medvlp", "name": "own", "threshold": "validation"}
+    Path("validated.yaml").write_text(json.dumps(own))
+    task = ZeroShotTask(checkpoint, "validated.yaml")
+    task._validated = lambda: [0.5, float("nan"), float("nan")]
+    run(task)
+    assert task.statistics["f1"].value == task.statistics["f1/Cardiomegaly"].value
+    assert "f1/Pleural Effusion" not in task.statistics
+    assert "auroc/Pleural Effusion" in task.statistics
+    assert task.left_out["decisions on Pleural Effusion"] == "validation lacks positives or negatives"
+
+
+def test_images_that_were_prepared_otherwise_are_refused(checkpoint, tmp_path):
+    make_prepared(tmp_path / "data")
+    manifest = json.loads((tmp_path / "data" / MANIFEST).read_text())
+    manifest["options"]["resize"] = "squash"
+    (tmp_path / "data" / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match="--resize squash, but the model has seen --size 40 --resize pad"):
+        run(ZeroShotTask(checkpoint), root=tmp_path / "data")
+
+
+def test_another_split_of_the_same_data_set_leaves_open_what_was_seen(checkpoint, tmp_path):
+    make_prepared(tmp_path / "data", studies=40)
+    (note,) = run(ZeroShotTask(checkpoint), root=tmp_path / "data").notes
+    assert note == "whether test patients were in the model's training data (tiny, split quarters) is not known."
 
 
 def test_one_of_several_classes(checkpoint):
@@ -265,6 +293,24 @@ def test_foreign_classes_are_refused_before_they_are_imported(checkpoint, monkey
     assert not Path("was_run").exists()
     with pytest.raises(UserError, match="cannot be rebuilt"):
         load_pretraining("evil.ckpt", trust=["evil_module"])
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["{x: evil_text.run}", '{"class\\u005fpath": "evil_text.C"}', "settings.yaml", "[evil_text.run]"],
+)
+def test_text_in_place_of_settings_is_refused(checkpoint, monkeypatch, text):
+    Path("evil_text.py").write_text("open('text_was_run', 'w')\n")
+    Path("settings.yaml").write_text("x: evil_text.run")
+    monkeypatch.syspath_prepend(".")
+    content = torch.load(checkpoint, weights_only=True)
+    for place in ("objectives", "tag"):
+        settings = content["hyper_parameters"] | {"objectives": dict(content["hyper_parameters"]["objectives"])}
+        (settings if place == "objectives" else settings["objectives"])[place] = text
+        torch.save({**content, "hyper_parameters": settings}, "text.ckpt")
+        with pytest.raises(UserError, match="in place of settings"):
+            load_pretraining("text.ckpt")
+    assert not Path("text_was_run").exists()
 
 
 def test_weights_are_needed(capsys):
