@@ -170,7 +170,7 @@ def note(paths, noted):
 def test_a_partial_file_of_something_else_is_not_gone_on_with(change, inputs, weights, tmp_path, monkeypatch):
     out, given = tmp_path / "o.csv", [str(inputs / "0"), str(inputs / "1")]
     finish = Predictions.finish
-    monkeypatch.setattr(Predictions, "finish", lambda self, out: None)
+    monkeypatch.setattr(Predictions, "finish", lambda self, out, metadata: None)
     predict(given, weights=weights, out=out, findings="Edema", workers=1)
     monkeypatch.setattr(Predictions, "finish", finish)
     partial = tmp_path / "o.csv.partial"

@@ -83,13 +83,12 @@ def test_headers_of_dicom(tmp_path, chest, elements, expected):
     assert flags(tmp_path / "x") == expected
 
 
-@pytest.mark.parametrize("kind", [b"FD", b"??"])
-def test_a_damaged_element_of_dicom_costs_its_flag_alone(tmp_path, chest, kind):
+def test_a_damaged_element_of_dicom_costs_its_flag_alone(tmp_path, chest):
     from prepare.conftest import dicom
 
     content = dicom(chest, Modality="CT", ViewPosition="PA")
     assert content.count(b"\x08\x00\x60\x00CS") == 1
-    (tmp_path / "x").write_bytes(content.replace(b"\x08\x00\x60\x00CS", b"\x08\x00\x60\x00" + kind))
+    (tmp_path / "x").write_bytes(content.replace(b"\x08\x00\x60\x00CS", b"\x08\x00\x60\x00FD"))
     assert flags(tmp_path / "x") == []
 
 

@@ -185,7 +185,7 @@ def test_folders_that_are_not_prepared_are_refused(folder, weights, tmp_path):
 
 
 def test_images_that_are_too_small_are_refused(weights, tmp_path):
-    with pytest.raises(UserError, match="prepare them with --size 40"):
+    with pytest.raises(UserError, match="prepared with --size 36"):
         search(make_prepared(tmp_path / "small", size=36), weights=weights, text="effusion")
 
 
