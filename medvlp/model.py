@@ -12,6 +12,7 @@ from torch import Tensor
 
 from medvlp.errors import NotFoundError, UserError
 from medvlp.objectives import Objective, TagDecoding
+from medvlp.parse import LABEL_SETS
 from medvlp.prepare.dataset import LeftOutError
 from medvlp.preprocessing import Preprocessing
 from medvlp.protocols import Protocol, tag_scores, zero_shot_scores
@@ -19,22 +20,7 @@ from medvlp.tasks.loading import load_pretraining
 from medvlp.tasks.pretraining import PretrainingTask
 from medvlp.types import HeatSource, ImageFeatures
 
-DEFAULT_FINDINGS = (
-    "Atelectasis",
-    "Cardiomegaly",
-    "Consolidation",
-    "Edema",
-    "Enlarged Cardiomediastinum",
-    "Fracture",
-    "Lung Lesion",
-    "Lung Opacity",
-    "No Finding",
-    "Pleural Effusion",
-    "Pleural Other",
-    "Pneumonia",
-    "Pneumothorax",
-    "Support Devices",
-)
+DEFAULT_FINDINGS = tuple(LABEL_SETS["chexpert"])
 """CheXpert's 14 labels."""
 
 # Of more images than this one part is encoded after the other, so that memory does not grow with their number.

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from medvlp.errors import UserError
+from medvlp.predict import words
 
 EXACT = 1e-5
 Format = Literal["safetensors", "onnx", "huggingface"]
@@ -48,8 +49,7 @@ def export(
         from medvlp.export import onnx
 
         onnx.check_installed()
-    trusted = [package.strip() for package in trust.split(",") if package.strip()]
-    model = Model.load(checkpoint, trust=trusted)
+    model = Model.load(checkpoint, trust=words(trust))
     if format != "safetensors" and not model.spaces:
         raise UserError(f"--format {format}: the model has no joint space of whole images and texts. Use safetensors.")
     config = folder.describe(checkpoint, model.task)
@@ -57,7 +57,7 @@ def export(
     uses = [card.use(model, place)]
     with folder.replacing(out) as new:
         folder.write(model.task, config, new)
-        gaps = {"medvlp.load": check.compare(model, Model.load(new, trust=trusted))}
+        gaps = {"medvlp.load": check.compare(model, Model.load(new, trust=words(trust)))}
         check.require("the folder", gaps["medvlp.load"], EXACT)
         hashes = {config["checkpoint_sha256"], *(fingerprint(str(path)) for path in (checkpoint, new))}
         found = card.read_results(results, hashes) if results else []

@@ -9,10 +9,18 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 
 from medvlp.data import CXRDataModule
 from medvlp.errors import UserError
+
+READ: dict[TrainerFn | None, list[str]] = {
+    TrainerFn.FITTING: ["train", "validate"],
+    TrainerFn.VALIDATING: ["validate"],
+    TrainerFn.TESTING: ["test"],
+}
+"""The data sets that each of the Trainer's verbs reads."""
 
 
 class BaseTask(L.LightningModule, ABC):

@@ -18,17 +18,12 @@ from medvlp.errors import UserError
 from medvlp.models.image import ImageEncoder
 from medvlp.models.pretrained import digest, load_image_encoder
 from medvlp.prepared import IMAGES, Prepared
+from medvlp.tasks.base import READ
 from medvlp.tasks.tested import TestedTask
 from medvlp.types import Batch
 
 ENCODER = "encoder."
 NO_BOXES = np.zeros((0, 4), np.float32)
-READ: dict[TrainerFn | None, list[str]] = {
-    TrainerFn.FITTING: ["train", "validate"],
-    TrainerFn.VALIDATING: ["validate"],
-    TrainerFn.TESTING: ["test"],
-}
-"""The data sets whose images each of the Trainer's verbs reads."""
 
 
 class DownstreamTask(TestedTask):

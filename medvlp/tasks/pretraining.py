@@ -9,7 +9,6 @@ from typing import Any, cast, get_args
 import lightning as L
 import numpy as np
 import torch
-from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 
 from medvlp.data import CXRDataModule
@@ -21,17 +20,10 @@ from medvlp.objectives.base import section_texts
 from medvlp.prepared import Prepared
 from medvlp.preprocessing import Preprocessing
 from medvlp.protocols import Protocol, zero_shot_scores
-from medvlp.tasks.base import BaseTask
+from medvlp.tasks.base import READ, BaseTask
 from medvlp.tasks.evaluation import EmbeddingCollector, report_retrieval
 from medvlp.text_cache import text_ids
 from medvlp.types import Batch, HeatSource, ImageFeatures, Section, TextFeatures
-
-READ: dict[TrainerFn | None, list[str]] = {
-    TrainerFn.FITTING: ["train", "validate"],
-    TrainerFn.VALIDATING: ["validate"],
-    TrainerFn.TESTING: ["test"],
-}
-"""The data sets whose texts each of the Trainer's verbs reads."""
 
 
 class PretrainingTask(BaseTask):
