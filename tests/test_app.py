@@ -284,9 +284,23 @@ def test_page_says_what_is_wrong(page):
 
 def test_page_draws_a_synthetic_image(page):
     drop(page, "image.png", radiograph())
+    page.wait_for_selector("#scores li")
     page.click("text=Another image")
     page.click("text=Draw a synthetic one")
     page.wait_for_selector("#notes:has-text('A synthetic image, drawn with')")
+    assert not page.problems
+
+
+def test_page_does_not_show_an_image_that_was_left(page):
+    page.evaluate("another()")
+    with page.expect_response("**/image"):
+        page.route("**/image", lambda route: (page.wait_for_timeout(300), route.continue_()))
+        drop(page, "image.png", radiograph())
+        page.evaluate("another()")
+    page.unroute("**/image")
+    page.wait_for_selector("body:not(.busy)")
+    assert page.is_visible("#drop")
+    assert not page.is_visible("#stage")
     assert not page.problems
 
 

@@ -3,7 +3,7 @@
 const $ = (selector) => document.querySelector(selector);
 const SHOWN_TAGS = 8;
 const SOURCES = { region: "regions", global: "whole image", tag: "tags" };
-const state = { about: null, key: null, source: null, chosen: null, tags: [], asked: 0 };
+const state = { about: null, key: null, source: null, chosen: null, tags: [], asked: 0, opened: 0 };
 
 async function call(path, options) {
   const response = await fetch(path, options);
@@ -57,10 +57,21 @@ function hideHeat() {
   $("#meaning").textContent = "";
 }
 
+/* Open an image; the answer to an image that was left meanwhile is not shown. */
 const open = (path, options) => busy(async () => {
+  const number = ++state.opened;
   say("");
   note("Looking at the image ...");
-  show(await call(path, { method: "POST", ...options }).finally(() => note("")));
+  let seen;
+  try {
+    seen = await call(path, { method: "POST", ...options });
+  } catch (error) {
+    if (number !== state.opened) return;
+    note("");
+    throw error;
+  }
+  if (number !== state.opened) return;
+  show(seen);
   await score();
 });
 
@@ -165,7 +176,7 @@ async function heat(source) {
 }
 
 function another() {
-  Object.assign(state, { key: null, chosen: null, asked: state.asked + 1 });
+  Object.assign(state, { key: null, chosen: null, asked: state.asked + 1, opened: state.opened + 1 });
   $("#drop").hidden = false;
   $("#stage").hidden = $("#tools").hidden = $("#scores").hidden = $("#tags").hidden = true;
   $("#meaning").textContent = "";
