@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -42,6 +42,8 @@ class RegionAlignment(Objective):
         roi_size: Side of the grid of samples in a box, over which a region is averaged.
         roi_aligned: See `torchvision.ops.roi_align`; the official code's is False.
         gathered: Batch statistics of all processes; the official code stays on each.
+        background: Patches outside the smallest rectangle around an image's regions are further negatives of its
+            sentences. The official code tells sentences nothing about them, so that a map is often highest there.
     """
 
     reads_words = True
@@ -60,10 +62,12 @@ class RegionAlignment(Objective):
         roi_size: int = 1,
         roi_aligned: bool = True,
         gathered: bool = True,
+        background: bool = False,
     ) -> None:
         super().__init__()
         self.temperature, self.weight, self.negatives = temperature, weight, negatives
         self.roi_size, self.roi_aligned = roi_size, roi_aligned
+        self.background = background
         self.patch_head = ProjectionHead(image_encoder.patch_width, hidden, dim, sync=gathered)
         self.word_head = ProjectionHead(text_encoder.width, hidden, dim, sync=gathered)
 
@@ -71,12 +75,14 @@ class RegionAlignment(Objective):
         """Return the term `contrastive`; see `Objective.forward`."""
         region = regions_of(batch)
         views, side = batch["image"].shape[1], batch["image"].shape[-1]
-        patches = self.embed_patches(image)
+        patches = self.embed_patches(image).unflatten(0, (-1, views))
         sentence, read = self.embed_sentences(text, len(region.sentence))
         losses = []
         for v in range(views):
-            seen = self.embed_regions(patches, region.box[v], region.study * views + v, side)
-            losses.append(self._loss(seen, region.visible[v], sentence, read, region))
+            seen = self._see(patches[:, v], region, v, side)
+            if self.background:
+                seen = seen.with_background(patches[:, v], region.box[v], side)
+            losses.append(self._loss(seen, sentence, read, region))
         return {"contrastive": self.weight * torch.stack(losses).mean()}
 
     def embed_patches(self, image: ImageFeatures) -> Tensor:
@@ -141,11 +147,11 @@ class RegionAlignment(Objective):
         region, side = regions_of(batch), batch["image"].shape[-1]
         sentence, read = self.embed_sentences(text, len(region.sentence))
         patches = self.embed_patches(image)
-        seen = self.embed_regions(patches, region.box[0], region.study, side)
-        aligned, comparable = self._pairs(region, region.visible[0], read)
+        seen = self._see(patches, region, 0, side)
+        aligned, comparable = seen.pairs(region, read)
         # In half precision close similarities would be ties.
-        with torch.autocast(seen.device.type, enabled=False):
-            similarity = seen @ sentence.T
+        with torch.autocast(sentence.device.type, enabled=False):
+            similarity = seen.feature @ sentence.T
         heat = self._heat(patches, sentence, region).flatten(1)
         rows: dict[str, Tensor] = {}
 
@@ -195,29 +201,66 @@ class RegionAlignment(Objective):
         with torch.autocast(patches.device.type, enabled=False):
             return torch.einsum("sdhw,sd->shw", patches[region.sentence_study], sentence)
 
-    def _pairs(self, region: RegionBatch, visible: Tensor, read: Tensor) -> tuple[Tensor, Tensor]:
-        """Return which regions and sentences belong together, and which are compared, in the same image."""
-        taken = visible[:, None] & read
-        return region.aligned & taken, (region.study[:, None] == region.sentence_study) & taken
+    def _see(self, patches: Tensor, region: RegionBatch, view: int, side: int) -> Seen:
+        feature = self.embed_regions(patches, region.box[view], region.study, side)
+        return Seen(feature, region.study, region.visible[view], region.aligned)
 
-    def _loss(self, seen: Tensor, visible: Tensor, sentence: Tensor, read: Tensor, region: RegionBatch) -> Tensor:
-        aligned, comparable = self._pairs(region, visible, read)
+    def _loss(self, seen: Seen, sentence: Tensor, read: Tensor, region: RegionBatch) -> Tensor:
+        aligned, comparable = seen.pairs(region, read)
         if self.negatives == "image":
-            return region_sentence_loss(seen, sentence, aligned, comparable, temperature=self.temperature)
-        counts = gather(torch.tensor([aligned.shape], device=seen.device))
+            return region_sentence_loss(seen.feature, sentence, aligned, comparable, temperature=self.temperature)
+        counts = gather(torch.tensor([aligned.shape], device=sentence.device))
         pairs = gather_rows(aligned.nonzero() + counts[: rank()].sum(0))
-        visible, read, sentence_id = (gather_rows(t) for t in (visible, read, region.sentence_id))
-        everything = torch.zeros(len(visible), len(read), device=seen.device)
+        visible, read, sentence_id = (gather_rows(t) for t in (seen.visible, read, region.sentence_id))
+        everything = torch.zeros(len(visible), len(read), device=sentence.device)
         everything[pairs[:, 0], pairs[:, 1]] = 1
         same_words = (sentence_id[:, None] == sentence_id).float()
         comparable = visible[:, None] & read
         return region_sentence_loss(
-            gather_rows(seen),
+            gather_rows(seen.feature),
             gather_rows(sentence),
             (everything @ same_words > 0) & comparable,
             comparable,
             temperature=self.temperature,
             gathered=True,
+        )
+
+
+class Seen(NamedTuple):
+    """What one view shows to sentences.
+
+    Attributes:
+        feature: Normalised embeddings (R, D) of regions.
+        study: The study of each, int64 (R,).
+        visible: Whether the view shows it, bool (R,).
+        aligned: Which of the batch's sentences speak of it, bool (R, S).
+    """
+
+    feature: Tensor
+    study: Tensor
+    visible: Tensor
+    aligned: Tensor
+
+    def pairs(self, region: RegionBatch, read: Tensor) -> tuple[Tensor, Tensor]:
+        """Return which regions and sentences belong together, and which are compared, in the same image."""
+        taken = self.visible[:, None] & read
+        return self.aligned & taken, (self.study[:, None] == region.sentence_study) & taken
+
+    def with_background(self, patches: Tensor, box: Tensor, side: int) -> Seen:
+        """Return the same with, behind the regions, each patch around them, of which no sentence speaks.
+
+        Args:
+            patches: Embedded patches (N, D, h, w).
+            box: (R, 4), in pixels of the image.
+            side: Side of the images in pixels.
+        """
+        around = patches_around(box[self.visible], self.study[self.visible], len(patches), patches.shape[-2:], side)
+        study = around.nonzero()[:, 0]
+        return Seen(
+            torch.cat([self.feature, patches.flatten(2).transpose(1, 2)[around]]),
+            torch.cat([self.study, study]),
+            F.pad(self.visible, (0, len(study)), value=True),
+            F.pad(self.aligned, (0, 0, 0, len(study))),
         )
 
 
@@ -233,3 +276,22 @@ def boxed_patches(box: Tensor, grid: Sequence[int], side: int) -> Tensor:
     x1, y1, x2, y2 = box[:, :, None].unbind(1)
     rows, columns = (y1 <= y) & (y < y2), (x1 <= x) & (x < x2)
     return (rows[:, :, None] & columns[:, None, :]).flatten(1)
+
+
+def patches_around(box: Tensor, image: Tensor, images: int, grid: Sequence[int], side: int) -> Tensor:
+    """Return which patches have their centre outside the smallest rectangle around an image's boxes, bool (N, h * w).
+
+    An image without boxes has none.
+
+    Args:
+        box: (R, 4), in pixels.
+        image: The image of each box, int64 (R,).
+        images: N.
+        grid: h and w.
+        side: Side of the images in pixels.
+    """
+    index = image[:, None].expand(-1, 2)
+    first = box.new_full((images, 2), torch.inf).scatter_reduce(0, index, box[:, :2], "amin")
+    last = box.new_full((images, 2), -torch.inf).scatter_reduce(0, index, box[:, 2:], "amax")
+    inside = boxed_patches(torch.cat([first, last], 1), grid, side)
+    return ~inside & torch.isfinite(first[:, :1])

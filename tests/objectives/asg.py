@@ -93,6 +93,8 @@ KINDS = [
     (RegionAlignment, {}),
     (RegionAlignment, {"negatives": "batch"}),
     (RegionAlignment, {"roi_size": 3}),
+    (RegionAlignment, {"background": True}),
+    (RegionAlignment, {"background": True, "negatives": "batch"}),
     (TagDecoding, {}),
     (TagDecoding, {"uncertain": "masked", "unmentioned": "masked"}),
 ]

@@ -31,7 +31,7 @@ def test_global_terms_equal_the_formulas():
     assert terms["soft_label"].item() == pytest.approx(sum(soft) / 2, rel=1e-4)
 
 
-def slow_regions(objective, image, text, batch, v, views):
+def slow_regions(objective, image, text, batch, v, views, background=False):
     """Return features of the visible regions and read sentences, one at a time, and who belongs to whom."""
     region = batch["region"]
     cell = SIDE // GRID
@@ -48,29 +48,42 @@ def slow_regions(objective, image, text, batch, v, views):
         own = [word for word, number in zip(words, text.word_sentence, strict=True) if number == s]
         if own:
             sentences.append((s, sum(own) / len(own)))
-    pairs = torch.tensor([[bool(region.aligned[r, s]) for s, _ in sentences] for r, _ in regions])
-    same = torch.tensor([[bool(region.study[r] == region.sentence_study[s]) for s, _ in sentences] for r, _ in regions])
+    pairs = [[bool(region.aligned[r, s]) for s, _ in sentences] for r, _ in regions]
+    same = [[bool(region.study[r] == region.sentence_study[s]) for s, _ in sentences] for r, _ in regions]
+    for study in range(len(batch["image"]) if background else 0):
+        boxes = region.box[v][region.visible[v] & (region.study == study)].tolist()
+        for place, patch in enumerate(patches[study * views + v] if boxes else []):
+            x, y = (place % GRID + 0.5) * cell, (place // GRID + 0.5) * cell
+            rows, columns = ((min(b[i] for b in boxes), max(b[i + 2] for b in boxes)) for i in (1, 0))
+            if not (rows[0] <= y < rows[1] and columns[0] <= x < columns[1]):
+                regions.append((None, patch))
+                pairs.append([False] * len(sentences))
+                same.append([study == region.sentence_study[s] for s, _ in sentences])
+    pairs, same = torch.tensor(pairs), torch.tensor(same)
     return [f for _, f in regions], [f for _, f in sentences], pairs, same, [region.sentence[s] for s, _ in sentences]
 
 
+@pytest.mark.parametrize("background", [False, True])
 @pytest.mark.parametrize("views", [1, 2])
-def test_region_term_equals_the_formula(views):
+def test_region_term_equals_the_formula(views, background):
     image, text, batch = Studies(views).inputs(everyone)
     # In evaluation mode the head of one image at a time is that of the batch.
-    objective = make(RegionAlignment).eval()
+    objective = make(RegionAlignment, background=background).eval()
     expected = 0.0
     with torch.no_grad():
         for v in range(views):
-            regions, sentences, pairs, same, _ = slow_regions(objective, image, text, batch, v, views)
+            regions, sentences, pairs, same, _ = slow_regions(objective, image, text, batch, v, views, background)
+            assert (len(regions) > batch["region"].visible[v].sum()) == background
             expected += slow_region_loss(regions, sentences, pairs, same, 0.07) / views
         assert objective(image, text, batch)["contrastive"].item() == pytest.approx(expected, rel=1e-4)
 
 
-def test_region_term_with_negatives_of_the_batch():
+@pytest.mark.parametrize("background", [False, True])
+def test_region_term_with_negatives_of_the_batch(background):
     image, text, batch = Studies().inputs(everyone)
-    objective = make(RegionAlignment, negatives="batch").eval()
+    objective = make(RegionAlignment, negatives="batch", background=background).eval()
     with torch.no_grad():
-        regions, sentences, pairs, _, words = slow_regions(objective, image, text, batch, 0, 1)
+        regions, sentences, pairs, _, words = slow_regions(objective, image, text, batch, 0, 1, background)
         # A sentence with the words of an own one is an own one, whoever said it.
         own = [
             [any(row[k] and words[k] == word for k in range(len(words))) for word in words] for row in pairs.tolist()
