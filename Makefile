@@ -114,7 +114,8 @@ $(RAW)/.drawn: | $(INSTALLED)
 	@touch $@
 
 test: lint ## Lint, then run the tests (no network needed once installed).
-	WANDB_MODE=offline HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 WANDB_MODE=offline HF_HUB_OFFLINE=1 $(BIN)/python -m pytest \
+		--numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: $(INSTALLED) ## Check style, docstrings and types.
 	$(BIN)/ruff check .

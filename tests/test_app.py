@@ -122,6 +122,11 @@ def test_files_that_are_too_large_are_refused(client, monkeypatch):
     assert client.post("/image", content=radiograph()).status_code == 413
 
 
+def test_questions_that_are_too_long_or_too_deep_are_refused(client):
+    assert client.post("/scores", content=b" " * (server.LONGEST + 1)).status_code == 413
+    assert client.post("/scores", content=b"[" * 100_000).status_code == 400
+
+
 @pytest.mark.parametrize(
     ("path", "content", "status", "words"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,8 @@ from medvlp.prepare.dataset import LeftOutError
 
 FOLDER = Path(__file__).parent
 PAGE = {"/": "page.html", "/page.css": "page.css", "/page.js": "page.js"}
-# Bytes of a file; radiographs have a fifth of it at most.
-LARGEST = 256 << 20
+# Bytes of a file, of which radiographs have a fifth at most, and of a question.
+LARGEST, LONGEST = 256 << 20, 1 << 20
 # The page is shown nothing, and sends nothing, but from and to here; nothing stays in the browser's cache.
 HEADERS = {
     "Cache-Control": "no-store",
@@ -47,12 +48,7 @@ def make_server(desk: Desk, hosts: Sequence[str]) -> Starlette:
 
     async def read(request: Request) -> Response:
         """Take the file that is the body."""
-        content = bytearray()
-        async for chunk in request.stream():
-            content += chunk
-            if len(content) > LARGEST:
-                raise HTTPException(413, f"Files of more than {LARGEST >> 20} MB are not read.")
-        return JSONResponse(await run_in_threadpool(desk.put, bytes(content)))
+        return JSONResponse(await run_in_threadpool(desk.put, await body(request, LARGEST)))
 
     async def synthetic(request: Request) -> Response:
         return JSONResponse(await run_in_threadpool(desk.put_synthetic))
@@ -64,11 +60,12 @@ def make_server(desk: Desk, hosts: Sequence[str]) -> Starlette:
         """Return what answers with a function of some strings of the body."""
 
         async def respond(request: Request) -> Response:
+            content = await body(request, LONGEST)
             try:
-                given = await request.json()
+                given = json.loads(content)
                 # Halves of surrogate pairs are no text to a tokenizer.
                 values = [str(given[name]).encode(errors="replace").decode() for name in names]
-            except (ValueError, TypeError, KeyError):
+            except (ValueError, TypeError, KeyError, RecursionError):
                 raise HTTPException(400, f"A JSON object with {', '.join(names)} is expected.") from None
             return JSONResponse(await run_in_threadpool(answer, *values))
 
@@ -95,6 +92,16 @@ def make_server(desk: Desk, hosts: Sequence[str]) -> Starlette:
         ],
         exception_handlers={UserError: complain, LeftOutError: complain, HTTPException: complain},
     )
+
+
+async def body(request: Request, largest: int) -> bytes:
+    """Return what a request brings, which is not read further than it may be long, in bytes."""
+    content = bytearray()
+    async for chunk in request.stream():
+        content += chunk
+        if len(content) > largest:
+            raise HTTPException(413, f"More than {largest >> 20} MB are not read.")
+    return bytes(content)
 
 
 async def guard(request: Request, respond: Callable[[Request], Awaitable[Response]]) -> Response:
