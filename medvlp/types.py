@@ -7,7 +7,7 @@ studies of a batch, one after the other.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypedDict
 
@@ -138,6 +138,27 @@ class TextFeatures:
     sections: dict[Section, Tensor]
     word: Tensor | None = None
     word_sentence: Tensor | None = None
+
+
+@dataclass
+class PhraseFeatures:
+    """What a text encoder reads in phrases that stand in no report.
+
+    Attributes:
+        texts: M phrases.
+        pooled: One vector (M, E) each.
+        word: Their words, (K, E), as a sentence of a report has them.
+        word_phrase: The phrase of each word, int64 (K,), ascending.
+    """
+
+    texts: Sequence[str]
+    pooled: Tensor
+    word: Tensor
+    word_phrase: Tensor
+
+    def to(self, device: torch.device) -> PhraseFeatures:
+        """Move the tensors."""
+        return PhraseFeatures(self.texts, *(t.to(device) for t in (self.pooled, self.word, self.word_phrase)))
 
 
 def report_text(findings: str, impression: str) -> str:

@@ -20,7 +20,7 @@ from transformers.utils.logging import disable_progress_bar
 from medvlp.errors import UserError
 from medvlp.models.weights import locate
 from medvlp.text_cache import TextCache
-from medvlp.types import RegionBatch
+from medvlp.types import PhraseFeatures, RegionBatch
 
 # Tokenisation happens beside data loader processes that were forked, where a thread pool would only warn and idle.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -28,12 +28,12 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 disable_progress_bar()
 
 
-def region_words(tokens: Any, region: RegionBatch) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Find the words of the region sentences among the tokens of the reports.
+def sentence_words(tokens: Any, place: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Find the words of sentences among the tokens of reports.
 
     Args:
         tokens: What a fast tokenizer returns for B reports, with offsets.
-        region: Says where the sentences stand in them.
+        place: Report, start and end of each sentence, (S, 3); see `RegionBatch.sentence_place`.
 
     Returns:
         The number of its word for each token of the (B, length), flattened, -1 outside the sentences; and the sentence
@@ -45,7 +45,7 @@ def region_words(tokens: Any, region: RegionBatch) -> tuple[npt.NDArray[np.int64
     start = tokens["offset_mapping"][..., 0].numpy().reshape(-1)
     # Reports one after the other on one line, so that one sorted search finds the sentence of every token.
     report = np.repeat(np.arange(reports), length)
-    study, begin, end = region.sentence_place.numpy().T
+    study, begin, end = place.T
     line = 1 << 32
     sentence = np.searchsorted(study * line + begin, report * line + start, side="right") - 1
     # A sentence of no report in front of the first one.
@@ -167,14 +167,18 @@ class TextEncoder(nn.Module):
             report = self(reports) if pooled else None
             return report, self(region.sentence), torch.arange(len(region.sentence))
         hidden, tokens = self._hidden(self.model, reports)
-        word, word_sentence = region_words(tokens, region)
-        device = hidden.device
-        inside = torch.from_numpy(np.flatnonzero(word >= 0)).to(device)
-        number = torch.from_numpy(word[word >= 0]).to(device)
-        pieces = hidden.flatten(0, 1)[inside]
-        words = pieces.new_zeros(len(word_sentence), self.width).index_add(0, number, pieces)
         report = self.pool(hidden, tokens["attention_mask"]) if pooled else None
-        return report, words, torch.from_numpy(word_sentence).to(device)
+        return report, *self._words(hidden, tokens, region.sentence_place.numpy())
+
+    def phrases(self, texts: Sequence[str]) -> PhraseFeatures:
+        """Embed M phrases, and their words as `read` does those of the sentences of reports."""
+        if self.frozen:
+            pooled = self(texts)
+            return PhraseFeatures(texts, pooled, pooled, torch.arange(len(texts)))
+        hidden, tokens = self._hidden(self.model, texts)
+        place = np.array([(m, 0, len(text)) for m, text in enumerate(texts)], np.int64).reshape(-1, 3)
+        pooled = self.pool(hidden, tokens["attention_mask"])
+        return PhraseFeatures(texts, pooled, *self._words(hidden, tokens, place))
 
     def _apply(self, fn: Any, recurse: bool = True) -> TextEncoder:
         if self.dropout and self.frozen:
@@ -219,6 +223,16 @@ class TextEncoder(nn.Module):
         with torch.no_grad(), torch.autocast(device.type, enabled=False):
             for start in range(0, len(texts), size):
                 yield self._embed(model, texts[start : start + size])
+
+    def _words(self, hidden: Tensor, tokens: Any, place: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """Return the words (K, D) of sentences, each the sum of its word pieces, and the sentence of each."""
+        word, word_sentence = sentence_words(tokens, place)
+        device = hidden.device
+        inside = torch.from_numpy(np.flatnonzero(word >= 0)).to(device)
+        number = torch.from_numpy(word[word >= 0]).to(device)
+        pieces = hidden.flatten(0, 1)[inside]
+        words = pieces.new_zeros(len(word_sentence), self.width).index_add(0, number, pieces)
+        return words, torch.from_numpy(word_sentence).to(device)
 
     def _embed(self, model: Any, texts: Sequence[str]) -> Tensor:
         hidden, tokens = self._hidden(model, texts)

@@ -10,7 +10,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from medvlp.types import Batch, HeatSource, ImageFeatures, RegionBatch, Section, TextFeatures, report_text
+from medvlp.types import (
+    Batch,
+    HeatSource,
+    ImageFeatures,
+    PhraseFeatures,
+    RegionBatch,
+    Section,
+    TextFeatures,
+    report_text,
+)
 
 
 @dataclass(frozen=True)
@@ -83,14 +92,13 @@ class Objective(nn.Module, ABC):
         """Return whether it has a heat map of a text."""
         return self.heat_source is not None
 
-    def text_heat(self, image: ImageFeatures, places: Tensor, text: Tensor, words: Sequence[str]) -> Tensor:
+    def text_heat(self, image: ImageFeatures, places: Tensor, text: PhraseFeatures) -> Tensor:
         """Return where images show what texts say, (N, M, h, w).
 
         Args:
             image: Features of N images.
             places: What their pooled features are like at each place, (N, D, h, w); see `ImageEncoder.places`.
-            text: M texts, as the text encoder embeds them, (M, E).
-            words: The texts.
+            text: M texts.
 
         Raises:
             UserError: If a text is none of those that it `names`.

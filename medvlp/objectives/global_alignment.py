@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -12,7 +10,7 @@ from medvlp.losses import ClinicalPrior, SoftLabels, contrastive_loss, soft_labe
 from medvlp.models import ImageEncoder, ProjectionHead, TextEncoder
 from medvlp.objectives.base import Objective, embed_map, section_mask, similarity_map
 from medvlp.objectives.tags import LabelSet, Tags
-from medvlp.types import PRESENT, Batch, ImageFeatures, Section, TextFeatures
+from medvlp.types import PRESENT, Batch, ImageFeatures, PhraseFeatures, Section, TextFeatures
 
 ASG_SOFT_LABELS = SoftLabels()
 
@@ -116,9 +114,9 @@ class GlobalAlignment(Objective):
         """Project texts."""
         return F.normalize(self.text_head(text).float(), dim=1)
 
-    def text_heat(self, image: ImageFeatures, places: Tensor, text: Tensor, words: Sequence[str]) -> Tensor:
+    def text_heat(self, image: ImageFeatures, places: Tensor, text: PhraseFeatures) -> Tensor:
         """Return the cosine of each place with the texts; see `Objective.text_heat`."""
-        return similarity_map(embed_map(self.image_head, places), self.embed_text(text))
+        return similarity_map(embed_map(self.image_head, places), self.embed_text(text.pooled))
 
     def _project_text(self, report: Tensor, mask: Tensor) -> Tensor:
         """Project the reports that exist; the rows of the others stay zero."""

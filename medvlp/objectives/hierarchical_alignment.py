@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from medvlp.losses import ClinicalPrior, contrastive_loss
 from medvlp.models import ChannelAggregation, ImageEncoder, ProjectionHead, TextEncoder
 from medvlp.objectives.base import Objective, embed_map, section_mask, similarity_map
-from medvlp.types import Batch, ImageFeatures, Section, TextFeatures
+from medvlp.types import Batch, ImageFeatures, PhraseFeatures, Section, TextFeatures
 
 Level = Literal["high", "multi"]
 Term = Literal["high_text", "multi_text", "high_view", "multi_view"]
@@ -170,9 +170,9 @@ class HierarchicalAlignment(Objective):
         """Project texts of any section."""
         return F.normalize(self.text_head(text).float(), dim=1)
 
-    def text_heat(self, image: ImageFeatures, places: Tensor, text: Tensor, words: Sequence[str]) -> Tensor:
+    def text_heat(self, image: ImageFeatures, places: Tensor, text: PhraseFeatures) -> Tensor:
         """Return the cosine of each place, as the high level has it, with the texts; see `Objective.text_heat`."""
-        return similarity_map(embed_map(self.heads["high"], places), self.embed_text(text))
+        return similarity_map(embed_map(self.heads["high"], places), self.embed_text(text.pooled))
 
     def _prior(self, term: str) -> ClinicalPrior | None:
         return self.prior if term in self.prior_terms else None

@@ -14,7 +14,7 @@ from medvlp.distributed import gather, gather_rows, rank
 from medvlp.losses import region_sentence_loss
 from medvlp.models import ImageEncoder, ProjectionHead, TextEncoder
 from medvlp.objectives.base import HeatMap, Objective, embed_map, regions_of, similarity_map
-from medvlp.types import Batch, ImageFeatures, RegionBatch, TextFeatures
+from medvlp.types import Batch, ImageFeatures, PhraseFeatures, RegionBatch, TextFeatures
 
 
 class RegionAlignment(Objective):
@@ -76,7 +76,7 @@ class RegionAlignment(Objective):
         region = regions_of(batch)
         views, side = batch["image"].shape[1], batch["image"].shape[-1]
         patches = self.embed_patches(image).unflatten(0, (-1, views))
-        sentence, read = self.embed_sentences(text, len(region.sentence))
+        sentence, read = self._sentences(text, region)
         losses = []
         for v in range(views):
             seen = self._see(patches[:, v], region, v, side)
@@ -110,33 +110,24 @@ class RegionAlignment(Objective):
             )
             return F.normalize(cells.mean((2, 3)), dim=1)
 
-    def embed_sentences(self, text: TextFeatures, sentences: int) -> tuple[Tensor, Tensor]:
-        """Return normalised embeddings (S, D) of sentences, and which have words, bool (S,)."""
-        assert text.word is not None  # the task reads words where an objective asks for them
-        assert text.word_sentence is not None
-        word = F.normalize(self.word_head(text.word).float(), dim=1)
-        total = word.new_zeros(sentences, word.shape[1]).index_add(0, text.word_sentence, word)
-        # The direction of the mean is that of the sum.
-        read = torch.zeros(sentences, dtype=torch.bool, device=word.device).index_fill(0, text.word_sentence, True)
-        return F.normalize(total, dim=1), read
-
-    def similarity(self, image: ImageFeatures, word: Tensor) -> Tensor:
-        """Return the cosine of every patch with texts, (N, M, h, w): heat maps of what the texts speak of.
+    def embed_sentences(self, word: Tensor, word_sentence: Tensor, sentences: int) -> tuple[Tensor, Tensor]:
+        """Return normalised embeddings (S, D) of sentences, and which have words, bool (S,).
 
         Args:
-            image: Features of N images.
-            word: Embeddings (M, E) of M texts by the text encoder.
+            word: Words (K, E), as the text encoder has them.
+            word_sentence: The sentence of each word, int64 (K,).
+            sentences: S.
         """
-        text = F.normalize(self.word_head(word).float(), dim=1)
-        return similarity_map(self.embed_patches(image), text)
+        word = F.normalize(self.word_head(word).float(), dim=1)
+        total = word.new_zeros(sentences, word.shape[1]).index_add(0, word_sentence, word)
+        # The direction of the mean is that of the sum.
+        read = torch.zeros(sentences, dtype=torch.bool, device=word.device).index_fill(0, word_sentence, True)
+        return F.normalize(total, dim=1), read
 
-    def text_heat(self, image: ImageFeatures, places: Tensor, text: Tensor, words: Sequence[str]) -> Tensor:
-        """Return `similarity`; see `Objective.text_heat`.
-
-        A frozen text encoder gives a sentence as one word, in training as here. Of a trained one, training has seen the
-        words of sentences, and here is the embedding of a whole text.
-        """
-        return self.similarity(image, text)
+    def text_heat(self, image: ImageFeatures, places: Tensor, text: PhraseFeatures) -> Tensor:
+        """Return the cosine of every patch with the texts, read as region sentences are; see `Objective.text_heat`."""
+        sentence, _ = self.embed_sentences(text.word, text.word_phrase, len(text.texts))
+        return similarity_map(self.embed_patches(image), sentence)
 
     def evaluate(self, image: ImageFeatures, text: TextFeatures, batch: Batch) -> dict[str, Tensor]:
         """Count how often the most similar sentence is one of a region's own, the other way round, and pointing.
@@ -145,7 +136,7 @@ class RegionAlignment(Objective):
         sentence points to the patch most similar to it, and hits if the centre of the patch lies in a box of its own.
         """
         region, side = regions_of(batch), batch["image"].shape[-1]
-        sentence, read = self.embed_sentences(text, len(region.sentence))
+        sentence, read = self._sentences(text, region)
         patches = self.embed_patches(image)
         seen = self._see(patches, region, 0, side)
         aligned, comparable = seen.pairs(region, read)
@@ -188,7 +179,7 @@ class RegionAlignment(Objective):
     def heat_maps(self, image: ImageFeatures, text: TextFeatures, batch: Batch) -> list[HeatMap]:
         """Return the similarity of every region sentence with the patches of its image."""
         region = regions_of(batch)
-        sentence, read = self.embed_sentences(text, len(region.sentence))
+        sentence, read = self._sentences(text, region)
         heat = self._heat(self.embed_patches(image), sentence, region)
         return [
             HeatMap(study, region.sentence[s], heat[s], region.box[0, region.aligned[:, s]])
@@ -200,6 +191,11 @@ class RegionAlignment(Objective):
         """Return the cosine of every sentence with the patches of its image, (S, h, w)."""
         with torch.autocast(patches.device.type, enabled=False):
             return torch.einsum("sdhw,sd->shw", patches[region.sentence_study], sentence)
+
+    def _sentences(self, text: TextFeatures, region: RegionBatch) -> tuple[Tensor, Tensor]:
+        assert text.word is not None  # the task reads words where an objective asks for them
+        assert text.word_sentence is not None
+        return self.embed_sentences(text.word, text.word_sentence, len(region.sentence))
 
     def _see(self, patches: Tensor, region: RegionBatch, view: int, side: int) -> Seen:
         feature = self.embed_regions(patches, region.box[view], region.study, side)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -14,7 +13,7 @@ from medvlp.metrics import label_auroc
 from medvlp.models import ImageEncoder, QueryDecoder, TextEncoder
 from medvlp.objectives.base import HeatMap, Objective
 from medvlp.objectives.tags import LabelSet, Tags
-from medvlp.types import NOT_MENTIONED, PRESENT, UNCERTAIN, Batch, ImageFeatures, TextFeatures
+from medvlp.types import NOT_MENTIONED, PRESENT, UNCERTAIN, Batch, ImageFeatures, PhraseFeatures, TextFeatures
 
 
 class TagDecoding(Objective):
@@ -115,11 +114,11 @@ class TagDecoding(Objective):
         """Return whether a text names a tag; see `Tags.named`."""
         return bool(self.tags.named(words))
 
-    def text_heat(self, image: ImageFeatures, places: Tensor, text: Tensor, words: Sequence[str]) -> Tensor:
+    def text_heat(self, image: ImageFeatures, places: Tensor, text: PhraseFeatures) -> Tensor:
         """Return the attention of the tag that a text names, the mean of several; see `Objective.text_heat`."""
         attention = self.attention(image)
         heat = []
-        for said in words:
+        for said in text.texts:
             named = self.tags.named(said)
             if not named:
                 raise UserError(f"text '{said}' names no tag of the decoder; it has: {', '.join(self.tags.names)}.")

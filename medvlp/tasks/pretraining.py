@@ -255,8 +255,8 @@ class PretrainingTask(BaseTask):
             known = ", ".join(self.heat_sources) or "none"
             raise UserError(f"source='{source}': the model has no heat maps of it; it has {known}.")
         features = self.image_encoder(image)
-        places, text = self.image_encoder.places(features), self.text_encoder(texts).to(image.device)
-        return torch.stack([o.text_heat(features, places, text, texts) for o in asked]).mean(0)
+        places, text = self.image_encoder.places(features), self.text_encoder.phrases(texts).to(image.device)
+        return torch.stack([o.text_heat(features, places, text) for o in asked]).mean(0)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Note how images have to be seen, and what the model was trained on."""

@@ -176,9 +176,9 @@ def test_a_thousand_bootstrap_samples_of_rsna_take_seconds():
     truth = [random_boxes(rng, 2 if i % 5 == 0 else 0) for i in range(n)]
     boxes = [np.concatenate([true + rng.normal(0, 2, true.shape), random_boxes(rng, 20)]) for true in truth]
     scores = [rng.random(len(box)) for box in boxes]
-    start = time.perf_counter()
+    start = time.process_time()
     value = average_precision(boxes, scores, truth)
     weights = rng.multinomial(n, np.full(n, 1 / n), 100).astype(float)
     replicates = [value(row) for row in weights]
-    assert time.perf_counter() - start < 10
+    assert time.process_time() - start < 10
     assert np.std(replicates) > 0

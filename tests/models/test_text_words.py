@@ -77,6 +77,25 @@ def test_words_equal_a_slow_computation(language, max_length):
     assert (len(region.sentence) - 1 in sentence) == (max_length == 256)
 
 
+@pytest.mark.parametrize("trainable_layers", [None, 0])
+def test_a_phrase_is_read_as_a_report_of_one_sentence(language, trainable_layers):
+    encoder = TextEncoder(language, trainable_layers=trainable_layers).eval()
+    texts, region = regions_of([[("no effusions .", True)], [("small left effusions , right effusions .", True)]])
+    with torch.no_grad():
+        phrases = encoder.phrases(texts)
+        report, word, sentence = encoder.read(texts, region, True)
+    assert phrases.texts == texts
+    torch.testing.assert_close(phrases.pooled, report)
+    torch.testing.assert_close(phrases.word, word)
+    torch.testing.assert_close(phrases.word_phrase, sentence)
+
+
+def test_no_phrases_and_empty_ones_have_no_words(language):
+    encoder = TextEncoder(language, trainable_layers=None).eval()
+    for texts in ([""], ["", ""]):
+        assert encoder.phrases(texts).word.shape == (0, encoder.width)
+
+
 def test_words_carry_gradients(language):
     encoder = TextEncoder(language, trainable_layers=1)
     report, word, _ = encoder.read(*regions_of(REPORTS), False)

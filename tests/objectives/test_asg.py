@@ -11,7 +11,7 @@ from medvlp.losses import SoftLabels, tag_loss
 from medvlp.objectives import GlobalAlignment, RegionAlignment, TagDecoding
 from medvlp.objectives.tags import Tags
 from medvlp.parse import FINDINGS, LABEL_SETS
-from medvlp.types import ABSENT, NOT_MENTIONED, PRESENT, UNCERTAIN
+from medvlp.types import ABSENT, NOT_MENTIONED, PRESENT, UNCERTAIN, PhraseFeatures
 
 everyone = range(STUDIES)
 
@@ -229,14 +229,10 @@ def test_attention_sums_to_one_and_is_the_layers_own():
     torch.testing.assert_close(flat[:, 3], rest)
 
 
-def test_similarity_is_the_cosine_of_patch_and_text():
-    image, text, _ = Studies().inputs(everyone)
-    objective = make(RegionAlignment).eval()
-    heat = objective.similarity(image, text.word)
-    assert heat.shape == (STUDIES, len(text.word), GRID, GRID)
-    word = objective.word_head(text.word[3:4])[0]
-    patch = objective.patch_head(image.patches[5, :, 1, 2][None])[0]
-    torch.testing.assert_close(heat[5, 3, 1, 2], F.cosine_similarity(patch, word, dim=0))
+def similarity(objective, image, word):
+    """Return the heat maps of texts of one word each."""
+    texts = PhraseFeatures([""] * len(word), word, word, torch.arange(len(word)))
+    return objective.text_heat(image, torch.zeros(1), texts)
 
 
 def test_retrieval_and_pointing_count_by_hand():
@@ -271,7 +267,7 @@ def test_a_sentence_points_into_its_box():
     image, text, batch = Studies(1, [1], [1]).inputs([0])
     batch["region"].visible[:] = True
     text.word, text.word_sentence = torch.randn(1, WORD), torch.zeros(1, dtype=torch.long)
-    y, x = divmod(int(objective.similarity(image, text.word).flatten().argmax()), GRID)
+    y, x = divmod(int(similarity(objective, image, text.word).flatten().argmax()), GRID)
     cell = SIDE / GRID
     for dx, hit in ((0, 1.0), (1, 0.0)):
         left = ((x + dx) % GRID) * cell
@@ -292,7 +288,7 @@ def test_heat_maps_show_their_own_text_and_boxes():
     for s, heat_map in enumerate(maps):
         study = int(region.sentence_study[s])
         assert heat_map.study == study
-        torch.testing.assert_close(heat_map.heat, objective.similarity(image, text.word)[study, s])
+        torch.testing.assert_close(heat_map.heat, similarity(objective, image, text.word)[study, s])
         torch.testing.assert_close(heat_map.box, region.box[0][region.aligned[:, s]])
 
     objective = make(TagDecoding).eval()

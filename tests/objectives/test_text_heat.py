@@ -10,13 +10,16 @@ from medvlp.errors import UserError
 from medvlp.objectives import GlobalAlignment, Objective, RegionAlignment, TagDecoding
 from medvlp.objectives.tags import Tags
 from medvlp.parse import LABEL_SETS
-from medvlp.types import ImageFeatures
+from medvlp.types import ImageFeatures, PhraseFeatures
 
 TEXTS = ["left pleural effusion", "cardiomegaly", "edema"]
 
 
-def text():
-    return torch.randn(len(TEXTS), WORD, generator=torch.Generator().manual_seed(3))
+def phrases(texts=TEXTS):
+    """The first and the last text have a word, those between them two."""
+    noise = torch.Generator().manual_seed(3)
+    pooled, word = (torch.randn(count, WORD, generator=noise) for count in (len(texts), max(2 * len(texts) - 2, 0)))
+    return PhraseFeatures(texts, pooled, word, torch.tensor([m for m in range(len(texts)) for _ in range(2)])[1:-1])
 
 
 @pytest.mark.parametrize("objective", [make(GlobalAlignment), make_hierarchical(), make_hierarchical(alignment="flat")])
@@ -25,14 +28,14 @@ def test_a_global_map_is_what_retrieval_would_score_each_place(objective):
     places = torch.randn(3, 24, 2, 5)
     with torch.no_grad():
         image = ImageFeatures(torch.zeros(3, 24), [torch.zeros(1)])
-        heat = objective.text_heat(image, places, text(), TEXTS)
+        heat = objective.text_heat(image, places, phrases())
         assert heat.shape == (3, len(TEXTS), 2, 5)
         head = objective.image_head if isinstance(objective, GlobalAlignment) else objective.heads["high"]
         for n in range(3):
             for y in range(2):
                 for x in range(5):
                     place = F.normalize(head(places[n : n + 1, :, y, x]), dim=1)
-                    score = (place @ objective.embed_text(text()).T)[0]
+                    score = (place @ objective.embed_text(phrases().pooled).T)[0]
                     torch.testing.assert_close(heat[n, :, y, x], score, rtol=1e-4, atol=1e-5)
 
 
@@ -42,23 +45,29 @@ def test_an_image_that_is_everywhere_alike_scores_everywhere_as_a_whole(objectiv
     pooled = torch.randn(2, 24)
     image = ImageFeatures(pooled, [])
     with torch.no_grad():
-        heat = objective.text_heat(image, pooled[..., None, None].expand(-1, -1, 2, 5), text(), TEXTS)
-        whole = objective.embed_image(image)["report"] @ objective.embed_text(text()).T
+        heat = objective.text_heat(image, pooled[..., None, None].expand(-1, -1, 2, 5), phrases())
+        whole = objective.embed_image(image)["report"] @ objective.embed_text(phrases().pooled).T
     torch.testing.assert_close(heat, whole[..., None, None].expand_as(heat), rtol=1e-4, atol=1e-5)
 
 
-def test_a_region_map_is_the_similarity_of_patches():
+def test_a_region_map_is_the_cosine_of_patches_with_the_mean_word():
     image, _, _ = Studies().inputs(range(STUDIES))
-    objective = make(RegionAlignment).eval()
-    heat = objective.text_heat(image, torch.zeros(STUDIES, 1, 1, 1), text(), TEXTS)
-    torch.testing.assert_close(heat, objective.similarity(image, text()))
+    objective, text = make(RegionAlignment).eval(), phrases()
+    with torch.no_grad():
+        heat = objective.text_heat(image, torch.zeros(STUDIES, 1, 1, 1), text)
+        for n in range(STUDIES):
+            patches = F.normalize(objective.patch_head(image.patches[n].flatten(1).T), dim=1)
+            for m in range(len(TEXTS)):
+                words = F.normalize(objective.word_head(text.word[text.word_phrase == m]), dim=1)
+                expected = patches @ F.normalize(words.mean(0), dim=0)
+                torch.testing.assert_close(heat[n, m].flatten(), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_a_tag_map_is_the_attention_of_the_tags_that_a_text_names():
     image, _, _ = Studies().inputs(range(STUDIES))
     objective = make(TagDecoding).eval()
     words = ["Cardiomegaly", "small left effusion and edema", "no pneumothorax"]
-    heat = objective.text_heat(image, torch.zeros(1), text(), words)
+    heat = objective.text_heat(image, torch.zeros(1), phrases(words))
     assert heat.shape == (STUDIES, 3, GRID, GRID)
     attention = objective.attention(image)
     tag = objective.tags.names.index
@@ -66,7 +75,7 @@ def test_a_tag_map_is_the_attention_of_the_tags_that_a_text_names():
     both = (attention[:, tag("pleural effusion")] + attention[:, tag("edema")]) / 2
     torch.testing.assert_close(heat[:, 1], both)
     torch.testing.assert_close(heat[:, 2], attention[:, tag("pneumothorax")])
-    assert objective.text_heat(image, torch.zeros(1), text()[:0], []).shape == (STUDIES, 0, GRID, GRID)
+    assert objective.text_heat(image, torch.zeros(1), phrases([])).shape == (STUDIES, 0, GRID, GRID)
 
 
 @pytest.mark.parametrize("words", ["", "the right lung", "bananas"])
@@ -76,7 +85,7 @@ def test_a_text_that_names_no_tag_is_explained(words):
     assert not objective.names(words)
     assert objective.names("edema")
     with pytest.raises(UserError, match=r"names no tag.*pleural effusion.*aspiration"):
-        objective.text_heat(image, torch.zeros(1), text()[:1], [words])
+        objective.text_heat(image, torch.zeros(1), phrases([words]))
 
 
 @pytest.mark.parametrize("label_set", ["asg", "chexpert", "nih"])
@@ -104,4 +113,4 @@ def test_an_objective_without_a_source_says_so():
 
     assert not Silent().names("edema")
     with pytest.raises(TypeError, match="Silent has no heat maps"):
-        Silent().text_heat(ImageFeatures(torch.zeros(1, 1), []), torch.zeros(1), text(), TEXTS)
+        Silent().text_heat(ImageFeatures(torch.zeros(1, 1), []), torch.zeros(1), phrases())

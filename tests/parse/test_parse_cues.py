@@ -342,9 +342,9 @@ def test_linear_time(text):
     def seconds(length):
         sentence = words(text * (length // len(text)))
         mentions = [Mention(i, i + 1) for i in range(0, len(sentence), 3)]
-        start = time.perf_counter()
+        start = time.process_time()
         assess(sentence, mentions)
-        return time.perf_counter() - start
+        return time.process_time() - start
 
     # Quadratic time would be minutes.
     assert seconds(400_000) < 10

@@ -69,15 +69,15 @@ LONG = {
 def test_linear_time(piece):
     def seconds(length):
         text = piece * (length // len(piece))
-        start = time.perf_counter()
+        start = time.process_time()
         parse_report({"findings": text})
-        return time.perf_counter() - start
+        return time.process_time() - start
 
-    # Quadratic time would take 64 times as long, and minutes on a megabyte.
-    assert seconds(400_000) < 40 * seconds(50_000) + 0.5
+    # Quadratic time would take 64 times as long, and minutes on a megabyte. A busy machine gets three attempts.
+    assert any(seconds(400_000) < 40 * seconds(50_000) + 0.5 for _ in range(3))
 
 
 def test_linear_time_behind_a_long_list():
-    start = time.perf_counter()
+    start = time.process_time()
     parse_report({"findings": "heart and " * 20_000 + "normal " * 20_000 + "right left " * 10_000})
-    assert time.perf_counter() - start < 20
+    assert time.process_time() - start < 20
