@@ -14,7 +14,7 @@ DATA ?= data
 OUT ?= runs/benchmarks
 ARGS ?=
 # Of the synthetic data. Not the demo's seed: its patients have been pre-trained on.
-STUDIES ?= 2000
+STUDIES ?= 4000
 PHANTOM := data/phantom
 RAW := $(PHANTOM)/raw
 
@@ -100,7 +100,7 @@ results: $(INSTALLED) ## Tables, curves and pictures of all benchmarks in OUT, b
 app: weights ## A page on this machine to ask WEIGHTS about images.
 	$(BIN)/medvlp app --weights "$(WEIGHTS)"
 
-benchmark-data: $(RAW)/.drawn ## Draw synthetic data for every benchmark (STUDIES=2000), and prepare it in data/phantom.
+benchmark-data: $(RAW)/.drawn ## Draw synthetic data for every benchmark (STUDIES=4000), and prepare it in data/phantom.
 	$(BIN)/medvlp prepare mimic_cxr --images $(RAW)/mimic-cxr-jpg/2.0.0 --reports $(RAW)/mimic-cxr-reports \
 		--scene_graphs $(RAW)/chest-imagenome --out $(PHANTOM)/mimic_cxr
 	$(BIN)/medvlp prepare ms_cxr --root $(RAW)/ms-cxr --images $(RAW)/mimic-cxr-jpg/2.0.0 --out $(PHANTOM)/ms_cxr

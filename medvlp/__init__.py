@@ -13,12 +13,12 @@ __version__ = "0.1.0"
 __all__ = ["load"]
 
 
-def load(weights: str | PathLike[str], device: str = "cpu", trust: Sequence[str] = ()) -> Model:
+def load(weights: str | PathLike[str], device: str | None = "cpu", trust: Sequence[str] = ()) -> Model:
     """Load a pre-trained model for use, such as `medvlp.load(weights).scores(images, ["Pleural Effusion"])`.
 
     Args:
         weights: Checkpoint of `medvlp fit`, or folder of `medvlp export`.
-        device: Where to compute, such as `cuda`.
+        device: Where to compute, such as `cuda`; None for a GPU where there is one.
         trust: Packages beside medvlp whose classes may be made because the weights name them.
 
     Returns:

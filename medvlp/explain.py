@@ -83,11 +83,6 @@ class Radiograph:
         return cls(grey, seen, (x * x1, y * y1, x * x2, y * y2), flags)
 
 
-def load(weights: Path, device: str | None, trust: str) -> Model:
-    """Load a model, onto a GPU where there is one and no device is named; see `Model.load`."""
-    return Model.load(weights, device or ("cuda" if torch.cuda.is_available() else "cpu"), words(trust))
-
-
 def heat_maps(model: Model, radiograph: Radiograph, texts: Sequence[str], source: HeatSource) -> Map:
     """Return where a model sees what M texts say, (M, h, w), on the grid of patches.
 
@@ -161,7 +156,7 @@ def explain(
         raise UserError(f"--out '{out}' is the image itself: name another file.")
     if not all(said.strip() for said in text):
         raise UserError("--text is empty: say what to look for, such as 'left pleural effusion'.")
-    model = load(weights, device, trust)
+    model = Model.load(weights, device, words(trust))
     if not model.heat_sources:
         raise UserError(f"--weights '{weights}': none of the model's objectives has heat maps.")
     source = source or model.heat_sources[0]

@@ -57,17 +57,18 @@ class Model:
         self._asked: tuple[list[str], dict[str, Tensor]] = ([], {})
 
     @classmethod
-    def load(cls, weights: File, device: str = "cpu", trust: Sequence[str] = ()) -> Model:
+    def load(cls, weights: File, device: str | None = "cpu", trust: Sequence[str] = ()) -> Model:
         """Load a checkpoint of `medvlp fit`, or a folder of `medvlp export`.
 
         Args:
             weights: The checkpoint or folder.
-            device: Where to compute, such as `cuda`.
+            device: Where to compute, such as `cuda`; None for a GPU where there is one.
             trust: Packages beside medvlp whose classes may be made because the weights name them.
 
         Raises:
             UserError: If the weights or the device are not there or cannot be used.
         """
+        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         return cls(load_pretraining(Path(weights), trust)).to(device)
 
     def to(self, device: str) -> Model:

@@ -77,13 +77,11 @@ def predict(
         raise UserError(f"there is no file in {', '.join(inputs)}.")
 
     # Here, because torch takes seconds.
-    import torch
-
     from medvlp.model import Model
     from medvlp.models.weights import fingerprint
     from medvlp.questions import Questions
 
-    model = Model.load(weights, device or ("cuda" if torch.cuda.is_available() else "cpu"), words(trust))
+    model = Model.load(weights, device, words(trust))
     questions = Questions(model, words(findings), protocol, tags, embeddings)
     reader = Reader(model.preprocessing.size, model.preprocessing.fit)
     start = time.monotonic()

@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from medvlp.errors import UserError
-from medvlp.explain import load
+from medvlp.model import Model
 from medvlp.neighbours import nearest, open_index
 from medvlp.predict import words
 from medvlp.prepared import LABEL_PREFIX
@@ -88,7 +88,7 @@ def search(
     if out is not None and out.suffix.lower() not in FORMATS:
         raise UserError(f"--out '{out}' must end in {' or '.join(FORMATS)}.")
     opened = open_index(index, weights, words(splits))
-    model = load(weights, device, trust)
+    model = Model.load(weights, device, words(trust))
     query = model.embedding(model.read_many([image])) if image is not None else model.text_embedding([text or ""])
     score = opened.similarities(model, query[0])
     chosen = nearest(score, opened.images["study_id"].to_pylist(), top)
