@@ -100,7 +100,7 @@ results: $(INSTALLED) ## Tables, curves and pictures of all benchmarks in OUT, b
 app: weights ## A page on this machine to ask WEIGHTS about images.
 	$(BIN)/medvlp app --weights "$(WEIGHTS)"
 
-benchmark-data: $(RAW)/.drawn ## Draw synthetic data for every benchmark (STUDIES=4000), and prepare it in data/phantom.
+benchmark-data: $(RAW)/.drawn-$(STUDIES) ## Draw synthetic data for every benchmark (STUDIES=4000), and prepare it in data/phantom.
 	$(BIN)/medvlp prepare mimic_cxr --images $(RAW)/mimic-cxr-jpg/2.0.0 --reports $(RAW)/mimic-cxr-reports \
 		--scene_graphs $(RAW)/chest-imagenome --out $(PHANTOM)/mimic_cxr
 	$(BIN)/medvlp prepare ms_cxr --root $(RAW)/ms-cxr --images $(RAW)/mimic-cxr-jpg/2.0.0 --out $(PHANTOM)/ms_cxr
@@ -109,7 +109,7 @@ benchmark-data: $(RAW)/.drawn ## Draw synthetic data for every benchmark (STUDIE
 		$(BIN)/medvlp prepare $$name --root $(RAW)/$$name --out $(PHANTOM)/$$name || exit 1; done
 	$(BIN)/medvlp prepare object_cxr --root $(RAW)/object-cxr --out $(PHANTOM)/object_cxr --resize squash
 
-$(RAW)/.drawn: | $(INSTALLED)
+$(RAW)/.drawn-$(STUDIES): | $(INSTALLED)
 	$(BIN)/medvlp phantom --out $(RAW) --layouts all --studies $(STUDIES) --seed 1 --size 256
 	@touch $@
 

@@ -22,7 +22,8 @@ def digest(text: str) -> bytes:
 
 def text_ids(texts: Sequence[str]) -> Tensor:
     """Return a number for each text (N,), the same for the same text, and 0 for an empty one."""
-    return torch.tensor([int.from_bytes(digest(text)[:7], "little") if text else 0 for text in texts])
+    numbers = [int.from_bytes(digest(text)[:7], "little") if text else 0 for text in texts]
+    return torch.tensor(numbers, dtype=torch.int64)
 
 
 class TextCache:

@@ -18,8 +18,7 @@ from trained import make_checkpoint
 from medvlp.app.command import app, listen
 from medvlp.app.desk import KEPT, Desk
 from medvlp.errors import UserError
-from medvlp.explain import load
-from medvlp.model import DEFAULT_FINDINGS
+from medvlp.model import DEFAULT_FINDINGS, Model
 from medvlp.prepare.dataset import LeftOutError
 
 server = pytest.importorskip("medvlp.app.server")
@@ -29,7 +28,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory):
     weights = make_checkpoint(tmp_path_factory.mktemp("weights"))
-    return Desk(load(weights, "cpu", ""), weights.name)
+    return Desk(Model.load(weights), weights.name)
 
 
 @pytest.fixture
@@ -159,7 +158,7 @@ def test_any_words_may_be_asked_for(client, text):
 
 
 def test_models_without_scores_have_heat_maps(tmp_path):
-    only_regions = Desk(load(make_checkpoint(tmp_path, names=("region",)), "cpu", ""), "regions")
+    only_regions = Desk(Model.load(make_checkpoint(tmp_path, names=("region",))), "regions")
     key = only_regions.put(radiograph())["key"]
     assert only_regions.scores(key, "edema") == {"findings": [("edema", None)], "tags": []}
     assert only_regions.heat_map(key, "edema", "region")["image"]

@@ -7,7 +7,8 @@ from PIL import Image
 from trained import make_checkpoint
 
 from medvlp.__main__ import main
-from medvlp.explain import Radiograph, explain, heat_maps, load, scale_of
+from medvlp.explain import Radiograph, explain, heat_maps, scale_of
+from medvlp.model import Model
 from medvlp.prepare.dataset import LeftOutError
 
 
@@ -26,7 +27,7 @@ def file(tmp_path):
 
 
 def test_radiograph_keeps_its_pixels_and_knows_what_the_model_sees(weights, file):
-    model = load(weights, "cpu", "")
+    model = Model.load(weights)
     radiograph = Radiograph.read(file, model.preprocessing)
     assert np.array_equal(radiograph.grey, np.asarray(Image.open(file)))
     assert torch.equal(radiograph.seen, model.read(file))
@@ -38,7 +39,7 @@ def test_radiograph_keeps_its_pixels_and_knows_what_the_model_sees(weights, file
 
 
 def test_smaller_radiographs_are_seen_alike(weights, file):
-    model = load(weights, "cpu", "")
+    model = Model.load(weights)
     large, small = Radiograph.read(file, model.preprocessing), Radiograph.read(file, model.preprocessing, 150)
     assert small.grey.shape == (150, 100)
     assert torch.equal(small.seen, large.seen)
@@ -47,12 +48,12 @@ def test_smaller_radiographs_are_seen_alike(weights, file):
 
 def test_jpeg_is_shown_at_full_resolution(weights, file, tmp_path):
     Image.open(file).resize((800, 1200)).save(tmp_path / "large.jpg", quality=95)
-    radiograph = Radiograph.read(tmp_path / "large.jpg", load(weights, "cpu", "").preprocessing)
+    radiograph = Radiograph.read(tmp_path / "large.jpg", Model.load(weights).preprocessing)
     assert np.array_equal(radiograph.grey, np.asarray(Image.open(tmp_path / "large.jpg")))
 
 
 def test_heat_maps_are_those_of_the_model(weights, file):
-    model = load(weights, "cpu", "")
+    model = Model.load(weights)
     radiograph = Radiograph.read(file, model.preprocessing)
     texts = ["left pleural effusion", "cardiomegaly"]
     for source in ("region", "global"):
@@ -135,4 +136,4 @@ def test_a_damaged_file_is_no_radiograph(weights, file):
     data = file.read_bytes()
     file.write_bytes(data[: len(data) // 2])
     with pytest.raises(LeftOutError):
-        Radiograph.read(file, load(weights, "cpu", "").preprocessing)
+        Radiograph.read(file, Model.load(weights).preprocessing)

@@ -19,7 +19,7 @@ from medvlp.__main__ import main
 from medvlp.data.features import FeatureStore
 from medvlp.data.transforms import EvaluationTransform
 from medvlp.errors import UserError
-from medvlp.explain import load
+from medvlp.model import Model
 from medvlp.models.weights import fingerprint
 from medvlp.neighbours import nearest, open_index
 from medvlp.prepared import INDEX, Prepared
@@ -40,7 +40,7 @@ def folder(tmp_path):
 
 def similarity(folder, weights, query):
     """Compare everything, one image after the other."""
-    model, prepared = load(weights, "cpu", ""), Prepared.open(folder)
+    model, prepared = Model.load(weights), Prepared.open(folder)
     transform = EvaluationTransform(32, 40)
     images = [torch.from_numpy(transform(image, NO_BOXES, 0).image.copy()) for image in prepared.images]
     given = model.text_embedding([query]) if isinstance(query, str) else model.embedding(model.read_many([query]))
@@ -129,7 +129,7 @@ def test_reports_are_shown_only_if_asked_for_and_never_written(folder, weights, 
 
 
 def test_what_predict_has_written_can_be_searched(folder, weights, tmp_path):
-    model = load(weights, "cpu", "")
+    model = Model.load(weights)
     images = torch.from_numpy(np.array(Prepared.open(folder).images[:, 4:36, 4:36]))
     vectors = model.embedding(images)
     listed = pa.FixedSizeListArray.from_arrays(vectors.flatten().numpy(), vectors.shape[1])

@@ -3,7 +3,9 @@
 const $ = (selector) => document.querySelector(selector);
 const SHOWN_TAGS = 8;
 const SOURCES = { region: "regions", global: "whole image", tag: "tags" };
-const state = { about: null, key: null, source: null, chosen: null, tags: [], asked: 0, opened: 0 };
+const state = {
+  about: null, key: null, source: null, chosen: null, tags: [], note: [""], asked: 0, opened: 0, busy: 0,
+};
 
 async function call(path, options) {
   const response = await fetch(path, options);
@@ -28,13 +30,15 @@ function note(text, odd = false) {
 
 /* Run something that takes a moment; what goes wrong is said. */
 async function busy(work) {
+  state.busy += 1;
   document.body.classList.add("busy");
   try {
     await work();
   } catch (error) {
     say(error instanceof TypeError ? "The file cannot be sent, or medvlp does not run any more in its terminal." : error.message);
   } finally {
-    document.body.classList.remove("busy");
+    state.busy -= 1;
+    document.body.classList.toggle("busy", state.busy > 0);
   }
 }
 
@@ -48,7 +52,8 @@ function show(seen) {
   state.framed = x1 > 0 || y1 > 0 || x2 < 100 || y2 < 100;
   Object.assign($("#window").style, { left: `${x1}%`, top: `${y1}%`, width: `${x2 - x1}%`, height: `${y2 - y1}%` });
   const drawn = seen.drawn ? `A synthetic image, drawn with: ${seen.drawn.join(", ")}.` : "";
-  note(`${seen.caveat} ${drawn}`.trim(), Boolean(seen.caveat));
+  state.note = [`${seen.caveat} ${drawn}`.trim(), Boolean(seen.caveat)];
+  note(...state.note);
 }
 
 function hideHeat() {
@@ -67,7 +72,7 @@ const open = (path, options) => busy(async () => {
     seen = await call(path, { method: "POST", ...options });
   } catch (error) {
     if (number !== state.opened) return;
-    note("");
+    note(...state.note);
     throw error;
   }
   if (number !== state.opened) return;
@@ -150,7 +155,10 @@ async function choose(text, source) {
   const again = state.chosen && state.chosen.text === text && state.chosen.source === source;
   state.chosen = again ? null : { text, source };
   press();
-  if (again) return hideHeat();
+  if (again) {
+    state.asked += 1;
+    return hideHeat();
+  }
   await heat(source || state.source);
 }
 
@@ -158,6 +166,7 @@ async function heat(source) {
   const { text } = state.chosen;
   const number = ++state.asked;
   const answer = await post("heat_map", { key: state.key, text, source }).catch((error) => {
+    if (number !== state.asked) return null;
     state.chosen = null;
     press();
     hideHeat();
@@ -176,7 +185,7 @@ async function heat(source) {
 }
 
 function another() {
-  Object.assign(state, { key: null, chosen: null, asked: state.asked + 1, opened: state.opened + 1 });
+  Object.assign(state, { key: null, chosen: null, asked: state.asked + 1, opened: state.opened + 1, note: [""] });
   $("#drop").hidden = false;
   $("#stage").hidden = $("#tools").hidden = $("#scores").hidden = $("#tags").hidden = true;
   $("#meaning").textContent = "";

@@ -130,10 +130,12 @@ class TextEncoder(nn.Module):
 
     def forward(self, texts: Sequence[str]) -> Tensor:
         """Embed M strings; returns float (M, D) on the device of the model, or of the cache's reader."""
+        if not texts:
+            return torch.empty(0, self.width)
         if not self.frozen:
             return self._embed(self.model, texts)
         if self.cache is None or self.dropout:
-            return torch.cat(list(self._batches(texts))) if texts else torch.empty(0, self.width)
+            return torch.cat(list(self._batches(texts)))
         missing = self.cache.missing(texts)
         if missing:
             self.fill(missing)
@@ -172,7 +174,7 @@ class TextEncoder(nn.Module):
 
     def phrases(self, texts: Sequence[str]) -> PhraseFeatures:
         """Embed M phrases, and their words as `read` does those of the sentences of reports."""
-        if self.frozen:
+        if self.frozen or not texts:
             pooled = self(texts)
             return PhraseFeatures(texts, pooled, pooled, torch.arange(len(texts)))
         hidden, tokens = self._hidden(self.model, texts)

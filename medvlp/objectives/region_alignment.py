@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.ops import roi_align
 
-from medvlp.distributed import gather, gather_rows, rank
+from medvlp.distributed import gather, gather_rows, rank, world_size
+from medvlp.errors import UserError
 from medvlp.losses import region_sentence_loss
 from medvlp.models import ImageEncoder, ProjectionHead, TextEncoder
 from medvlp.objectives.base import HeatMap, Objective, embed_map, regions_of, similarity_map
@@ -42,8 +43,9 @@ class RegionAlignment(Objective):
         roi_size: Side of the grid of samples in a box, over which a region is averaged.
         roi_aligned: See `torchvision.ops.roi_align`; the official code's is False.
         gathered: Batch statistics of all processes; the official code stays on each.
-        background: Patches outside the smallest rectangle around an image's regions are further negatives of its
-            sentences. The official code tells sentences nothing about them, so that a map is often highest there.
+        background: Patches with their centre outside the smallest rectangle around the regions that an image's report
+            speaks of are further negatives of its sentences, and of no others. The official code tells sentences
+            nothing about them, so that a map is often highest there.
     """
 
     reads_words = True
@@ -125,8 +127,14 @@ class RegionAlignment(Objective):
         return F.normalize(total, dim=1), read
 
     def text_heat(self, image: ImageFeatures, places: Tensor, text: PhraseFeatures) -> Tensor:
-        """Return the cosine of every patch with the texts, read as region sentences are; see `Objective.text_heat`."""
-        sentence, _ = self.embed_sentences(text.word, text.word_phrase, len(text.texts))
+        """Return the cosine of every patch with the texts, read as region sentences are; see `Objective.text_heat`.
+
+        Raises:
+            UserError: If a text has no words.
+        """
+        sentence, read = self.embed_sentences(text.word, text.word_phrase, len(text.texts))
+        if not read.all():
+            raise UserError(f"text {text.texts[int(read.int().argmin())]!r} has no words that the text encoder knows.")
         return similarity_map(self.embed_patches(image), sentence)
 
     def evaluate(self, image: ImageFeatures, text: TextFeatures, batch: Batch) -> dict[str, Tensor]:
@@ -197,21 +205,25 @@ class RegionAlignment(Objective):
         assert text.word_sentence is not None
         return self.embed_sentences(text.word, text.word_sentence, len(region.sentence))
 
-    def _see(self, patches: Tensor, region: RegionBatch, view: int, side: int) -> Seen:
+    def _see(self, patches: Tensor, region: RegionBatch, view: int, side: int) -> Shown:
         feature = self.embed_regions(patches, region.box[view], region.study, side)
-        return Seen(feature, region.study, region.visible[view], region.aligned)
+        return Shown(feature, region.study, region.visible[view], region.aligned)
 
-    def _loss(self, seen: Seen, sentence: Tensor, read: Tensor, region: RegionBatch) -> Tensor:
+    def _loss(self, seen: Shown, sentence: Tensor, read: Tensor, region: RegionBatch) -> Tensor:
         aligned, comparable = seen.pairs(region, read)
         if self.negatives == "image":
             return region_sentence_loss(seen.feature, sentence, aligned, comparable, temperature=self.temperature)
         counts = gather(torch.tensor([aligned.shape], device=sentence.device))
         pairs = gather_rows(aligned.nonzero() + counts[: rank()].sum(0))
         visible, read, sentence_id = (gather_rows(t) for t in (seen.visible, read, region.sentence_id))
+        # Numbers that no other process has.
+        study, said = (gather_rows(t * world_size() + rank()) for t in (seen.study, region.sentence_study))
+        patch = gather_rows(torch.arange(len(seen.study), device=sentence.device) >= len(region.study))
         everything = torch.zeros(len(visible), len(read), device=sentence.device)
         everything[pairs[:, 0], pairs[:, 1]] = 1
         same_words = (sentence_id[:, None] == sentence_id).float()
-        comparable = visible[:, None] & read
+        # The patches around one image's regions may show in another what a sentence is about.
+        comparable = visible[:, None] & read & (~patch[:, None] | (study[:, None] == said))
         return region_sentence_loss(
             gather_rows(seen.feature),
             gather_rows(sentence),
@@ -222,11 +234,11 @@ class RegionAlignment(Objective):
         )
 
 
-class Seen(NamedTuple):
-    """What one view shows to sentences.
+class Shown(NamedTuple):
+    """What one view shows to sentences: regions and, behind them, patches that are none.
 
     Attributes:
-        feature: Normalised embeddings (R, D) of regions.
+        feature: Normalised embeddings (R, D).
         study: The study of each, int64 (R,).
         visible: Whether the view shows it, bool (R,).
         aligned: Which of the batch's sentences speak of it, bool (R, S).
@@ -242,7 +254,7 @@ class Seen(NamedTuple):
         taken = self.visible[:, None] & read
         return self.aligned & taken, (self.study[:, None] == region.sentence_study) & taken
 
-    def with_background(self, patches: Tensor, box: Tensor, side: int) -> Seen:
+    def with_background(self, patches: Tensor, box: Tensor, side: int) -> Shown:
         """Return the same with, behind the regions, each patch around them, of which no sentence speaks.
 
         Args:
@@ -252,7 +264,7 @@ class Seen(NamedTuple):
         """
         around = patches_around(box[self.visible], self.study[self.visible], len(patches), patches.shape[-2:], side)
         study = around.nonzero()[:, 0]
-        return Seen(
+        return Shown(
             torch.cat([self.feature, patches.flatten(2).transpose(1, 2)[around]]),
             torch.cat([self.study, study]),
             F.pad(self.visible, (0, len(study)), value=True),

@@ -92,7 +92,7 @@ def test_a_phrase_is_read_as_a_report_of_one_sentence(language, trainable_layers
 
 def test_no_phrases_and_empty_ones_have_no_words(language):
     encoder = TextEncoder(language, trainable_layers=None).eval()
-    for texts in ([""], ["", ""]):
+    for texts in ([], [""], ["", ""]):
         assert encoder.phrases(texts).word.shape == (0, encoder.width)
 
 

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from medvlp.losses import SoftLabels, tag_loss
 from medvlp.objectives import GlobalAlignment, RegionAlignment, TagDecoding
+from medvlp.objectives.region_alignment import patches_around
 from medvlp.objectives.tags import Tags
 from medvlp.parse import FINDINGS, LABEL_SETS
 from medvlp.types import ABSENT, NOT_MENTIONED, PRESENT, UNCERTAIN, PhraseFeatures
@@ -83,14 +84,32 @@ def test_region_term_with_negatives_of_the_batch(background):
     image, text, batch = Studies().inputs(everyone)
     objective = make(RegionAlignment, negatives="batch", background=background).eval()
     with torch.no_grad():
-        regions, sentences, pairs, _, words = slow_regions(objective, image, text, batch, 0, 1, background)
+        regions, sentences, pairs, same, words = slow_regions(objective, image, text, batch, 0, 1, background)
         # A sentence with the words of an own one is an own one, whoever said it.
         own = [
             [any(row[k] and words[k] == word for k in range(len(words))) for word in words] for row in pairs.tolist()
         ]
-        everything = torch.ones_like(pairs)
+        # Patches around the regions are negatives of their own study's sentences alone.
+        everything = same
+        everything[: batch["region"].visible[0].sum()] = True
         expected = slow_region_loss(regions, sentences, torch.tensor(own), everything, 0.07)
         assert objective(image, text, batch)["contrastive"].item() == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("negatives", ["image", "batch"])
+def test_patches_around_the_regions_learn(negatives):
+    image, text, batch = Studies().inputs(everyone)
+    region, patches = batch["region"], image.pyramid[1].detach().requires_grad_()
+    image.pyramid[1] = patches
+    seen = region.visible[0]
+    around = patches_around(region.box[0][seen], region.study[seen], STUDIES, (GRID, GRID), SIDE)
+    for background in (False, True):
+        patches.grad = None
+        # In evaluation mode the head sees one patch at a time.
+        objective = make(RegionAlignment, negatives=negatives, background=background).eval()
+        objective(image, text, batch)["contrastive"].backward()
+        gradient = patches.grad.abs().sum(1).flatten(1)[around]
+        assert bool(gradient.max() > 0) == background
 
 
 def test_tag_term_equals_the_formula():

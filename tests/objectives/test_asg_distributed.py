@@ -46,9 +46,12 @@ def worker(number: int, folder: Path, parts: list[list[int]], views: int) -> Non
     dist.destroy_process_group()
 
 
-# In the second, the first process has the study without any region, and the one with a single region.
+# In the second, the first process has the study without any region, and the one with a single region; in the third, it
+# has nothing else.
 @pytest.mark.parametrize(
-    ("parts", "views"), [([[0, 1, 2, 3], [4, 5, 6, 7]], 2), ([[2, 4, 0, 6], [1, 3, 5, 7]], 1)], ids=["halves", "uneven"]
+    ("parts", "views"),
+    [([[0, 1, 2, 3], [4, 5, 6, 7]], 2), ([[2, 4, 0, 6], [1, 3, 5, 7]], 1), ([[2], [0]], 1)],
+    ids=["halves", "uneven", "nothing"],
 )
 def test_two_processes_equal_the_joined_batch(tmp_path, parts, views):
     (tmp_path / "port").write_text(free_port())
