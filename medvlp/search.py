@@ -82,7 +82,7 @@ def search(
         UserError: If an argument is wrong, or the index, the weights or the image cannot be read.
     """
     if (text is None) == (image is None) or (text is not None and not text.strip()):
-        raise UserError("say what to look for: a --text, or an --image.")
+        raise UserError("say what to look for: either a --text or an --image.")
     if top < 1:
         raise UserError(f"--top {top}: at least one study.")
     if out is not None and out.suffix.lower() not in FORMATS:

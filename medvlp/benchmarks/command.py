@@ -21,6 +21,7 @@ from medvlp.errors import NotFoundError, UserError
 from medvlp.models.weights import fingerprint
 from medvlp.parser import suggestion
 from medvlp.prepared import Prepared
+from medvlp.protocols import Protocol
 from medvlp.tasks import DownstreamTask
 
 TASK = "{task}"
@@ -73,6 +74,11 @@ def benchmark(
     if any(not 0 < percent <= 100 for percent in percents):
         raise UserError(f"--fractions '{fractions}': shares in percent are above 0 and at most 100.")
     sha256 = fingerprint(weights)
+    if sha256 is None and weights not in ("imagenet", "random"):
+        raise NotFoundError(
+            f"--weights '{weights}': no such file. Give a checkpoint of 'medvlp fit', a folder of 'medvlp export', a "
+            "file with a state dict, imagenet or random."
+        )
     label = name or weights_label(weights, sha256)
     if not re.fullmatch(r"[\w.+-]+", label) or label.startswith("."):
         raise UserError(f"--name '{label}' names a folder: use letters, digits, '-', '_', '.' and '+'.")
@@ -165,7 +171,7 @@ def asked(composed: Mapping[str, Any], protocols: str) -> list[tuple[str, list[s
     """Return the ways in which a model is to be tested as it is: a name of each, and its options.
 
     Raises:
-        UserError: If there is no choice.
+        UserError: If there is no choice, or no such protocol.
     """
     options: Mapping[str, Any] = composed["model"].get("init_args", {})
     option = next((name for name in WAYS if name in options), None)
@@ -175,6 +181,9 @@ def asked(composed: Mapping[str, Any], protocols: str) -> list[tuple[str, list[s
             raise UserError(f"--protocols '{protocols}': a {composed['model']['class_path']} has none.")
         return [("test", [])]
     ways = [(Path(name).stem, [f"--model.{option}={name}"]) for name in names or [options[option]]]
+    if option == "protocol":
+        for name in names:
+            Protocol.read(name)
     if len({way for way, _ in ways}) < len(ways):
         raise UserError(f"--protocols '{protocols}': two of them have one name.")
     return ways

@@ -60,6 +60,8 @@ def parse(
         said = " and ".join(f"--{name}" for name in given) or "none"
         raise UserError(f"one of --text, --input and --radgraph is needed, given: {said}.")
     if text is not None:
+        if out is not None:
+            raise UserError(f"--out '{out}': the triplets of --text are printed; give a table with --input.")
         show(text, Console())
         return
     if out is None:

@@ -8,7 +8,7 @@ import random
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, TypeVar, get_args
 
 from medvlp.errors import UserError
 from medvlp.protocols.section import Section
@@ -31,6 +31,9 @@ class Sides(NamedTuple):
     negative: list[str]
 
 
+Entry = TypeVar("Entry")
+
+
 @dataclass(frozen=True)
 class Pairs:
     """Templates with `{}` for a finding, which make prompts for any label.
@@ -49,8 +52,8 @@ class Pairs:
     case: Case
 
     def of(self, label: str) -> list[Sides]:
-        """Return the prompts of each finding that a label stands for."""
-        phrases = self.phrases.get(label) or [label if self.case == "label" else label.lower()]
+        """Return the prompts of each finding that a label stands for, however it is capitalised."""
+        phrases = _named(label, self.phrases) or [label if self.case == "label" else label.lower()]
         return [Sides(self._fill(self.positive, phrase), self._fill(self.negative, phrase)) for phrase in phrases]
 
     def _fill(self, templates: Sequence[str], phrase: str) -> list[str]:
@@ -79,9 +82,14 @@ class Prompts:
 
     def of(self, label: str) -> list[Sides]:
         """Return the prompts of each finding that a label stands for; see `labels` for those there are."""
-        if label in self.texts:
-            return [self.texts[label]]
+        if (own := _named(label, self.texts)) is not None:
+            return [own]
         return self.pairs.of(label) if self.pairs else []
+
+
+def _named(label: str, entries: Mapping[str, Entry]) -> Entry | None:
+    """Return the entry of a label, however it is capitalised."""
+    return next((entry for name, entry in entries.items() if name.lower() == label.lower()), None)
 
 
 def read_prompts(section: Section) -> Prompts:

@@ -219,7 +219,8 @@ def test_weights_are_told_apart_by_their_hash(tmp_path):
         ("rsna --weights random --seeds 1.5", "--seeds '1.5' are not whole numbers"),
         ("rsna --weights random --name a/b", "--name 'a/b' names a folder"),
         ("nih --weights random", "root='data/nih' is not a prepared folder"),
-        ("rsna --weights gone.ckpt --args=--trainer.logger=false", "weights='gone.ckpt' is neither"),
+        ("rsna --weights gone.ckpt --args=--trainer.logger=false", "--weights 'gone.ckpt': no such file"),
+        ("rsna --weights runs/ID/last.ckpt", "--weights 'runs/ID/last.ckpt': no such file"),
     ],
 )
 def test_errors_are_one_line(arguments, message, capsys):
@@ -276,6 +277,10 @@ def test_models_as_they_are_are_tested_once_for_each_protocol(capsys):
     assert protocols["chexzero"] == Protocol.read("chexzero").identity
     main([*command, "--protocols", "chexzero"])
     assert "(1/1, was there)" in capsys.readouterr().out
+    # Before anything is computed.
+    with pytest.raises(SystemExit):
+        main([*command, "--protocols", "tags nonsense"])
+    assert not (folder / "tags").exists()
     main(["results", "runs/benchmarks"])
     text = Path("runs/benchmarks/results.md").read_text()
     assert "chexzero v1" in text

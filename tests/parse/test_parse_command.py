@@ -90,6 +90,7 @@ def test_radgraph(tmp_path):
     [
         ({}, "one of --text, --input and --radgraph"),
         ({"text": "x", "input": "a.csv"}, "given: --text and --input"),
+        ({"text": "x", "out": "a.parquet"}, "the triplets of --text are printed"),
         ({"input": "reports.csv"}, "needs --out"),
         ({"input": "none.csv", "out": "t"}, "none.csv' is not there"),
         ({"input": "reports.csv", "out": "t", "id": "study"}, "no column study, it has uid, indication"),

@@ -97,6 +97,8 @@ def test_wording():
     assert len(positive) == len(negative) == 4
     assert asked("gloria-5x200-transductive", "Edema") == asked("gloria-5x200", "Edema")
     assert asked("gloria-5x200", "Edema") != asked("cxrclip-5x200", "Edema")
+    for label in ("Pleural Effusion", "No Finding"):
+        assert asked("medvlp", label.lower()) == asked("medvlp", label)
 
 
 def test_a_file_of_ones_own(tmp_path):
