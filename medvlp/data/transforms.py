@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 import numpy.typing as npt
+import PIL.Image
+from PIL import ImageOps
 
 # Set before the import, which would otherwise ask the network for a newer version.
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
@@ -35,9 +37,9 @@ class Augmentation:
             to keep laterality.
         vertical_flip: Probability.
         rotation: Largest angle in degrees, either way.
-        perspective: Probability of a perspective distortion.
+        perspective: Probability of a perspective distortion, which shrinks the image; see `Perspective`.
         distortion: Largest shift of a corner, as a share of half the side.
-        autocontrast: Probability of stretching the grey values to 0..255.
+        autocontrast: Probability of stretching the darkest and the brightest grey value to 0 and 255.
         affine: Probability of scaling and turning together, MGCA's recipe for segmentation.
         affine_scale: Its largest change of scale, as a share.
         affine_rotation: Its largest angle in degrees, either way.
@@ -96,6 +98,50 @@ BLACK: dict[str, Any] = {
 }
 
 
+class Perspective(A.Perspective):
+    """torchvision's `RandomPerspective`: each corner of the image moves inwards, and black fills the rest.
+
+    `albumentations.Perspective` does the opposite: it enlarges a random quadrilateral to the whole frame, and such
+    views lose half of the chest. IMITATE interpolates bicubically, this bilinearly, as masks are.
+
+    Args:
+        distortion: Largest shift of a corner, as a share of half the side.
+        p: Probability.
+    """
+
+    def __init__(self, distortion: float, p: float) -> None:
+        super().__init__(p=p, **BLACK)
+        self.distortion = distortion
+
+    def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+        """Draw where the corners go, whole pixels like torchvision's."""
+        height, width = params["shape"][:2]
+        corners = np.array([[0, 0], [width - 1, 0], [width - 1, height - 1], [0, height - 1]], np.float32)
+        inwards = np.array([[1, 1], [-1, 1], [-1, -1], [1, -1]])
+        most = (np.array([width // 2, height // 2]) * self.distortion).astype(np.int64)
+        shift = self.random_generator.integers(0, most, (4, 2), endpoint=True)
+        matrix = cv2.getPerspectiveTransform(corners, (corners + inwards * shift).astype(np.float32))
+        return {"matrix": matrix, "matrix_bbox": matrix, "max_height": height, "max_width": width}
+
+
+class AutoContrast(A.ImageOnlyTransform):
+    """torchvision's `RandomAutocontrast`, which is Pillow's: the darkest grey value becomes 0, the brightest 255.
+
+    `albumentations.AutoContrast` equalises the histogram by default. Its `method="pil"` overlooks the value 255, and so
+    stretches an image with a white marker as if the marker were not there.
+
+    Args:
+        p: Probability.
+    """
+
+    def __init__(self, p: float) -> None:
+        super().__init__(p=p)
+
+    def apply(self, img: Image, **params: Any) -> Image:
+        """Stretch one image (H, W)."""
+        return np.asarray(ImageOps.autocontrast(PIL.Image.fromarray(img)))
+
+
 class TrainTransform:
     """Random crop and augmentation, a function of the image and a seed.
 
@@ -117,10 +163,7 @@ class TrainTransform:
         if augmentation.rotation:
             steps.append(A.Rotate(limit=augmentation.rotation, p=1.0, **BLACK))
         if augmentation.perspective:
-            # Corners move by a normal deviate here and by a uniform one, up to distortion / 2 of the side, in
-            # torchvision: the mean shifts agree.
-            scale = augmentation.distortion * 0.156 / 0.5
-            steps.append(A.Perspective(scale=(scale, scale), keep_size=True, p=augmentation.perspective, **BLACK))
+            steps.append(Perspective(augmentation.distortion, augmentation.perspective))
         if augmentation.affine:
             angle, scale = augmentation.affine_rotation, augmentation.affine_scale
             steps.append(
@@ -133,7 +176,7 @@ class TrainTransform:
                 )
             )
         if augmentation.autocontrast:
-            steps.append(A.AutoContrast(p=augmentation.autocontrast))
+            steps.append(AutoContrast(augmentation.autocontrast))
         if augmentation.jitter:
             factors = (1 - JITTER, 1 + JITTER)
             still: dict[str, Any] = {"saturation": (1, 1), "hue": (0, 0)}
