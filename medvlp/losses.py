@@ -151,8 +151,9 @@ class SoftLabels:
         hard: Weight of the own pair (official code: 0.8).
         soft: Weight of the similarity of tags (official code: 0.2).
         direction: KL(target || p), KL(p || target), or their mean (official code).
-        normals_alike: Whether two reports without any tag are alike, cosine 1. In the official code theirs is 0, so
-            that normal studies repel each other.
+        normals_alike: Whether two reports without any tag are alike, cosine 1. In the paper theirs is 0, so that normal
+            studies repel each other. The other normal reports of the batch together weigh no more than the own one:
+            43 % of Open-I's reports have no tag, and 30 others of a batch of 72 would leave the own one 14 %.
         batch_size: The number of samples for which the soft part has the official weight; s = batch_size / (samples
             gathered) off the diagonal, because its mass grows with them. The official runs see 72. None: s = 1.
     """
@@ -163,10 +164,25 @@ class SoftLabels:
     normals_alike: bool = True
     batch_size: int | None = 72
 
-    def similarity(self, a: Tensor, b: Tensor) -> Tensor:
-        """Return the cosine between tag vectors (B, T) and (M, T) of zeros and ones, shape (B, M)."""
-        cosine = F.normalize(a.float(), dim=1) @ F.normalize(b.float(), dim=1).T
-        return cosine + (~a.any(1)[:, None] & ~b.any(1)) if self.normals_alike else cosine
+    def targets(self, own: Tensor, tags: Tensor, all_tags: Tensor, all_mask: Tensor) -> Tensor:
+        """Return the targets (B, M), each row summing to 1 over the samples in the mask.
+
+        Args:
+            own: 1 where a row meets its own column, else 0, (B, M).
+            tags: Findings that are present in the rows' reports, bool (B, T).
+            all_tags: The same of the columns, bool (M, T).
+            all_mask: Which columns take part, bool (M,).
+        """
+        others = 1.0 if self.batch_size is None else self.batch_size / all_mask.sum().clamp(min=1)
+        cosine = F.normalize(tags.float(), dim=1) @ F.normalize(all_tags.float(), dim=1).T
+        soft = self.soft * torch.where(own.bool(), cosine, cosine * others)
+        if self.normals_alike:
+            normal, all_normal = ~tags.any(1), ~all_tags.any(1) & all_mask
+            bound = (self.hard + self.soft) / (all_normal.sum() - 1).clamp(min=1)
+            alike = torch.where(own.bool(), self.soft, torch.clamp(bound, max=self.soft * others))
+            soft = soft + alike * (normal[:, None] & all_normal)
+        target = (self.hard * own + soft + 1e-6) * all_mask
+        return target / target.sum(1, keepdim=True).clamp(min=1e-12)
 
 
 def soft_label_loss(
@@ -198,12 +214,7 @@ def soft_label_loss(
         x, y = F.normalize(x.float(), dim=1), F.normalize(y.float(), dim=1)
         all_x, all_y, all_mask = (_everyone(tensor, gathered) for tensor in (x, y, mask))
         count = all_mask.sum().clamp(min=1)
-        own = _own_pairs(x, all_x, gathered)
-        soft = labels.soft * labels.similarity(tags, _everyone(tags, gathered))
-        if labels.batch_size is not None:
-            soft = torch.where(own.bool(), soft, soft * labels.batch_size / count)
-        target = (labels.hard * own + soft + 1e-6) * all_mask
-        target = target / target.sum(1, keepdim=True).clamp(min=1e-12)
+        target = labels.targets(_own_pairs(x, all_x, gathered), tags, _everyone(tags, gathered), all_mask)
         log_target = target.clamp(min=1e-12).log()
         loss = x.new_zeros(())
         for rows, columns in ((x, all_y), (y, all_x)):

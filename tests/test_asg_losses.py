@@ -18,17 +18,20 @@ def cosine(a, b):
 
 def slow_soft_label_loss(x, y, tags, t, labels, mask):
     kept = [i for i in range(len(x)) if mask[i]]
+    normal = [i for i in kept if not tags[i].any()]
     total = 0.0
     for a, b in ((x, y), (y, x)):
         for i in kept:
             target, exponentials = {}, {}
             for j in kept:
-                alike = cosine(tags[i].float(), tags[j].float())
-                if labels.normals_alike and not tags[i].any() and not tags[j].any():
-                    alike = 1.0
-                soft = labels.soft * alike
+                soft = labels.soft * cosine(tags[i].float(), tags[j].float())
+                if labels.normals_alike and i in normal and j in normal:
+                    soft = labels.soft
                 if i != j and labels.batch_size is not None:
                     soft *= labels.batch_size / len(kept)
+                if labels.normals_alike and i != j and i in normal and j in normal:
+                    # All other normal ones together weigh as much as the own one at most.
+                    soft = min(soft, (labels.hard + labels.soft) / (len(normal) - 1))
                 target[j] = labels.hard * (i == j) + soft + 1e-6
                 exponentials[j] = math.exp(cosine(a[i], b[j]) / t)
             target = {j: value / sum(target.values()) for j, value in target.items()}
@@ -76,11 +79,38 @@ def test_soft_labels_equal_the_formula(direction, normals_alike, batch_size):
     assert got.item() == pytest.approx(slow_soft_label_loss(x, y, tags, 0.07, labels, mask), rel=1e-4)
 
 
+def own_shares(labels, tags):
+    """Return the target of each study's own report."""
+    studies = len(tags)
+    targets = labels.targets(torch.eye(studies), tags, tags, torch.ones(studies).bool())
+    torch.testing.assert_close(targets.sum(1), torch.ones(studies))
+    return targets.diag()
+
+
 def test_two_normal_studies_are_alike():
-    labels, normal, ill = SoftLabels(), torch.zeros(1, 3).bool(), torch.tensor([[1, 0, 0]]).bool()
-    assert labels.similarity(normal, normal).item() == 1
-    assert labels.similarity(normal, ill).item() == 0
-    assert SoftLabels(normals_alike=False).similarity(normal, normal).item() == 0
+    tags = torch.tensor([[0, 0, 0], [0, 0, 0], [1, 0, 0], [0, 1, 0]]).bool()
+    alike = SoftLabels(batch_size=None).targets(torch.eye(4), tags, tags, torch.ones(4).bool())
+    torch.testing.assert_close(alike[0], torch.tensor([1 / 1.2, 0.2 / 1.2, 0, 0]), atol=1e-5, rtol=0)
+    paper = SoftLabels(batch_size=None, normals_alike=False)
+    torch.testing.assert_close(own_shares(paper, tags), torch.ones(4), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("batch_size", [None, 72])
+@pytest.mark.parametrize("studies", [8, 72, 576])
+@pytest.mark.parametrize("share", [0.1, 0.43, 1.0])
+def test_a_normal_study_keeps_its_own_report(batch_size, studies, share):
+    tags = torch.zeros(studies, 40).bool()
+    ill = studies - round(share * studies)
+    tags[range(ill), torch.arange(ill) % 40] = True
+    own = own_shares(SoftLabels(batch_size=batch_size), tags)
+    assert (own[ill:] > 0.499).all()
+
+
+def test_the_bound_counts_only_reports_that_are_there():
+    tags, mask = torch.zeros(6, 3).bool(), torch.tensor([1, 1, 1, 0, 0, 0]).bool()
+    labels = SoftLabels(soft=0.8, hard=0.2, batch_size=None)
+    targets = labels.targets(torch.eye(6), tags, tags, mask)
+    torch.testing.assert_close(targets[0], torch.tensor([0.5, 0.25, 0.25, 0, 0, 0]), atol=1e-5, rtol=0)
 
 
 def test_soft_labels_of_no_report_are_zero():

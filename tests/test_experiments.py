@@ -229,7 +229,7 @@ def test_asg_is_the_specified_method(capsys):
     assert (report["temperature"], region["temperature"]) == (0.07, 0.07)
     assert (report["dim"], report["hidden"], region["dim"], region["hidden"]) == (128, 2048, 128, 2048)
     assert (report["soft_labels"]["hard"], report["soft_labels"]["soft"]) == (0.8, 0.2)
-    assert report["soft_labels"]["direction"] == "symmetric"
+    assert (report["soft_labels"]["direction"], report["soft_labels"]["normals_alike"]) == ("symmetric", False)
     assert (report["weight"], report["soft_label_weight"], region["weight"], tag["weight"]) == (1, 1, 1, 5)
     assert (tag["dim"], tag["layers"], tag["heads"], tag["hidden"], tag["dropout"]) == (768, 4, 4, 1024, 0.1)
     assert (tag["tags"], tag["uncertain"], tag["unmentioned"]) == ("asg", "absent", "absent")

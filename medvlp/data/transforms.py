@@ -98,7 +98,7 @@ BLACK: dict[str, Any] = {
 }
 
 
-class Perspective(A.Perspective):
+class Perspective(A.Perspective):  # type: ignore[misc]  # of an untyped library
     """torchvision's `RandomPerspective`: each corner of the image moves inwards, and black fills the rest.
 
     `albumentations.Perspective` does the opposite: it enlarges a random quadrilateral to the whole frame, and such
@@ -124,7 +124,7 @@ class Perspective(A.Perspective):
         return {"matrix": matrix, "matrix_bbox": matrix, "max_height": height, "max_width": width}
 
 
-class AutoContrast(A.ImageOnlyTransform):
+class AutoContrast(A.ImageOnlyTransform):  # type: ignore[misc]  # of an untyped library
     """torchvision's `RandomAutocontrast`, which is Pillow's: the darkest grey value becomes 0, the brightest 255.
 
     `albumentations.AutoContrast` equalises the histogram by default. Its `method="pil"` overlooks the value 255, and so

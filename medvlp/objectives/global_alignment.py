@@ -27,7 +27,7 @@ class GlobalAlignment(Objective):
     take no part. With several views of an image each term is their mean.
 
     Deviations from the official code: negatives, soft labels and batch statistics of all processes; two reports
-    without any finding are alike (see `SoftLabels`).
+    without any finding are alike unless told otherwise (see `SoftLabels`).
 
     Args:
         image_encoder: Gives the width.
