@@ -14,6 +14,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 
 from medvlp.data import CXRDataModule
 from medvlp.errors import UserError
+from medvlp.tasks.sync import replace_torch_sync
 
 READ: dict[TrainerFn | None, list[str]] = {
     TrainerFn.FITTING: ["train", "validate"],
@@ -46,6 +47,10 @@ class BaseTask(L.LightningModule, ABC):
         """The data of the run."""
         data: CXRDataModule = self.trainer.datamodule  # type: ignore[attr-defined]  # set by a connector
         return data
+
+    def configure_model(self) -> None:
+        """Have the Trainer's `sync_batchnorm` keep the activations of timm's batch norms."""
+        replace_torch_sync(self.trainer)
 
     @abstractmethod
     def test_step(self, batch: Any, batch_idx: int) -> None:
