@@ -28,6 +28,9 @@ from medvlp.models.weights import fingerprint
 from medvlp.prepared import Prepared
 from medvlp.tasks import DownstreamTask, TestedTask
 
+# How the Trainer's profiler calls the fetch of a training batch, behind the name of a class.
+FETCH = "train_dataloader_next"
+
 
 class Throughput(Callback):
     """Logs how fast training goes, and how much of that time it waits for data.
@@ -36,7 +39,8 @@ class Throughput(Callback):
 
     - `time/images_per_second`: studies trained on per second by all ranks together. A study seen in several views
       counts once, as it is one row of `batch["image"]` (B, ...).
-    - `time/data_wait`: share of the time, between 0 and 1, from the end of a batch to the start of the next.
+    - `time/data_wait`: share of the time, between 0 and 1, in which the first rank stands still because the loader has
+      no batch ready. What else lies between two batches, such as the wait for a GPU to finish, is not in it.
 
     Validation and what happens between epochs is left out. Nothing here synchronises with a GPU: the host can run
     ahead of it by no more than the length of its launch queue, less than a step of most models, so over a window the
@@ -54,27 +58,45 @@ class Throughput(Callback):
         self.batches_seen = 0
         self.every_n_steps = 0
         self.logged_step = 0
-        self.waiting_since = 0.0
-        self.started = 0.0
+        self.began = 0.0
+        self.fetch_began = 0.0
+        self.fetching = 0.0
         self.window: deque[tuple[float, float, int]] = deque()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start with an empty window."""
+        """Start with an empty window, and listen for the fetches of batches."""
         self.every_n_steps = trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by a connector
         self.window = deque(maxlen=self.every_n_steps * trainer.accumulate_grad_batches)
         self.logged_step = trainer.global_step
+        # The Trainer has no hook around a fetch, but tells its profiler.
+        self.teardown(trainer, pl_module, "fit")  # of a run that failed
+        profiler: Any = trainer.profiler  # type: ignore[attr-defined]  # set by a connector
+        start, stop = profiler.start, profiler.stop
+
+        def start_timed(action: str) -> None:
+            start(action)
+            if action.endswith(FETCH):
+                self.fetch_began = time.perf_counter()
+
+        def stop_timed(action: str) -> None:
+            if action.endswith(FETCH):
+                self.fetching += time.perf_counter() - self.fetch_began
+            stop(action)
+
+        profiler.start, profiler.stop = start_timed, stop_timed
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Stop listening."""
+        for name in ("start", "stop"):
+            vars(trainer.profiler).pop(name, None)  # type: ignore[attr-defined]  # set by a connector
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin to wait for the first batch of the epoch."""
-        self.waiting_since = time.perf_counter()
+        """Begin with the first batch of the epoch."""
+        self.began, self.fetching = time.perf_counter(), 0.0
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin to wait anew, where validation came between two batches."""
-        self.waiting_since = time.perf_counter()
-
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """End the wait."""
-        self.started = time.perf_counter()
+        """Begin anew, where validation came between two batches."""
+        self.began = time.perf_counter()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -82,8 +104,8 @@ class Throughput(Callback):
         """Take the times of the batch, and log those of the window when it is due."""
         ended = time.perf_counter()
         images = len(batch["image"]) * trainer.world_size
-        self.window.append((self.started - self.waiting_since, ended - self.waiting_since, images))
-        self.waiting_since = ended
+        self.window.append((self.fetching, ended - self.began, images))
+        self.began, self.fetching = ended, 0.0
         self.batches_seen += 1
         # With accumulation, several batches end with the same step.
         step = trainer.global_step

@@ -2,10 +2,11 @@ import time
 
 import pytest
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.profilers import SimpleProfiler
 from torch.utils.data import DataLoader, Dataset
 
-from medvlp.callbacks import Throughput
+from medvlp.callbacks import FETCH, Throughput
 
 VIEWS = 2
 
@@ -45,15 +46,13 @@ def fit(callback, loading, training, **kwargs):
         accelerator="cpu",
         max_epochs=1,
         log_every_n_steps=5,
-        val_check_interval=10,
-        limit_val_batches=2,
+        **{"val_check_interval": 10, "limit_val_batches": 2, **kwargs},
         num_sanity_val_steps=0,
-        callbacks=[callback],
+        callbacks=callback,
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        **kwargs,
     )
     loader = DataLoader(SlowData(loading / 2), batch_size=2)
     trainer.fit(SlowTask(training), loader, DataLoader(SlowData(0), batch_size=2))
@@ -69,7 +68,39 @@ def test_throughput(accumulate):
 
 
 def test_throughput_without_waiting():
-    assert float(fit(Throughput(), loading=0, training=0.04)["time/data_wait"]) < 0.2
+    assert float(fit(Throughput(), loading=0, training=0.04)["time/data_wait"]) < 0.1
+
+
+class SlowDevice(Callback):
+    """A GPU that is behind the host: whoever asks for a number after the step waits until it has been computed."""
+
+    def on_train_batch_end(self, trainer, *args):
+        time.sleep(0.04)
+
+    def on_before_zero_grad(self, *args):
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize(("loading", "expected"), [(0, 0), (0.05, 0.5)])
+def test_the_work_of_a_device_is_no_waiting_for_data(loading, expected, first):
+    throughput, device = Throughput(), SlowDevice()
+    callbacks = [device, throughput] if first else [throughput, device]
+    metrics = fit(callbacks, loading=loading, training=0)
+    assert float(metrics["time/data_wait"]) == pytest.approx(expected, abs=0.12)
+
+
+def test_validation_is_no_waiting_for_data():
+    metrics = fit(Throughput(), loading=0, training=0.01, limit_val_batches=4, val_check_interval=5)
+    assert float(metrics["time/data_wait"]) < 0.1
+
+
+def test_another_profiler_is_told_as_before():
+    profiler = SimpleProfiler()
+    fit(Throughput(), loading=0, training=0, profiler=profiler)
+    fetches = next(times for action, times in profiler.recorded_durations.items() if action.endswith(FETCH))
+    assert len(fetches) >= 20
+    assert not {"start", "stop"} & vars(profiler).keys()
 
 
 def test_warns_once_of_a_starving_trainer():
