@@ -91,7 +91,7 @@ def test_the_work_of_a_device_is_no_waiting_for_data(loading, expected, first):
 
 
 def test_validation_is_no_waiting_for_data():
-    metrics = fit(Throughput(), loading=0, training=0.01, limit_val_batches=4, val_check_interval=5)
+    metrics = fit(Throughput(), loading=0, training=0.04, limit_val_batches=2, val_check_interval=5)
     assert float(metrics["time/data_wait"]) < 0.1
 
 

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch.utils.data import DataLoader, Dataset
 
-from medvlp.data.dataset import PreparedDataset, Targets, Transform, collate
+from medvlp.data.dataset import PreparedDataset, Targets, Transform, collate, select
 from medvlp.data.features import FeatureDataset, FeatureStore, as_it_is
 from medvlp.data.regions import RegionList
 from medvlp.data.sampler import EpochSampler
@@ -105,13 +107,25 @@ class CXRDataModule(L.LightningDataModule):
 
     def region_sentences(self, names: Sequence[str]) -> list[str]:
         """Return the distinct sentences that speak of a region, of some of `train`, `validate` and `test`."""
-        studies = self._index(names, ["study_id"])["study_id"].to_pylist()
-        return ReportTriplets(Path(self.root) / TRIPLETS, studies).texts if studies else []
+        triplets = self._triplets(names)
+        return triplets.texts if triplets else []
+
+    def findings(self, names: Sequence[str]) -> npt.NDArray[np.int8] | None:
+        """Return what reports say of each finding, (N, F), see `Batch`; None where there are no triplets."""
+        triplets = self._triplets(names, sentences=False)
+        return triplets.finding if triplets else None
+
+    def rows(self, name: str) -> npt.NDArray[np.int64]:
+        """Return the rows in images.npy of `train`, `validate` or `test`."""
+        rows: npt.NDArray[np.int64] = self._index([name], ["row"])["row"].to_numpy()
+        return rows
 
     @property
     def subset(self) -> list[str]:
         """Names of the images that training sees."""
-        names: list[str] = self.dataset("train").image_id.to_pylist()
+        prepared = Prepared.open(self.root)
+        chosen = select(prepared, self.splits["train"], self.split, self.targets, self.share)
+        names: list[str] = chosen.table["image_id"].to_pylist()
         return names
 
     def dataset(self, name: str) -> PreparedDataset:
@@ -150,6 +164,11 @@ class CXRDataModule(L.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Any]:
         """Shuffled batches of `views` views; with `drop_last`, the last incomplete one is left out."""
         dataset = self.dataset("train")
+        if self.regions is not None and not any(len(dataset.spoken(i)[0].name) for i in range(len(dataset))):
+            raise UserError(
+                f"regions are wanted, but in root='{self.root}' no report of a training image speaks of a region that "
+                "has a box in it."
+            )
         sampler = EpochSampler(len(dataset), shuffle=True, seed=self.seed)
         if self.drop_last and len(sampler) < self.batch_size:
             raise UserError(
@@ -186,6 +205,11 @@ class CXRDataModule(L.LightningDataModule):
         self._start = (state_dict.get("epoch", 0), state_dict.get("samples", 0))
         # The Trainer knows only of loaders that hold such a state themselves.
         warnings.filterwarnings("ignore", ".*dataloader is not resumable")
+
+    def _triplets(self, names: Sequence[str], sentences: bool = True) -> ReportTriplets | None:
+        studies = self._index(names, ["study_id"])["study_id"].to_pylist()
+        path = Path(self.root) / TRIPLETS
+        return ReportTriplets(path, studies, sentences) if studies and path.exists() else None
 
     def _index(self, names: Sequence[str], columns: Sequence[str]) -> pa.Table:
         splits = [split for name in names for split in self.splits[name]]

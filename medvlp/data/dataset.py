@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, Protocol, TypedDict
+from typing import Literal, NamedTuple, Protocol, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -50,6 +50,64 @@ class Sample(TypedDict):
     box: npt.NDArray[np.float32] | None
 
 
+class Selection(NamedTuple):
+    """The images of some splits that a run reads.
+
+    Attributes:
+        table: Their part of the index.
+        label: Their labels, int8 (N, L).
+        unannotated: How many were left out for want of targets.
+    """
+
+    table: pa.Table
+    label: npt.NDArray[np.int8]
+    unannotated: int
+
+
+def select(
+    prepared: Prepared,
+    splits: Sequence[str],
+    variant: str | None,
+    targets: Targets | None,
+    subset: Subset | None,
+    columns: Sequence[str] = (),
+) -> Selection:
+    """Select images; the arguments are those of `PreparedDataset`.
+
+    Args:
+        prepared: The prepared folder.
+        splits: Splits to read.
+        variant: The way the data is split.
+        targets: Leave out the images that nobody looked at for these.
+        subset: Which of the images to keep.
+        columns: Columns of the index that the table holds beside `image_id`.
+
+    Raises:
+        UserError: If no image is in these splits, or none has targets.
+    """
+    label_columns = [LABEL_PREFIX + name for name in prepared.labels]
+    wanted = ["image_id", *columns, *label_columns, *(["boxes"] if targets else [])]
+    table = prepared.of_splits(splits, wanted, variant)
+    if not len(table):
+        column = SPLIT_PREFIX + variant if variant else "split"
+        known = ", ".join(sorted(filter(None, prepared.index[column].unique().to_pylist())))
+        raise UserError(f"splits={list(splits)} of root='{prepared.root}' have no image; splits there: {known}.")
+    unannotated = 0
+    if targets:
+        seen = table["boxes"].is_valid()
+        unannotated = len(table) - pc.sum(seen).as_py()
+        table = table.filter(seen)
+        if not len(table) or (targets == "mask" and prepared.masks is None):
+            raise UserError(
+                f"targets='{targets}', but the images of root='{prepared.root}' have none: its data set has labels."
+            )
+    label = _labels(table, label_columns)
+    if subset is not None:
+        chosen = subset.choose(table["image_id"].to_pylist(), (label == PRESENT).any(1))
+        table, label = table.take(pa.array(chosen)), label[chosen]
+    return Selection(table, label, unannotated)
+
+
 class PreparedDataset(Dataset[Sample]):
     """Images of some splits of a prepared folder, with their reports and labels.
 
@@ -90,28 +148,9 @@ class PreparedDataset(Dataset[Sample]):
         self.prepared = Prepared.open(root)
         self.transform, self.views, self.seed = transform, views, seed
         self.labels = self.prepared.labels
-        label_columns = [LABEL_PREFIX + name for name in self.labels]
-        columns = ["row", "image_id", "study_id", "findings", "impression", *label_columns]
-        columns += (["regions"] if regions else []) + (["boxes"] if targets else [])
-        table = self.prepared.of_splits(splits, columns, variant)
-        if not len(table):
-            column = SPLIT_PREFIX + variant if variant else "split"
-            known = ", ".join(sorted(filter(None, self.prepared.index[column].unique().to_pylist())))
-            raise UserError(f"splits={list(splits)} of root='{root}' have no image; splits there: {known}.")
-        self.targets, self.unannotated = targets, 0
-        if targets:
-            seen = table["boxes"].is_valid()
-            self.unannotated = len(table) - pc.sum(seen).as_py()
-            table = table.filter(seen)
-            if not len(table) or (targets == "mask" and self.prepared.masks is None):
-                raise UserError(
-                    f"targets='{targets}', but the images of root='{root}' have none: its data set has labels."
-                )
-        label = _labels(table, label_columns)
-        if subset is not None:
-            chosen = subset.choose(table["image_id"].to_pylist(), (label == PRESENT).any(1))
-            table, label = table.take(pa.array(chosen)), label[chosen]
-        self.label = label
+        columns = ["row", "study_id", "findings", "impression", *(["regions"] if regions else [])]
+        table, self.label, self.unannotated = select(self.prepared, splits, variant, targets, subset, columns)
+        self.targets = targets
         self.objects = ObjectBoxes(table["boxes"]) if targets == "box" else None
         self.image_id = table["image_id"]
         self.rows = table["row"].to_numpy()

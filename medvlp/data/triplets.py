@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from medvlp.errors import UserError
 from medvlp.parse import FINDINGS, REGIONS
 from medvlp.parse.labels import STRENGTH
+from medvlp.prepared import INDEX
 from medvlp.types import PRECEDENCE
 
 # What other sections say is known from before, or asked. RadGraph's table has the report as a whole.
@@ -62,7 +63,8 @@ class ReportTriplets:
         table = pq.read_table(path, columns=columns, read_dictionary=[*ALWAYS, *OF_SENTENCES]).combine_chunks()
         distinct = list(dict.fromkeys(ids))
         report, section = _codes(table, "id", distinct), _codes(table, "section", SECTIONS)
-        if len(table) and not (report >= 0).any():
+        # Reports that speak of nothing have no rows either: whose ids they are is asked of the whole folder.
+        if len(table) and not (report >= 0).any() and not _of_studies(table["id"], path.parent):
             raise UserError(
                 f"'{path}' holds no triplets of these reports: its ids are like '{table['id'][0]}', those of the "
                 f"studies like '{distinct[0]}'. {AGAIN.format(root=path.parent)}"
@@ -108,6 +110,12 @@ class ReportTriplets:
             RegionSentence(SECTIONS[section[b]], self._text[int(start + b)].as_py(), regions)
             for b, regions in zip(begins, np.split(region, begins)[1:], strict=True)
         ]
+
+
+def _of_studies(ids: pa.ChunkedArray, root: Path) -> bool:
+    """Return whether any of the ids is that of a study of a prepared folder."""
+    studies = pq.read_table(root / INDEX, columns=["study_id"])["study_id"]
+    return bool(pc.any(pc.is_in(ids.cast(pa.string()).unique(), studies.combine_chunks())).as_py())
 
 
 def _codes(table: pa.Table, column: str, names: Sequence[str]) -> npt.NDArray[np.int64]:

@@ -52,11 +52,18 @@ class Objective(nn.Module, ABC):
     reads_words: bool = False
     """Whether it reads the words of region sentences."""
 
+    reads_findings: bool = False
+    """Whether it learns from the findings that reports name, `Batch.finding`."""
+
     quality: str | None = None
     """The metric of `summarise` that says how good it is, higher being better."""
 
     heat_source: HeatSource | None = None
     """What `text_heat` is made from; None where it has none."""
+
+    def least_studies(self, processes: int) -> int:
+        """Return the number of studies in a batch of each process below which nothing can be learnt."""
+        return 1
 
     @abstractmethod
     def forward(self, image: ImageFeatures, text: TextFeatures, batch: Batch) -> dict[str, Tensor]:
@@ -104,6 +111,11 @@ class Objective(nn.Module, ABC):
             UserError: If a text is none of those that it `names`.
         """
         raise TypeError(f"{type(self).__name__} has no heat maps of texts: it has no 'heat_source'.")
+
+
+def least_contrast(gathered: bool, processes: int) -> int:
+    """Return `Objective.least_studies` of an objective whose negatives are other studies."""
+    return 1 if gathered and processes > 1 else 2
 
 
 def embed_map(head: nn.Module, features: Tensor) -> Tensor:

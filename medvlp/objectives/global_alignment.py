@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from medvlp.errors import UserError
 from medvlp.losses import ClinicalPrior, SoftLabels, contrastive_loss, soft_label_loss
 from medvlp.models import ImageEncoder, ProjectionHead, TextEncoder
-from medvlp.objectives.base import Objective, embed_map, section_mask, similarity_map
+from medvlp.objectives.base import Objective, embed_map, least_contrast, section_mask, similarity_map
 from medvlp.objectives.tags import LabelSet, Tags
 from medvlp.types import PRESENT, Batch, ImageFeatures, PhraseFeatures, Section, TextFeatures
 
@@ -41,6 +42,9 @@ class GlobalAlignment(Objective):
         tags: The label set whose tags reports may share.
         prior: IMITATE's clinical prior on the contrastive term.
         gathered: Negatives and batch statistics of all processes; the official code stays on each.
+
+    Raises:
+        UserError: If both weights are 0.
     """
 
     sections = ("report",)
@@ -63,9 +67,16 @@ class GlobalAlignment(Objective):
         super().__init__()
         self.temperature, self.weight, self.soft_label_weight = temperature, weight, soft_label_weight
         self.soft_labels, self.prior, self.gathered = soft_labels, prior, gathered
+        self.reads_findings = bool(soft_label_weight)
+        if not (weight or soft_label_weight):
+            raise UserError("weight=0 and soft_label_weight=0: GlobalAlignment has no term left. Leave it out instead.")
         self.tags = Tags(tags)
         self.image_head = ProjectionHead(image_encoder.width, hidden, dim, sync=gathered)
         self.text_head = ProjectionHead(text_encoder.width, hidden, dim, sync=gathered)
+
+    def least_studies(self, processes: int) -> int:
+        """Return the smallest batch with negatives."""
+        return least_contrast(self.gathered, processes)
 
     def forward(self, image: ImageFeatures, text: TextFeatures, batch: Batch) -> dict[str, Tensor]:
         """Return the terms `contrastive` and `soft_label`; see `Objective.forward`."""

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from medvlp.losses import ClinicalPrior, contrastive_loss
 from medvlp.models import ChannelAggregation, ImageEncoder, ProjectionHead, TextEncoder
-from medvlp.objectives.base import Objective, embed_map, section_mask, similarity_map
+from medvlp.objectives.base import Objective, embed_map, least_contrast, section_mask, similarity_map
 from medvlp.types import Batch, ImageFeatures, PhraseFeatures, Section, TextFeatures
 
 Level = Literal["high", "multi"]
@@ -113,6 +113,10 @@ class HierarchicalAlignment(Objective):
             width = self.aggregation.width
             self.heads["multi"] = ProjectionHead(width, width, dim, sync=gathered)
         self.text_head = ProjectionHead(text_encoder.width, 1024, dim, sync=gathered)
+
+    def least_studies(self, processes: int) -> int:
+        """Return the smallest batch with negatives."""
+        return least_contrast(self.gathered, processes)
 
     def forward(self, image: ImageFeatures, text: TextFeatures, batch: Batch) -> dict[str, Tensor]:
         """Return the terms `high_text`, `multi_text`, `high_view` and `multi_view`; see `Objective.forward`."""

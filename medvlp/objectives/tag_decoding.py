@@ -39,6 +39,7 @@ class TagDecoding(Objective):
         unmentioned: What a tag that the report does not mention counts as. The official code: absent.
     """
 
+    reads_findings = True
     quality = "auroc/macro"
     heat_source = "tag"
     queries: Tensor

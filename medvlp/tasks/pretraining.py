@@ -9,6 +9,7 @@ from typing import Any, cast, get_args
 import lightning as L
 import numpy as np
 import torch
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 
 from medvlp.data import CXRDataModule
@@ -21,6 +22,7 @@ from medvlp.prepared import Prepared
 from medvlp.preprocessing import Preprocessing
 from medvlp.protocols import Protocol, zero_shot_scores
 from medvlp.tasks.base import READ, BaseTask
+from medvlp.tasks.checks import check_training
 from medvlp.tasks.evaluation import EmbeddingCollector, report_retrieval
 from medvlp.text_cache import text_ids
 from medvlp.types import Batch, HeatSource, ImageFeatures, Section, TextFeatures
@@ -39,6 +41,9 @@ class PretrainingTask(BaseTask):
         protocol: What labels are asked by in zero-shot classification; see `medvlp.protocols`.
         **kwargs: See `BaseTask`.
 
+    Raises:
+        UserError: If there is no objective.
+
     Attributes:
         preprocessing: How files become what the encoder sees; once it has been trained.
         trained_on: What it was trained on, likewise: data set, hashes, split, number of images.
@@ -53,6 +58,8 @@ class PretrainingTask(BaseTask):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        if not objectives:
+            raise UserError("objectives is empty: name at least one, or there is no loss.")
         self.save_hyperparameters()
         self.image_encoder, self.text_encoder = image_encoder, text_encoder
         self.objectives = nn.ModuleDict({k: make(image_encoder, text_encoder) for k, make in objectives.items()})
@@ -67,12 +74,24 @@ class PretrainingTask(BaseTask):
         self._collector = EmbeddingCollector()
 
     def prepare_data(self) -> None:
-        """Embed all texts of the run with a frozen text encoder, on one process, before training."""
+        """Check the data, and embed all texts of the run with a frozen text encoder, on one process.
+
+        Raises:
+            UserError: If the data can teach the objectives nothing.
+        """
+        if self.trainer.state.fn == TrainerFn.FITTING:
+            validated = self.trainer.limit_val_batches != 0
+            named = dict(self._named())
+            check_training(self.datamodule, named, self.text_encoder, self.trainer.world_size, validated)
         self.embed_ahead(self.trainer)
 
     def setup(self, stage: str) -> None:
         """Read the embedded texts, on every process."""
         self.text_encoder.open_cache(self.datamodule.text_cache)
+
+    def on_fit_start(self) -> None:
+        """Note what the model is trained on, for its checkpoints."""
+        self.trained_on = describe(self.datamodule)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Make dropout a function of seed, step and process, so that a resumed run equals one without a break."""
@@ -260,7 +279,7 @@ class PretrainingTask(BaseTask):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Note how images have to be seen, and what the model was trained on."""
-        checkpoint["data"] = describe(self.datamodule)
+        checkpoint["data"] = self.trained_on or describe(self.datamodule)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take up what was noted."""

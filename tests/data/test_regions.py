@@ -283,6 +283,7 @@ def test_other_sections_do_not_speak_of_the_image(tmp_path):
 def test_a_table_of_other_reports_or_another_vocabulary_is_explained(tmp_path):
     path = tmp_path / TRIPLETS
     write_triplets([("s1", {"findings": "No pneumothorax."})], path, workers=1)
+    pq.write_table(pa.table({"study_id": ["1", "2"]}), tmp_path / INDEX)
     with pytest.raises(UserError, match=r"ids are like 's1', those of the studies like '1'.*medvlp parse --input"):
         ReportTriplets(path, ["1", "2"])
     table = pq.read_table(path)

@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from tiny import make_language_model, make_prepared
 
-from medvlp.data import CXRDataModule
+from medvlp.data import Augmentation, CXRDataModule
 from medvlp.errors import UserError
 from medvlp.models import ImageEncoder, TextEncoder
 from medvlp.objectives import GlobalAlignment, HierarchicalAlignment, RegionAlignment, TagDecoding
@@ -94,7 +94,7 @@ def test_loss_of_seeded_steps_is_pinned(tmp_path, data, language):
     assert losses == pytest.approx(PINNED, rel=2e-3)
 
 
-PINNED = [104.5654, 159.5158, 122.9094, 111.6151, 152.1987, 119.7518]
+PINNED = [105.3532, 163.6260, 115.6924, 112.8393, 130.8905, 104.2245]
 
 
 def test_metrics_do_not_depend_on_the_batch_size(tmp_path, data, language):
@@ -127,11 +127,12 @@ def test_asg_learns(tmp_path, language):
     data = make_prepared(tmp_path / "data", studies=200)
     task = make_task(language, ASG)
     task.optimizer = partial(torch.optim.AdamW, lr=3e-3)
-    module = CXRDataModule(data, batch_size=16, crop=36, num_workers=0, regions=True, views=1)
-    module.augmentation.horizontal_flip = module.augmentation.vertical_flip = 0
-    trainer, losses = make_trainer(tmp_path, 8)
+    # As in asg.yaml: the crop alone.
+    crop = Augmentation(horizontal_flip=0, vertical_flip=0, rotation=0, perspective=0, autocontrast=0)
+    module = CXRDataModule(data, batch_size=16, crop=36, num_workers=0, regions=True, views=1, augmentation=crop)
+    trainer, losses = make_trainer(tmp_path, 14)
     trainer.fit(task, module)
-    assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
+    assert sum(losses[-5:]) < 0.6 * sum(losses[:5])
     (result,) = trainer.test(task, module)
     assert result["test/tag/auroc/cardiomegaly"] > 0.75
     assert result["test/region/s2r_R@1"] > result["test/region/s2r_chance"] + 0.2

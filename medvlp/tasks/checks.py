@@ -1,0 +1,153 @@
+"""What pre-training needs of its data, looked at before the first step.
+
+Without it a run would go to its end and leave checkpoints all the same: a contrastive loss without texts, without
+differing texts or without negatives is zero, and so is its gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
+
+from medvlp.data import CXRDataModule
+from medvlp.errors import UserError
+from medvlp.models import TextEncoder
+from medvlp.objectives import Objective
+from medvlp.objectives.base import section_texts
+from medvlp.prepared import Prepared
+from medvlp.types import Section
+
+NAMES: dict[Section, str] = {"findings": "Findings", "impression": "an Impression", "report": "a report"}
+# Images and texts that are compared to find out whether all are alike.
+SAMPLE = 64
+
+
+def check_training(
+    data: CXRDataModule, objectives: Mapping[str, Objective], text_encoder: TextEncoder, processes: int, validated: bool
+) -> None:
+    """Refuse to pre-train where the data can teach the objectives nothing; say how much of it can.
+
+    Args:
+        data: The data.
+        objectives: What is to be learnt from it, by name.
+        text_encoder: What reads the texts.
+        processes: Number of processes that train together.
+        validated: Whether the run reads the validation images.
+
+    Raises:
+        UserError: If a split is empty, images or texts are all alike, no text, finding or region sentence is there that
+            an objective learns from, or a batch has no negatives.
+    """
+    images = len(data.subset)
+    _check_batch(data, objectives, images, processes)
+    _check_images(data)
+    said = _check_sections(data, objectives, text_encoder)
+    if any(objective.reads_words for objective in objectives.values()):
+        said.append(_check_sentences(data, _named(objectives, "reads_words")))
+    if any(objective.reads_findings for objective in objectives.values()):
+        _check_findings(data, _named(objectives, "reads_findings"))
+    rank_zero_info(f"Training on {images:,} images of root='{data.root}'{''.join(f', {part}' for part in said)}.")
+    if validated:
+        _check_validation(data, objectives)
+
+
+def _named(objectives: Mapping[str, Objective], need: str) -> str:
+    return next(name for name, objective in objectives.items() if getattr(objective, need))
+
+
+def _check_batch(data: CXRDataModule, objectives: Mapping[str, Objective], images: int, processes: int) -> None:
+    # The sampler shares the images out, padding the shares to the same size.
+    studies = min(data.batch_size, -(-images // processes))
+    for name, objective in objectives.items():
+        if studies < (least := objective.least_studies(processes)):
+            cause = f"batch_size={data.batch_size}" if studies == data.batch_size else f"training has {images:,} image"
+            raise UserError(
+                f"{cause}, but objective '{name}' tells the studies of a batch apart: it needs {least} or more a "
+                "process, and learns from the more the better. Pass a larger --data.batch_size, or more data."
+            )
+
+
+def _check_images(data: CXRDataModule) -> None:
+    rows = data.rows("train")
+    rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), SAMPLE)).astype(np.int64)]
+    images = Prepared.open(data.root).images
+    if len(rows) > 1 and all((images[row] == images[rows[0]]).all() for row in rows[1:]):
+        raise UserError(
+            f"the training images of root='{data.root}' are all alike, {len(rows)} of {len(rows)} that were compared: "
+            "images.npy is damaged, or was made of damaged files. Prepare the data again."
+        )
+
+
+def _check_sections(data: CXRDataModule, objectives: Mapping[str, Objective], text_encoder: TextEncoder) -> list[str]:
+    """Return how many studies have each section that images are aligned with."""
+    findings, impression = data.reports(["train"])
+    said = []
+    for section in dict.fromkeys(section for objective in objectives.values() for section in objective.sections):
+        reader = next(name for name, objective in objectives.items() if section in objective.sections)
+        texts = [text for text in section_texts(section, findings, impression) if text.strip()]
+        distinct = list(dict.fromkeys(texts))
+        if not texts:
+            raise UserError(
+                f"objective '{reader}' aligns images with {NAMES[section]}, but none of the {len(findings):,} training "
+                f"images of root='{data.root}' has any. {_advice(section, findings, impression)}"
+            )
+        if len(distinct) == 1:
+            raise UserError(
+                f"objective '{reader}' aligns images with {NAMES[section]}, but all {len(texts):,} of the training "
+                f"images of root='{data.root}' are word for word the same: nothing tells them apart."
+            )
+        sample = text_encoder.constant(distinct[:SAMPLE])
+        if ((sample - sample[0]).abs().amax() < 1e-5 * sample.abs().amax()).item():
+            raise UserError(
+                f"text encoder name={text_encoder.name!r} gives {len(sample)} different texts the same embedding with "
+                f"pooling={text_encoder.pooling!r}: try pooling=mean."
+            )
+        said.append(f"{len(texts):,} with {NAMES[section]} ({len(distinct):,} different)")
+    return said
+
+
+def _advice(section: Section, findings: list[str], impression: list[str]) -> str:
+    if section == "report" or not any(map(str.strip, findings + impression)):
+        return "The data set comes without reports, or was prepared without them."
+    other = "Impression" if section == "findings" else "Findings"
+    return f"There are {other}: HierarchicalAlignment with alignment=flat, and GlobalAlignment, take whatever is there."
+
+
+def _check_sentences(data: CXRDataModule, reader: str) -> str:
+    sentences = data.region_sentences(["train"])
+    if not sentences:
+        raise UserError(
+            f"objective '{reader}' aligns regions with sentences, but no report of the training images of "
+            f"root='{data.root}' speaks of a region."
+        )
+    return f"{len(sentences):,} different sentences about regions"
+
+
+def _check_findings(data: CXRDataModule, reader: str) -> None:
+    finding = data.findings(["train"])
+    if finding is None or (finding == finding[0]).all():
+        state = "has no triplets" if finding is None else "says the same of every finding in every training image"
+        raise UserError(
+            f"objective '{reader}' learns from the findings that reports name, but root='{data.root}' {state}. With "
+            f"reports, parse them: 'medvlp parse --input {Path(data.root) / 'index.parquet'} --id study_id --out "
+            f"{Path(data.root) / 'triplets.parquet'}'."
+        )
+
+
+def _check_validation(data: CXRDataModule, objectives: Mapping[str, Objective]) -> None:
+    findings, impression = data.reports(["validate"])
+    if not findings:
+        raise UserError(
+            f"validation_splits={list(data.splits['validate'])} of root='{data.root}' have no image: name others with "
+            "--data.validation_splits, or train without validation, --trainer.limit_val_batches 0."
+        )
+    if both := sorted({*data.splits["train"]} & {*data.splits["validate"]}):
+        rank_zero_warn(f"Split '{both[0]}' is both trained and validated on: figures under val/ are of seen images.")
+    if any(o.sections for o in objectives.values()) and not any(map(str.strip, findings + impression)):
+        rank_zero_warn(
+            f"The validation images of root='{data.root}' have no reports: val/quality, which chooses the best "
+            "checkpoint, is 0 for all."
+        )
