@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import lightning
 import torch
 import yaml
-from jsonargparse import ActionConfigFile, Namespace
+from jsonargparse import Namespace
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import WandbLogger
@@ -25,14 +25,11 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 
 from medvlp import __version__
 from medvlp.allocator import keep_freed_memory
+from medvlp.configs import DEFAULTS, ConfigFile
 from medvlp.errors import NotFoundError, UserError
-from medvlp.parser import CLASS_PACKAGES, Parser, concise, suggestion
+from medvlp.parser import CLASS_PACKAGES, Parser, concise
+from medvlp.precedence import in_order
 from medvlp.trust import check_classes, check_no_text, import_paths
-
-PACKAGE = Path(__file__).parent
-# In a wheel the configs lie inside the package, in a checkout beside it.
-EXPERIMENTS = next(path for path in (PACKAGE / "experiments", PACKAGE.parent / "experiments") if path.is_dir())
-DEFAULTS = EXPERIMENTS / "defaults.yaml"
 
 # The MIMIC licence forbids that reports leave the machine, and W&B would send what the run prints (which a
 # traceback or a debugging print may fill with report text), the code, the git diff, the command line and the host.
@@ -46,42 +43,20 @@ WANDB_PRIVACY = {
 }
 
 
-def find_config(name: str) -> Path:
-    """Return the config file of this name.
-
-    Args:
-        name: A path, or a name under experiments/ with or without `.yaml`.
-
-    Raises:
-        NotFoundError: If there is neither such a file nor such a name.
-    """
-    for path in (Path(name), EXPERIMENTS / name, EXPERIMENTS / f"{name}.yaml"):
-        if path.is_file():
-            return path
-    known = sorted(path.relative_to(EXPERIMENTS).with_suffix("").as_posix() for path in EXPERIMENTS.rglob("*.yaml"))
-    raise NotFoundError(
-        f"config '{name}' is neither a file nor a name under {EXPERIMENTS}."
-        f"{suggestion(name.removesuffix('.yaml'), known) or ' There are: ' + ', '.join(known) + '.'}"
-    )
-
-
-class ConfigFile(ActionConfigFile):
-    """`--config`, which also takes names under experiments/."""
-
-    @staticmethod
-    def apply_config(parser: Any, cfg: Any, dest: str, value: str) -> None:
-        """Merge a config file into what was parsed so far."""
-        try:
-            path = find_config(value)
-        except NotFoundError as error:
-            parser.error(str(error), error)
-        parser.source = path
-        ActionConfigFile.apply_config(parser, cfg, dest, str(path))
-        parser.source = None
-
-
 class TrainerParser(Parser, LightningArgumentParser):
-    """The parser of a Trainer's verb."""
+    """The parser of a Trainer's verb.
+
+    Attributes:
+        subcommand: The verb; jsonargparse sets it.
+        unwrapped: What to read in place of the content of the config file that is being read.
+    """
+
+    subcommand: str
+    unwrapped: str | None = None
+
+    def parse_string(self, content: str, path: str | os.PathLike[str] = "", *args: Any, **kwargs: Any) -> Any:
+        """Parse the content of a config file."""
+        return super().parse_string(self.unwrapped or content, path, *args, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Say what is wrong, and exit with code 2."""
@@ -134,7 +109,7 @@ class MedVLPCLI(LightningCLI):
             },
             subclass_mode_model=True,
             auto_configure_optimizers=False,
-            args=list(args),
+            args=[*args[:1], *in_order(args[1:])],
         )
 
     @staticmethod

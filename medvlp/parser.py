@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import re
 import sys
@@ -38,9 +39,62 @@ _load_yaml = get_loader("yaml")
 
 
 def load_value(value: str) -> Any:
-    """Read a YAML value, in which None is null."""
+    """Read a YAML or JSON value, in which None is null.
+
+    Raises:
+        yaml.YAMLError: If it is neither, or gives a key twice, of which YAML would keep the last.
+    """
     # jsonargparse hands a value of a nested class on as str(value), so that null on the command line becomes 'None'.
-    return None if value == "None" else _load_yaml(value)
+    if value == "None":
+        return None
+    # Tabs may indent JSON, but not YAML.
+    value = value.expandtabs() if value.lstrip().startswith("{") and is_json(value) else value
+    if ":" in value:
+        try:
+            document = yaml.compose(value, Loader=yaml.CSafeLoader)
+        except yaml.YAMLError as error:
+            if tab := re.search(r"^ *\t", value, re.MULTILINE):
+                line = value.count("\n", 0, tab.start()) + 1
+                raise yaml.YAMLError(f"line {line} is indented with a tab: indent with blanks.") from error
+            raise
+        check_keys(document)
+    return _load_yaml(value)
+
+
+def is_json(text: str) -> bool:
+    """Return whether a text is JSON."""
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
+
+
+def check_keys(node: yaml.Node | None) -> None:
+    """Refuse a document in which a mapping has a key twice.
+
+    Raises:
+        yaml.YAMLError: It names key and lines.
+    """
+    # Aliases may refer to what they stand in.
+    seen: set[int] = set()
+    waiting = [node]
+    while waiting:
+        part = waiting.pop()
+        if part is None or id(part) in seen:
+            continue
+        seen.add(id(part))
+        if isinstance(part, yaml.SequenceNode):
+            waiting += part.value
+        if isinstance(part, yaml.MappingNode):
+            waiting += [value for _, value in part.value]
+            lines: dict[str, int] = {}
+            for key in (key for key, _ in part.value if isinstance(key, yaml.ScalarNode)):
+                line = key.start_mark.line + 1
+                if key.value in lines:
+                    where = f"lines {lines[key.value]} and {line}" if line > lines[key.value] else f"line {line}"
+                    raise yaml.YAMLError(f"'{key.value}' stands twice, in {where}: keep one of them.")
+                lines[key.value] = line
 
 
 set_loader("yaml", load_value, exceptions=(yaml.YAMLError,))

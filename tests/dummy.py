@@ -11,7 +11,7 @@ import yaml
 from lightning.pytorch import LightningDataModule, LightningModule
 from torch import nn
 
-from medvlp.cli import DEFAULTS
+from medvlp.configs import DEFAULTS
 from medvlp.errors import NotFoundError
 
 CALLBACKS = yaml.safe_load(DEFAULTS.read_text())["trainer"]["callbacks"]

@@ -13,8 +13,10 @@ import yaml
 
 import medvlp
 from medvlp.__main__ import COMMANDS, TRAINER, main
-from medvlp.cli import DEFAULTS, EXPERIMENTS, WANDB_PRIVACY, find_config, has_wandb_login
+from medvlp.cli import WANDB_PRIVACY, has_wandb_login
+from medvlp.configs import DEFAULTS, EXPERIMENTS, find_config
 from medvlp.errors import NotFoundError, UserError
+from medvlp.precedence import in_order
 
 TASK = """
 model:
@@ -176,6 +178,146 @@ def test_configs_compose_over_the_defaults(capsys):
     assert config["seed_everything"] == 42
 
 
+def printed(line, capsys):
+    """Return the config that a command line stands for."""
+    with pytest.raises(SystemExit) as end:
+        medvlp_run(f"{line} --print_config")
+    captured = capsys.readouterr()
+    assert end.value.code == 0, captured.err
+    return yaml.safe_load(captured.out)
+
+
+@pytest.mark.parametrize("verb", ["fit", "validate", "test"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "--trainer.max_epochs 3 -c task.yaml -c more.yaml",
+        "-c task.yaml --trainer.max_epochs=3 --config more.yaml",
+        "--trainer.max_epochs=3 --config=task.yaml -cmore.yaml",
+        "-ctask.yaml --trainer.max_epochs 3 -c=more.yaml",
+        "--print_config --trainer.max_epochs 3 -c task.yaml --config=more.yaml",
+        "--trainer.max_epochs 9 -c task.yaml --trainer.max_epochs 3 -c more.yaml",
+        "--trainer.max_epochs 3 --trainer trainer.yaml -c task.yaml -c more.yaml",
+        r"-c task.yaml -c more.yaml --trainer.max_epochs 3 --trainer={max_epochs:\ 8}",
+    ],
+)
+def test_the_command_line_is_over_all_configs(verb, words, capsys):
+    Path("more.yaml").write_text("trainer: {max_epochs: 7}\ndata: {batch_size: 4}")
+    Path("trainer.yaml").write_text("max_epochs: 8")
+    config = printed(f"{verb} {words}", capsys)
+    assert (config["trainer"]["max_epochs"], config["data"]["batch_size"]) == (3, 4)
+
+
+def test_what_is_printed_is_what_is_run():
+    Path("more.yaml").write_text("trainer: {max_epochs: 7}")
+    medvlp_run("fit --trainer.max_epochs 2 -c task.yaml --trainer.logger false -c more.yaml --trainer.callbacks []")
+    assert yaml.safe_load(Path("runs/config.yaml").read_text())["trainer"]["max_epochs"] == 2
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "--data.batch_size 3 -c task.yaml --data data.yaml --model.width 5",
+        "--model.width 5 --data.batch_size 3 --data data.yaml --model DummyPretraining",
+        "--model.init_args.width 5 --data.batch_size 3 --model.class_path DummyPretraining --data data.yaml",
+        "-c task.yaml --model.width 5 --data.batch_size 3 --model model.yaml --data data.yaml",
+    ],
+)
+def test_files_and_classes_of_parts_are_beneath_single_options(words, capsys):
+    Path("data.yaml").write_text("{batch_size: 4, root: elsewhere}")
+    Path("model.yaml").write_text("class_path: DummyPretraining\ninit_args: {width: 9}")
+    config = printed(f"fit {words}", capsys)
+    assert config["data"] == {"batch_size": 3, "root": "elsewhere"}
+    assert config["model"]["init_args"]["width"] == 5
+
+
+def test_what_is_appended_stays_in_its_order(capsys):
+    words = " ".join(
+        f"--trainer.callbacks+={name} --trainer.callbacks.init_args.{option}"
+        for name, option in (("EarlyStopping", "monitor=a"), ("EarlyStopping", "monitor=b"))
+    )
+    config = printed(f"fit {words} -c task.yaml", capsys)
+    assert [c["init_args"].get("monitor") for c in config["trainer"]["callbacks"]][-2:] == ["a", "b"]
+
+
+def test_in_order():
+    words = "--a.b.c -1 --x=-c --a V --print_config -c one --a.b W --config=two --l+=X --l.a 1 --l+=Y --l.a 2 --n -3e-4"
+    expected = (
+        "-c one --config=two --a V --a.b W --a.b.c -1 --x=-c --print_config --l+=X --l.a 1 --l+=Y --l.a 2 --n -3e-4"
+    )
+    assert in_order(words.split()) == expected.split()
+    assert in_order(["--x", "- not one", "-c", "one"]) == ["-c", "one", "--x", "- not one"]
+    assert in_order([]) == []
+
+
+WRAPPED = {
+    "fit: {trainer: {max_epochs: 5}, ckpt_path: null}": {
+        "fit": (5, "the settings under 'fit:' are taken as the whole config."),
+        "test": (5, "the settings under 'fit:' are taken as the whole config."),
+    },
+    "{subcommand: fit, config: null, fit: {config: [a.yaml], trainer: {max_epochs: 5}, ckpt_path: old.ckpt}, "
+    "test: {trainer: {max_epochs: 6}, verbose: false}}": {
+        "test": (6, "under 'test:' are taken as the whole config, without 'fit:'."),
+        "validate": (5, "under 'fit:' are taken as the whole config, without 'test:' and its ckpt_path."),
+    },
+    "{seed_everything: 3, validate: {trainer: {max_epochs: 5}, verbose: true}}": {
+        "fit": (5, "under 'validate:' are taken as the whole config, without its verbose."),
+    },
+}
+
+
+@pytest.mark.parametrize(("content", "verb"), [(content, verb) for content, verbs in WRAPPED.items() for verb in verbs])
+def test_settings_of_a_verb_are_unwrapped(content, verb):
+    epochs, note = WRAPPED[content][verb]
+    Path("wrapped.yaml").write_text(content)
+    command = [sys.executable, dummy.__file__, *shlex.split(f"{verb} -c task.yaml -c wrapped.yaml --print_config")]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120, env=env)
+    assert yaml.safe_load(done.stdout)["trainer"]["max_epochs"] == epochs
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("wrapped.yaml: ")]
+    assert note in line
+
+
+REFUSED = {
+    "": "the file is empty",
+    "# nothing\n": "the file is empty",
+    "- trainer\n": "the file holds a list, not settings by name",
+    "trainer": "the file holds 'trainer', not settings by name",
+    "trainer:\n": "the file holds 'trainer:', not settings by name",
+    "fit:\n": "the file holds 'fit:'",
+    "fit: 3": "'fit:' at the top holds no settings: remove it.",
+    "trainer: {devices: 1}\nfit: {trainer: {devices: 1}}": "'trainer' stands at the top and under 'fit:'",
+    "trainer:\n\tmax_epochs: 3\n": "line 2 is indented with a tab",
+    "trainer:\n  devices: 1\n  max_epochs: 3\n  devices: 2\n": "'devices' stands twice, in lines 2 and 4",
+    '{"trainer": {"devices": 1, "devices": 2}}': "'devices' stands twice, in line 1",
+    "trainer: {}\n---\ndata: {}\n": "expected a single document",
+    "_wandb: {value: {}}\ntrainer: {value: {max_epochs: 3}}": "W&B's record of a run",
+    "wandb_version: 1\ntrainer: {desc: null, value: {max_epochs: 3}}": "such as runs/medvlp/ID/config.yaml",
+    "trainer: {desc: null, value: {max_epochs: 3}}": "W&B's record of a run",
+    b"\xff\xfet\0": "the file is not text in UTF-8",
+}
+
+
+@pytest.mark.parametrize("content", REFUSED)
+def test_a_config_that_holds_no_settings_is_refused_on_one_line(content, capsys):
+    Path("bad.yaml").write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(SystemExit) as end:
+        medvlp_run("fit -c task.yaml -c bad.yaml --print_config")
+    error = capsys.readouterr().err
+    assert end.value.code == 2
+    assert error.startswith("error: bad.yaml: ")
+    assert error.count("\n") == 1
+    assert REFUSED[content] in error
+
+
+def test_configs_in_json_with_tabs_and_with_aliases_are_read(capsys):
+    Path("tabs.json").write_text(json.dumps({"trainer": {"max_epochs": 9}}, indent="\t"))
+    Path("alias.yaml").write_text("data: &d {batch_size: 1}\nmodel: {init_args: {lr: 1e-3}}\n")
+    config = printed("fit -c task.yaml -c tabs.json -c alias.yaml", capsys)
+    assert (config["trainer"]["max_epochs"], config["data"]["batch_size"]) == (9, 1)
+    assert config["model"]["init_args"]["lr"] == 1e-3
+
+
 def test_the_last_checkpoint_is_of_the_last_epoch_even_if_an_earlier_one_was_better():
     medvlp_run("fit -c task.yaml --trainer.max_epochs 3")
     wandb.finish()
@@ -195,6 +337,15 @@ def test_a_run_leaves_its_config_and_checkpoints_and_can_be_run_again(capsys):
     checkpoint = first / "checkpoints" / "last.ckpt"
     assert checkpoint.is_file()
     assert (first / "checkpoints" / "best.ckpt").is_file()
+
+    # W&B's own file names the other one.
+    capsys.readouterr()
+    (record,) = Path("runs/wandb").glob(f"*-{first.name}/files")
+    foreign = record / "config.yaml"
+    foreign.write_text("_wandb: {value: {cli_version: 1}}\ntrainer: {value: {max_epochs: 1}}")
+    with pytest.raises(SystemExit):
+        medvlp_run(f"fit -c {foreign}")
+    assert f"use {first.resolve()}/config.yaml." in capsys.readouterr().err
 
     medvlp_run(f"fit -c {first}/config.yaml")
     wandb.finish()

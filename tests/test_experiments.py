@@ -12,7 +12,8 @@ import yaml
 from tiny import make_language_model, make_prepared, options
 
 from medvlp.__main__ import main
-from medvlp.cli import DEFAULTS, EXPERIMENTS, WANDB_PRIVACY
+from medvlp.cli import WANDB_PRIVACY
+from medvlp.configs import DEFAULTS, EXPERIMENTS
 
 NAMES = {path.relative_to(EXPERIMENTS).with_suffix("").as_posix() for path in EXPERIMENTS.rglob("*.yaml")}
 # Laid over a pre-training, in the order of the command line.

@@ -8,7 +8,8 @@ PACKAGE = Path(medvlp.__file__).parent
 LAYERS = [
     ["__init__"],
     ["allocator", "errors"],
-    ["parser", "prepared", "run_lengths", "trust"],
+    ["parser", "precedence", "prepared", "run_lengths", "trust"],
+    ["configs"],
     ["phantom"],
     ["parse"],
     ["prepare"],

@@ -45,7 +45,8 @@ ELSEWHERE = {
     ),
     "data": ("num_workers", "root", "text_cache"),
 }
-QUIET = ("--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false")
+QUIET = {"enable_progress_bar": False, "enable_model_summary": False}
+BENEATH = "beneath.yaml"
 # Warnings of small runs, of runs that go on, of Lightning's own code, and what the tables say below them.
 REPEATED = (
     ".*Labels without",
@@ -101,7 +102,7 @@ class Plan:
         return found | {"prepared data": short_hash(data)}
 
     def command(self, identifier: str) -> list[str]:
-        """Return the options of its fit and test.
+        """Return the options of its fit and test, and write the config beneath them: any of them may say otherwise.
 
         Args:
             identifier: Of the run in W&B, the same whenever the cell is taken up again; it names a folder there, in
@@ -110,7 +111,9 @@ class Plan:
         name = f"{self.label}-{self.folder.name}"
         options = {"project": "medvlp", "save_dir": str(self.folder), "name": name, "id": identifier}
         logger = {"class_path": "WandbLogger", "init_args": options, "dict_kwargs": {"group": self.benchmark}}
-        return [f"--trainer.logger={json.dumps(logger)}", *QUIET, *self.args, *self._own]
+        beneath = self.folder / BENEATH
+        beneath.write_text(yaml.safe_dump({"trainer": {"logger": logger, **QUIET}}, sort_keys=False))
+        return ["-c", str(beneath), *self.args, *self._own]
 
     @property
     def _own(self) -> list[str]:

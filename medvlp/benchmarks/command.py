@@ -10,13 +10,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.console import Console
 
 from medvlp.benchmarks.cells import Plan, compose, run, settings
 from medvlp.benchmarks.results import METRICS, Cell, short_hash, summarise, weights_label
 from medvlp.benchmarks.tables import LEGEND, rich_tables
-from medvlp.cli import EXPERIMENTS
+from medvlp.configs import EXPERIMENTS, plain_settings
 from medvlp.errors import NotFoundError, UserError
 from medvlp.models.weights import fingerprint
 from medvlp.parser import suggestion
@@ -150,7 +149,10 @@ def benchmarks() -> dict[str, Path]:
 
 def name_of(config: Path) -> str | None:
     """Return the name that a config gives a benchmark; None where it is none."""
-    content = yaml.safe_load(config.read_text()) or {}
+    try:
+        content, _ = plain_settings(config.read_text(), config, "fit")
+    except UserError as error:
+        raise UserError(f"{config}: {error}") from error
     callbacks: Iterable[dict[str, Any]] = content.get("trainer", {}).get("callbacks", [])
     return next((c["init_args"]["benchmark"] for c in callbacks if c["class_path"] == "SaveResults"), None)
 

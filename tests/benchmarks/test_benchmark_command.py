@@ -14,7 +14,8 @@ from tiny import make_language_model, make_prepared, options
 from medvlp.__main__ import main
 from medvlp.benchmarks import cells, command
 from medvlp.benchmarks.command import benchmarks, numbers
-from medvlp.cli import EXPERIMENTS, WANDB_PRIVACY
+from medvlp.cli import WANDB_PRIVACY
+from medvlp.configs import EXPERIMENTS
 from medvlp.errors import UserError
 from medvlp.protocols import Protocol
 from medvlp.tasks import ClassificationTask
