@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from medvlp import __version__
-from medvlp.errors import UserError
+from medvlp.errors import StoppedWithOthersError, UserError
 
 # Verbs of the Trainer; medvlp.cli, and with it torch, is imported for these alone.
 TRAINER = {
@@ -108,7 +108,8 @@ def main(args: Sequence[str] | None = None) -> None:
             raise
         interrupted = isinstance(error, KeyboardInterrupt)
         message = "interrupted" if interrupted else " ".join(str(error).split())
-        print(f"error: {message}", file=sys.stderr)
+        if not isinstance(error, StoppedWithOthersError):
+            print(f"error: {message}", file=sys.stderr)
         sys.exit(130 if interrupted else 2)
 
 

@@ -1,13 +1,15 @@
-"""Everything that needs to know about other processes. On one process each function returns its argument."""
+"""Everything that needs to know about other processes. On one process each function returns what it is given."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.nn.functional import all_reduce
+
+T = TypeVar("T")
 
 
 def world_size() -> int:
@@ -80,3 +82,18 @@ def gather_rows(tensor: Tensor) -> Tensor:
     padding = tensor.new_zeros(max(counts) - len(tensor), *tensor.shape[1:])
     padded = gather(torch.cat([tensor, padding])).unflatten(0, (len(counts), max(counts)))
     return torch.cat([rows[:count] for rows, count in zip(padded, counts, strict=True)])
+
+
+def max_over_processes(tensor: Tensor) -> Tensor:
+    """Return the elementwise maximum of a tensor over all processes, without gradient."""
+    if world_size() > 1:
+        dist.all_reduce(tensor, dist.ReduceOp.MAX)
+    return tensor
+
+
+def gather_objects(value: T) -> list[T]:
+    """Return a picklable value of every process, in the order of their ranks."""
+    gathered: list[Any] = [value] * world_size()
+    if world_size() > 1:
+        dist.all_gather_object(gathered, value)
+    return gathered

@@ -5,6 +5,10 @@ class UserError(ValueError):
     """Something the user gave is wrong: the message says what, where, and what to do."""
 
 
+class StoppedWithOthersError(UserError):
+    """What the first of several processes reports as a `UserError`; the others end with it and say nothing."""
+
+
 class NotFoundError(UserError, FileNotFoundError):
     """A file or folder that was asked for is not there."""
 

@@ -16,7 +16,7 @@ LAYERS = [
     ["screening"],
     ["types"],
     ["distributed"],
-    ["detection_loss", "losses", "metrics", "segmentation_loss", "text_cache"],
+    ["detection_loss", "finite", "losses", "metrics", "segmentation_loss", "text_cache"],
     ["protocols"],
     ["data"],
     ["preprocessing"],

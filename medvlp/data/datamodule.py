@@ -194,8 +194,8 @@ class CXRDataModule(L.LightningDataModule):
             return {}
         loop = self.trainer.fit_loop
         epoch, batches = loop.epoch_progress.current.ready - 1, loop.epoch_loop.batch_progress
-        # Callbacks may save before the last batch, or its epoch, counts as completed.
-        if batches.is_last_batch:
+        # Callbacks may save before the last batch, or its epoch, counts as completed; but also in the midst of it.
+        if batches.is_last_batch and batches.current.processed == batches.current.ready:  # type: ignore[attr-defined]
             return {"epoch": epoch + 1, "samples": 0}
         done: int = batches.current.processed  # type: ignore[attr-defined]  # Lightning annotates its base class
         return {"epoch": epoch, "samples": done * self.batch_size * self.trainer.world_size}

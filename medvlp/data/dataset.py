@@ -152,7 +152,7 @@ class PreparedDataset(Dataset[Sample]):
         table, self.label, self.unannotated = select(self.prepared, splits, variant, targets, subset, columns)
         self.targets = targets
         self.objects = ObjectBoxes(table["boxes"]) if targets == "box" else None
-        self.image_id = table["image_id"]
+        self.image_id, self.study_id = table["image_id"], table["study_id"]
         self.rows = table["row"].to_numpy()
         self.findings = table["findings"].fill_null("").combine_chunks()
         self.impression = table["impression"].fill_null("").combine_chunks()

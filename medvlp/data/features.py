@@ -126,7 +126,7 @@ class FeatureDataset(Dataset[Batch]):
 
     def __init__(self, samples: PreparedDataset, store: FeatureStore) -> None:
         self.samples, self.store = samples, store
-        self.image_id, self.rows = samples.image_id, samples.rows
+        self.image_id, self.study_id, self.rows = samples.image_id, samples.study_id, samples.rows
 
     def __len__(self) -> int:
         """Return the number of images."""

@@ -14,6 +14,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 
 from medvlp.data import CXRDataModule
 from medvlp.errors import UserError
+from medvlp.tasks.divergence import StopOnDivergence
 from medvlp.tasks.sync import replace_torch_sync
 
 READ: dict[TrainerFn | None, list[str]] = {
@@ -51,6 +52,10 @@ class BaseTask(L.LightningModule, ABC):
     def configure_model(self) -> None:
         """Have the Trainer's `sync_batchnorm` keep the activations of timm's batch norms."""
         replace_torch_sync(self.trainer)
+
+    def configure_callbacks(self) -> list[L.Callback]:
+        """Give every run, whatever callbacks its config names, those that watch over it."""
+        return [StopOnDivergence()]
 
     @abstractmethod
     def test_step(self, batch: Any, batch_idx: int) -> None:
