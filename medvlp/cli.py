@@ -27,6 +27,7 @@ from medvlp import __version__
 from medvlp.allocator import keep_freed_memory
 from medvlp.configs import DEFAULTS, ConfigFile
 from medvlp.errors import NotFoundError, UserError
+from medvlp.finite import first_not_finite
 from medvlp.parser import CLASS_PACKAGES, Parser, concise
 from medvlp.precedence import in_order
 from medvlp.trust import check_classes, check_no_text, import_paths
@@ -168,7 +169,8 @@ def check_checkpoint(path: str, model: dict[str, Any], verb: str) -> None:
 
     Raises:
         NotFoundError: If there is no such file.
-        UserError: If it is no checkpoint, is of another task, or, to be resumed, has other hyper-parameters.
+        UserError: If it is no checkpoint, is of another task, has diverged, or, to be resumed, has other
+            hyper-parameters.
     """
     # Words and addresses that the Trainer itself resolves.
     if path in ("last", "best", "hpc") or "://" in path:
@@ -177,7 +179,8 @@ def check_checkpoint(path: str, model: dict[str, Any], verb: str) -> None:
         raise NotFoundError(f"--ckpt_path '{path}' is not a file.")
     try:
         # Mapped, not read: the Trainer will read the weights.
-        stored = torch.load(path, map_location="cpu", weights_only=True, mmap=True).get("hyper_parameters", {})
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        stored, weights = checkpoint.get("hyper_parameters", {}), checkpoint.get("state_dict", {})
     except (AttributeError, EOFError, OSError, RuntimeError, pickle.UnpicklingError) as error:
         raise UserError(f"--ckpt_path '{path}' is not a checkpoint of medvlp.") from error
     task, wanted = stored.get("_class_path", model["class_path"]), model["class_path"]
@@ -186,6 +189,11 @@ def check_checkpoint(path: str, model: dict[str, Any], verb: str) -> None:
             f"--ckpt_path '{path}' holds a {task.rpartition('.')[2]}, but the config asks for a "
             f"{wanted.rpartition('.')[2]}. --ckpt_path resumes or evaluates the same task; give another task its "
             "encoders with their 'weights' option."
+        )
+    if spoilt := first_not_finite(weights):
+        raise UserError(
+            f"--ckpt_path '{path}' holds weights that are not finite, such as '{spoilt}': the run had diverged "
+            "before it was saved. Pass an earlier checkpoint."
         )
     hyper_parameters = {name: value for name, value in stored.items() if not name.startswith("_")}
     check_no_text(hyper_parameters, f"--ckpt_path '{path}':")

@@ -370,6 +370,13 @@ def test_a_run_leaves_its_config_and_checkpoints_and_can_be_run_again(capsys):
             medvlp_run(line)
         assert end.value.code == 2
         assert message in capsys.readouterr().err
+    spoilt = torch.load(checkpoint, weights_only=True)
+    spoilt["state_dict"]["net.weight"][0, 0] = torch.nan
+    torch.save(spoilt, "spoilt.ckpt")
+    for verb in ("fit", "test"):
+        with pytest.raises(SystemExit):
+            medvlp_run(f"{verb} -c {first}/config.yaml --ckpt_path spoilt.ckpt")
+        assert "holds weights that are not finite, such as 'net.weight'" in capsys.readouterr().err
     with pytest.warns(UserWarning, match=r"model.lr = 0.01 there, 0.1 here"):
         medvlp_run(f"test -c task.yaml --trainer.logger false --trainer.callbacks [] --ckpt_path {checkpoint}")
 

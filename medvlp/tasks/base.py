@@ -15,6 +15,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from medvlp.data import CXRDataModule
 from medvlp.errors import UserError
 from medvlp.tasks.divergence import StopOnDivergence
+from medvlp.tasks.schedule import ResumedSchedule, check_end
 from medvlp.tasks.sync import replace_torch_sync
 
 READ: dict[TrainerFn | None, list[str]] = {
@@ -32,6 +33,9 @@ class BaseTask(L.LightningModule, ABC):
         optimizer: Optimiser of the trainable parameters.
         warmup: Share of the steps in which the learning rate rises linearly.
         schedule: A scheduler of torch to use instead, stepped after every optimiser step.
+
+    Attributes:
+        schedule_steps: Optimiser steps that the cosine spans; None before training, and with another schedule.
     """
 
     def __init__(
@@ -42,6 +46,7 @@ class BaseTask(L.LightningModule, ABC):
     ) -> None:
         super().__init__()
         self.optimizer, self.warmup, self.schedule = optimizer, warmup, schedule
+        self.schedule_steps: int | None = None
 
     @property
     def datamodule(self) -> CXRDataModule:
@@ -55,7 +60,7 @@ class BaseTask(L.LightningModule, ABC):
 
     def configure_callbacks(self) -> list[L.Callback]:
         """Give every run, whatever callbacks its config names, those that watch over it."""
-        return [StopOnDivergence()]
+        return [StopOnDivergence(), ResumedSchedule()]
 
     @abstractmethod
     def test_step(self, batch: Any, batch_idx: int) -> None:
@@ -70,6 +75,7 @@ class BaseTask(L.LightningModule, ABC):
         optimizer = self.optimizer([p for p in self.parameters() if p.requires_grad])
         if self.schedule is not None:
             scheduler: Any = self.schedule(optimizer)
+            check_end(scheduler, self.trainer)
         else:
             steps = self.trainer.estimated_stepping_batches
             if steps == math.inf:
@@ -77,7 +83,7 @@ class BaseTask(L.LightningModule, ABC):
                     "max_epochs=-1 without max_steps, but the cosine ends with the run: pass --trainer.max_epochs or "
                     "--trainer.max_steps, or a --model.schedule of its own."
                 )
-            total = max(1, int(steps))
+            self.schedule_steps = total = max(1, int(steps))
             rise = int(self.warmup * total)
 
             def factor(step: int) -> float:
