@@ -127,8 +127,11 @@ class StopOnDivergence(Callback):
         if weights is not None:
             last = _last_finite(folder) if trainer.is_global_zero else None
             message += f"The steps before have already left weights that are not finite, such as '{weights}'. "
-            message += f"Go on from the last checkpoint before: --ckpt_path {last}" if last else "Begin anew"
-            message += ", with a lower learning rate, or --trainer.gradient_clip_val 1."
+            if last:
+                message += f"Go on from the last checkpoint before: --ckpt_path {last}, with gradients clipped "
+                message += "(--trainer.gradient_clip_val 1), or begin anew with a lower learning rate."
+            else:
+                message += "No checkpoint is left from before: begin anew with a lower learning rate."
         else:
             trainer.save_checkpoint(folder / CHECKPOINT, weights_only=False)
             first = self._batch_idx - self._batch_idx % trainer.accumulate_grad_batches
