@@ -8,7 +8,7 @@ PACKAGE = Path(medvlp.__file__).parent
 LAYERS = [
     ["__init__"],
     ["allocator", "errors"],
-    ["parser", "precedence", "prepared", "run_lengths", "trust"],
+    ["labels", "parser", "precedence", "prepared", "run_lengths", "trust"],
     ["configs"],
     ["phantom"],
     ["parse"],

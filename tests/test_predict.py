@@ -132,6 +132,17 @@ def test_findings_protocols_and_tags_are_chosen(inputs, weights, tmp_path):
     assert not list(tmp_path.glob("d.csv*"))
 
 
+@pytest.mark.parametrize(("protocol", "finding"), [("biovil-rsna", "pneumonia"), ("tags", "pleural thickening")])
+def test_findings_are_asked_for_whatever_their_capitals(protocol, finding, inputs, weights, tmp_path):
+    columns = []
+    for name in (finding, finding.title()):
+        out = tmp_path / f"{name}.csv"
+        predict([str(inputs)], weights=weights, out=out, findings=name, protocol=protocol, workers=1)
+        columns.append([row[f"score/{name}"] for row in rows_of(out)])
+    assert columns[0] == columns[1]
+    assert any(columns[0])
+
+
 def test_an_interrupted_run_goes_on(inputs, weights, tmp_path, monkeypatch, capsys):
     options = {"weights": weights, "batch_size": 2, "workers": 1}
     predict([str(inputs)], out=tmp_path / "whole.csv", **options)

@@ -24,6 +24,7 @@ from medvlp.data.subset import Subset
 from medvlp.data.transforms import Augmentation, EvaluationTransform, TrainTransform
 from medvlp.data.triplets import ReportTriplets
 from medvlp.errors import UserError
+from medvlp.labels import find_label
 from medvlp.prepared import TEXT, TRIPLETS, Prepared
 
 
@@ -99,6 +100,25 @@ class CXRDataModule(L.LightningDataModule):
     def labels(self) -> list[str]:
         """Names of the labels."""
         return Prepared.open(self.root).labels
+
+    def find_labels(self, names: Sequence[str], option: str) -> list[str]:
+        """Return labels as the data spells them, whatever the capitals of the names they were asked for by.
+
+        Args:
+            names: The names.
+            option: Which option gave them, for the error.
+
+        Raises:
+            UserError: If the data has no such label, or a label is named twice.
+        """
+        found = []
+        for name in names:
+            label = find_label(name, self.labels)
+            if label is None or label in found:
+                wrong = f"names '{name}' twice" if label else f"but the data in root='{self.root}' has no '{name}'"
+                raise UserError(f"{option}={list(names)}, {wrong}; it has: {', '.join(self.labels) or 'none'}.")
+            found.append(label)
+        return found
 
     def reports(self, names: Sequence[str]) -> tuple[list[str], list[str]]:
         """Return Findings and Impressions, empty where missing, of some of `train`, `validate` and `test`."""

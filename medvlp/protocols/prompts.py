@@ -8,9 +8,10 @@ import random
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, TypeVar, get_args
+from typing import Literal, NamedTuple, get_args
 
 from medvlp.errors import UserError
+from medvlp.labels import entry_of, find_label
 from medvlp.protocols.section import Section
 
 Case = Literal["lower", "sentence", "label"]
@@ -29,9 +30,6 @@ class Sides(NamedTuple):
 
     positive: list[str]
     negative: list[str]
-
-
-Entry = TypeVar("Entry")
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,7 @@ class Pairs:
 
     def of(self, label: str) -> list[Sides]:
         """Return the prompts of each finding that a label stands for, however it is capitalised."""
-        phrases = _named(label, self.phrases) or [label if self.case == "label" else label.lower()]
+        phrases = entry_of(label, self.phrases) or [label if self.case == "label" else label.lower()]
         return [Sides(self._fill(self.positive, phrase), self._fill(self.negative, phrase)) for phrase in phrases]
 
     def _fill(self, templates: Sequence[str], phrase: str) -> list[str]:
@@ -82,14 +80,9 @@ class Prompts:
 
     def of(self, label: str) -> list[Sides]:
         """Return the prompts of each finding that a label stands for; see `labels` for those there are."""
-        if (own := _named(label, self.texts)) is not None:
+        if (own := entry_of(label, self.texts)) is not None:
             return [own]
         return self.pairs.of(label) if self.pairs else []
-
-
-def _named(label: str, entries: Mapping[str, Entry]) -> Entry | None:
-    """Return the entry of a label, however it is capitalised."""
-    return next((entry for name, entry in entries.items() if name.lower() == label.lower()), None)
 
 
 def read_prompts(section: Section) -> Prompts:
@@ -105,10 +98,22 @@ def read_prompts(section: Section) -> Prompts:
     elif "sample" in section or "seed" in section:
         raise UserError(f"{section.where}: 'sample' and 'seed' draw from a grid, and there is none.")
     if "texts" in section:
-        texts |= {label: _read_sides(sides) for label, sides in section.section("texts").sections()}
+        spelt_out = section.section("texts")
+        _check_distinct(spelt_out)
+        for label, sides in spelt_out.sections():
+            texts[find_label(label, texts) or label] = _read_sides(sides)
     pairs = _read_pairs(section.section("pairs")) if "pairs" in section else None
     tags = section.section("tags") if "tags" in section else None
+    if tags:
+        _check_distinct(tags)
     return Prompts(texts, pairs, {label: tags.texts(label) for label in tags.value} if tags else {})
+
+
+def _check_distinct(labels: Section) -> None:
+    """Refuse labels that differ in their capitals alone: either entry would be that of both."""
+    for label in labels.value:
+        if alike := find_label(label, [other for other in labels.value if other != label]):
+            raise UserError(f"{labels.where}: '{label}' and '{alike}' are one label, and have two entries.")
 
 
 def _read_sides(section: Section) -> Sides:
@@ -125,6 +130,8 @@ def _read_pairs(section: Section) -> Pairs:
         if "{" in rest or "}" in rest or (rest == template and template in positive):
             raise UserError(f"{section.where}: '{template}' must have one {{}} for the finding, and no other braces.")
     phrases = section.section("phrases") if "phrases" in section else None
+    if phrases:
+        _check_distinct(phrases)
     return Pairs(
         positive,
         negative,
@@ -135,6 +142,7 @@ def _read_pairs(section: Section) -> Pairs:
 
 def _read_grid(section: Section) -> dict[str, list[str]]:
     """Return all combinations of the parts of each label, or some that are drawn."""
+    _check_distinct(section.section("grid"))
     grid = {label: _combinations(parts) for label, parts in section.section("grid").sections()}
     if "sample" not in section:
         return grid

@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 import yaml
 
 from medvlp.errors import NotFoundError, UserError
+from medvlp.labels import find_label
 from medvlp.parser import suggestion
 from medvlp.protocols.prompts import Prompts, Sides, read_prompts
 from medvlp.protocols.section import Section
@@ -131,8 +132,8 @@ class Protocol:
         return None if self.score == "similarity" or self.normalise or self.threshold != "none" else 0.5
 
     def knows(self, label: str) -> bool:
-        """Return whether there is something to ask about a label."""
-        return self.prompts.labels is None or label in self.prompts.labels
+        """Return whether there is something to ask about a label, however it is capitalised."""
+        return self.prompts.labels is None or find_label(label, self.prompts.labels) is not None
 
     def of_label(self, label: str) -> list[Sides]:
         """Return the prompts of each finding that a label stands for; the score of the label is the highest of them.
@@ -208,6 +209,8 @@ def _with_base(content: Mapping[str, Any], where: str) -> dict[str, Any]:
 def _merged(base: Mapping[str, Any], content: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for name, value in content.items():
+        # An entry for a label takes the place of the base's, whatever the capitals of either.
+        name = find_label(name, base) or name
         known = merged.get(name)
         merged[name] = _merged(known, value) if isinstance(known, dict) and isinstance(value, dict) else value
     return merged

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from medvlp.errors import UserError
+from medvlp.labels import entry_of, find_label
 from medvlp.protocols.protocol import Pooling, Protocol
 
 Embeddings = Mapping[str, Tensor]
@@ -81,9 +82,9 @@ def tag_columns(protocol: Protocol, label: str, tags: Sequence[str]) -> list[int
 
     A tag with the name of the label stands for it alone: decoders trained on the labels themselves are asked for those.
     """
-    number = {tag.lower(): i for i, tag in enumerate(tags)}
-    named = [label] if label.lower() in number else protocol.prompts.tags.get(label, [])
-    return [number[tag.lower()] for tag in named if tag.lower() in number]
+    named = [label] if find_label(label, tags) else entry_of(label, protocol.prompts.tags) or []
+    found = [find_label(tag, tags) for tag in named]
+    return [tags.index(tag) for tag in found if tag is not None]
 
 
 def side_similarity(image: Embeddings, prompts: Embeddings, pooling: Pooling) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medvlp.errors import UserError
+from medvlp.labels import entry_of, find_label
 from medvlp.metrics import Statistic, auroc
 from medvlp.metrics.bootstrap import Weighted
 from medvlp.metrics.decision import share
@@ -71,14 +72,11 @@ class ClassificationTask(DownstreamTask):
         """
         super().setup(stage)
         known = self.datamodule.labels
-        wanted = self.labels or known
-        missing = [name for name in wanted if name not in known]
-        if missing or not known:
-            raise UserError(
-                f"labels={wanted}, but the data in root='{self.datamodule.root}' has no "
-                f"'{missing[0] if missing else 'label'}'; it has: {', '.join(known) or 'none'}."
-            )
-        if not self.labels:
+        if not (self.labels or known):
+            raise UserError(f"the data in root='{self.datamodule.root}' has no labels to learn.")
+        if self.labels:
+            self.labels = self.datamodule.find_labels(self.labels, "labels")
+        else:
             self._learn(known)
         self._columns = [known.index(name) for name in self.labels]
 
@@ -155,16 +153,16 @@ class ClassificationTask(DownstreamTask):
         super().on_load_checkpoint(checkpoint)
         if not self.labels:
             self._learn(checkpoint["labels"])
-        if checkpoint["labels"] != self.labels:
+        if [*map(str.casefold, checkpoint["labels"])] != [*map(str.casefold, self.labels)]:
             raise UserError(f"The checkpoint has learnt labels={checkpoint['labels']}, not {self.labels}.")
 
     def _learn(self, labels: Sequence[str]) -> None:
         """Make the head for some labels."""
         self.labels = list(labels)
         answers = self.uncertain if isinstance(self.uncertain, dict) else dict.fromkeys(labels, self.uncertain)
-        if foreign := [name for name in answers if name not in self.labels]:
+        if foreign := [name for name in answers if find_label(name, self.labels) is None]:
             raise UserError(f"uncertain={answers}: '{foreign[0]}' is none of labels={self.labels}.")
-        counted = [UNCERTAIN if (answer := answers.get(name)) is None else answer for name in self.labels]
+        counted = [UNCERTAIN if (answer := entry_of(name, answers)) is None else answer for name in self.labels]
         self.register_buffer("answers", torch.tensor(counted, dtype=torch.int8), persistent=False)
         self.head = nn.Linear(self.encoder.width, len(self.labels))
 

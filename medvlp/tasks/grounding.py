@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from medvlp.data.dataset import PreparedDataset
 from medvlp.errors import UserError
+from medvlp.labels import entry_of
 from medvlp.metrics import Statistic
 from medvlp.metrics.bootstrap import Weighted, Weights, mean_of
 from medvlp.metrics.grounding import (
@@ -68,7 +69,8 @@ class GroundingTask(CheckpointTask):
         source: What heat maps are made from.
         truth: `boxes`: the annotated objects, with `data.targets` box. `regions`: each sentence of the report in the
             anatomical regions that it is about, with `data.regions` true, whatever it says of them.
-        phrases: What to ask for where objects have names but no phrases, by name; by default the name in lower case.
+        phrases: What to ask for where objects have names but no phrases, by name, whatever its capitals; by default the
+            name in lower case.
         smoothing: Standard deviation of a Gaussian that smooths a map, as a share of its side; 0 leaves it as it is.
             BioViL's is 0.1, 1.5 patches of 15.
         magnify: How much larger images are shown than in pre-training, for finer maps.
@@ -219,7 +221,7 @@ class GroundingTask(CheckpointTask):
         if self.truth == "boxes":
             assert dataset.objects is not None
             for name, phrase, box in dataset.objects.named(i):
-                yield name, phrase or self.phrases.get(name, name.lower()), box
+                yield name, phrase or entry_of(name, self.phrases) or name.lower(), box
             return
         study, boxes = dataset.spoken(i)
         for sentence, aligned in zip(study.sentence, study.aligned.T, strict=True):

@@ -95,10 +95,9 @@ class RetrievalTask(CheckpointTask):
 
     def _precisions(self, found: Candidates, label: Tensor, has: npt.NDArray[np.bool_]) -> dict[str, Weighted]:
         """Return P@k over the images that have just one of the classes, and their reports."""
-        known = self.datamodule.labels
-        if missing := [name for name in self.classes or [] if name not in known]:
-            raise UserError(f"classes={list(self.classes or [])}: the data has no label '{missing[0]}'.")
-        present = label[:, [known.index(name) for name in self.classes or []]] == PRESENT
+        data = self.datamodule
+        classes = data.find_labels(self.classes or [], "classes")
+        present = label[:, [data.labels.index(name) for name in classes]] == PRESENT
         one = present.sum(1) == 1
         if not one.any():
             self.left_out["P@k"] = "no image has just one of the classes"

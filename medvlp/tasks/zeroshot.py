@@ -64,22 +64,17 @@ class ZeroShotTask(CheckpointTask):
 
     @property
     def labels(self) -> list[str]:
-        """The labels that are asked for.
+        """The labels that are asked for, as the data spells them.
 
         Raises:
             UserError: If the data lacks one, or the protocol asks for none.
         """
-        known = self.datamodule.labels
-        if missing := [label for label in self.wanted or [] if label not in known]:
-            raise UserError(
-                f"labels={list(self.wanted or [])}, but the data in root='{self.datamodule.root}' has no "
-                f"'{missing[0]}'; it has: {', '.join(known) or 'none'}."
-            )
-        labels = [label for label in self.wanted or known if self._asks(label)]
+        wanted = self._wanted
+        labels = [label for label in wanted if self._asks(label)]
         if not labels:
             raise UserError(
                 f"protocol='{self.protocol.name}' asks for none of the labels "
-                f"{', '.join(self.wanted or known) or '(there are none)'} of root='{self.datamodule.root}'."
+                f"{', '.join(wanted) or '(there are none)'} of root='{self.datamodule.root}'."
             )
         return labels
 
@@ -138,7 +133,7 @@ class ZeroShotTask(CheckpointTask):
         self.predictions = rows
         if self.protocol.threshold.startswith("oracle"):
             self.thresholds = thresholds(self.protocol.threshold, score, target)
-        if unasked := [name for name in self.wanted or self.datamodule.labels if name not in labels]:
+        if unasked := [name for name in self._wanted if name not in labels]:
             self.left_out |= dict.fromkeys(unasked, f"not in the protocol {self.protocol.name}")
         metrics = dict(self._metrics(target.numpy(), score.numpy()))
         if self.left_out:
@@ -185,6 +180,12 @@ class ZeroShotTask(CheckpointTask):
     def _final(self, scores: Tensor) -> Tensor:
         """Return the scores of all images as the protocol has them."""
         return standardise(scores) if self.protocol.normalise == "images" else scores
+
+    @property
+    def _wanted(self) -> list[str]:
+        """The labels to ask for, whether or not the protocol knows them."""
+        data = self.datamodule
+        return data.find_labels(self.wanted, "labels") if self.wanted else data.labels
 
     def _asks(self, label: str) -> bool:
         if self.protocol.score == "tags":

@@ -9,7 +9,7 @@ import yaml
 
 from medvlp.errors import NotFoundError, UserError
 from medvlp.parse import LABEL_SETS
-from medvlp.protocols import Protocol
+from medvlp.protocols import Protocol, tag_columns
 
 LABELS = [*LABEL_SETS["chexpert"], "Infiltration", "Mass", "Hernia", "Normal", "COVID-19", "Pleural Thickening"]
 FIVE = ["Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pleural Effusion"]
@@ -154,6 +154,39 @@ def test_labels_that_a_protocol_does_not_know():
     with pytest.raises(UserError, match=r"'gloria-5x200' has no prompts for the label 'Oedema'. Did you mean 'Edema'"):
         gloria.texts(["Edema", "Oedema"])
     assert Protocol.read("medvlp").knows("anything")
+
+
+@pytest.mark.parametrize("change", [str.lower, str.upper, str.title])
+def test_labels_are_known_whatever_their_capitals(change):
+    for name in Protocol.names():
+        read = Protocol.read(name)
+        for label in read.prompts.labels or LABEL_SETS["chexpert"]:
+            assert read.knows(change(label)), (name, label)
+            if read.score == "tags":
+                tags = list(LABEL_SETS["asg"])
+                assert tag_columns(read, change(label), tags) == tag_columns(read, label, tags) != []
+            elif read.prompts.labels:
+                assert read.of_label(change(label)) == read.of_label(label)
+
+
+def test_an_entry_takes_the_place_of_that_of_the_base_whatever_its_capitals():
+    own = {"base": "biovil-rsna", "name": "own", "prompts": {"texts": {"pneumonia": {"positive": ["x"]}}}}
+    (sides,) = Protocol.of(own).of_label("Pneumonia")
+    assert sides.positive == ["x"]
+    assert sides.negative[0] == "There is no pneumonia"
+
+
+@pytest.mark.parametrize(
+    "prompts",
+    [
+        {"texts": {"Edema": {"positive": ["a"], "negative": ["b"]}, "edema": {"positive": ["c"], "negative": ["d"]}}},
+        {"pairs": {"positive": ["{}"], "negative": ["no {}"], "phrases": {"Edema": ["a"], "edema": ["b"]}}},
+        {"grid": {"Edema": {"text": "{a}", "a": ["x"]}, "edema": {"text": "{a}", "a": ["y"]}}},
+    ],
+)
+def test_one_label_has_one_entry(prompts):
+    with pytest.raises(UserError, match="'Edema' and 'edema' are one label"):
+        Protocol.of({"name": "own", "version": 1, "source": "test", "prompts": prompts})
 
 
 def test_the_tags_are_those_of_the_decoder():

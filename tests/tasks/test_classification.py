@@ -222,11 +222,29 @@ def test_targets_are_those_of_the_index(tmp_path, root):
             assert row[f"target/{name}"] == (stored[row["image_id"]][f"label/{name}"] or 0)
 
 
+def test_labels_are_found_whatever_their_capitals(tmp_path, root):
+    expected = make_task(labels=["Pleural Effusion", "Support Devices"], uncertain={"Support Devices": 1})
+    run(expected, module(root), tmp_path)
+    task = make_task(labels=["PLEURAL effusion", "support devices"], uncertain={"Support devices": 1})
+    trainer, _ = run(task, module(root), tmp_path, 1)
+    assert task.labels == ["Pleural Effusion", "Support Devices"]
+    assert task.answers.tolist() == expected.answers.tolist() == [UNCERTAIN, 1]
+    assert task.predictions.column_names == expected.predictions.column_names
+    for column in (name for name in task.predictions.column_names if name.startswith("target/")):
+        assert task.predictions[column] == expected.predictions[column]
+    trainer.save_checkpoint(tmp_path / "one.ckpt")
+    again = make_task(labels=["Pleural effusion", "Support devices"])
+    trainer.test(again, module(root), ckpt_path=tmp_path / "one.ckpt", weights_only=False, verbose=False)
+    torch.testing.assert_close(again.head.weight, task.head.weight)
+    with pytest.raises(UserError, match="names 'cardiomegaly' twice"):
+        run(make_task(labels=["Cardiomegaly", "cardiomegaly"]), module(root), tmp_path)
+
+
 def test_labels_that_the_data_lacks(tmp_path, root):
     with pytest.raises(UserError, match=r"has no 'Edema'; it has: Cardiomegaly, Pleural Effusion, Support Devices"):
         run(make_task(labels=["Edema"]), module(root), tmp_path)
     bare = relabel(make_prepared(tmp_path / "bare"), {})
-    with pytest.raises(UserError, match="it has: none"):
+    with pytest.raises(UserError, match="has no labels to learn"):
         run(make_task(), module(bare), tmp_path)
 
 

@@ -177,6 +177,11 @@ def test_metrics_by_hand(checkpoint, phrases, source, smoothing):
         assert task.statistics["pointing/Heart"].value == pytest.approx(np.mean(hearts))
 
 
+def test_phrases_are_found_whatever_the_capitals_of_their_names(checkpoint, phrases):
+    task = run(GroundingTask(checkpoint, phrases={"HEART": "enlarged heart"}), phrases)
+    assert [row["phrase"] for row in task.predictions.to_pylist()] == [phrase for _, _, phrase, _ in EXPECTED]
+
+
 def test_intervals_are_of_images_with_all_their_phrases(checkpoint, phrases):
     task = run(GroundingTask(checkpoint, smoothing=0.0), phrases)
     rows = task.predictions.to_pylist()

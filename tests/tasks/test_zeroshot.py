@@ -172,6 +172,21 @@ def test_one_of_several_classes(checkpoint):
     assert task.statistics["accuracy"].value == pytest.approx(right.mean())
 
 
+@pytest.mark.parametrize("protocol", ["cxrclip-5x200", "medvlp", "tags"])
+def test_labels_are_found_whatever_their_capitals(checkpoint, protocol):
+    expected = run(ZeroShotTask(checkpoint, protocol, labels=["Pleural Effusion", "Cardiomegaly"]))
+    task = run(ZeroShotTask(checkpoint, protocol, labels=["pleural EFFUSION", "cardiomegaly"]))
+    assert task.predictions.equals(expected.predictions)
+    assert task.left_out == expected.left_out
+    assert {*task.statistics} == {*expected.statistics}
+
+
+def test_the_classes_of_retrieval_are_found_whatever_their_capitals(checkpoint):
+    expected = run(RetrievalTask(checkpoint, classes=LABELS[:2]))
+    task = run(RetrievalTask(checkpoint, classes=[label.upper() for label in LABELS[:2]]))
+    assert task.statistics["i2t_P@5"].value == expected.statistics["i2t_P@5"].value
+
+
 def test_retrieval_equals_a_slow_loop_whatever_the_batch(checkpoint):
     tasks = [run(RetrievalTask(checkpoint, classes=LABELS[:2]), batch_size=size) for size in (1, 5, 12)]
     rows = tasks[0].predictions
@@ -220,7 +235,7 @@ def test_it_says_how_many_patients_the_model_has_seen(checkpoint):
         (lambda path: run(ZeroShotTask(path, labels=["Gout"])), "no 'Gout'"),
         (lambda path: run(ZeroShotTask(path, "biovil-rsna")), "asks for none of the labels"),
         (lambda path: run(ZeroShotTask(path, "chexzer")), "chexzero"),
-        (lambda path: run(RetrievalTask(path, classes=["Gout"])), "no label 'Gout'"),
+        (lambda path: run(RetrievalTask(path, classes=["Gout"])), "has no 'Gout'"),
     ],
 )
 def test_wrong_options_are_said(checkpoint, make, message):
