@@ -15,6 +15,9 @@ from medvlp.models.image import ImageEncoder
 from medvlp.models.weights import EXPORTED, locate
 
 DEFAULT = "resnet50"
+IMAGENET, RANDOM = "imagenet", "random"
+# What of a checkpoint's `data` tells patients apart; another program's may have that name.
+NOTED = {"dataset", "synthetic", "split", "split_sha256", "train_splits"}
 
 
 def load_image_encoder(weights: str, architecture: str | None = None, image_size: int | None = None) -> ImageEncoder:
@@ -32,9 +35,9 @@ def load_image_encoder(weights: str, architecture: str | None = None, image_size
         NotFoundError: If there is no such file.
         UserError: If a checkpoint has another architecture, or weights do not fit it, cannot be read or cannot be had.
     """
-    if weights == "imagenet":
+    if weights == IMAGENET:
         encoder = ImageEncoder(architecture or DEFAULT)
-    elif weights == "random":
+    elif weights == RANDOM:
         # Not of the run's seed: cached features, and checkpoints that leave a frozen encoder out, rely on it.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
@@ -55,10 +58,19 @@ def digest(encoder: ImageEncoder) -> str:
     return sha.hexdigest()
 
 
+def pretrained_on(weights: str) -> dict[str, Any] | None:
+    """Return what weights were trained on: what `medvlp fit` noted in its checkpoint, or `medvlp export` took along.
+
+    Empty for `imagenet` and `random`, which have seen no patients; None of files that do not say.
+    """
+    if weights in (IMAGENET, RANDOM):
+        return {}
+    noted = _content(_file(weights)).get("data")
+    return noted if isinstance(noted, dict) and noted.keys() >= NOTED else None
+
+
 def _from_file(weights: str, architecture: str | None) -> ImageEncoder:
-    path = locate(weights)
-    if Path(path).is_dir():
-        path = str(Path(path, EXPORTED))
+    path = _file(weights)
     if not Path(path).is_file():
         raise NotFoundError(
             f"weights='{weights}' is neither 'imagenet' nor 'random', and no such file is there. Pass a checkpoint of "
@@ -80,15 +92,28 @@ def _from_file(weights: str, architecture: str | None) -> ImageEncoder:
     return ImageEncoder(name or architecture or DEFAULT, weights=path, image_size=size)
 
 
+def _file(weights: str) -> str:
+    """Return the file that weights lie in."""
+    path = locate(weights)
+    return str(Path(path, EXPORTED)) if Path(path).is_dir() else path
+
+
 def _image_encoder_of(path: str) -> dict[str, Any]:
     """Return the options that a checkpoint of pre-training made its image encoder with; nothing of other files."""
     try:
+        return dict(_content(path)["hyper_parameters"]["image_encoder"]["init_args"])
+    except (KeyError, TypeError, ValueError):
+        return {}
+
+
+def _content(path: str) -> dict[str, Any]:
+    """Return what a checkpoint holds, or the config.json beside exported weights; nothing of other files."""
+    try:
         beside = Path(path).with_name("config.json")
         if Path(path).name == EXPORTED and beside.is_file():
-            checkpoint = json.loads(beside.read_text())
-        else:
-            checkpoint = torch.load(path, "cpu", weights_only=True, mmap=True)
-        return dict(checkpoint.get("hyper_parameters", {})["image_encoder"]["init_args"])
-    except (AttributeError, EOFError, KeyError, OSError, RuntimeError, TypeError, ValueError, UnpicklingError):
+            return dict(json.loads(beside.read_text()))
+        content = torch.load(path, "cpu", weights_only=True, mmap=True)
+        return content if isinstance(content, dict) else {}
+    except (AttributeError, EOFError, OSError, RuntimeError, TypeError, ValueError, UnpicklingError):
         # Of another kind, or damaged, which reading its weights will say.
         return {}

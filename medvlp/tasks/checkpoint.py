@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
-
-import pyarrow.compute as pc
 
 from medvlp.errors import UserError
 from medvlp.models.pretrained import digest
@@ -15,9 +13,6 @@ from medvlp.prepared import Prepared
 from medvlp.tasks.loading import load_pretraining
 from medvlp.tasks.tested import TestedTask
 from medvlp.types import Batch
-
-# Data sets of the same patients.
-PATIENTS_OF_MIMIC = {"mimic_cxr", "ms_cxr"}
 
 
 class CheckpointTask(TestedTask):
@@ -41,6 +36,11 @@ class CheckpointTask(TestedTask):
     def settings(self) -> dict[str, Any]:
         """The options, and the architecture of the model."""
         return {**super().settings, "architecture": self.encoder.backbone.pretrained_cfg["architecture"]}
+
+    @property
+    def trained_on(self) -> Mapping[str, Any]:
+        """What the model was trained on."""
+        return self.model.trained_on
 
     @abstractmethod
     def texts(self) -> Sequence[str]:
@@ -69,27 +69,8 @@ class CheckpointTask(TestedTask):
         """
         raise UserError(f"a {type(self).__name__} trains nothing: run 'medvlp test', or 'medvlp benchmark'.")
 
-    def on_test_start(self) -> None:
-        """Say whether the model has been trained on these patients."""
-        self.notes = self._seen_in_training()
-
     def _see(self) -> None:
         data, preprocessing = self.datamodule, self.model.preprocessing
         assert preprocessing is not None  # a model that was loaded has it
         preprocessing.check(Prepared.open(data.root))
         data.resize, data.crop = preprocessing.side, preprocessing.crop
-
-    def _seen_in_training(self) -> list[str]:
-        """Return a note of how many of the test patients the model was trained on, or that this is not known."""
-        data, trained = self.datamodule, self.model.trained_on
-        prepared = Prepared.open(data.root)
-        variant = prepared.split_variants.get(trained["split"])
-        if variant is None or variant["sha256"] != trained["split_sha256"]:
-            names = {trained["dataset"], prepared.manifest["options"]["dataset"]}
-            same = trained["synthetic"] == prepared.synthetic and (len(names) == 1 or names == PATIENTS_OF_MIMIC)
-            which = f"{trained['dataset']}, split {trained['split']}"
-            return [f"whether test patients were in the model's training data ({which}) is not known."] if same else []
-        tested = prepared.of_splits(data.splits["test"], ["subject_id"], data.split)["subject_id"].unique()
-        trained_on = prepared.of_splits(trained["train_splits"], ["subject_id"], trained["split"])["subject_id"]
-        seen = pc.sum(pc.is_in(tested, trained_on.unique())).as_py() or 0
-        return [f"{seen:,} of {len(tested):,} test patients were in the model's training data."] if seen else []

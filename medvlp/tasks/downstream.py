@@ -16,7 +16,7 @@ from medvlp.data.features import FeatureStore
 from medvlp.data.transforms import EvaluationTransform
 from medvlp.errors import UserError
 from medvlp.models.image import ImageEncoder
-from medvlp.models.pretrained import digest, load_image_encoder
+from medvlp.models.pretrained import digest, load_image_encoder, pretrained_on
 from medvlp.prepared import IMAGES, Prepared
 from medvlp.tasks.base import READ
 from medvlp.tasks.tested import TestedTask
@@ -90,6 +90,11 @@ class DownstreamTask(TestedTask):
     def settings(self) -> dict[str, Any]:
         """The hyper-parameters, and the architecture that the weights have brought along."""
         return {**super().settings, "architecture": self.encoder.backbone.pretrained_cfg["architecture"]}
+
+    @property
+    def trained_on(self) -> dict[str, Any] | None:
+        """What the weights were trained on."""
+        return pretrained_on(self.weights)
 
     @property
     def widths(self) -> list[int]:

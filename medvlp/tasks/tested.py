@@ -15,6 +15,7 @@ from medvlp.distributed import world_size
 from medvlp.metrics.bootstrap import Statistic
 from medvlp.models import ImageEncoder
 from medvlp.tasks.base import BaseTask
+from medvlp.tasks.seen import seen_in_training
 from medvlp.types import Batch
 
 
@@ -55,6 +56,15 @@ class TestedTask(BaseTask):
     def settings(self) -> dict[str, Any]:
         """Everything that was chosen of the task: what a figure must be stored with."""
         return {name: value for name, value in self.hparams.items() if not name.startswith("_")}
+
+    @property
+    @abstractmethod
+    def trained_on(self) -> Mapping[str, Any] | None:
+        """What the encoder was pre-trained on; see `medvlp.tasks.seen.seen_in_training`."""
+
+    def on_test_start(self) -> None:
+        """Say whether the encoder has been trained on these patients."""
+        self.notes = seen_in_training(self.datamodule, self.trained_on)
 
     def keep(self, batch: Batch, columns: Mapping[str, Any]) -> None:
         """Keep what the test has found, for the end of the epoch.
