@@ -21,7 +21,7 @@ RAW := $(PHANTOM)/raw
 BENCHMARKS := chexpert nih rsna covidx mimic siim rsna-seg rsna-det object-cxr
 AS_IT_IS := zeroshot-rsna zeroshot-siim zeroshot-nih zeroshot-chexpert zeroshot-chexpert-5x200 zeroshot-mimic \
 	zeroshot-mimic-5x200 zeroshot-open-i retrieval-mimic retrieval-open-i grounding-ms-cxr grounding-rsna \
-	grounding-nih grounding-chest-imagenome
+	grounding-nih grounding-chest-imagenome grounding-regions
 GROUPS := zeroshot retrieval grounding
 RUN = $(BIN)/medvlp benchmark --weights "$(WEIGHTS)" $(if $(NAME),--name "$(NAME)") --fractions "$(FRACTIONS)" \
 	--seeds "$(SEEDS)" $(if $(PROTOCOLS),--protocols "$(PROTOCOLS)") --data "$(DATA)" --out "$(OUT)" --args="$(ARGS)"
@@ -76,7 +76,8 @@ retrieval-open-i: ## Open-I: image to report and report to image.
 grounding-ms-cxr: ## MS-CXR: where the phrases of reports are true.
 grounding-rsna: ## RSNA Pneumonia: where the pneumonia is.
 grounding-nih: ## NIH ChestX-ray14: where its boxed findings are.
-grounding-chest-imagenome: ## Chest ImaGenome: the regions of sentences.
+grounding-chest-imagenome: ## Chest ImaGenome: the regions of sentences, of scene graphs.
+grounding-regions: ## The regions of sentences without scene graphs: agreement with medvlp's localiser.
 
 $(BENCHMARKS) $(AS_IT_IS): weights
 	$(RUN) $@
@@ -107,7 +108,7 @@ benchmark-data: $(RAW)/.drawn-$(STUDIES) ## Draw synthetic data for every benchm
 	$(BIN)/medvlp prepare chexpert --root $(RAW)/CheXpert-v1.0-small --out $(PHANTOM)/chexpert
 	for name in nih rsna siim covidx; do \
 		$(BIN)/medvlp prepare $$name --root $(RAW)/$$name --out $(PHANTOM)/$$name || exit 1; done
-	$(BIN)/medvlp prepare object_cxr --root $(RAW)/object-cxr --out $(PHANTOM)/object_cxr --resize squash
+	$(BIN)/medvlp prepare object_cxr --root $(RAW)/object-cxr --out $(PHANTOM)/object_cxr
 
 $(RAW)/.drawn-$(STUDIES): | $(INSTALLED)
 	$(BIN)/medvlp phantom --out $(RAW) --layouts all --studies $(STUDIES) --seed 1 --size 256

@@ -242,7 +242,7 @@ def describe_protocol(trainer: Trainer, task: TestedTask) -> dict[str, Any]:
 
 
 def describe_data(task: TestedTask) -> dict[str, Any]:
-    """Return which data they were, and how they were split."""
+    """Return which data they were, how they were prepared, and how they were split."""
     data = task.datamodule
     prepared = Prepared.open(data.root)
     name = data.split or next(iter(prepared.split_variants))
@@ -256,4 +256,5 @@ def describe_data(task: TestedTask) -> dict[str, Any]:
         "documented": variant["documented"],
         "synthetic": prepared.synthetic,
         "sha256": prepared.manifest["sha256"],
+        "options": prepared.manifest["options"],
     }

@@ -9,6 +9,10 @@ class StoppedWithOthersError(UserError):
     """What the first of several processes reports as a `UserError`; the others end with it and say nothing."""
 
 
+class UnsuitableDataError(UserError):
+    """A prepared folder is there, but is none that a test is about."""
+
+
 class NotFoundError(UserError, FileNotFoundError):
     """A file or folder that was asked for is not there."""
 

@@ -45,6 +45,8 @@ ELSEWHERE = {
     ),
     "data": ("num_workers", "root", "text_cache"),
 }
+# Before the options of a preparation in a configuration.
+PREPARED = "prepared"
 QUIET = {"enable_progress_bar": False, "enable_model_summary": False}
 BENEATH = "beneath.yaml"
 # Warnings of small runs, of runs that go on, of Lightning's own code, and what the tables say below them.
@@ -99,7 +101,7 @@ class Plan:
         if protocol := found.get("model.protocol"):
             found["model.protocol"] = Protocol.read(protocol).identity
         data = json.dumps([manifest["sha256"], manifest["splits"]], sort_keys=True)
-        return found | {"prepared data": short_hash(data)}
+        return found | {"prepared data": short_hash(data)} | dict(flatten({PREPARED: manifest["options"]}))
 
     def command(self, identifier: str) -> list[str]:
         """Return the options of its fit and test, and write the config beneath them: any of them may say otherwise.
@@ -161,9 +163,18 @@ def flatten(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
         yield key.replace(".init_args", ""), value
 
 
+def differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return the settings in which two configurations differ; one that an older medvlp did not have was None."""
+    keys = {*before, *now}
+    if not any(key.startswith(f"{PREPARED}.") for key in before):
+        # A cell older than these notes: the hash of the data says whether they are the same.
+        keys = {key for key in keys if not key.startswith(f"{PREPARED}.")}
+    return sorted(key for key in keys if before.get(key) != now.get(key))
+
+
 def changes(before: Mapping[str, Any], now: Mapping[str, Any], most: int = 5) -> str:
     """Return in words how two configurations differ."""
-    keys = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
+    keys = differing(before, now)
     said = [f"{key} was {before.get(key)!r}, is {now.get(key)!r}" for key in keys[:most]]
     return "; ".join([*said, f"and {len(keys) - most} more"] if len(keys) > most else said)
 
@@ -180,7 +191,7 @@ def run(plan: Plan, redo: bool = False) -> tuple[Cell, bool]:
     """
     configuration = plan.configuration()
     state = _read(plan.folder / CELL)
-    different = state is not None and state["configuration"] != configuration
+    different = state is not None and bool(differing(state["configuration"], configuration))
     finished = (plan.folder / RESULTS).is_file()
     if state and finished and not different:
         return _cell(plan), True

@@ -16,12 +16,12 @@ from medvlp.benchmarks.cells import Plan, compose, run, settings
 from medvlp.benchmarks.results import METRICS, Cell, short_hash, summarise, weights_label
 from medvlp.benchmarks.tables import LEGEND, rich_tables
 from medvlp.configs import EXPERIMENTS, plain_settings
-from medvlp.errors import NotFoundError, UserError
+from medvlp.errors import NotFoundError, UnsuitableDataError, UserError
 from medvlp.models.weights import fingerprint
 from medvlp.parser import suggestion
 from medvlp.prepared import Prepared
 from medvlp.protocols import Protocol
-from medvlp.tasks import DownstreamTask
+from medvlp.tasks import DownstreamTask, TestedTask
 
 TASK = "{task}"
 # Options that name the way in which a model is tested as it is.
@@ -50,7 +50,7 @@ def benchmark(
         benchmark: Its name, such as chexpert, nih, rsna, covidx, mimic, siim, rsna-seg, rsna-det or object-cxr, or,
             without training, zeroshot-rsna, retrieval-mimic or grounding-ms-cxr; a config file of your own;
             classification, segmentation, detection, zeroshot, retrieval or grounding for all of a kind; or several of
-            these with commas between them. Of several, those whose data is not prepared are left out.
+            these with commas between them. Of several, those whose data is not prepared, or not for them, are left out.
         weights: The encoder: imagenet, random, a checkpoint of `medvlp fit`, or a file with a state dict (then with
             --args "--model.architecture NAME").
         name: What the weights are called in tables; by default the file's name and eight digits of its hash.
@@ -91,15 +91,16 @@ def benchmark(
         if data is not None:
             root = data / root.name
             given.append(f"--data.root={root}")
+        task = task_of(composed)
         try:
-            Prepared.open(root)
-        except NotFoundError as error:
+            task.check_data(Prepared.open(root), composed["model"]["init_args"])
+        except (NotFoundError, UnsuitableDataError) as error:
             if len(chosen) == 1:
                 raise
             missing.append(f"{key} is left out: {error}")
             continue
         folder = out / key / label
-        if trains(composed):
+        if issubclass(task, DownstreamTask):
             shared = recipe(composed, config)
             plans = [
                 Plan(key, label, p, s, folder / f"{p:g}-{s}", [*configs(config, p), *given], sha256, shared)
@@ -163,10 +164,11 @@ def configs(config: Path, percent: float) -> list[str]:
     return [word for path in (config, own) if path.is_file() for word in ("-c", str(path))]
 
 
-def trains(composed: Mapping[str, Any]) -> bool:
-    """Return whether the task of a config learns something, and so has label fractions and seeds."""
+def task_of(composed: Mapping[str, Any]) -> type[TestedTask]:
+    """Return the class of the task of a config."""
     module, _, name = composed["model"]["class_path"].rpartition(".")
-    return issubclass(getattr(import_module(module), name), DownstreamTask)
+    task: type[TestedTask] = getattr(import_module(module), name)
+    return task
 
 
 def asked(composed: Mapping[str, Any], protocols: str) -> list[tuple[str, list[str]]]:

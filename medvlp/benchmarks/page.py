@@ -96,7 +96,8 @@ def _section(benchmark: Benchmark, pictures: bool) -> str:
 def _table(benchmark: Benchmark, sheet: Sheet) -> str:
     lines = sheet.lines
     numbers = "".join(f'<th class="number">{escape(head)}</th>' for head in sheet.heads)
-    head = f"<thead><tr><th>weights</th>{numbers}<th>protocol</th><th>split or source</th></tr></thead>"
+    how = "".join(f"<th>{name}</th>" for name in ("protocol", "split or source", "prepared"))
+    head = f"<thead><tr><th>weights</th>{numbers}{how}</tr></thead>"
     ours = [_row(line, colour(i)) for i, line in enumerate(line for line in lines if not line.published)]
     others = [_row(line) for line in lines if line.published and not line.ablation]
     ablations = [_row(line) for line in lines if line.ablation]

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from medvlp.benchmarks.published import Published, cautions, published, title
 from medvlp.errors import NotFoundError, UserError
 from medvlp.metrics.bootstrap import interval
+from medvlp.prepared import IMAGES, MASKS
 
 RESULTS, PREDICTIONS, BOOTSTRAP, SUBSET = "results.json", "predictions.parquet", "bootstrap.parquet", "subset.csv"
 # Written by `medvlp benchmark` beside them: label, recipe and settings of the cell.
@@ -47,6 +48,9 @@ METRICS = {
 }
 # Those that are no shares, and not given in percent, and their decimal places.
 NO_SHARES = {"i2t_median_rank": 1, "t2i_median_rank": 1, "cnr": 2, "cnr_signed": 2}
+# Options of a preparation that tables say anyway.
+SAID_ELSEWHERE = ("dataset", "synthetic")
+UNKNOWN = "unknown"
 SYNTHETIC = (
     "Synthetic images, drawn by 'medvlp phantom'. The published numbers are of the real data set: the two cannot be "
     "compared."
@@ -77,8 +81,25 @@ class Cell:
     @property
     def group(self) -> tuple[str, ...]:
         """What cells share that differ in fraction and seed alone."""
+        split = self.content["data"]["split_sha256"]
+        return self.label, self.recipe, split, self.preparation_hash, self.content["encoder_sha256"]
+
+    @property
+    def preparation(self) -> str:
+        """How the data were prepared, in words; `unknown` where results are older than this note."""
+        options = self.content["data"].get("options")
+        if options is None:
+            return UNKNOWN
+        others = {name: value for name, value in options.items() if name not in ("size", "resize", *SAID_ELSEWHERE)}
+        said = [f"{options['size']} px", options["resize"], *(f"{k} {_word(v)}" for k, v in others.items() if v)]
+        return ", ".join(said)
+
+    @property
+    def preparation_hash(self) -> str:
+        """Eight hex digits of the options of `medvlp prepare`, and of the images and masks that came of them."""
         data = self.content["data"]
-        return self.label, self.recipe, data["split_sha256"], self.content["encoder_sha256"]
+        pixels = {name: data.get("sha256", {}).get(name) for name in (IMAGES, MASKS)}
+        return short_hash(json.dumps([data.get("options"), pixels], sort_keys=True))
 
     @property
     def protocol(self) -> str:
@@ -125,6 +146,8 @@ class Row:
         protocol_hash: Of everything that was chosen.
         split: Name of the split.
         split_hash: Eight hex digits of its images.
+        preparation: How the data were prepared, in words.
+        preparation_hash: Of that.
         scores: By metric, and label fraction in percent.
         cells: Its cells, by fraction and seed.
     """
@@ -134,6 +157,8 @@ class Row:
     protocol_hash: str
     split: str
     split_hash: str
+    preparation: str
+    preparation_hash: str
     scores: Mapping[str, Mapping[float, Score]]
     cells: Sequence[Cell]
 
@@ -266,7 +291,17 @@ def _row(cells: Sequence[Cell]) -> Row:
             resampled = [replicates[cell.folder].get(metric) for cell in having]
             scores.setdefault(metric, {})[percent] = _score(values, resampled, NO_SHARES.get(metric.partition("/")[0]))
     data = first.content["data"]
-    return Row(first.label, first.protocol, first.recipe, data["split"], data["split_sha256"][:8], scores, cells)
+    return Row(
+        first.label,
+        first.protocol,
+        first.recipe,
+        data["split"],
+        data["split_sha256"][:8],
+        first.preparation,
+        first.preparation_hash,
+        scores,
+        cells,
+    )
 
 
 def _replicates(folder: Path) -> dict[str, np.ndarray[Any, np.dtype[np.float64]]]:
@@ -292,17 +327,29 @@ def _notes(name: str, synthetic: bool, rows: Sequence[Row]) -> list[str]:
     splits = {(row.split, row.split_hash): row.cells[0].content["data"] for row in rows}
     if len(splits) > 1:
         notes.append("Rows of different splits were tested on different images.")
+    if len({row.preparation_hash for row in rows}) > 1:
+        notes.append("Rows of differently prepared data are of other images, or another truth.")
     for (split, _), data in splits.items():
         documented = data["documented"]
         counts = {name: data["counts"][name] for name in documented}
         if not synthetic and counts != documented:
             notes.append(f"The split {split} is not the published one: {_sizes(counts)} and not {_sizes(documented)}.")
+    said: dict[str, dict[str, None]] = {}
     for row in rows:
         content = row.cells[-1].content
-        notes += [f"{row.label}: {note}" for note in content["notes"]]
+        for note in content["notes"]:
+            said.setdefault(note, {})[row.label] = None
+    notes += [f"{', '.join(labels)}: {note}" for note, labels in said.items()]
+    for row in rows:
+        content = row.cells[-1].content
         for what, reason in content["left_out"].items():
             notes.append(f"{what} is left out of {row.label}: {reason}.")
     return list(dict.fromkeys([*notes, *([] if synthetic else cautions(name))]))
+
+
+def _word(value: Any) -> str:
+    """Return the value of an option as one word."""
+    return "+".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _sizes(counts: Mapping[str, int]) -> str:
@@ -321,6 +368,7 @@ def as_json(benchmarks: Iterable[Benchmark]) -> dict[str, Any]:
                     "weights": row.label,
                     "protocol": {"name": row.protocol, "hash": row.protocol_hash, **row.cells[-1].content["protocol"]},
                     "split": {"name": row.split, **row.cells[0].content["data"]},
+                    "preparation": {"name": row.preparation, "hash": row.preparation_hash},
                     "scores": {
                         metric: {f"{percent:g}": vars(score) for percent, score in scores.items()}
                         for metric, scores in row.scores.items()

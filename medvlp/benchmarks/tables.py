@@ -10,7 +10,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from medvlp.benchmarks.published import Published
-from medvlp.benchmarks.results import Benchmark, Score, metric_name
+from medvlp.benchmarks.results import Benchmark, Row, Score, metric_name
 
 LEGEND = (
     "Percent, but for ranks and CNR: mean ± standard deviation over seeds (number of seeds, if several) [95 % "
@@ -29,7 +29,8 @@ class Line:
         cells: One a label fraction: a score of ours, a published number, or None.
         protocol: How the encoder was used.
         origin: Name of our split, or the source of a published row.
-        hashes: Of our protocol and split.
+        preparation: How our data were prepared.
+        hashes: Of our protocol, split and preparation.
         published: Whether others have printed it.
         ablation: Whether they vary one method there.
     """
@@ -38,17 +39,16 @@ class Line:
     cells: Sequence[Score | float | None]
     protocol: str
     origin: str
-    hashes: Sequence[str] = ("", "")
+    preparation: str = ""
+    hashes: Sequence[str] = ("", "", "")
     published: bool = False
     ablation: bool = False
 
     @property
     def how(self) -> list[str]:
-        """Protocol and origin with their hashes."""
-        return [
-            f"{text} · {sha}" if sha else text
-            for text, sha in zip((self.protocol, self.origin), self.hashes, strict=True)
-        ]
+        """Protocol, origin and preparation with their hashes."""
+        texts = (self.protocol, self.origin, self.preparation)
+        return [f"{text} · {sha}" if sha else text for text, sha in zip(texts, self.hashes, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -84,16 +84,7 @@ def sheets(benchmark: Benchmark) -> list[Sheet]:
 
 def _untrained(benchmark: Benchmark, metrics: Sequence[str]) -> list[Line]:
     """Return lines with all metrics of a model each."""
-    ours = [
-        Line(
-            row.label,
-            [row.scores.get(metric, {}).get(0.0) for metric in metrics],
-            row.protocol,
-            row.split,
-            (row.protocol_hash, row.split_hash),
-        )
-        for row in benchmark.rows
-    ]
+    ours = [_line(row, [row.scores.get(metric, {}).get(0.0) for metric in metrics]) for row in benchmark.rows]
     printed: dict[tuple[str, str], dict[str, Line]] = {}
     for metric in metrics:
         for line, row in zip(_published(benchmark, metric), _of(benchmark, metric), strict=True):
@@ -107,16 +98,15 @@ def _untrained(benchmark: Benchmark, metrics: Sequence[str]) -> list[Line]:
 
 def _ours(benchmark: Benchmark, metric: str) -> list[Line]:
     return [
-        Line(
-            row.label,
-            [row.scores[metric].get(percent) for percent in benchmark.percents],
-            row.protocol,
-            row.split,
-            (row.protocol_hash, row.split_hash),
-        )
+        _line(row, [row.scores[metric].get(percent) for percent in benchmark.percents])
         for row in benchmark.rows
         if metric in row.scores
     ]
+
+
+def _line(row: Row, cells: Sequence[Score | None]) -> Line:
+    hashes = (row.protocol_hash, row.split_hash, row.preparation_hash)
+    return Line(row.label, cells, row.protocol, row.split, row.preparation, hashes)
 
 
 def _published(benchmark: Benchmark, metric: str) -> list[Line]:
@@ -169,7 +159,8 @@ def rich_tables(benchmark: Benchmark) -> Iterable[Table]:
                 # Of models as they are, several rows are of one, by different protocols.
                 name = line.name if sheet.metric else f"{line.name}\n{line.protocol.partition(',')[0]}"
                 table.add_row(*map(Text, [name, *cells, "\n".join(line.hashes)]))
-                legend |= dict(zip(line.hashes, (line.protocol, f"split {line.origin}"), strict=True))
+                said = (line.protocol, f"split {line.origin}", f"prepared: {line.preparation}")
+                legend |= dict(zip(line.hashes, said, strict=True))
         table.add_section()
         for line in lines:
             if line.published and not line.ablation and not benchmark.synthetic:
@@ -187,8 +178,8 @@ def markdown(benchmarks: Iterable[Benchmark]) -> str:
         parts.append(f"## {benchmark.title} (`{benchmark.name}`)\n")
         parts += [f"> {note}\n" for note in benchmark.notes]
         for sheet in sheets(benchmark):
-            heads = ["weights", *sheet.heads, "protocol", "split or source"]
-            table = [heads, ["---", *("--:" for _ in sheet.heads), "---", "---"]]
+            heads = ["weights", *sheet.heads, "protocol", "split or source", "prepared"]
+            table = [heads, ["---", *("--:" for _ in sheet.heads), "---", "---", "---"]]
             for line in sheet.lines:
                 name = f"*{line.name}*" if line.published else line.name
                 row = [name, *map(shown, line.cells), *line.how]

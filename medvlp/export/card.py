@@ -187,7 +187,7 @@ def _training(config: Mapping[str, Any]) -> dict[str, Any]:
 def _results(results: Sequence[Benchmark]) -> list[str]:
     if not results:
         return []
-    rows = [["benchmark", "figure", "labels", "score", "how", "split"]]
+    rows = [["benchmark", "figure", "labels", "score", "how", "split", "prepared"]]
     notes: list[str] = []
     for benchmark in results:
         notes += [f"- {benchmark.title}: {note}\n" for note in benchmark.notes]
@@ -197,7 +197,8 @@ def _results(results: Sequence[Benchmark]) -> list[str]:
                     share = f"{percent:g} %"
                     how = f"{row.protocol} ({row.protocol_hash})"
                     split = f"{row.split} ({row.split_hash})"
-                    rows.append([benchmark.title, metric_name(metric), share, str(score), how, split])
+                    prepared = f"{row.preparation} ({row.preparation_hash})"
+                    rows.append([benchmark.title, metric_name(metric), share, str(score), how, split, prepared])
     return ["## Results\n", f"{LEGEND} Labels: the share of the training labels used.\n", _table(rows), "".join(notes)]
 
 

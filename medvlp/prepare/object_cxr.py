@@ -37,7 +37,7 @@ TRAIN, TEST = 8_000, 1_000
 VALIDATE = {"mgca": 1_600, "official_code": 800}
 
 
-def object_cxr(root: Path, out: Path, size: int = 256, resize: Resize = "pad", workers: int | None = None) -> None:
+def object_cxr(root: Path, out: Path, size: int = 256, resize: Resize = "squash", workers: int | None = None) -> None:
     """Prepare Object-CXR: images, boxes and masks of foreign objects to one folder.
 
     Can be interrupted at any moment; the same command goes on where it stopped.
@@ -46,7 +46,7 @@ def object_cxr(root: Path, out: Path, size: int = 256, resize: Resize = "pad", w
         root: Folder with train.csv, dev.csv, 'train' and 'dev'.
         out: Folder to write; it is what --data.root of training means.
         size: Side of the prepared images in pixels.
-        resize: Keep the aspect ratio and pad with black, or squash.
+        resize: Squash, as MGCA does with these images of any shape, or keep the aspect ratio and pad with black.
         workers: Number of processes; one a CPU core if not given.
     """
     prepare(ObjectCxr(root), out, Options(size, resize, ["FRONTAL"]), workers)

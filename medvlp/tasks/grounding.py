@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from medvlp.data.dataset import PreparedDataset
-from medvlp.errors import UserError
+from medvlp.errors import UnsuitableDataError, UserError
 from medvlp.labels import entry_of
 from medvlp.metrics import Statistic
 from medvlp.metrics.bootstrap import Weighted, Weights, mean_of
@@ -30,10 +30,24 @@ from medvlp.metrics.grounding import (
     to_image,
 )
 from medvlp.objectives import Objective
+from medvlp.prepared import Prepared
 from medvlp.tasks.checkpoint import CheckpointTask
 from medvlp.types import Batch, HeatSource
 
 METRICS = ("pointing", "pointing_chance", "cnr", "cnr_signed", "miou", "dice", "recall", "iou")
+# Where the regions of a prepared folder come from, and what must be said of figures on them.
+RegionSource = Literal["scene graphs", "automatic"]
+BOXES_OF: dict[str, str] = {
+    "scene graphs": "the boxes are those of Chest ImaGenome's detector (silver, not drawn by people)",
+    "automatic": "the boxes are those of medvlp's own localiser: this is agreement with it, and no truth",
+}
+PAIRS = "which sentence is about which region is what medvlp's own rules say, those that region alignment learns from."
+OTHERWISE: dict[str, str] = {
+    "scene graphs": "Prepare it with --scene_graphs, or take grounding-regions (config grounding/regions), whose "
+    "figure is called what it is, agreement with medvlp's own localiser.",
+    "automatic": "Prepare it with --regions automatic and without --scene_graphs, or, if it has scene graphs, take "
+    "grounding-chest-imagenome (config grounding/chest_imagenome).",
+}
 BY_NAME = ("pointing", "pointing_chance", "cnr")
 ROW = pa.struct(
     [("name", pa.string()), ("phrase", pa.string()), ("known", pa.bool_()), *((name, pa.float64()) for name in METRICS)]
@@ -75,6 +89,8 @@ class GroundingTask(CheckpointTask):
             BioViL's is 0.1, 1.5 patches of 15.
         magnify: How much larger images are shown than in pre-training, for finer maps.
         threshold: For Dice, recall and IoU, of maps rescaled to run from 0 to 1.
+        region_source: Where `regions` must come from: `scene graphs` of Chest ImaGenome, or `automatic`, medvlp's own
+            localiser. By default from either.
 
     Raises:
         UserError: If the model has no maps of this source, or an option is out of range.
@@ -89,6 +105,7 @@ class GroundingTask(CheckpointTask):
         smoothing: float = 0.0,
         magnify: float = 1.0,
         threshold: float = 0.5,
+        region_source: RegionSource | None = None,
     ) -> None:
         super().__init__(weights)
         self.source, self.truth = source, truth
@@ -108,6 +125,28 @@ class GroundingTask(CheckpointTask):
     def how(self) -> str:
         """What the maps are made from, and how large the images are."""
         return f"{self.source} maps" + (f", magnified {self.magnify:g}" if self.magnify != 1 else "")
+
+    @classmethod
+    def check_data(cls, prepared: Prepared, options: Mapping[str, Any]) -> None:
+        """Refuse regions of another source than that of `region_source`.
+
+        Raises:
+            UnsuitableDataError: If they are.
+        """
+        wanted, source = options.get("region_source"), _region_source(prepared)
+        if wanted is not None and source != wanted:
+            known = {"scene graphs": "those of scene graphs", "automatic": "medvlp's own localiser's"}
+            there = known.get(source, "none")
+            raise UnsuitableDataError(
+                f"region_source='{wanted}', but the regions in root='{prepared.root}' are {there}. {OTHERWISE[wanted]}"
+            )
+
+    def on_test_start(self) -> None:
+        """Say what the truth is worth."""
+        super().on_test_start()
+        said = BOXES_OF.get(_region_source(Prepared.open(self.datamodule.root)))
+        if self.truth == "regions":
+            self.notes += [f"{said}; {PAIRS}" if said else PAIRS]
 
     def texts(self) -> Sequence[str]:
         """Return all phrases of the test images."""
@@ -206,6 +245,7 @@ class GroundingTask(CheckpointTask):
     def _see(self) -> None:
         super()._see()
         data = self.datamodule
+        self.check_data(Prepared.open(data.root), self.hparams)
         assert data.resize is not None
         data.resize, data.crop = round(self.magnify * data.resize), round(self.magnify * data.crop)
         if self.magnify != 1 and hasattr(self.encoder.backbone, "set_input_size"):
@@ -238,3 +278,8 @@ class GroundingTask(CheckpointTask):
             option = "--data.targets box" if self.truth == "boxes" else "--data.regions true"
             raise UserError(f"truth='{self.truth}', but the data does not give any: pass {option}.")
         return dataset
+
+
+def _region_source(prepared: Prepared) -> str:
+    """Return where the regions come from, in a word or two; `none` where there are none, or nothing says so."""
+    return str(prepared.manifest["options"].get("regions", "none")).partition(",")[0]

@@ -14,6 +14,7 @@ from torch import Tensor
 from medvlp.distributed import world_size
 from medvlp.metrics.bootstrap import Statistic
 from medvlp.models import ImageEncoder
+from medvlp.prepared import Prepared
 from medvlp.tasks.base import BaseTask
 from medvlp.tasks.seen import seen_in_training
 from medvlp.types import Batch
@@ -56,6 +57,18 @@ class TestedTask(BaseTask):
     def settings(self) -> dict[str, Any]:
         """Everything that was chosen of the task: what a figure must be stored with."""
         return {name: value for name, value in self.hparams.items() if not name.startswith("_")}
+
+    @classmethod
+    def check_data(cls, prepared: Prepared, options: Mapping[str, Any]) -> None:
+        """Refuse data whose results would go under a wrong name, before anything is computed.
+
+        Args:
+            prepared: What is to be tested on.
+            options: Those of the task, by name.
+
+        Raises:
+            UnsuitableDataError: If it is none that the test is about.
+        """
 
     @property
     @abstractmethod

@@ -43,6 +43,8 @@ def write_cell(folder, benchmark="rsna", label="ours", fraction=0.01, seed=0, me
             "counts": {"train": 16010, "validate": 5337, "test": 5337},
             "documented": {"train": 16010, "validate": 5337, "test": 5337},
             "synthetic": False,
+            "sha256": {"images.npy": {"rows": 256, "sha256_of_sha256": "ef" * 32}},
+            "options": {"dataset": "rsna", "synthetic": False, "size": 256, "resize": "pad"},
             **changes.pop("data", {}),
         },
         "fraction": fraction,

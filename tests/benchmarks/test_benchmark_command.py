@@ -166,6 +166,34 @@ def test_data_prepared_anew_are_another_setting(capsys, tmp_path):
     assert "prepared data was" in capsys.readouterr().err
 
 
+def test_data_prepared_with_other_options_are_another_setting(capsys, tmp_path):
+    """Even where they come to the same pixels, as square images do."""
+    benchmark()
+    manifest = tmp_path / "data" / "rsna" / "manifest.json"
+    content = json.loads(manifest.read_text())
+    content["options"]["resize"] = "squash"
+    manifest.write_text(json.dumps(content))
+    with pytest.raises(SystemExit):
+        benchmark()
+    assert "prepared.resize was 'pad', is 'squash'" in capsys.readouterr().err
+
+
+def test_a_cell_older_than_the_options_of_its_data_is_still_there(capsys):
+    benchmark()
+    state = json.loads((CELLS / "50-0" / "cell.json").read_text())
+    kept = {key: value for key, value in state["configuration"].items() if not key.startswith("prepared.")}
+    # Nor does an option that was not there then, and is not given now, make another configuration.
+    del kept["model.image_size"]
+    (CELLS / "50-0" / "cell.json").write_text(json.dumps({**state, "configuration": kept}))
+    benchmark()
+    assert "was there" in capsys.readouterr().out
+    kept["prepared data"] = "00000000"
+    (CELLS / "50-0" / "cell.json").write_text(json.dumps({**state, "configuration": kept}))
+    with pytest.raises(SystemExit):
+        benchmark()
+    assert "prepared data was '00000000'" in capsys.readouterr().err
+
+
 def test_several_leave_out_what_is_not_prepared(capsys, monkeypatch):
     planned = []
     monkeypatch.setattr(command, "compute", lambda plans, *rest: planned.extend(plans) or [])

@@ -52,14 +52,57 @@ def test_one_seed_has_no_spread(tmp_path):
         {"label": "other"},
         {"recipe": "87654321"},
         {"data": {"split_sha256": "01" * 32}},
+        {"data": {"options": {"dataset": "rsna", "size": 256, "resize": "squash"}}},
+        {"data": {"options": {"dataset": "rsna", "size": 512, "resize": "pad"}}},
+        {"data": {"options": {"dataset": "rsna", "size": 256, "resize": "pad", "annotation_size": 512}}},
+        {"data": {"options": None}},
+        {"data": {"sha256": {"images.npy": {"sha256_of_sha256": "02" * 32}}}},
+        {"data": {"sha256": {"masks.npy": {"sha256_of_sha256": "02" * 32}}}},
         {"encoder_sha256": "02" * 32},
     ],
-    ids=lambda change: next(iter(change)),
+    ids=str,
 )
 def test_what_was_made_otherwise_is_a_row_of_its_own(tmp_path, change):
     write_cell(tmp_path / "a")
     write_cell(tmp_path / "b", seed=1, **change)
     assert [row.scores["auroc"][1.0].n for row in only_benchmark(tmp_path).rows] == [1, 1]
+
+
+def test_rows_say_how_their_data_were_prepared(tmp_path, capsys):
+    options = {"dataset": "object_cxr", "synthetic": False, "size": 256, "views": ["AP", "PA"], "min_words": 0}
+    for seed, resize in enumerate(("pad", "squash")):
+        write_cell(tmp_path / resize, "object-cxr", seed=seed, data={"options": {**options, "resize": resize}})
+    main(["results", str(tmp_path)])
+    said = [f"256 px, {resize}, views AP+PA" for resize in ("pad", "squash")]
+    files = [(tmp_path / f"results.{suffix}").read_text() for suffix in ("md", "html", "json")]
+    for text in (capsys.readouterr().out, *files):
+        assert all(words in text for words in said)
+        assert "differently prepared" in " ".join(text.split())
+    rows = json.loads(files[-1])["object-cxr"]["rows"]
+    assert [row["split"]["options"]["resize"] for row in rows] == ["pad", "squash"]
+    assert len({row["preparation"]["hash"] for row in rows}) == 2
+
+
+def test_results_that_do_not_say_how_their_data_were_prepared(tmp_path, capsys):
+    for seed in (0, 1):
+        cell = write_cell(tmp_path / f"{seed}", seed=seed)
+        content = json.loads((cell / RESULTS).read_text())
+        del content["data"]["options"], content["data"]["sha256"]
+        (cell / RESULTS).write_text(json.dumps(content))
+    write_cell(tmp_path / "new", seed=2)
+    found = only_benchmark(tmp_path)
+    assert sorted((row.preparation, row.scores["auroc"][1.0].n) for row in found.rows) == [
+        ("256 px, pad", 1),
+        ("unknown", 2),
+    ]
+    main(["results", str(tmp_path)])
+    assert "prepared: unknown" in capsys.readouterr().out
+
+
+def test_a_note_is_said_once_for_all_rows(tmp_path):
+    for label in ("a", "b"):
+        write_cell(tmp_path / label, label=label, encoder_sha256=label * 64, notes=["silver boxes"])
+    assert [note for note in only_benchmark(tmp_path).notes if "silver" in note] == ["a, b: silver boxes"]
 
 
 def test_a_copy_counts_once(tmp_path):
@@ -88,7 +131,9 @@ def test_the_best_row_is_first_and_published_rows_are_below(tmp_path):
     assert [line.name for line in lines][:3] == ["high", "low", "Random"]
     assert [line.published for line in lines] == sorted(line.published for line in lines)
     assert lines[2].cells == [58.9, 69.4, 74.1]
-    assert lines[0].how == ["linear probe, resnet50, 224 px · 12345678", "mgca_16010 · cdcdcdcd"]
+    prepared = only_benchmark(tmp_path).rows[0].preparation_hash
+    how = ["linear probe, resnet50, 224 px · 12345678", "mgca_16010 · cdcdcdcd", f"256 px, pad · {prepared}"]
+    assert lines[0].how == how
 
 
 def test_metrics_have_tables_of_their_own(tmp_path):
@@ -162,7 +207,7 @@ def test_files_and_terminal(tmp_path, capsys):
     assert content["published"][0]["values"] == {"1": 58.9, "10": 69.4, "100": 74.1}
     text = (tmp_path / "results.md").read_text()
     assert "| ours | 82.0 ± 2.0 (3) [" in text
-    assert "| *Random* | 58.9 | 69.4 | 74.1 | linear probe | ASG README |" in text
+    assert "| *Random* | 58.9 | 69.4 | 74.1 | linear probe | ASG README |  |" in text
     # Again: its own summary is no cell.
     main(["results", str(tmp_path)])
     assert "6 cells" in capsys.readouterr().out

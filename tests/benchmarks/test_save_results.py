@@ -50,6 +50,7 @@ def test_results_of_a_run(fitted, capsys):
     data = content["data"]
     assert data["counts"] == {"train": 24, "validate": 12, "test": 12}
     assert (data["split"], data["synthetic"], data["root"]) == ("quarters", False, str(Path("data").resolve()))
+    assert data["options"] == {"dataset": "tiny", "size": 40, "resize": "pad"}
     names = Path("run/subset.csv").read_text().split()[1:]
     assert len(names) == 12
     lines = "".join(f"{name}\n" for name in sorted(names))

@@ -66,6 +66,16 @@ def test_prepared(raw, tmp_path):
     assert {name for name, row in rows.items() if row["split"] == "test"} == {name for name, _ in raw.rows["dev"]}
 
 
+def test_images_are_squashed_as_mgca_does_unless_told_otherwise(raw, tmp_path):
+    raw.path("train", 1).write_bytes(raw.jpeg(100, 200, 1))
+    prepared = run(raw.tables(), tmp_path / "out")
+    assert prepared.manifest["options"]["resize"] == "squash"
+    (box,) = next(row for row in prepared.index.to_pylist() if row["image_id"] == "00001.jpg")["boxes"]
+    assert (box["x1"], box["y1"], box["x2"], box["y2"]) == (5, 5, 10, 15)
+    object_cxr(raw.root, tmp_path / "padded", size=50, resize="pad", workers=1)
+    assert Prepared.open(tmp_path / "padded").manifest["options"]["resize"] == "pad"
+
+
 def test_folders_of_another_name(raw, tmp_path):
     raw.tables()
     (raw.root / "train").rename(raw.root / "train_image")

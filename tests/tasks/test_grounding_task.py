@@ -19,7 +19,8 @@ from medvlp.cli import WANDB_PRIVACY
 from medvlp.data import CXRDataModule
 from medvlp.errors import UserError
 from medvlp.metrics.bootstrap import weights
-from medvlp.prepared import BOX_TYPE, INDEX, Prepared
+from medvlp.models import ImageEncoder
+from medvlp.prepared import BOX_TYPE, INDEX, MANIFEST, Prepared
 from medvlp.tasks import GroundingTask
 from medvlp.tasks.grounding import METRICS
 
@@ -258,6 +259,76 @@ def test_sentences_against_the_regions_they_are_about(checkpoint):
     assert effusions
     assert all(row["pointing_chance"] == pytest.approx(share) for row in effusions)
     assert {row["image_id"] for row in said} <= {row["image_id"] for row in tested}
+
+
+@pytest.fixture(scope="module")
+def regions(workplace):
+    """Return the data with regions that the manifest says are of a source, by its name; None for none."""
+
+    def copy(source):
+        root = Path(f"regions-{str(source)[:4]}")
+        if not root.exists():
+            shutil.copytree("data", root)
+            manifest = json.loads((root / MANIFEST).read_text())
+            manifest["options"] |= {"regions": source} if source else {}
+            (root / MANIFEST).write_text(json.dumps(manifest))
+        return root
+
+    return copy
+
+
+CONFIGS = {"scene graphs": "grounding/chest_imagenome", "automatic": "grounding/regions"}
+SOURCES = ["scene graphs", "automatic, localiser 0b953079b94a", "none", None]
+
+
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("wanted", CONFIGS)
+def test_regions_are_of_the_source_that_the_benchmark_is_named_after(
+    checkpoint, regions, tmp_path, capsys, monkeypatch, wanted, source
+):
+    root = regions(source)
+    name = "grounding-chest-imagenome" if wanted == "scene graphs" else "grounding-regions"
+    tiny = ["--trainer.accelerator=cpu", "--data.num_workers=0", "--trainer.logger=false"]
+    own = [f"--data.root={root}", "--data.split=null", f"--trainer.default_root_dir={tmp_path / 'test'}"]
+    test = ["test", "-c", CONFIGS[wanted], f"--model.weights={checkpoint}", *tiny, *own]
+    more = " ".join([*tiny, f"--data.root={root}", "--data.split=null"])
+    benchmark = ["benchmark", name, "--weights", str(checkpoint), "--out", str(tmp_path / "b"), "--args", more]
+    if str(source).startswith(wanted):
+        main(test)
+        main(benchmark)
+        for path in tmp_path.rglob("results.json"):
+            content = json.loads(path.read_text())
+            assert content["benchmark"] == name
+            assert content["data"]["options"]["regions"] == source
+            (note,) = (note for note in content["notes"] if "boxes" in note)
+            assert ("detector (silver" if wanted == "scene graphs" else "no truth") in note
+            assert "medvlp's own rules" in note
+        assert len(list(tmp_path.rglob("results.json"))) == 2
+        return
+    monkeypatch.setattr(ImageEncoder, "forward", lambda *args: pytest.fail("an image was encoded"))
+    for command in (test, benchmark):
+        with pytest.raises(SystemExit) as end:
+            main(command)
+        assert end.value.code == 2
+        (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("error:"))
+        assert f"region_source='{wanted}', but the regions in root='{root}' are" in line
+        assert "grounding-regions" in line or "grounding-chest-imagenome" in line
+    assert not list(tmp_path.rglob("*.json"))
+
+
+def test_all_of_grounding_leave_out_what_the_data_are_not_for(checkpoint, regions, tmp_path, capsys):
+    root = regions("automatic")
+    place = tmp_path / "data"
+    place.mkdir()
+    (place / "mimic_cxr").symlink_to(root.resolve())
+    more = "--trainer.accelerator cpu --data.num_workers 0 --trainer.logger false --data.split null"
+    command = ["benchmark", "grounding", "--weights", str(checkpoint), "--out", str(tmp_path / "b"), "--args", more]
+    main([*command, "--data", str(place)])
+    out = " ".join(capsys.readouterr().out.split())
+    assert "grounding-chest-imagenome is left out: region_source='scene graphs'" in out
+    assert "grounding-ms-cxr is left out" in out
+    (path,) = (tmp_path / "b").rglob("results.json")
+    assert json.loads(path.read_text())["benchmark"] == "grounding-regions"
 
 
 @pytest.mark.parametrize(
