@@ -22,6 +22,7 @@ import wandb
 import yaml
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from medvlp.benchmarks.processes import lead
 from medvlp.benchmarks.results import CELL, RESULTS, Cell, short_hash
 from medvlp.cli import main
 from medvlp.errors import UserError
@@ -210,7 +211,7 @@ def run(plan: Plan, redo: bool = False) -> tuple[Cell, bool]:
         plan.folder.mkdir(parents=True)
         state = {"label": plan.label, "recipe": plan.recipe, "id": secrets.token_hex(4), "configuration": configuration}
         _write(plan.folder / CELL, state)
-    with _quiet():
+    with quiet():
         _compute(plan, state)
     # Trainer and task refer to each other, and would pile up, cell by cell, until the collector comes by.
     gc.collect()
@@ -221,13 +222,13 @@ def _compute(plan: Plan, state: dict[str, Any]) -> None:
     command = plan.command(state["id"])
     if not plan.percent:
         try:
-            main(["test", *command, "--verbose=false"])
+            lead(["test", *command, "--verbose=false"])
         finally:
             _finish_wandb()
         return
     try:
         if not Path(state.get("best", "")).is_file():
-            trainer = main(["fit", *command, *_resume(plan.folder)])
+            trainer = lead(["fit", *command, *_resume(plan.folder)])
             state["best"] = cast(ModelCheckpoint, trainer.checkpoint_callback).best_model_path
             if not state["best"]:
                 raise UserError(
@@ -236,7 +237,7 @@ def _compute(plan: Plan, state: dict[str, Any]) -> None:
                 )
             # From here on, only the test is missing.
             _write(plan.folder / CELL, state)
-        main(["test", *command, f"--ckpt_path={state['best']}", "--verbose=false"])
+        lead(["test", *command, f"--ckpt_path={state['best']}", "--verbose=false"])
     finally:
         _finish_wandb()
     _shrink(Path(state["best"]))
@@ -297,7 +298,7 @@ def _finish_wandb() -> None:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Silence what the Trainer says of every run anew."""
     os.environ.setdefault("WANDB_SILENT", "true")
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]

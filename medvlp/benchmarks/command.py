@@ -12,7 +12,8 @@ from typing import Any
 
 from rich.console import Console
 
-from medvlp.benchmarks.cells import Plan, compose, run, settings
+from medvlp.benchmarks.cells import Plan, compose, quiet, run, settings
+from medvlp.benchmarks.processes import check_launcher, dismiss, follow, follows
 from medvlp.benchmarks.results import METRICS, Cell, short_hash, summarise, weights_label
 from medvlp.benchmarks.tables import LEGEND, rich_tables
 from medvlp.configs import EXPERIMENTS, plain_settings
@@ -67,6 +68,10 @@ def benchmark(
     Raises:
         UserError: If an option is wrong, data or weights are not there, or a finished cell was made otherwise.
     """
+    if follows():
+        with quiet():
+            follow()
+        return
     known = benchmarks()
     chosen = _find(benchmark, known)
     percents = numbers("fractions", fractions)
@@ -87,6 +92,7 @@ def benchmark(
     for key, config in chosen.items():
         given = [*shlex.split(args.replace(TASK, config.parent.name)), f"--model.weights={weights}"]
         composed = compose(["-c", str(config), *given])
+        check_launcher(composed["trainer"]["num_nodes"])
         root = Path(composed["data"]["root"])
         if data is not None:
             root = data / root.name
@@ -116,6 +122,7 @@ def benchmark(
         counted = [cell for cell in cells if cell.content["metrics"]]
         for table in (table for result in summarise(counted) for table in rich_tables(result)):
             console.print(table)
+    dismiss()
     console.print(LEGEND, style="dim", markup=False)
     for text in missing:
         console.print(text, markup=False)
