@@ -22,13 +22,16 @@ from medvlp.prepare.images import Resize
 from medvlp.prepare.pipeline import prepare
 from medvlp.prepare.plan import Options, parse_views
 from medvlp.prepare.splits import SplitVariant, by_patient, scaled, shuffled, split_by_variant
-from medvlp.prepare.tables import read_lines, read_table, require_table
+from medvlp.prepare.tables import find_table, read_lines, read_table, require_table
 
 HOW = (
     "Download it from https://nihcc.app.box.com/v/ChestXray-NIHCC and give the folder that holds "
     "Data_Entry_2017_v2020.csv, BBox_List_2017.csv, train_val_list.txt, test_list.txt and the images, in 'images' or "
-    "in 'images_001/images' and so on. 'medvlp phantom --layouts nih' writes a synthetic stand-in."
+    "in 'images_001/images' and so on. Kaggle's copy, with Data_Entry_2017.csv, will do. 'medvlp phantom --layouts "
+    "nih' writes a synthetic stand-in."
 )
+# Two versions of one table. That of Kaggle's copy ends each line, its header included, with a comma.
+TABLE, EARLIER = "Data_Entry_2017_v2020", "Data_Entry_2017"
 # Labels by the word of the table, in KAD's order. Spelt as in CheXpert where it has the finding.
 FINDINGS = {
     "Atelectasis": "Atelectasis",
@@ -82,15 +85,19 @@ def nih(
     Can be interrupted at any moment; the same command goes on where it stopped.
 
     Args:
-        root: Folder with Data_Entry_2017_v2020.csv, BBox_List_2017.csv, train_val_list.txt, test_list.txt and the
-            images, in 'images' or in 'images_001/images' and so on.
+        root: Folder with Data_Entry_2017_v2020.csv (or, in Kaggle's copy, Data_Entry_2017.csv, an earlier version of
+            the labels), BBox_List_2017.csv, train_val_list.txt, test_list.txt and the images, in 'images' or in
+            'images_001/images' and so on.
         out: Folder to write; it is what --data.root of training means.
         size: Side of the prepared images in pixels.
         resize: Keep the aspect ratio and pad with black, or squash.
         views: PA, AP, or both separated by a comma.
         workers: Number of processes; one a CPU core if not given.
     """
-    prepare(Nih(root), out, Options(size, resize, parse_views(views)), workers)
+    data = Nih(root)
+    if note := data.note:
+        print(note)
+    prepare(data, out, Options(size, resize, parse_views(views)), workers)
 
 
 class Row(NamedTuple):
@@ -124,7 +131,8 @@ class Nih:
         if not root.is_dir():
             raise NotFoundError(f"--root='{root}' is not there. {HOW}")
         self.images = root
-        self.table = require_table(root, "Data_Entry_2017_v2020", HOW)
+        earlier = find_table(root, EARLIER) if find_table(root, TABLE) is None else None
+        self.table = earlier or require_table(root, TABLE, HOW)
         self.boxes = require_table(root, "BBox_List_2017", HOW)
         self.lists = {name: require_table(root, f"{name}_list", HOW, ".txt") for name in ("test", "train_val")}
         self.folders = [path for path in (root / "images", *sorted(root.glob("images_*/images"))) if path.is_dir()]
@@ -133,7 +141,19 @@ class Nih:
         self.real_images = [os.path.realpath(folder) for folder in (root, *self.folders)]
         self.labels = list(FINDINGS.values())
         self.options: dict[str, object] = {"dataset": "nih", "synthetic": (root / SYNTHETIC).is_file()}
+        if earlier is not None:
+            self.options["table"] = f"{EARLIER}.csv"
         self.rows = 0
+
+    @property
+    def note(self) -> str:
+        """What must be said of the labels; empty where there is nothing to say."""
+        if "table" not in self.options:
+            return ""
+        return (
+            f"The labels are those of {self.options['table']}, an earlier version than {TABLE}.csv. Manifest and "
+            "results say so: figures on the two are not of the same labels."
+        )
 
     def studies(self, skip: Skip) -> Iterator[Study]:
         """Yield each image as a study, by name."""

@@ -92,6 +92,47 @@ def test_end_to_end(raw, tmp_path, skipped):
     assert skipped(tmp_path / "out") == []
 
 
+def test_the_copy_of_kaggle(raw, tmp_path, capsys, skipped):
+    """Its table is older, and each line ends with a comma."""
+    nih(raw, tmp_path / "v2020", size=64, workers=1)
+    assert "earlier version" not in capsys.readouterr().out
+    lines = [ENTRY, *(entry(name, *fields) for name, fields in IMAGES.items())]
+    lines[1] = lines[1].replace("Cardiomegaly|Effusion", "Cardiomegaly")
+    write_lines(raw / "Data_Entry_2017.csv", [f"{line}," for line in lines])
+    # Where both are there, the later one counts.
+    nih(raw, tmp_path / "both", size=64, workers=1)
+    assert "earlier version" not in capsys.readouterr().out
+    later, both = (Prepared.open(tmp_path / name) for name in ("v2020", "both"))
+    assert both.manifest["options"] == later.manifest["options"]
+    assert both.index.equals(later.index)
+
+    (raw / TABLES[0]).unlink()
+    nih(raw, tmp_path / "kaggle", size=64, workers=1)
+    out = capsys.readouterr().out
+    assert "Data_Entry_2017.csv, an earlier version than Data_Entry_2017_v2020.csv" in out
+    kaggle = Prepared.open(tmp_path / "kaggle")
+    assert kaggle.manifest["options"] == {**later.manifest["options"], "table": "Data_Entry_2017.csv"}
+    assert skipped(tmp_path / "kaggle") == []
+    assert kaggle.index["image_id"] == later.index["image_id"]
+    assert kaggle.index["label/Pleural Effusion"].to_pylist() == [0, 0, 0, 0]
+    assert later.index["label/Pleural Effusion"].to_pylist() == [1, 0, 0, 0]
+    # It says so each time, and what was begun with one table is not gone on with with the other.
+    nih(raw, tmp_path / "kaggle", size=64, workers=1)
+    assert "earlier version" in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"table is None there and Data_Entry_2017\.csv now"):
+        nih(raw, tmp_path / "v2020", size=64, workers=1)
+
+
+def test_packed_tables_of_either_version(raw, tmp_path):
+    with gzip.open(raw / "Data_Entry_2017.csv.gz", "wt") as file:
+        file.write((raw / TABLES[0]).read_text())
+    assert Nih(raw).table.name == "Data_Entry_2017_v2020.csv"
+    (raw / TABLES[0]).unlink()
+    data = Nih(raw)
+    assert (data.table.name, data.options["table"]) == ("Data_Entry_2017.csv.gz", "Data_Entry_2017.csv")
+    assert len(read(data)[0]) == 4
+
+
 @pytest.mark.parametrize("name", ["", *TABLES])
 def test_missing(raw, tmp_path, name):
     (raw / name).rename(tmp_path / "away")
