@@ -193,6 +193,7 @@ class SaveResults(Callback):
             "n_test": len(loader.dataset),
             "metrics": {
                 name: dict(zip(("value", "low", "high"), (s.value, *bounds.get(name, (None, None))), strict=True))
+                | ({"counted": s.counted._asdict()} if s.counted else {})
                 for name, s in statistics.items()
             },
             "left_out": pl_module.left_out,

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from medvlp.benchmarks.results import Benchmark, Score, metric_name
+from medvlp.benchmarks.results import Benchmark
+from medvlp.benchmarks.scores import Score, metric_name
 
 WIDTH, HEIGHT = 840, 420
 LEFT, RIGHT, TOP, BOTTOM = 44, 240, 14, 36

@@ -12,9 +12,11 @@ from typing import Any
 
 from rich.console import Console
 
-from medvlp.benchmarks.cells import Plan, compose, quiet, run, settings
+from medvlp.benchmarks.cells import Plan, quiet, run
+from medvlp.benchmarks.configuration import compose, settings
 from medvlp.benchmarks.processes import check_launcher, dismiss, follow, follows
-from medvlp.benchmarks.results import METRICS, Cell, short_hash, summarise, weights_label
+from medvlp.benchmarks.results import Cell, short_hash, summarise, weights_label
+from medvlp.benchmarks.scores import METRICS, left_of
 from medvlp.benchmarks.tables import LEGEND, rich_tables
 from medvlp.configs import EXPERIMENTS, plain_settings
 from medvlp.errors import NotFoundError, UnsuitableDataError, UserError
@@ -143,6 +145,8 @@ def compute(plans: Sequence[Plan], redo: bool, console: Console) -> list[Cell]:
         metrics = cell.content["metrics"]
         metric = next((metric for metric in METRICS if metric in metrics), None)
         said = f"{metric} {metrics[metric]['value']:.3f}" if metric else "no metric"
+        if metric and (left := left_of(metrics[metric])):
+            said += f", {left}"
         state = ", was there" if before else ""
         console.print(f"{plan.name}: {said} ({i}/{len(plans)}{state})", highlight=False, markup=False)
         cells.append(cell)

@@ -10,7 +10,8 @@ from pathlib import Path
 from medvlp import __version__
 from medvlp.benchmarks.cases import figures
 from medvlp.benchmarks.chart import chart, colour
-from medvlp.benchmarks.results import SYNTHETIC, Benchmark, Score, metric_name
+from medvlp.benchmarks.results import SYNTHETIC, Benchmark
+from medvlp.benchmarks.scores import Score, metric_name
 from medvlp.benchmarks.tables import LEGEND, Line, Sheet, sheets, shown, sources
 
 STYLE = Path(__file__).with_name("page.css")
@@ -55,7 +56,8 @@ def _overview(benchmarks: Sequence[Benchmark]) -> str:
         cells = []
         for label in labels:
             scores = next((row.scores.get(metric, {}) for row in benchmark.rows if row.label == label), {})
-            cells.append(" / ".join(f"{score.mean:.1f}" for score in scores.values()))
+            left = "; ".join(dict.fromkeys(score.left for score in scores.values() if score.left))
+            cells.append(" / ".join(f"{score.mean:.1f}" for score in scores.values()) + (f", {left}" if left else ""))
         fractions = " / ".join(f"{percent:g}" for percent in own_percents(benchmark))
         name = f'<a href="#{escape(benchmark.name)}">{escape(benchmark.title)}</a>'
         best = benchmark.rows[0].protocol.partition(",")[0]

@@ -12,45 +12,15 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
+from medvlp.benchmarks.preparation import identity, in_words
 from medvlp.benchmarks.published import Published, cautions, published, title
+from medvlp.benchmarks.scores import METRICS, Score, score_of
 from medvlp.errors import NotFoundError, UserError
-from medvlp.metrics.bootstrap import interval
-from medvlp.prepared import IMAGES, MASKS
 
 RESULTS, PREDICTIONS, BOOTSTRAP, SUBSET = "results.json", "predictions.parquet", "bootstrap.parquet", "subset.csv"
 # Written by `medvlp benchmark` beside them: label, recipe and settings of the cell.
 CELL = "cell.json"
 
-# In the order of the tables. A metric of one label has a slash in its name.
-METRICS = {
-    "accuracy": "accuracy",
-    "auroc": "AUROC",
-    "pointing": "pointing",
-    "pointing_chance": "by chance",
-    "dice": "Dice, mean over images",
-    "dice_positive": "Dice, images with a mask",
-    "dice_legacy": "Dice, mean of batch means, as published",
-    "map": "mAP, all images",
-    "map_legacy": "mAP as published, without images that lack a box or a prediction",
-    "f1": "F1",
-    "mcc": "MCC",
-    "label_accuracy": "accuracy of labels",
-    **{
-        f"{way}_{metric}": metric.replace("_", " ")
-        for way in ("i2t", "t2i")
-        for metric in ("R@1", "R@5", "R@10", "median_rank", "P@5", "P@10", "P@100")
-    },
-    "cnr": "CNR",
-    "cnr_signed": "CNR, signed",
-    "miou": "mIoU",
-    "recall": "recall",
-    "iou": "IoU",
-}
-# Those that are no shares, and not given in percent, and their decimal places.
-NO_SHARES = {"i2t_median_rank": 1, "t2i_median_rank": 1, "cnr": 2, "cnr_signed": 2}
-# Options of a preparation that tables say anyway.
-SAID_ELSEWHERE = ("dataset", "synthetic")
-UNKNOWN = "unknown"
 SYNTHETIC = (
     "Synthetic images, drawn by 'medvlp phantom'. The published numbers are of the real data set: the two cannot be "
     "compared."
@@ -86,54 +56,19 @@ class Cell:
 
     @property
     def preparation(self) -> str:
-        """How the data were prepared, in words; `unknown` where results are older than this note."""
-        options = self.content["data"].get("options")
-        if options is None:
-            return UNKNOWN
-        others = {name: value for name, value in options.items() if name not in ("size", "resize", *SAID_ELSEWHERE)}
-        said = [f"{options['size']} px", options["resize"], *(f"{k} {_word(v)}" for k, v in others.items() if v)]
-        return ", ".join(said)
+        """How its data were prepared, in words."""
+        return in_words(self.content["data"])
 
     @property
     def preparation_hash(self) -> str:
-        """Eight hex digits of the options of `medvlp prepare`, and of the images and masks that came of them."""
-        data = self.content["data"]
-        pixels = {name: data.get("sha256", {}).get(name) for name in (IMAGES, MASKS)}
-        return short_hash(json.dumps([data.get("options"), pixels], sort_keys=True))
+        """Eight hex digits of it."""
+        return short_hash(identity(self.content["data"]))
 
     @property
     def protocol(self) -> str:
         """How the encoder was used, in a few words."""
         protocol = self.content["protocol"]
         return f"{self.content['how']}, {protocol['architecture']}, {protocol['crop']} px"
-
-
-@dataclass(frozen=True)
-class Score:
-    """A metric over seeds, in percent if it is a share.
-
-    Attributes:
-        mean: Over the seeds.
-        std: Their sample standard deviation; None for one seed.
-        n: Number of seeds.
-        low: Lower end of the bootstrap interval of the mean over the test set; None where it was not resampled.
-        high: Upper end.
-        digits: Decimal places that are shown.
-    """
-
-    mean: float
-    std: float | None
-    n: int
-    low: float | None
-    high: float | None
-    digits: int = 1
-
-    def __str__(self) -> str:
-        """Return `87.1 ± 0.4 (3) [86.2, 88.0]`, of one seed `87.1 [86.2, 88.0]`."""
-        d = self.digits
-        spread = "" if self.std is None else f" ± {self.std:.{d}f} ({self.n})"
-        bounds = "" if self.low is None or self.high is None else f" [{self.low:.{d}f}, {self.high:.{d}f}]"
-        return f"{self.mean:.{d}f}{spread}{bounds}"
 
 
 @dataclass(frozen=True)
@@ -205,11 +140,6 @@ class Benchmark:
 def short_hash(text: str) -> str:
     """Return eight hex digits of the sha256 of a text."""
     return hashlib.sha256(text.encode()).hexdigest()[:8]
-
-
-def metric_name(metric: str) -> str:
-    """Return what a metric is called in tables."""
-    return METRICS.get(metric, metric)
 
 
 def read_cells(folder: Path) -> tuple[list[Cell], list[str]]:
@@ -287,9 +217,9 @@ def _row(cells: Sequence[Cell]) -> Row:
         seeds = [cell for cell in cells if cell.percent == percent]
         for metric in dict.fromkeys(metric for cell in seeds for metric in cell.content["metrics"]):
             having = [cell for cell in seeds if metric in cell.content["metrics"]]
-            values = [cell.content["metrics"][metric]["value"] for cell in having]
+            entries = [cell.content["metrics"][metric] for cell in having]
             resampled = [replicates[cell.folder].get(metric) for cell in having]
-            scores.setdefault(metric, {})[percent] = _score(values, resampled, NO_SHARES.get(metric.partition("/")[0]))
+            scores.setdefault(metric, {})[percent] = score_of(metric, entries, resampled)
     data = first.content["data"]
     return Row(
         first.label,
@@ -310,16 +240,6 @@ def _replicates(folder: Path) -> dict[str, np.ndarray[Any, np.dtype[np.float64]]
         return {}
     table = pq.read_table(path)
     return {name: table[name].to_numpy() for name in table.column_names}
-
-
-def _score(values: Sequence[float], replicates: Sequence[Any], digits: int | None) -> Score:
-    scale = 100 if digits is None else 1
-    low = high = None
-    if all(part is not None for part in replicates):
-        # The seeds share their bootstrap samples, so that this is the interval of the mean over the seeds.
-        low, high = (scale * bound for bound in interval(np.mean(replicates, axis=0)))
-    std = scale * float(np.std(values, ddof=1)) if len(values) > 1 else None
-    return Score(scale * float(np.mean(values)), std, len(values), low, high, 1 if digits is None else digits)
 
 
 def _notes(name: str, synthetic: bool, rows: Sequence[Row]) -> list[str]:
@@ -345,11 +265,6 @@ def _notes(name: str, synthetic: bool, rows: Sequence[Row]) -> list[str]:
         for what, reason in content["left_out"].items():
             notes.append(f"{what} is left out of {row.label}: {reason}.")
     return list(dict.fromkeys([*notes, *([] if synthetic else cautions(name))]))
-
-
-def _word(value: Any) -> str:
-    """Return the value of an option as one word."""
-    return "+".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _sizes(counts: Mapping[str, int]) -> str:

@@ -10,11 +10,13 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from medvlp.benchmarks.published import Published
-from medvlp.benchmarks.results import Benchmark, Row, Score, metric_name
+from medvlp.benchmarks.results import Benchmark, Row
+from medvlp.benchmarks.scores import Score, metric_name
 
 LEGEND = (
     "Percent, but for ranks and CNR: mean ± standard deviation over seeds (number of seeds, if several) [95 % "
-    "bootstrap interval of the mean over the test images]."
+    "bootstrap interval of the mean over the test images]. '4 of 5 labels': the mean is of these; the "
+    "others could not be counted."
 )
 MANY = 5
 WAYS = {"i2t_": "image to report", "t2i_": "report to image"}
@@ -139,6 +141,14 @@ def shown(cell: Score | float | None) -> str:
     return "" if cell is None else str(cell) if isinstance(cell, Score) else f"{cell:.1f}"
 
 
+def stacked(cell: Score | float | None, narrow: bool) -> str:
+    """Return a cell on several lines: mean, interval, which takes two where it is narrow, and what the mean is of."""
+    if not isinstance(cell, Score):
+        return shown(cell)
+    figure = cell.figure.replace(" [", "\n[").replace(", ", ",\n" if narrow else ", ")
+    return f"{figure}\n{cell.left}" if cell.left else figure
+
+
 def rich_tables(benchmark: Benchmark) -> Iterable[Table]:
     """Yield the tables of a benchmark for a terminal of 80 columns.
 
@@ -153,9 +163,7 @@ def rich_tables(benchmark: Benchmark) -> Iterable[Table]:
         legend: dict[str, str] = {}
         for line in lines:
             if not line.published:
-                # The interval goes below the mean, on two lines where there are many columns.
-                bounds = ",\n" if len(sheet.heads) > MANY else ", "
-                cells = [shown(cell).replace(" [", "\n[").replace(", ", bounds) for cell in line.cells]
+                cells = [stacked(cell, len(sheet.heads) > MANY) for cell in line.cells]
                 # Of models as they are, several rows are of one, by different protocols.
                 name = line.name if sheet.metric else f"{line.name}\n{line.protocol.partition(',')[0]}"
                 table.add_row(*map(Text, [name, *cells, "\n".join(line.hashes)]))

@@ -9,7 +9,8 @@ from typing import Any
 
 import yaml
 
-from medvlp.benchmarks.results import RESULTS, Benchmark, metric_name, read_cells, summarise
+from medvlp.benchmarks.results import RESULTS, Benchmark, read_cells, summarise
+from medvlp.benchmarks.scores import metric_name
 from medvlp.benchmarks.tables import LEGEND
 from medvlp.errors import NotFoundError, UserError
 from medvlp.model import Model

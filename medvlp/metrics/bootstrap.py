@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,20 @@ SAMPLES = 1000
 LEVEL = 0.95
 
 
+class Counted(NamedTuple):
+    """How much of what was asked for a metric is of.
+
+    Attributes:
+        n: What it counts.
+        of: What was asked for.
+        what: Things that are counted, such as `labels`.
+    """
+
+    n: int
+    of: int
+    what: str
+
+
 @dataclass(frozen=True)
 class Statistic:
     """A metric of a test set.
@@ -23,10 +38,12 @@ class Statistic:
     Attributes:
         value: On the test set itself.
         replicates: On each bootstrap sample of it, NaN where it is not defined; None where it was not resampled.
+        counted: How much of what was asked for it is of; None where nothing can be left out.
     """
 
     value: float
     replicates: npt.NDArray[np.float64] | None = None
+    counted: Counted | None = None
 
     @classmethod
     def of(cls, metric: Weighted, n: int, samples: int = SAMPLES) -> Statistic:
@@ -42,6 +59,10 @@ class Statistic:
         counts = defined.sum(0)
         means = np.divide(total, counts, out=np.full(len(total), np.nan), where=counts > 0)
         return cls(float(np.mean([part.value for part in parts])), means)
+
+    def counting(self, n: int, of: int, what: str) -> Statistic:
+        """Return the same with a note of how much it counts; see `Counted`."""
+        return replace(self, counted=Counted(int(n), int(of), what))
 
 
 def weights(n: int, samples: int = SAMPLES, seed: int = 0) -> Iterator[Weights]:

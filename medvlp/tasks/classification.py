@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor, nn
@@ -122,7 +123,10 @@ class ClassificationTask(DownstreamTask):
             rank_zero_warn(f"Labels without an AUROC in these test images are left out of the mean: {reasons}.")
         statistics = {name: Statistic.of(metric, len(rows)) for name, metric in metrics.items()}
         if areas := [statistic for name, statistic in statistics.items() if name != "accuracy"]:
-            statistics["auroc"] = Statistic.mean(areas)
+            statistics["auroc"] = Statistic.mean(areas).counting(len(areas), len(self.labels), "labels")
+        if "accuracy" in statistics:
+            known = rows[f"target/{self.labels[0]}"].is_valid()
+            statistics["accuracy"] = statistics["accuracy"].counting(pc.sum(known).as_py(), len(rows), "images")
         return statistics
 
     def scores(self, logits: Tensor) -> Tensor:

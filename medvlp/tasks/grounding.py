@@ -236,11 +236,13 @@ class GroundingTask(CheckpointTask):
         names = np.array(found["name"].fill_null("").to_pylist())
         for name in sorted({*names[seen]} - {""}):
             values |= {f"{metric}/{name}": np.where(names == name, values[metric], np.nan) for metric in BY_NAME}
-        return {
-            name: Statistic.of(partial(of_phrases, mean_of(array)), len(rows))
-            for name, array in values.items()
-            if np.isfinite(array).any()
-        }
+        statistics = {}
+        for name, array in values.items():
+            if counted := np.isfinite(array).sum():
+                asked = (names == name.partition("/")[2]).sum() if "/" in name else len(found)
+                statistic = Statistic.of(partial(of_phrases, mean_of(array)), len(rows))
+                statistics[name] = statistic.counting(counted, asked, "phrases")
+        return statistics
 
     def _see(self) -> None:
         super()._see()

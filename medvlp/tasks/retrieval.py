@@ -89,19 +89,27 @@ class RetrievalTask(CheckpointTask):
             weigh = partial(_weighted, text if direction == "t2i" else None, has)
             metrics |= {f"{direction}_R@{k}": weigh(mean_of(rank <= k)) for k in RECALLS}
             metrics[f"{direction}_median_rank"] = weigh(median_of(rank))
+        counted = dict.fromkeys(metrics, has)
         if self.classes is not None:
-            metrics |= self._precisions(found, collected["label"][found.rows], has)
-        return {name: Statistic.of(metric, len(rows)) for name, metric in metrics.items()}
+            precisions, counted_there = self._precisions(found, collected["label"][found.rows], has)
+            metrics |= precisions
+            counted |= dict.fromkeys(precisions, counted_there)
+        return {
+            name: Statistic.of(metric, len(rows)).counting(counted[name].sum(), len(rows), "images")
+            for name, metric in metrics.items()
+        }
 
-    def _precisions(self, found: Candidates, label: Tensor, has: npt.NDArray[np.bool_]) -> dict[str, Weighted]:
-        """Return P@k over the images that have just one of the classes, and their reports."""
+    def _precisions(
+        self, found: Candidates, label: Tensor, has: npt.NDArray[np.bool_]
+    ) -> tuple[dict[str, Weighted], npt.NDArray[np.bool_]]:
+        """Return P@k over the images that have just one of the classes, and their reports; and which these are."""
         data = self.datamodule
         classes = data.find_labels(self.classes or [], "classes")
         present = label[:, [data.labels.index(name) for name in classes]] == PRESENT
         one = present.sum(1) == 1
         if not one.any():
             self.left_out["P@k"] = "no image has just one of the classes"
-            return {}
+            return {}, np.zeros_like(has)
         texts, text = found.text_of_image[one].unique(return_inverse=True)
         of_image = present[one].int().argmax(1)
         # The labels are the report's: images that share one have the same.
@@ -117,7 +125,7 @@ class RetrievalTask(CheckpointTask):
             of_query = text.numpy() if direction == "t2i" else None
             for k, precision in class_hits(scores, query, candidate, PRECISIONS).items():
                 metrics[f"{direction}_P@{k}"] = _weighted(of_query, counted, mean_of(precision.numpy()))
-        return metrics
+        return metrics, counted
 
 
 def _weighted(text: npt.NDArray[np.int64] | None, has: npt.NDArray[np.bool_], metric: Weighted) -> Weighted:

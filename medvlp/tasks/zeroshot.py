@@ -142,7 +142,10 @@ class ZeroShotTask(CheckpointTask):
         statistics = {name: Statistic.of(metric, len(rows)) for name, metric in metrics.items()}
         for kind in ("auroc", *DECISIONS):
             if parts := [statistic for name, statistic in statistics.items() if name.startswith(f"{kind}/")]:
-                statistics[kind] = Statistic.mean(parts)
+                statistics[kind] = Statistic.mean(parts).counting(len(parts), len(self._wanted), "labels")
+        if "accuracy" in statistics:
+            known = int((target != UNCERTAIN).all(1).sum())
+            statistics["accuracy"] = statistics["accuracy"].counting(known, len(rows), "images")
         return statistics
 
     def _metrics(self, target: npt.NDArray[np.int8], score: npt.NDArray[np.float64]) -> Iterator[tuple[str, Weighted]]:

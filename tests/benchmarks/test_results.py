@@ -1,6 +1,7 @@
 """Means over seeds, what is grouped, and the three files of `medvlp results`."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -246,6 +247,29 @@ def test_errors(tmp_path):
     write_cell(tmp_path / "cell")
     with pytest.raises(UserError, match="would be overwritten"):
         read_cells(tmp_path / "cell")
+
+
+def test_what_a_mean_is_of_is_said_beside_it(tmp_path, capsys):
+    counted = {"n": 4, "of": 5, "what": "labels"}
+    for folder, benchmark, metrics in (
+        ("a", "zeroshot-chexpert", {"auroc": 0.8, "f1": 0.5}),
+        ("b", "chexpert", {"auroc": 0.7}),
+        ("c", "zeroshot-nih", dict.fromkeys(("auroc", "f1", "mcc", "label_accuracy", "accuracy", "recall"), 0.6)),
+    ):
+        cell = write_cell(tmp_path / folder, benchmark, fraction=float(folder == "b"), metrics=metrics)
+        content = json.loads((cell / RESULTS).read_text())
+        content["metrics"]["auroc"]["counted"] = counted
+        # All of them: nothing to say.
+        content["metrics"].get("f1", {})["counted"] = {**counted, "n": 5}
+        (cell / RESULTS).write_text(json.dumps(content))
+    main(["results", str(tmp_path)])
+    text = (tmp_path / "results.md").read_text()
+    for value in ("80.0", "70.0", "60.0"):
+        assert re.search(rf"\| {value} \[[0-9., ]*\], 4 of 5 labels \|", text)
+    assert text.count("of 5 labels") == 1 + 3  # the legend
+    assert " ".join(capsys.readouterr().out.split()).count("of 5 labels") == 1 + 3
+    rows = json.loads((tmp_path / "results.json").read_text())["chexpert"]["rows"]
+    assert rows[0]["scores"]["auroc"]["100"]["left"] == "4 of 5 labels"
 
 
 def test_a_score_without_interval():

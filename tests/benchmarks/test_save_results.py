@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shlex
 from pathlib import Path
 
@@ -77,11 +78,23 @@ def test_a_checkpoint_is_not_tested_as_if_it_had_seen_other_images(fitted, capsy
     assert not Path("run/results.json").exists()
 
 
-def test_labels_that_cannot_be_counted_are_listed(fitted):
+def test_labels_that_cannot_be_counted_are_listed(fitted, capsys):
     options = [word if word != "[Cardiomegaly]" else "[Cardiomegaly, Support Devices]" for word in OPTIONS]
     with pytest.warns(UserWarning, match="left out of the mean"):
         main(["test", *options])
-    assert json.loads(Path("run/results.json").read_text())["left_out"] == {"Support Devices": "no positive"}
+    content = json.loads(Path("run/results.json").read_text())
+    assert content["left_out"] == {"Support Devices": "no positive"}
+    assert content["metrics"]["auroc"]["counted"] == {"n": 1, "of": 2, "what": "labels"}
+    # Beside the figure, wherever it is.
+    main(["results", "."])
+    figure = f"{100 * content['metrics']['auroc']['value']:.1f}"
+    out = capsys.readouterr().out
+    place = out.index("1 of 2 labels")
+    assert figure in out[:place]
+    assert re.search(rf"\| {figure} \[[^|]*\], 1 of 2 labels \|", Path("results.md").read_text())
+    page = Path("results.html").read_text()
+    assert f"{figure}, 1 of 2 labels" in page  # the overview
+    assert re.search(rf"{figure}<small>\[[^<]*\], 1 of 2 labels</small>", page)
 
 
 def test_fingerprint(tmp_path):

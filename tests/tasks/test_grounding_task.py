@@ -168,6 +168,8 @@ def test_metrics_by_hand(checkpoint, phrases, source, smoothing):
     for name in METRICS:
         values = [row[name] for row in rows if row[name] is not None and np.isfinite(row[name])]
         assert task.statistics[name].value == pytest.approx(np.mean(values))
+        assert task.statistics[name].counted == (len(values), 7, "phrases")
+    assert task.statistics["cnr/Effusion"].counted == (2, 3, "phrases")
     outside = "phrases with all boxes outside the crop"
     assert task.left_out[outside] == "1 of 7"
     if source == "tag":

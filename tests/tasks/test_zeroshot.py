@@ -94,6 +94,9 @@ def test_metrics_equal_those_of_another_library(checkpoint, protocol):
         if protocol == "medklip-oracle":
             assert max(f1_score(true, mine >= t) for t in mine) == pytest.approx(f1_score(true, decided))
     assert task.statistics["auroc"].value == pytest.approx(np.mean(areas))
+    for kind in ("auroc", "f1", "mcc", "label_accuracy"):
+        assert task.statistics[kind].counted == (len(areas), 3, "labels")
+    assert len(areas) < 3
     assert ("oracle" in " ".join(task.notes)) == (protocol == "medklip-oracle")
 
 
@@ -144,6 +147,8 @@ def test_a_label_without_a_threshold_is_left_out_of_the_means_of_decisions(check
     run(task)
     assert task.statistics["f1"].value == task.statistics["f1/Cardiomegaly"].value
     assert "f1/Pleural Effusion" not in task.statistics
+    assert task.statistics["f1"].counted == (1, 3, "labels")
+    assert task.statistics["auroc"].counted == (2, 3, "labels")
     assert "auroc/Pleural Effusion" in task.statistics
     assert task.left_out["decisions on Pleural Effusion"] == "validation lacks positives or negatives"
 
@@ -170,6 +175,8 @@ def test_one_of_several_classes(checkpoint):
     assert (target[known].sum(1) == 1).all()
     right = target[known].argmax(1) == score[known].argmax(1)
     assert task.statistics["accuracy"].value == pytest.approx(right.mean())
+    assert task.statistics["accuracy"].counted == (known.sum(), len(known), "images")
+    assert 0 < known.sum() < len(known)
 
 
 @pytest.mark.parametrize("protocol", ["cxrclip-5x200", "medvlp", "tags"])
@@ -217,6 +224,9 @@ def test_retrieval_equals_a_slow_loop_whatever_the_batch(checkpoint):
     expected = slow_retrieval(similarity, [distinct.index(texts[n]) for n in kept], (1, 5, 10))
     for name, value in expected.items():
         assert tasks[0].statistics[name].value == pytest.approx(value), name
+    assert tasks[0].statistics["i2t_R@5"].counted == (len(kept), len(dataset), "images")
+    one = (torch.from_numpy(dataset.label[:, :2]) == 1).sum(1) == 1
+    assert tasks[0].statistics["t2i_P@5"].counted == (int(one[kept].sum()), len(dataset), "images")
     assert tasks[0].statistics["i2t_R@5"].value == pytest.approx(np.mean(rows["i2t_rank"].drop_null().to_numpy() <= 5))
 
 
