@@ -82,6 +82,12 @@ class SaveConfig(SaveConfigCallback):
             logger.experiment.config.update(config, allow_val_change=True)
 
 
+CONFIG_HELP = (
+    "File, or name under experiments/; repeatable. 'fit ... --overfit' is 'fit ... -c overlays/overfit': can this "
+    "configuration learn one batch by heart?"
+)
+
+
 class MedVLPCLI(LightningCLI):
     """LightningCLI with config names, defaults beneath every run, readable errors and guarded checkpoints.
 
@@ -110,7 +116,7 @@ class MedVLPCLI(LightningCLI):
             },
             subclass_mode_model=True,
             auto_configure_optimizers=False,
-            args=[*args[:1], *in_order(args[1:])],
+            args=[*args[:1], *in_order(overlaid(args))],
         )
 
     @staticmethod
@@ -124,7 +130,7 @@ class MedVLPCLI(LightningCLI):
         """Return a parser whose `--config` takes names."""
         header = [f"medvlp=={__version__}", f"lightning=={lightning.__version__}"]
         parser = TrainerParser(dump_header=header, **kwargs)
-        parser.add_argument("-c", "--config", action=ConfigFile, help="File, or name under experiments/; repeatable.")
+        parser.add_argument("-c", "--config", action=ConfigFile, help=CONFIG_HELP)
         return parser
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
@@ -154,6 +160,14 @@ class MedVLPCLI(LightningCLI):
             super().instantiate_classes()
         except (MisconfigurationException, ValueError) as error:
             raise UserError(concise(str(error))) from error
+
+
+def overlaid(args: Sequence[str]) -> list[str]:
+    """Return the words behind the verb, with the config that `fit --overfit` stands for over the others."""
+    words = [*args[1:]]
+    if args[:1] != ["fit"] or "--overfit" not in words:
+        return words
+    return [*(word for word in words if word != "--overfit"), "-c", "overlays/overfit"]
 
 
 def check_checkpoint(path: str, model: dict[str, Any], verb: str) -> None:

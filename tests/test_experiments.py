@@ -26,6 +26,7 @@ PRE_TRAININGS = [
     ["asg", "overlays/small", "overlays/small_asg"],
     ["imitate_asg"],
     ["imitate_asg", "overlays/small", "overlays/small_imitate_asg"],
+    ["imitate_asg", "overlays/overfit"],
 ]
 EVALUATIONS = sorted(name for name in NAMES if name.startswith(("zeroshot/", "retrieval/", "grounding/")))
 # Each with what is laid over it; the tiny data have labels of their own.

@@ -200,9 +200,18 @@ class CXRDataModule(L.LightningDataModule):
         sampler.skip = seen // sampler.num_replicas
         return self._loader(dataset, sampler, self.drop_last)
 
+    @property
+    def overfits(self) -> bool:
+        """Whether the Trainer is to learn a few batches by heart, the same views of the same images in each epoch."""
+        return bool(self.trainer and self.trainer.overfit_batches)  # type: ignore[attr-defined]  # set by a connector
+
     def val_dataloader(self) -> DataLoader[Any]:
-        """All validation images, one view."""
-        return self._evaluation("validate")
+        """All validation images, one view; of a run that overfits the first of the views that it trains on."""
+        if not self.overfits:
+            return self._evaluation("validate")
+        dataset = self.dataset("train")
+        dataset.views = 1
+        return self._loader(dataset, EpochSampler(len(dataset), shuffle=False), self.drop_last)
 
     def test_dataloader(self) -> DataLoader[Any]:
         """All test images, one view."""

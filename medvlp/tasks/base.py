@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any
 
 import lightning as L
@@ -11,10 +12,12 @@ import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor
 
 from medvlp.data import CXRDataModule
 from medvlp.errors import UserError
 from medvlp.tasks.divergence import StopOnDivergence
+from medvlp.tasks.overfit import Overfit
 from medvlp.tasks.schedule import ResumedSchedule, check_end
 from medvlp.tasks.sync import replace_torch_sync
 
@@ -60,7 +63,16 @@ class BaseTask(L.LightningModule, ABC):
 
     def configure_callbacks(self) -> list[L.Callback]:
         """Give every run, whatever callbacks its config names, those that watch over it."""
-        return [StopOnDivergence(), ResumedSchedule()]
+        overfits = self.trainer.overfit_batches > 0  # type: ignore[attr-defined]  # set by a connector
+        return [StopOnDivergence(), ResumedSchedule(), *([Overfit()] if overfits else [])]
+
+    def overfit_quality(self, metrics: Mapping[str, Tensor]) -> dict[str, float]:
+        """Return how well the images of a run with `overfit_batches` are known, by name, 1 being by heart.
+
+        Args:
+            metrics: What its last validation has logged.
+        """
+        return {}
 
     @abstractmethod
     def test_step(self, batch: Any, batch_idx: int) -> None:

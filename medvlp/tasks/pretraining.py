@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, cast, get_args
 
@@ -80,7 +80,7 @@ class PretrainingTask(BaseTask):
             UserError: If the data can teach the objectives nothing.
         """
         if self.trainer.state.fn == TrainerFn.FITTING:
-            validated = self.trainer.limit_val_batches != 0
+            validated = self.trainer.limit_val_batches != 0 and not self.datamodule.overfits
             named = dict(self._named())
             check_training(self.datamodule, named, self.text_encoder, self.trainer.world_size, validated)
         self.embed_ahead(self.trainer)
@@ -129,11 +129,13 @@ class PretrainingTask(BaseTask):
     def embed_ahead(self, trainer: L.Trainer) -> None:
         """Store the embeddings of all reports and prompts that a run will read, if the text encoder is frozen."""
         data: CXRDataModule = trainer.datamodule  # type: ignore[attr-defined]  # set by a connector
-        findings, impression = data.reports(READ[trainer.state.fn])
+        # The texts of a few batches are embedded when they come.
+        names = [] if data.overfits else READ[trainer.state.fn]
+        findings, impression = data.reports(names)
         texts = [text for section in self.sections for text in section_texts(section, findings, impression)]
         texts += self.protocol.texts(filter(self.protocol.knows, data.labels))
         if self._reads_words and data.regions is not None:
-            texts += data.region_sentences(READ[trainer.state.fn])
+            texts += data.region_sentences(names)
         self.text_encoder.open_cache(data.text_cache)
         self.text_encoder.fill(texts, trainer.strategy.root_device, progress=True)
 
@@ -286,6 +288,11 @@ class PretrainingTask(BaseTask):
         self.trained_on = checkpoint.get("data", {})
         if self.trained_on:
             self.preprocessing = Preprocessing(**self.trained_on["preprocessing"])
+
+    def overfit_quality(self, metrics: Mapping[str, Tensor]) -> dict[str, float]:
+        """Return the recall of the images' reports, and what the objectives measure; see `BaseTask`."""
+        names = ["val/retrieval/report/i2t_R@1", *(f"val/{name}/{o.quality}" for name, o in self._named() if o.quality)]
+        return {name: float(metrics[name]) for name in names if name in metrics}
 
     @property
     def _reads_words(self) -> bool:

@@ -1,0 +1,88 @@
+"""Whether a configuration can learn at all: what became of the few batches that a run was to learn by heart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
+
+from medvlp.errors import UserError
+
+# A loss that has lost less than this share of its first value has not been learnt, but fluctuates.
+FALLEN = 0.05
+# Share of the images, tags or sentences that are right when a batch is known by heart.
+KNOWN = 0.9
+FEWEST = 10
+# A loss whose floor is not known, with soft targets, may end at this share of its first value.
+HALVED = 0.5
+
+
+class Overfit(Callback):
+    """Ends a run with the Trainer's `overfit_batches` in a verdict, from the losses and from its validation.
+
+    The data module validates such a run on the views that it trains on. A task that says how good it is
+    (`LightningModule.overfit_quality`) has learnt when that is 0.9; of another the loss must have been halved.
+
+    Attributes:
+        first: The terms of the loss at the first step, by name.
+        last: The same, the mean over the last tenth of the steps.
+        learnt: The verdict; None before.
+    """
+
+    def __init__(self) -> None:
+        self.first: dict[str, float] = {}
+        self.last: dict[str, float] = {}
+        self.learnt: bool | None = None
+        self._steps: list[dict[str, float]] = []
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Keep the terms of the loss."""
+        terms = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("train/") and k != "train/lr"}
+        self.first = self.first or terms
+        self._steps.append(terms)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say what was learnt.
+
+        Raises:
+            UserError: If nothing was.
+        """
+        if len(self._steps) < FEWEST:
+            rank_zero_info(f"No verdict: {len(self._steps)} steps are too few, of {FEWEST} or more there is one.")
+            return
+        ends = self._steps[-max(1, len(self._steps) // 10) :]
+        self.last = {name: sum(step[name] for step in ends) / len(ends) for name in self.first}
+        quality: Mapping[str, float] = pl_module.overfit_quality(trainer.callback_metrics)  # type: ignore[operator]
+        stuck = [name for name in self.first if not fallen(self.first[name], self.last[name])]
+        for name, value in self.first.items():
+            note = ", has not fallen" if name in stuck else ""
+            rank_zero_info(f"{name}: {value:.4g} at the first step, {self.last[name]:.4g} at the end{note}")
+        for name, value in quality.items():
+            rank_zero_info(f"{name}: {value:.3f}")
+        images = f"{len(self._steps)} steps on the same {trainer.overfit_batches} batch(es)"  # type: ignore[attr-defined]
+        if "train/loss" in stuck:
+            raise UserError(
+                f"this configuration does not learn: after {images} the loss is {self.last['train/loss']:.4g}, at the "
+                f"first step it was {self.first['train/loss']:.4g}. Look at the learning rate, at what is frozen, and "
+                "at the weights of the terms."
+            )
+        values = list(quality.values())
+        known = min(values) >= KNOWN if values else self.last["train/loss"] <= HALVED * self.first["train/loss"]
+        self.learnt = known and not stuck
+        if self.learnt:
+            rank_zero_info(f"Verdict: this configuration can learn ({images}).")
+        else:
+            missing = [name for name, value in quality.items() if value < KNOWN] or stuck or ["the loss"]
+            rank_zero_info(
+                f"Verdict: this configuration learns, but has not learnt its images by heart after {images}: see "
+                f"{', '.join(missing)}. Give it more steps, --trainer.max_steps, or a higher learning rate."
+            )
+
+
+def fallen(first: float, last: float) -> bool:
+    """Return whether a term has fallen from its first value; one that was 0 has nothing to lose."""
+    return last <= first - FALLEN * abs(first)
