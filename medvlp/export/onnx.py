@@ -61,7 +61,7 @@ def use(model: Model, name: str) -> str:
     """Return for the model card how the graphs are used."""
     encoder = model.task.text_encoder
     tokenizer = encoder.tokenizer
-    inputs = (f'"{key}": [t.{ATTRIBUTES[key]} for t in tokens]' for key in tokenizer.model_input_names)
+    inputs = (f'"{key}": [t.{ATTRIBUTES[key]} for t in tokens]' for key in encoder.inputs)
     return USE.format(
         name=name,
         length=encoder.max_length,

@@ -44,13 +44,11 @@ class TextTower(nn.Module):
         self.encoder, self.objectives = task.text_encoder, task.objectives
         # A frozen one is no sub-module of its encoder.
         self.language_model = self.encoder.language_model
-        self.inputs: list[str] = list(self.encoder.tokenizer.model_input_names)
+        self.inputs: list[str] = list(self.encoder.inputs)
 
     def tokens(self, texts: Sequence[str]) -> tuple[Tensor, ...]:
         """Return what `forward` takes, for M texts."""
-        tokens = self.encoder.tokenizer(
-            list(texts), max_length=self.encoder.max_length, truncation=True, padding=True, return_tensors="pt"
-        )
+        tokens = self.encoder.tokenize(texts)
         return tuple(tokens[name] for name in self.inputs)
 
     def forward(self, *tokens: Tensor) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Text encoder: any Hugging Face BERT, frozen and cached or trained."""
+"""Text encoder: any language model of Hugging Face, frozen and cached or trained."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ import numpy.typing as npt
 import torch
 from rich.progress import track
 from torch import Tensor, nn
-from transformers import AutoModel, AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 
-from medvlp.errors import UserError
+from medvlp.models.language import check_reader, freeze_but_last, inputs_of, keep_layers, load_language_model
 from medvlp.models.weights import locate
 from medvlp.text_cache import TextCache
 from medvlp.types import PhraseFeatures, RegionBatch
@@ -42,15 +41,16 @@ def sentence_words(tokens: Any, place: npt.NDArray[np.int64]) -> tuple[npt.NDArr
     reports, length = tokens["input_ids"].shape
     # The number of its word in the report; NaN for special tokens and padding.
     word = np.array([tokens.word_ids(b) for b in range(reports)], np.float64).reshape(-1)
-    start = tokens["offset_mapping"][..., 0].numpy().reshape(-1)
+    # Where its last character stands: some tokenizers count the space in front of a word to it.
+    last = tokens["offset_mapping"][..., 1].numpy().reshape(-1) - 1
     # Reports one after the other on one line, so that one sorted search finds the sentence of every token.
     report = np.repeat(np.arange(reports), length)
     study, begin, end = place.T
     line = 1 << 32
-    sentence = np.searchsorted(study * line + begin, report * line + start, side="right") - 1
+    sentence = np.searchsorted(study * line + begin, report * line + last, side="right") - 1
     # A sentence of no report in front of the first one.
     study, end = np.append(study, -1), np.append(end, 0)
-    inside = ~np.isnan(word) & (study[sentence] == report) & (start < end[sentence])
+    inside = ~np.isnan(word) & (study[sentence] == report) & (last < end[sentence])
     # A word belongs to the sentence of its first piece.
     named = report[inside] * line + word[inside].astype(np.int64)
     _, first, number = np.unique(named, return_index=True, return_inverse=True)
@@ -69,7 +69,8 @@ class TextEncoder(nn.Module):
         name: Model on the hub, a local folder, or `package:PACKAGE/PATH` for a folder in an installed package.
             IMITATE freezes `emilyalsentzer/Bio_ClinicalBERT`.
         trainable_layers: How many of the last layers are trained; 0 freezes the model, None trains all of it.
-        pooling: The embedding is the last hidden state of [CLS] (both papers), or the mean over tokens.
+        pooling: The embedding is the last hidden state of [CLS] (both papers), or the mean over tokens. It must be the
+            mean where tokens see only those before them (CLIP, Qwen2): the first says nothing there.
         max_length: Word pieces after which a text is cut (IMITATE: 256).
         dropout: Leave the dropout of a frozen model on, and so embed every text anew at each step, as the official
             code does unintendedly.
@@ -77,9 +78,10 @@ class TextEncoder(nn.Module):
 
     Attributes:
         width: Width D of an embedding.
+        inputs: Names of what the model takes of the tokenizer.
 
     Raises:
-        UserError: If the model cannot be had.
+        UserError: If the model cannot be had, or does not suit the options.
     """
 
     def __init__(
@@ -93,27 +95,20 @@ class TextEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.name, self.pooling, self.max_length = name, pooling, max_length
-        path = locate(name)
-        # Else transformers offers to run the Python that a folder brings along.
-        try:
-            self.tokenizer: Any = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
-            model: Any = AutoModel.from_pretrained(path, trust_remote_code=False)
-        except (OSError, ValueError) as error:
-            raise UserError(
-                f"text encoder name={name!r} could not be loaded ({str(error).splitlines()[0][:200]}). Give the name "
-                "of a model on the Hugging Face hub, or a local folder with config.json, tokenizer and weights."
-            ) from error
-        # BERT's pooler is not used; trained without a gradient it would stop DistributedDataParallel.
-        model.pooler = None
+        model: Any
+        self.tokenizer: Any
+        model, self.tokenizer = load_language_model(locate(name), name)
         if layers is not None:
-            model.encoder.layer = model.encoder.layer[:layers]
-            model.config.num_hidden_layers = len(model.encoder.layer)
+            keep_layers(model, layers, name)
+        check_reader(model, self.tokenizer, name, pooling, max_length)
+        self.inputs = inputs_of(model, self.tokenizer)
+        # A tokenizer without special tokens makes nothing of an empty text, whose embedding would be no number.
+        marks = (self.tokenizer.bos_token, self.tokenizer.eos_token, self.tokenizer.pad_token)
+        self._empty = "" if self.tokenizer("")["input_ids"] else next(filter(None, marks))
         self.width = int(model.config.hidden_size)
         self.frozen = trainable_layers == 0
         if not self.frozen and trainable_layers is not None:
-            model.requires_grad_(False)
-            for layer in model.encoder.layer[-trainable_layers:]:
-                layer.requires_grad_(True)
+            freeze_but_last(model, trainable_layers, name)
         self.dropout = dropout
         self.cache: TextCache | None = None
         if self.frozen:
@@ -242,17 +237,21 @@ class TextEncoder(nn.Module):
 
     def _hidden(self, model: Any, texts: Sequence[str]) -> tuple[Tensor, Any]:
         """Return the last hidden states (M, length, D), and the tokens."""
-        tokens = self.tokenizer(
-            list(texts),
+        tokens = self.tokenize(texts, return_offsets_mapping=True)
+        device = next(model.parameters()).device
+        return model(**{key: tokens[key].to(device) for key in self.inputs}).last_hidden_state, tokens
+
+    def tokenize(self, texts: Sequence[str], **options: Any) -> Any:
+        """Return the tokens of M texts, each (M, length), padded behind."""
+        return self.tokenizer(
+            [text if text.strip() else self._empty for text in texts],
             max_length=self.max_length,
             truncation=True,
             padding=True,
+            return_attention_mask=True,
             return_tensors="pt",
-            return_offsets_mapping=True,
+            **options,
         )
-        inputs = {key: tokens[key] for key in self.tokenizer.model_input_names}
-        device = next(model.parameters()).device
-        return model(**{key: value.to(device) for key, value in inputs.items()}).last_hidden_state, tokens
 
     def pool(self, hidden: Tensor, mask: Tensor) -> Tensor:
         """Return the embeddings (M, D) of texts from their last hidden states (M, length, D).

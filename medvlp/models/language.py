@@ -1,0 +1,154 @@
+"""Language models of any family of transformers as readers of texts: loaded, cut to layers, and checked."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import MODEL_FOR_TEXT_ENCODING_MAPPING, AutoConfig, AutoModel, AutoModelForTextEncoding, AutoTokenizer
+
+from medvlp.errors import UserError
+
+HELP = "Give the name of a model on the Hugging Face hub, or a local folder with config.json, tokenizer and weights."
+TEXT = "The heart size is normal. There is no pleural effusion."
+
+
+def load_language_model(path: str, name: str) -> tuple[Any, Any]:
+    """Load a model that reads texts, in fp32, and its tokenizer.
+
+    Args:
+        path: Model on the hub, or a local folder.
+        name: What errors call it.
+
+    Raises:
+        UserError: If it cannot be had, or does not read texts alone.
+    """
+    # Without trust_remote_code=False transformers offers to run the Python that a folder brings along.
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+        config: Any = AutoConfig.from_pretrained(path, trust_remote_code=False)
+        # Of T5 its encoder; most families have but one model.
+        kind: Any = AutoModelForTextEncoding if type(config) in MODEL_FOR_TEXT_ENCODING_MAPPING else AutoModel
+        model: Any = kind.from_pretrained(path, trust_remote_code=False).float()
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"text encoder name={name!r} could not be loaded ({str(error).splitlines()[0][:200]}). {HELP}"
+        ) from error
+    if not getattr(tokenizer, "is_fast", False):
+        raise UserError(f"text encoder name={name!r} has no fast tokenizer, which says where words are. {HELP}")
+    # What stands behind a text changes no embedding, whatever the family; what stands before it can.
+    tokenizer.padding_side = "right"
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+    # BERT's pooler is not used; trained without a gradient it would stop DistributedDataParallel.
+    model.pooler = None
+    return model, tokenizer
+
+
+def inputs_of(model: Any, tokenizer: Any) -> list[str]:
+    """Return the names of what a tokenizer gives and a model takes."""
+    taken = inspect.signature(model.forward).parameters
+    return [name for name in dict.fromkeys((*tokenizer.model_input_names, "attention_mask")) if name in taken]
+
+
+def layers_of(model: Any, name: str) -> tuple[nn.Module, str]:
+    """Return the module that holds the list of a model's layers, and its name there.
+
+    Raises:
+        UserError: If it has no such list, as where all layers are one.
+    """
+    depth = getattr(model.config, "num_hidden_layers", 0)
+    for place, module in model.named_modules():
+        # From the outside in.
+        if isinstance(module, nn.ModuleList) and len(module) == depth > 0:
+            parent, _, own = place.rpartition(".")
+            return model.get_submodule(parent), own
+    raise UserError(
+        f"text encoder name={name!r}: a {type(model).__name__} has no list of its {depth} layers, which may be one "
+        "layer used again: pass layers=null, and trainable_layers=0 or null."
+    )
+
+
+def keep_layers(model: Any, count: int, name: str) -> None:
+    """Keep the first layers of a model alone.
+
+    Raises:
+        UserError: If it has fewer.
+    """
+    holder, own = layers_of(model, name)
+    layers = getattr(holder, own)
+    if not 1 <= count <= len(layers):
+        raise UserError(f"text encoder layers={count}, but name={name!r} has {len(layers)}: pass 1 to {len(layers)}.")
+    setattr(holder, own, layers[:count])
+    model.config.num_hidden_layers = count
+    if getattr(model.config, "layer_types", None):
+        model.config.layer_types = list(model.config.layer_types[:count])
+
+
+def freeze_but_last(model: Any, count: int, name: str) -> None:
+    """Freeze all but the last layers of a model.
+
+    Raises:
+        UserError: If it has fewer.
+    """
+    holder, own = layers_of(model, name)
+    layers = getattr(holder, own)
+    if not 1 <= count <= len(layers):
+        raise UserError(
+            f"text encoder trainable_layers={count}, but name={name!r} has {len(layers)} layers: pass 0 to "
+            f"{len(layers)}, or null to train all of it."
+        )
+    model.requires_grad_(False)
+    layers[-count:].requires_grad_(True)
+
+
+def check_reader(model: Any, tokenizer: Any, name: str, pooling: str, max_length: int) -> None:
+    """Refuse a model that gives no embeddings of texts, or the same for all.
+
+    Args:
+        model: The model.
+        tokenizer: Its tokenizer.
+        name: What errors call it.
+        pooling: `cls` or `mean`; see `TextEncoder`.
+        max_length: Tokens after which a text will be cut.
+
+    Raises:
+        UserError: If it is one.
+    """
+    if model.config.is_encoder_decoder:
+        raise UserError(f"text encoder name={name!r}: a {type(model).__name__} does not read texts alone. {HELP}")
+    training = model.training
+    try:
+        hidden = _read_two(model.eval(), tokenizer)
+    except Exception as error:  # whatever a model makes of what it does not expect
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(
+            f"text encoder name={name!r}: a {type(model).__name__} does not read texts alone ({reason}). {HELP}"
+        ) from error
+    model.train(training)
+    for place, module in model.named_modules():
+        if isinstance(module, nn.Embedding) and "position_embedding" in place:
+            # Those of RoBERTa begin behind the number of the padding.
+            most = module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
+            if max_length > most:
+                raise UserError(
+                    f"text encoder max_length={max_length}, but name={name!r} reads {most} tokens at most: pass "
+                    f"max_length={most}."
+                )
+    first, second = hidden[:, 0]
+    if pooling == "cls" and (first - second).norm() <= 1e-5 * first.norm():
+        raise UserError(
+            f"text encoder name={name!r}: the first token of a {type(model).__name__} does not see the others, so that "
+            "with pooling=cls all texts have one embedding: pass pooling=mean."
+        )
+
+
+@torch.no_grad()
+def _read_two(model: Any, tokenizer: Any) -> Any:
+    """Return the last hidden states (2, length, D) of two texts that differ from their second token on."""
+    tokens = tokenizer([TEXT, TEXT], padding=True, truncation=True, max_length=16, return_tensors="pt")
+    ids = tokens["input_ids"]
+    ids[1, 1:] = (ids[1, 1:] + 1) % model.get_input_embeddings().num_embeddings
+    return model(**{key: tokens[key] for key in inputs_of(model, tokenizer) if key in tokens}).last_hidden_state
