@@ -18,6 +18,7 @@ from medvlp.data import CXRDataModule
 from medvlp.errors import UserError
 from medvlp.tasks.divergence import StopOnDivergence
 from medvlp.tasks.overfit import Overfit
+from medvlp.tasks.precision import set_precision
 from medvlp.tasks.schedule import ResumedSchedule, check_end
 from medvlp.tasks.sync import replace_torch_sync
 
@@ -63,6 +64,8 @@ class BaseTask(L.LightningModule, ABC):
 
     def configure_callbacks(self) -> list[L.Callback]:
         """Give every run, whatever callbacks its config names, those that watch over it."""
+        # The first hook that knows the Trainer.
+        set_precision(self.trainer)
         overfits = self.trainer.overfit_batches > 0  # type: ignore[attr-defined]  # set by a connector
         return [StopOnDivergence(), ResumedSchedule(), *([Overfit()] if overfits else [])]
 

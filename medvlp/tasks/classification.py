@@ -86,8 +86,7 @@ class ClassificationTask(DownstreamTask):
         (pooled,) = self.features(batch)
         # Half precision would make equal scores of close ones.
         with torch.autocast(pooled.device.type, enabled=False):
-            logits: Tensor = self.head(pooled.float())
-        return logits
+            return F.linear(pooled.float(), self.head.weight.float(), self.head.bias.float())
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss."""

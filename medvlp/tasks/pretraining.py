@@ -24,6 +24,7 @@ from medvlp.protocols import Protocol, zero_shot_scores
 from medvlp.tasks.base import READ, BaseTask
 from medvlp.tasks.checks import check_training
 from medvlp.tasks.evaluation import EmbeddingCollector, report_retrieval
+from medvlp.tasks.precision import own_precision
 from medvlp.text_cache import text_ids
 from medvlp.types import Batch, HeatSource, ImageFeatures, Section, TextFeatures
 
@@ -165,21 +166,23 @@ class PretrainingTask(BaseTask):
 
     def embed_texts(self, texts: list[str]) -> dict[str, Tensor]:
         """Return normalised embeddings (M, D) of texts, by `objective/section`."""
-        embedded = self.text_encoder(texts).to(self.device)
-        return {
-            f"{name}/{s}": objective.embed_text(embedded)
-            for name, objective in self._named()
-            for s in objective.sections
-        }
+        with own_precision(self):
+            embedded = self.text_encoder(texts).to(self.device)
+            return {
+                f"{name}/{s}": objective.embed_text(embedded)
+                for name, objective in self._named()
+                for s in objective.sections
+            }
 
     def heat_maps(self, batch: Batch) -> dict[str, list[HeatMap]]:
         """Return where the model sees what the reports of an evaluation batch say, by objective that can show it."""
-        image, text = self.encode(batch)
-        maps = {
-            name: objective.heat_maps(image, text, batch)
-            for name, objective in self._named()
-            if batch["region"] is not None or not objective.reads_words
-        }
+        with own_precision(self):
+            image, text = self.encode(batch)
+            maps = {
+                name: objective.heat_maps(image, text, batch)
+                for name, objective in self._named()
+                if batch["region"] is not None or not objective.reads_words
+            }
         return {name: drawn for name, drawn in maps.items() if drawn}
 
     def keep(self, batch: Batch, image: ImageFeatures, text: TextFeatures) -> None:
