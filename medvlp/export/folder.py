@@ -15,11 +15,11 @@ import torch
 import yaml
 from safetensors.torch import save_file
 from torch import Tensor
-from transformers import AutoModel
 
 from medvlp import __version__
 from medvlp.errors import UserError
 from medvlp.models import TextEncoder
+from medvlp.models.recipe import image_encoder_options
 from medvlp.models.weights import PACKAGE, fingerprint
 from medvlp.tasks.loading import CONFIG, MADE_OF, PROTOCOL, TEXT_ENCODER, WEIGHTS
 from medvlp.tasks.pretraining import PretrainingTask
@@ -61,12 +61,13 @@ def describe(weights: Path, task: PretrainingTask) -> dict[str, Any]:
     checkpoint = torch.load(weights, "cpu", weights_only=True, mmap=True)
     settings: dict[str, Any] = deepcopy(checkpoint["hyper_parameters"])
     image, text = (settings[part]["init_args"] for part in ("image_encoder", "text_encoder"))
-    pretrained = "pre-trained weights of timm" if image.get("pretrained", True) else "weights of chance"
+    source = public_name(image["name"].partition(":")[2]) or "timm"
+    pretrained = f"pre-trained weights of {source}" if image.get("pretrained", True) else "weights of chance"
     started_from = {
         "image_encoder": public_name(image.get("weights")) or pretrained,
         "text_encoder": public_name(text["name"]),
     }
-    image.update(pretrained=False, weights=None)
+    image.update(image_encoder_options(checkpoint))
     text["name"] = TEXT_ENCODER
     settings["protocol"] = task.protocol.name
     for name, objective in settings["objectives"].items():
@@ -129,7 +130,7 @@ def write_text_encoder(encoder: TextEncoder, folder: Path) -> None:
     model = encoder.language_model
     state = {key: value.clone(memory_format=torch.contiguous_format) for key, value in model.state_dict().items()}
     with torch.device("meta"):
-        whole = AutoModel.from_config(model.config).state_dict()
+        whole = type(model)(model.config).state_dict()
     # A pooler that was never used, and is left out, would be missed with a warning that the model needs training.
     state |= {key: torch.zeros(value.shape) for key, value in whole.items() if key not in state}
     folder.mkdir()

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from medvlp.errors import NotFoundError, UserError
+from medvlp.models.backbone import fit_to_size, is_of_one_size, make_backbone
+from medvlp.models.recipe import read_recipe
 from medvlp.models.weights import locate
 from medvlp.types import ImageFeatures
 
@@ -53,13 +54,17 @@ class ImageEncoder(nn.Module):
     else in the framework scales them.
 
     Args:
-        name: Architecture in timm. IMITATE uses `resnet50` with ImageNet weights.
+        name: Architecture in timm, also `hf-hub:OWNER/NAME` and `local-dir:PATH`; see `make_backbone`. IMITATE uses
+            `resnet50` with ImageNet weights.
         pretrained: Load timm's pre-trained weights, from the hub or its cache.
         weights: A file to load instead: a checkpoint of medvlp, whose normalisation is taken too, or a state dict of
             the same architecture. `package:PACKAGE/PATH` is a file in an installed package.
-        image_size: Side of the images in pixels, for a transformer that is to see others than it was made for.
+        image_size: Side of the images in pixels, where no task says it; see `fit`.
+        arguments: More arguments of the architecture in timm, such as `drop_path_rate`.
 
     Attributes:
+        side: Side of the images in pixels that a network of one size is made for.
+        recipe: The name and the arguments that make such an encoder anywhere, without the hub and without a folder.
         width: Width D of the pooled features.
         widths: Channels of the four maps, fine to coarse.
         patch_width: Channels of the patch features.
@@ -80,29 +85,15 @@ class ImageEncoder(nn.Module):
         pretrained: bool = True,
         weights: str | None = None,
         image_size: int | None = None,
+        arguments: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        if not timm.is_model(name):
-            close = ", ".join(timm.list_models(f"*{name[:6]}*")[:5])
-            raise UserError(f"image encoder name={name!r} is not an architecture of timm. Similar: {close or 'none'}.")
-        # Convolutional networks take any size and refuse the argument.
-        options: dict[str, Any] = {"img_size": image_size} if image_size else {}
-        try:
-            self.backbone = timm.create_model(name, pretrained=pretrained and weights is None, num_classes=0, **options)
-        except (OSError, RuntimeError) as error:
-            raise UserError(
-                f"the pre-trained weights of {name!r} could not be loaded ({type(error).__name__}). Without access to "
-                "the hub pass a file as its 'weights', or start untrained: pretrained=False, or, in a "
-                "downstream task, weights='random'."
-            ) from error
+        self.backbone, name, arguments = make_backbone(name, pretrained and weights is None, arguments or {})
+        self.recipe: dict[str, Any] = {"name": name, "arguments": arguments}
         config = self.backbone.pretrained_cfg
         # Kept in checkpoints: the normalisation travels with the weights.
         self.register_buffer("mean", torch.tensor(config["mean"]).view(1, -1, 1, 1) * 255)
         self.register_buffer("std", torch.tensor(config["std"]).view(1, -1, 1, 1) * 255)
-        if weights is not None:
-            self._load(locate(weights), name)
-        # The layout that bf16 convolutions want; on a CPU it also halves the time of depthwise ones.
-        self.backbone.to(memory_format=torch.channels_last)
         depth = len(self.backbone.feature_info)
         # A convolutional network has its stages; a transformer the outputs of its four quarters.
         staged = self.backbone.feature_info[0]["reduction"] != self.backbone.feature_info[-1]["reduction"]
@@ -115,6 +106,32 @@ class ImageEncoder(nn.Module):
         self.widths, strides = self.map_widths[-STAGES:], self.map_strides[-STAGES:]
         self.patch_level = max((i for i, stride in enumerate(strides) if stride <= PATCH), default=0)
         self.patch_width = self.widths[self.patch_level]
+        size = getattr(getattr(self.backbone, "patch_embed", None), "img_size", None) or config["input_size"][1:]
+        self.side = int(size[-1])
+        self._fitted = 0
+        self._lay_out()
+        if weights is not None:
+            self._load(locate(weights), name)
+        if image_size is not None:
+            self.fit(image_size)
+
+    def fit(self, size: int) -> None:
+        """Have the encoder take images of a size; tasks ask for that of their data, before there is an optimiser.
+
+        Networks that take any size are left as they are. The positions of others are resampled from those that they
+        have.
+
+        Args:
+            size: Side of the images in pixels.
+
+        Raises:
+            UserError: If it cannot take them; says the nearest sizes that it can take.
+        """
+        if is_of_one_size(self.backbone) and size != self._fitted:
+            steps = (self.map_strides[0], self.map_strides[-1])
+            self.backbone = fit_to_size(self.backbone, size, **self.recipe, steps=steps)
+            self.side = self._fitted = size
+            self._lay_out()
 
     def forward(self, image: Tensor) -> ImageFeatures:
         """Encode grey images, uint8 (N, H, W).
@@ -177,17 +194,23 @@ class ImageEncoder(nn.Module):
 
     def freeze_beyond_patches(self) -> None:
         """Freeze the layers that the patch features do not pass through."""
-        training, size = self.training, self.backbone.pretrained_cfg["input_size"][-1]
-        size = getattr(getattr(self.backbone, "patch_embed", None), "img_size", (size,))[0]
-        self.eval()(torch.zeros(1, size, size, dtype=torch.uint8)).patches.sum().backward()
+        training = self.training
+        self.eval()(torch.zeros(1, self.side, self.side, dtype=torch.uint8)).patches.sum().backward()
         for parameter in self.parameters():
             parameter.requires_grad_(parameter.grad is not None)
             parameter.grad = None
         self.train(training)
 
+    def _lay_out(self) -> None:
+        """Lay weights out as bf16 convolutions want them; on a CPU it also halves the time of depthwise ones."""
+        self.backbone.to(memory_format=torch.channels_last)
+
     def _load(self, path: str, name: str) -> None:
         if not Path(path).is_file():
             raise NotFoundError(f"image encoder weights={path!r}: no such file.")
+        if side := read_recipe(path).get("image_size"):
+            # Its positions are those of the images of its training.
+            self.fit(side)
         state, normalisation = load_state_dict(path)
         own = self.backbone.state_dict()
         if not state.keys() & own.keys():

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
 
 from medvlp.errors import NotFoundError, UserError
 from medvlp.models.image import ImageEncoder
+from medvlp.models.recipe import read_content, read_recipe
 from medvlp.models.weights import EXPORTED, locate
 
 DEFAULT = "resnet50"
@@ -28,8 +27,7 @@ def load_image_encoder(weights: str, architecture: str | None = None, image_size
             of `medvlp fit` or a folder of `medvlp export`, which know their architecture. Any other file with the state
             dict of a timm network, also `package:PACKAGE/PATH`.
         architecture: Name in timm; of a checkpoint, what it is expected to be. ResNet-50 for `imagenet` and `random`.
-        image_size: Side of the images in pixels; position embeddings of a transformer are interpolated to it, and
-            networks that take any size ignore it.
+        image_size: Side of the images in pixels; see `ImageEncoder.fit`.
 
     Raises:
         NotFoundError: If there is no such file.
@@ -44,8 +42,8 @@ def load_image_encoder(weights: str, architecture: str | None = None, image_size
             encoder = ImageEncoder(architecture or DEFAULT, pretrained=False)
     else:
         encoder = _from_file(weights, architecture)
-    if image_size and hasattr(encoder.backbone, "set_input_size"):
-        encoder.backbone.set_input_size(img_size=image_size)
+    if image_size is not None:
+        encoder.fit(image_size)
     return encoder
 
 
@@ -65,7 +63,7 @@ def pretrained_on(weights: str) -> dict[str, Any] | None:
     """
     if weights in (IMAGENET, RANDOM):
         return {}
-    noted = _content(_file(weights)).get("data")
+    noted = read_content(_file(weights)).get("data")
     return noted if isinstance(noted, dict) and noted.keys() >= NOTED else None
 
 
@@ -76,8 +74,8 @@ def _from_file(weights: str, architecture: str | None) -> ImageEncoder:
             f"weights='{weights}' is neither 'imagenet' nor 'random', and no such file is there. Pass a checkpoint of "
             "'medvlp fit', such as runs/.../last.ckpt, or a state dict."
         )
-    options = _image_encoder_of(path)
-    name, size = options.get("name"), options.get("image_size")
+    recipe = read_recipe(path)
+    name = recipe.get("name")
     # What follows the dot in a name of timm is its training, not its architecture.
     if name and architecture and name.split(".")[0] != architecture.split(".")[0]:
         raise UserError(
@@ -89,31 +87,10 @@ def _from_file(weights: str, architecture: str | None) -> ImageEncoder:
             f"weights='{weights}' is no checkpoint of a pre-training and does not say its architecture: pass "
             "--model.architecture NAME, a name in timm."
         )
-    return ImageEncoder(name or architecture or DEFAULT, weights=path, image_size=size)
+    return ImageEncoder(name or architecture or DEFAULT, weights=path, arguments=recipe.get("arguments"))
 
 
 def _file(weights: str) -> str:
     """Return the file that weights lie in."""
     path = locate(weights)
     return str(Path(path, EXPORTED)) if Path(path).is_dir() else path
-
-
-def _image_encoder_of(path: str) -> dict[str, Any]:
-    """Return the options that a checkpoint of pre-training made its image encoder with; nothing of other files."""
-    try:
-        return dict(_content(path)["hyper_parameters"]["image_encoder"]["init_args"])
-    except (KeyError, TypeError, ValueError):
-        return {}
-
-
-def _content(path: str) -> dict[str, Any]:
-    """Return what a checkpoint holds, or the config.json beside exported weights; nothing of other files."""
-    try:
-        beside = Path(path).with_name("config.json")
-        if Path(path).name == EXPORTED and beside.is_file():
-            return dict(json.loads(beside.read_text()))
-        content = torch.load(path, "cpu", weights_only=True, mmap=True)
-        return content if isinstance(content, dict) else {}
-    except (AttributeError, EOFError, OSError, RuntimeError, TypeError, ValueError, UnpicklingError):
-        # Of another kind, or damaged, which reading its weights will say.
-        return {}

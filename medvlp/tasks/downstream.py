@@ -36,7 +36,7 @@ class DownstreamTask(TestedTask):
         weights: Where the encoder comes from: `imagenet`, `random`, a checkpoint of `medvlp fit`, or another file; see
             `load_image_encoder`.
         architecture: Its name in timm, where weights do not say it.
-        image_size: Side of the images in pixels, for a transformer that is to see others than it was made for.
+        image_size: Side of the images in pixels; by default that of the data, whatever the encoder was made for.
         freeze: Train the head alone; the encoder stays as it is, the statistics of its batch norms included.
         adapt_batch_norm: Let these statistics follow the images of the new data nevertheless, as the released codes
             do: MGCA freezes parameters only. Published segmentations and detections contain this leak.
@@ -112,6 +112,7 @@ class DownstreamTask(TestedTask):
         Raises:
             UserError: If training is to augment what is computed once.
         """
+        self.encoder.fit(self.datamodule.crop)
         if not self.cache_features:
             return
         data, verb = self.datamodule, self.trainer.state.fn
@@ -134,7 +135,8 @@ class DownstreamTask(TestedTask):
         self.encoder.to(home)
 
     def setup(self, stage: str) -> None:
-        """Have the data module read stored features, on every process."""
+        """Have the encoder take the images of the data, or the data module read stored features, on every process."""
+        self.encoder.fit(self.datamodule.crop)
         self.datamodule.features = self._store() if self.cache_features else None
 
     def train(self, mode: bool = True) -> DownstreamTask:

@@ -250,8 +250,7 @@ class GroundingTask(CheckpointTask):
         self.check_data(Prepared.open(data.root), self.hparams)
         assert data.resize is not None
         data.resize, data.crop = round(self.magnify * data.resize), round(self.magnify * data.crop)
-        if self.magnify != 1 and hasattr(self.encoder.backbone, "set_input_size"):
-            self.encoder.backbone.set_input_size(img_size=data.crop)
+        self.encoder.fit(data.crop)
 
     def _knows(self, text: str) -> bool:
         """Return whether there is a heat map of a text."""

@@ -13,6 +13,7 @@ from lightning.pytorch.cli import instantiate_module
 from safetensors.torch import load_file
 
 from medvlp.errors import NotFoundError, UserError
+from medvlp.models.recipe import image_encoder_options
 from medvlp.models.weights import EXPORTED
 from medvlp.parser import concise
 from medvlp.preprocessing import Preprocessing
@@ -50,10 +51,10 @@ def load_pretraining(weights: str | Path, trust: Sequence[str] = ()) -> Pretrain
         checkpoint = _read(path)
         hyper_parameters = {**checkpoint["hyper_parameters"]}
         # The checkpoint holds its weights: those it started from need not be at hand.
-        hyper_parameters["image_encoder"]["init_args"].update(pretrained=False, weights=None)
+        hyper_parameters["image_encoder"]["init_args"] = image_encoder_options(checkpoint)
         # Of training alone: the same text must have the same embedding each time.
         hyper_parameters["text_encoder"]["init_args"].update(dropout=False)
-        Preprocessing(**checkpoint["data"]["preprocessing"])
+        crop = Preprocessing(**checkpoint["data"]["preprocessing"]).crop
     except Exception as error:  # whatever a damaged or foreign file makes of the unpickler
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"weights='{weights}' is no checkpoint of 'medvlp fit': {reason}") from error
@@ -64,6 +65,7 @@ def load_pretraining(weights: str | Path, trust: Sequence[str] = ()) -> Pretrain
             # A task made from settings stores these, not its modules.
             warnings.filterwarnings("ignore", ".*is an instance of `nn.Module` and is already saved")
             task: PretrainingTask = instantiate_module(PretrainingTask, made_of)
+        task.image_encoder.fit(crop)
         task.on_load_checkpoint(checkpoint)
         state = checkpoint["state_dict"]
         if path.is_dir():

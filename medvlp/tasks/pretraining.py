@@ -16,6 +16,7 @@ from medvlp.data import CXRDataModule
 from medvlp.errors import UserError
 from medvlp.metrics import label_auroc
 from medvlp.models import ImageEncoder, TextEncoder
+from medvlp.models.recipe import RECIPE
 from medvlp.objectives import HeatMap, Objective, TagDecoding
 from medvlp.objectives.base import section_texts
 from medvlp.prepared import Prepared
@@ -87,7 +88,8 @@ class PretrainingTask(BaseTask):
         self.embed_ahead(self.trainer)
 
     def setup(self, stage: str) -> None:
-        """Read the embedded texts, on every process."""
+        """Have the image encoder take the images of the data, and read the embedded texts, on every process."""
+        self.image_encoder.fit(self.datamodule.crop)
         self.text_encoder.open_cache(self.datamodule.text_cache)
 
     def on_fit_start(self) -> None:
@@ -285,6 +287,7 @@ class PretrainingTask(BaseTask):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Note how images have to be seen, and what the model was trained on."""
         checkpoint["data"] = self.trained_on or describe(self.datamodule)
+        checkpoint[RECIPE] = self.image_encoder.recipe
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take up what was noted."""

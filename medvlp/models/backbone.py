@@ -1,0 +1,144 @@
+"""A network of timm: made by its name, and made fit for images of another size."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import timm
+import torch
+from timm.models import parse_model_name
+
+from medvlp.errors import UserError
+
+# What says where weights come from and what becomes of the network is not for the arguments of an architecture.
+RESERVED = {*inspect.signature(timm.create_model).parameters, "num_classes", "pretrained_model_args"} - {"kwargs"}
+
+
+def make_backbone(name: str, pretrained: bool, arguments: Mapping[str, Any]) -> tuple[Any, str, dict[str, Any]]:
+    """Make a network without its classifier.
+
+    Args:
+        name: Architecture in timm; `hf-hub:OWNER/NAME`, which the hub or its cache holds; or `local-dir:PATH`, a folder
+            with the config.json of timm.
+        pretrained: Load the weights that come under that name.
+        arguments: More arguments of the architecture.
+
+    Returns:
+        The network, and the name and arguments that make such a network without hub and folder.
+
+    Raises:
+        UserError: If there is no such architecture, or its weights cannot be had.
+    """
+    if strange := sorted(arguments.keys() & RESERVED):
+        raise UserError(f"image encoder arguments={dict(arguments)}: '{strange[0]}' is no argument of an architecture.")
+    try:
+        source, _ = parse_model_name(name)
+    except ValueError as error:
+        raise UserError(f"image encoder name={name!r}: {error}") from error
+    if source is None and not timm.is_model(name):
+        close = ", ".join(timm.list_models(f"*{name[:6]}*")[:5])
+        raise UserError(f"image encoder name={name!r} is not an architecture of timm. Similar: {close or 'none'}.")
+    try:
+        network: Any = timm.create_model(name, pretrained=pretrained, num_classes=0, **arguments)
+    except TypeError as error:
+        raise UserError(f"image encoder name={name!r} takes no arguments={dict(arguments)}: {error}") from error
+    except (AssertionError, KeyError, OSError, RuntimeError, ValueError) as error:
+        kind = type(error).__name__
+        if source is not None:
+            raise UserError(
+                f"image encoder name={name!r} could not be loaded ({kind}). 'hf-hub:OWNER/NAME' needs the hub or its "
+                "cache, 'local-dir:PATH' a folder with config.json and weights as timm writes them."
+            ) from error
+        raise UserError(
+            f"the pre-trained weights of {name!r} could not be loaded ({kind}). Without access to "
+            "the hub pass a file as its 'weights', or start untrained: pretrained=False, or, in a "
+            "downstream task, weights='random'."
+        ) from error
+    if source is None:
+        return network, name, dict(arguments)
+    config = network.pretrained_cfg
+    # What the config of the hub or the folder decides beside the weights.
+    decided = {"global_pool": config.get("global_pool"), **network.pretrained_model_args}
+    decided = {key: value for key, value in decided.items() if value is not None and key not in RESERVED}
+    return network, config["architecture"], {**decided, **arguments}
+
+
+def is_of_one_size(network: Any) -> bool:
+    """Return whether a network is made for images of one size, as most transformers are."""
+    return bool(network.pretrained_cfg.get("fixed_input_size"))
+
+
+def fit_to_size(network: Any, size: int, name: str, arguments: Mapping[str, Any], steps: tuple[int, int]) -> Any:
+    """Return a network of one size with the same weights for images of another, its positions resampled.
+
+    Args:
+        network: The network; it may be changed.
+        size: Side of the images in pixels.
+        name: What `make_backbone` returned.
+        arguments: Likewise.
+        steps: Pixels of an image between two cells of its finest and of its coarsest map.
+
+    Raises:
+        UserError: If it cannot take them; says the nearest sizes that it can take.
+    """
+    trained = {key: parameter.requires_grad for key, parameter in network.named_parameters()}
+    modes = {key: module.training for key, module in network.named_modules()}
+    fitted, reason = _try_size(network, size, name, arguments, steps[0])
+    if fitted is not None:
+        # What was resampled is new, and would be trained in a frozen network.
+        for key, parameter in fitted.named_parameters():
+            parameter.requires_grad_(trained[key])
+        for key, module in fitted.named_modules():
+            module.training = modes.get(key, network.training)
+        return fitted
+    below, own = size // steps[1] * steps[1], network.pretrained_cfg["input_size"][-1]
+    near = [s for s in (below, below + steps[1]) if s and _try_size(network, s, name, arguments, steps[0])[0]]
+    if not near and size != own and _try_size(network, own, name, arguments, steps[0])[0]:
+        near = [own]
+    raise UserError(
+        f"image encoder name={name!r} takes no images of {size} x {size} pixels ({reason}). The nearest sizes that it "
+        f"takes: {', '.join(map(str, near)) or 'none'}."
+    )
+
+
+def _try_size(network: Any, size: int, name: str, arguments: Mapping[str, Any], step: int) -> tuple[Any | None, str]:
+    """Return a network that takes images of a size, or None and why there is none."""
+    if size % step:
+        return None, f"{size} is no multiple of {step}"
+    try:
+        # That of networks with windows would scale these, which their pre-training has chosen.
+        change = getattr(network, "set_input_size", None)
+        if change is not None and "window_size" not in inspect.signature(change).parameters:
+            network.set_input_size(img_size=size)
+            _try_image(network, size)
+            return network, ""
+        try:
+            made = _remake(network, size, name, arguments)
+        except (AssertionError, RuntimeError):
+            # Its family does not resample positions as it loads them. It may do so as it runs.
+            made = network
+        _try_image(made, size)
+    except (AssertionError, IndexError, RuntimeError, TypeError, ValueError) as error:  # networks say it in many ways
+        return None, str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
+    return made, ""
+
+
+def _remake(network: Any, size: int, name: str, arguments: Mapping[str, Any]) -> Any:
+    """Make a network for images of a size, with the weights of another as timm loads pre-trained ones."""
+    source = {"state_dict": network.state_dict(), "source": "", "custom_load": False}
+    options = {**arguments, "img_size": size}
+    made: Any = timm.create_model(name, pretrained=True, num_classes=0, pretrained_cfg_overlay=source, **options)
+    made.pretrained_cfg = network.pretrained_cfg
+    return made.to(next(network.parameters()))
+
+
+@torch.no_grad()
+def _try_image(network: Any, size: int) -> None:
+    """Have a network see a black image, and refuse what its maps do not cover."""
+    image = next(network.parameters()).new_zeros(1, network.pretrained_cfg["input_size"][0], size, size)
+    maps = network.eval().forward_intermediates(image, norm=True, intermediates_only=True)
+    for found, level in zip(maps, network.feature_info, strict=True):
+        if abs(found.shape[-1] * level["reduction"] - size) > level["reduction"]:
+            raise ValueError(f"it would see {found.shape[-1] * level['reduction']} pixels of them")
