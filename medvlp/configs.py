@@ -83,6 +83,8 @@ def plain_settings(text: str, path: Path, verb: str) -> tuple[dict[str, Any], st
         content = load_value(text)
     except yaml.YAMLError as error:
         raise UserError(f"Problems parsing config: {concise(str(error))}") from error
+    if content is None and text.strip():
+        return {}, "all of it is commented out."
     if content is None:
         raise UserError("the file is empty: leave it out, or write settings into it.")
     if not isinstance(content, dict):

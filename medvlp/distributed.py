@@ -7,7 +7,6 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.nn.functional import all_reduce
 
 T = TypeVar("T")
 
@@ -43,6 +42,22 @@ class _Gather(torch.autograd.Function):
         return grad[ctx.rows]
 
 
+class _Sum(torch.autograd.Function):
+    """All-reduce whose gradient is that of the sum of all processes' losses."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor) -> Tensor:
+        total = tensor.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        total = grads[0].contiguous().clone()
+        dist.all_reduce(total)
+        return total
+
+
 def gather(tensor: Tensor) -> Tensor:
     """Concatenate a tensor of all processes in the order of their ranks, with gradient.
 
@@ -64,7 +79,10 @@ def gather(tensor: Tensor) -> Tensor:
 
 def sum_over_processes(tensor: Tensor) -> Tensor:
     """Add up a tensor over all processes, with gradient."""
-    return tensor if world_size() == 1 else all_reduce(tensor.clone())
+    if world_size() == 1:
+        return tensor
+    total: Tensor = _Sum.apply(tensor)
+    return total
 
 
 def gather_rows(tensor: Tensor) -> Tensor:

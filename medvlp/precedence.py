@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 # A negative number, or a text with a blank in it, is a value.
-OPTION = re.compile(r"--(?P<name>[\w.]+)(?P<append>\+?)(=|$)|-[A-Za-z]")
+OPTION = re.compile(r"--(?P<name>[\w.-]+)(?P<append>\+?)(=|$)|-[A-Za-z]")
 CONFIG = re.compile(r"--config(=|$)|-c")
 # A class and its arguments are one thing, however they are spelt.
 CLASS = (".class_path", ".init_args", ".dict_kwargs")
@@ -32,9 +32,16 @@ def in_order(words: Sequence[str]) -> list[str]:
             configs.append(option)
         else:
             key = whole(option[0])
-            inside = (i for i, other in enumerate(options) if key and name(other[0]).startswith(f"{key}."))
+            # What stands before an entry is appended to a list is of the entries before.
+            start = max((i + 1 for i, other in enumerate(options) if _appends_to(other[0], key)), default=0)
+            inside = (i for i, o in enumerate(options) if i >= start and key and name(o[0]).startswith(f"{key}."))
             options.insert(next(inside, len(options)), option)
     return [word for option in configs + options for word in option]
+
+
+def _appends_to(word: str, key: str) -> bool:
+    match = OPTION.match(word)
+    return bool(match and match["append"] and f"{key}.".startswith(f"{name(word)}."))
 
 
 def grouped(words: Sequence[str]) -> list[list[str]]:

@@ -240,6 +240,28 @@ def test_what_is_appended_stays_in_its_order(capsys):
     assert [c["init_args"].get("monitor") for c in config["trainer"]["callbacks"]][-2:] == ["a", "b"]
 
 
+def test_a_config_may_be_all_commented_out(capsys):
+    Path("nothing.yaml").write_text("# trainer: {max_epochs: 9}\n")
+    with pytest.raises(SystemExit) as end:
+        medvlp_run("fit -c task.yaml -c nothing.yaml --print_config")
+    assert end.value.code == 0
+    assert yaml.safe_load(capsys.readouterr().out)["model"]["class_path"].endswith("DummyPretraining")
+
+
+def test_names_with_hyphens_and_entries_of_lists_are_ordered():
+    assert in_order(["-c", "a", "--model.my-tag.weight", "3", "-c", "b"]) == [
+        "-c",
+        "a",
+        "-c",
+        "b",
+        "--model.my-tag.weight",
+        "3",
+    ]
+    words = ["--t.callbacks+=A", "--t.callbacks.x.y=1", "--t.callbacks+=B", "--t.callbacks.x=2"]
+    assert in_order(words) == words
+    assert in_order(["--m.x.y", "1", "--m.x", "f.yaml"]) == ["--m.x", "f.yaml", "--m.x.y", "1"]
+
+
 def test_in_order():
     words = "--a.b.c -1 --x=-c --a V --print_config -c one --a.b W --config=two --l+=X --l.a 1 --l+=Y --l.a 2 --n -3e-4"
     expected = (
@@ -280,7 +302,6 @@ def test_settings_of_a_verb_are_unwrapped(content, verb):
 
 REFUSED = {
     "": "the file is empty",
-    "# nothing\n": "the file is empty",
     "- trainer\n": "the file holds a list, not settings by name",
     "trainer": "the file holds 'trainer', not settings by name",
     "trainer:\n": "the file holds 'trainer:', not settings by name",

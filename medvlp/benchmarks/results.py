@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from medvlp.benchmarks.preparation import identity, in_words
+from medvlp.benchmarks.preparation import UNKNOWN, identity, in_words
 from medvlp.benchmarks.published import Published, cautions, published, title
 from medvlp.benchmarks.scores import METRICS, Score, score_of
 from medvlp.errors import NotFoundError, UserError
@@ -247,7 +247,7 @@ def _notes(name: str, synthetic: bool, rows: Sequence[Row]) -> list[str]:
     splits = {(row.split, row.split_hash): row.cells[0].content["data"] for row in rows}
     if len(splits) > 1:
         notes.append("Rows of different splits were tested on different images.")
-    if len({row.preparation_hash for row in rows}) > 1:
+    if len({row.preparation_hash for row in rows if row.preparation != UNKNOWN}) > 1:
         notes.append("Rows of differently prepared data are of other images, or another truth.")
     for (split, _), data in splits.items():
         documented = data["documented"]

@@ -1,12 +1,12 @@
 """What pre-training needs of its data, looked at before the first step.
 
 Without it a run would go to its end and leave checkpoints all the same: a contrastive loss without texts, without
-differing texts or without negatives is zero, and so is its gradient.
+differing texts or without negatives is constant, and its gradient zero.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +21,8 @@ from medvlp.prepared import Prepared
 from medvlp.types import Section
 
 NAMES: dict[Section, str] = {"findings": "Findings", "impression": "an Impression", "report": "a report"}
-# Images and texts that are compared to find out whether all are alike.
-SAMPLE = 64
+# Images, and texts, that are compared to find out whether all are alike.
+IMAGES, TEXTS = 64, 8
 
 
 def check_training(
@@ -38,8 +38,8 @@ def check_training(
         validated: Whether the run reads the validation images.
 
     Raises:
-        UserError: If a split is empty, images or texts are all alike, no text, finding or region sentence is there that
-            an objective learns from, or a batch has no negatives.
+        UserError: If a split is empty, images are all alike, there are no texts that differ, no findings or no region
+            sentences for an objective that learns from them, or a batch has no negatives.
     """
     images = len(data.subset)
     _check_batch(data, objectives, images, processes)
@@ -60,19 +60,20 @@ def _named(objectives: Mapping[str, Objective], need: str) -> str:
 
 def _check_batch(data: CXRDataModule, objectives: Mapping[str, Objective], images: int, processes: int) -> None:
     # The sampler shares the images out, padding the shares to the same size.
-    studies = min(data.batch_size, -(-images // processes))
+    share = -(-images // processes)
     for name, objective in objectives.items():
-        if studies < (least := objective.least_studies(processes)):
-            cause = f"batch_size={data.batch_size}" if studies == data.batch_size else f"training has {images:,} image"
+        if min(data.batch_size, share) < (least := objective.least_studies(processes)):
+            few = f"training has {share:,} image{'s' * (share != 1)} a process"
             raise UserError(
-                f"{cause}, but objective '{name}' tells the studies of a batch apart: it needs {least} or more a "
-                "process, and learns from the more the better. Pass a larger --data.batch_size, or more data."
+                f"{few if share < data.batch_size else f'batch_size={data.batch_size}'}, but objective '{name}' tells "
+                f"the studies of a batch apart: it needs {least} or more a process, and learns from the more the "
+                "better. Pass a larger --data.batch_size, or more data."
             )
 
 
 def _check_images(data: CXRDataModule) -> None:
     rows = data.rows("train")
-    rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), SAMPLE)).astype(np.int64)]
+    rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), IMAGES)).astype(np.int64)]
     images = Prepared.open(data.root).images
     if len(rows) > 1 and all((images[row] == images[rows[0]]).all() for row in rows[1:]):
         raise UserError(
@@ -84,36 +85,39 @@ def _check_images(data: CXRDataModule) -> None:
 def _check_sections(data: CXRDataModule, objectives: Mapping[str, Objective], text_encoder: TextEncoder) -> list[str]:
     """Return how many studies have each section that images are aligned with."""
     findings, impression = data.reports(["train"])
-    said = []
-    for section in dict.fromkeys(section for objective in objectives.values() for section in objective.sections):
-        reader = next(name for name, objective in objectives.items() if section in objective.sections)
-        texts = [text for text in section_texts(section, findings, impression) if text.strip()]
-        distinct = list(dict.fromkeys(texts))
-        if not texts:
+    texts = {
+        section: [text for text in section_texts(section, findings, impression) if text.strip()]
+        for section in dict.fromkeys(section for objective in objectives.values() for section in objective.sections)
+    }
+    distinct = {section: list(dict.fromkeys(found)) for section, found in texts.items()}
+    for name, objective in objectives.items():
+        reasons = {s: reason for s in objective.sections if (reason := _nothing_to_tell(s, texts[s], distinct[s]))}
+        if reasons and len(reasons) == len(objective.sections):
+            advice = "" if any(texts.values()) else " The data set comes without reports, or was prepared without them."
             raise UserError(
-                f"objective '{reader}' aligns images with {NAMES[section]}, but none of the {len(findings):,} training "
-                f"images of root='{data.root}' has any. {_advice(section, findings, impression)}"
+                f"objective '{name}' aligns images with texts, but of the {len(findings):,} training images of "
+                f"root='{data.root}' {' and '.join(reasons.values())}.{advice}"
             )
-        if len(distinct) == 1:
-            raise UserError(
-                f"objective '{reader}' aligns images with {NAMES[section]}, but all {len(texts):,} of the training "
-                f"images of root='{data.root}' are word for word the same: nothing tells them apart."
+        for reason in reasons.values():
+            rank_zero_warn(
+                f"Of the {len(findings):,} training images of root='{data.root}' {reason}: objective '{name}' learns "
+                "from the other section alone, and that term of its loss says nothing."
             )
-        sample = text_encoder.constant(distinct[:SAMPLE])
+    for found in (found for found in distinct.values() if len(found) > 1):
+        sample = text_encoder.constant(found[:TEXTS])
         if ((sample - sample[0]).abs().amax() < 1e-5 * sample.abs().amax()).item():
             raise UserError(
                 f"text encoder name={text_encoder.name!r} gives {len(sample)} different texts the same embedding with "
                 f"pooling={text_encoder.pooling!r}: try pooling=mean."
             )
-        said.append(f"{len(texts):,} with {NAMES[section]} ({len(distinct):,} different)")
-    return said
+    return [f"{len(texts[s]):,} with {NAMES[s]} ({len(distinct[s]):,} different)" for s in texts]
 
 
-def _advice(section: Section, findings: list[str], impression: list[str]) -> str:
-    if section == "report" or not any(map(str.strip, findings + impression)):
-        return "The data set comes without reports, or was prepared without them."
-    other = "Impression" if section == "findings" else "Findings"
-    return f"There are {other}: HierarchicalAlignment with alignment=flat, and GlobalAlignment, take whatever is there."
+def _nothing_to_tell(section: Section, texts: Sequence[str], distinct: Sequence[str]) -> str:
+    """Return why a section tells no studies apart; empty where it does."""
+    if not texts:
+        return f"none has {NAMES[section]}"
+    return f"all {len(texts):,} with {NAMES[section]} say word for word the same" if len(distinct) == 1 else ""
 
 
 def _check_sentences(data: CXRDataModule, reader: str) -> str:
@@ -133,7 +137,8 @@ def _check_findings(data: CXRDataModule, reader: str) -> None:
         raise UserError(
             f"objective '{reader}' learns from the findings that reports name, but root='{data.root}' {state}. With "
             f"reports, parse them: 'medvlp parse --input {Path(data.root) / 'index.parquet'} --id study_id --out "
-            f"{Path(data.root) / 'triplets.parquet'}'."
+            f"{Path(data.root) / 'triplets.parquet'}'. Without any, leave out TagDecoding, and give GlobalAlignment "
+            "soft_label_weight 0."
         )
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
-from medvlp.errors import UserError
+from medvlp.distributed import gather_objects
+from medvlp.errors import StoppedWithOthersError, UserError
 
 # A loss that has lost less than this share of its first value has not been learnt, but fluctuates.
 FALLEN = 0.05
@@ -45,8 +46,14 @@ class Overfit(Callback):
         self.first = self.first or terms
         self._steps.append(terms)
 
-    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Say what was learnt.
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Have the last epoch validated, whatever the number of steps and of batches."""
+        if trainer.max_steps > 0:
+            steps = max(1, int(trainer.num_training_batches) // trainer.accumulate_grad_batches)
+            trainer.check_val_every_n_epoch = max(1, trainer.max_steps // steps)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say what was learnt; all processes together, from the mean of their losses.
 
         Raises:
             UserError: If nothing was.
@@ -55,7 +62,7 @@ class Overfit(Callback):
             rank_zero_info(f"No verdict: {len(self._steps)} steps are too few, of {FEWEST} or more there is one.")
             return
         ends = self._steps[-max(1, len(self._steps) // 10) :]
-        self.last = {name: sum(step[name] for step in ends) / len(ends) for name in self.first}
+        self.first, self.last = ({name: mean_of(steps, name) for name in self.first} for steps in ([self.first], ends))
         quality: Mapping[str, float] = pl_module.overfit_quality(trainer.callback_metrics)  # type: ignore[operator]
         stuck = [name for name in self.first if not fallen(self.first[name], self.last[name])]
         for name, value in self.first.items():
@@ -65,7 +72,8 @@ class Overfit(Callback):
             rank_zero_info(f"{name}: {value:.3f}")
         images = f"{len(self._steps)} steps on the same {trainer.overfit_batches} batch(es)"  # type: ignore[attr-defined]
         if "train/loss" in stuck:
-            raise UserError(
+            error = UserError if trainer.is_global_zero else StoppedWithOthersError
+            raise error(
                 f"this configuration does not learn: after {images} the loss is {self.last['train/loss']:.4g}, at the "
                 f"first step it was {self.first['train/loss']:.4g}. Look at the learning rate, at what is frozen, and "
                 "at the weights of the terms."
@@ -81,6 +89,12 @@ class Overfit(Callback):
                 f"Verdict: this configuration learns, but has not learnt its images by heart after {images}: see "
                 f"{', '.join(missing)}. Give it more steps, --trainer.max_steps, or a higher learning rate."
             )
+
+
+def mean_of(steps: Sequence[Mapping[str, float]], name: str) -> float:
+    """Return the mean of a term over steps and processes."""
+    found = [step[name] for part in gather_objects(list(steps)) for step in part]
+    return sum(found) / len(found)
 
 
 def fallen(first: float, last: float) -> bool:

@@ -13,7 +13,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 
 from medvlp.data import CXRDataModule
-from medvlp.errors import UserError
+from medvlp.errors import StoppedWithOthersError, UserError
 from medvlp.metrics import label_auroc
 from medvlp.models import ImageEncoder, TextEncoder
 from medvlp.models.recipe import RECIPE
@@ -76,19 +76,24 @@ class PretrainingTask(BaseTask):
         self._collector = EmbeddingCollector()
 
     def prepare_data(self) -> None:
-        """Check the data, and embed all texts of the run with a frozen text encoder, on one process.
+        """Embed all texts of the run with a frozen text encoder, on one process, before training."""
+        self.embed_ahead(self.trainer)
+
+    def setup(self, stage: str) -> None:
+        """Check the data, have the image encoder take its images, and read the embedded texts, on every process.
 
         Raises:
             UserError: If the data can teach the objectives nothing.
         """
-        if self.trainer.state.fn == TrainerFn.FITTING:
+        if stage == TrainerFn.FITTING:
             validated = self.trainer.limit_val_batches != 0 and not self.datamodule.overfits
-            named = dict(self._named())
-            check_training(self.datamodule, named, self.text_encoder, self.trainer.world_size, validated)
-        self.embed_ahead(self.trainer)
-
-    def setup(self, stage: str) -> None:
-        """Have the image encoder take the images of the data, and read the embedded texts, on every process."""
+            try:
+                check_training(
+                    self.datamodule, dict(self._named()), self.text_encoder, self.trainer.world_size, validated
+                )
+            except UserError as error:
+                # All processes find the same; the first one says it.
+                raise error if self.global_rank == 0 else StoppedWithOthersError(str(error)) from error
         self.image_encoder.fit(self.datamodule.crop)
         self.text_encoder.open_cache(self.datamodule.text_cache)
 

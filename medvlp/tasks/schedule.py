@@ -67,7 +67,7 @@ class ResumedSchedule(Callback):
         """Compare the learning rate that the checkpoint ended with to that of the schedule."""
         scheduler: Any = trainer.lr_scheduler_configs[0].scheduler if trainer.lr_scheduler_configs else None
         self._steps = getattr(pl_module, "schedule_steps", None)
-        if not trainer.ckpt_path or not isinstance(scheduler, LambdaLR):
+        if not trainer.ckpt_path or self._steps is None or not isinstance(scheduler, LambdaLR):
             return
         step, before = scheduler.last_epoch, self._steps_before
         base = scheduler.base_lrs[0]
