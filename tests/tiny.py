@@ -23,11 +23,14 @@ LABELS = ["Cardiomegaly", "Pleural Effusion", "Support Devices"]
 WORDS = ["no", "there", "is", "left", "right", "small", "large", "effusion", "pleural", "cardiomegaly", "normal", "."]
 
 
-def make_prepared(root: Path, studies: int = 48, size: int = 40, seed: int = 0) -> Path:
+def make_prepared(
+    root: Path, studies: int = 48, size: int = 40, seed: int = 0, labels: Sequence[str] = (), splits: Sequence[str] = ()
+) -> Path:
     """Write a prepared folder in which a bright corner means an effusion, and the report says so.
 
     The corner is annotated: as the image's only object, and in its mask. Nobody has looked at the first image.
-    Of its two split variants, `halves` trains on the even images and tests on the others.
+    Of its two split variants, `halves` trains on the even images and tests on the others. With labels, each image has
+    one of these instead (of a single one, every second), and with splits all of these variants are `quarters`.
     """
     rng = np.random.default_rng(seed)
     root.mkdir(parents=True)
@@ -70,22 +73,25 @@ def make_prepared(root: Path, studies: int = 48, size: int = 40, seed: int = 0) 
                 "width": size,
                 "findings": findings if findings or impression else "normal .",
                 "impression": impression,
+                **{f"split/{name}": split for name in splits},
                 "label/Cardiomegaly": int(heart),
                 "label/Pleural Effusion": [0, 1][int(effusion)] if i % 6 else None,
                 "label/Support Devices": -1 if i % 9 == 0 else None,
+                **{f"label/{name}": int((i // 4 + n) % max(len(labels), 2) == 0) for n, name in enumerate(labels)},
                 "regions": [dict(zip(BOX, (name, *box), strict=True)) for name, box in regions.items()],
                 "boxes": [dict(zip(BOX, ("effusion", *place), strict=True))] * int(effusion) if i else None,
             }
         )
         reports.append((f"study{i}", {"findings": rows[-1]["findings"], "impression": impression}))
+    variants = [*splits, *VARIANTS]
     np.save(root / IMAGES, images)
     np.save(root / MASKS, masks)
-    pq.write_table(pa.Table.from_pylist(rows, index_schema(LABELS, list(VARIANTS))), root / INDEX)
+    pq.write_table(pa.Table.from_pylist(rows, index_schema(labels or LABELS, variants)), root / INDEX)
     write_triplets([(i, {k: v or "" for k, v in texts.items()}) for i, texts in reports], root / TRIPLETS, workers=1)
     manifest = {
         "format_version": FORMAT_VERSION,
         "options": {"dataset": "tiny", "size": size, "resize": "pad"},
-        "splits": {name: split_entry(rows, name) for name in VARIANTS},
+        "splits": {name: split_entry(rows, name) for name in variants},
         "documented": None,
         "sha256": {IMAGES: {"rows": studies, "sha256_of_sha256": hashlib.sha256(images.tobytes()).hexdigest()}},
     }
@@ -97,7 +103,7 @@ def split_entry(rows: list[dict[str, Any]], variant: str) -> dict[str, Any]:
     """Return what a manifest says of a split variant."""
     splits = [row[f"split/{variant}"] for row in rows]
     return {
-        "rule": VARIANTS[variant],
+        "rule": VARIANTS.get(variant, VARIANTS["quarters"]),
         "counts": {name: splits.count(name) for name in ("train", "validate", "test")},
         "documented": {},
         "sha256": hashlib.sha256(
