@@ -68,7 +68,7 @@ def test_throughput(accumulate):
 
 
 def test_throughput_without_waiting():
-    assert float(fit(Throughput(), loading=0, training=0.04)["time/data_wait"]) < 0.1
+    assert float(fit(Throughput(), loading=0, training=0.04)["time/data_wait"]) < 0.2
 
 
 class SlowDevice(Callback):
@@ -87,12 +87,12 @@ def test_the_work_of_a_device_is_no_waiting_for_data(loading, expected, first):
     throughput, device = Throughput(), SlowDevice()
     callbacks = [device, throughput] if first else [throughput, device]
     metrics = fit(callbacks, loading=loading, training=0)
-    assert float(metrics["time/data_wait"]) == pytest.approx(expected, abs=0.12)
+    assert float(metrics["time/data_wait"]) == pytest.approx(expected, abs=0.25)
 
 
 def test_validation_is_no_waiting_for_data():
     metrics = fit(Throughput(), loading=0, training=0.04, limit_val_batches=2, val_check_interval=5)
-    assert float(metrics["time/data_wait"]) < 0.1
+    assert float(metrics["time/data_wait"]) < 0.2
 
 
 def test_another_profiler_is_told_as_before():
