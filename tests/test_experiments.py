@@ -73,7 +73,9 @@ def test_every_config_is_tested_here():
 def fit(place, names, *arguments):
     configs = [part for name in names for part in ("-c", name)]
     if names == ["asg"]:
-        arguments = (f"--model.objectives.tag.init_args.query_encoder.init_args.name={place / 'bert'}", *arguments)
+        own = f"--model.objectives.tag.init_args.query_encoder.init_args.name={place / 'bert'}"
+        # The tiny model has two layers.
+        arguments = (own, "--model.text_encoder.init_args.layers=2", *arguments)
     main(["fit", *configs, *options(place / "data", place / "bert"), *arguments])
 
 

@@ -58,14 +58,11 @@ class BaseTask(L.LightningModule, ABC):
         data: CXRDataModule = self.trainer.datamodule  # type: ignore[attr-defined]  # set by a connector
         return data
 
-    def configure_model(self) -> None:
-        """Have the Trainer's `sync_batchnorm` keep the activations of timm's batch norms."""
-        replace_torch_sync(self.trainer)
-
     def configure_callbacks(self) -> list[L.Callback]:
         """Give every run, whatever callbacks its config names, those that watch over it."""
         # The first hook that knows the Trainer.
         set_precision(self.trainer)
+        replace_torch_sync(self.trainer)
         overfits = self.trainer.overfit_batches > 0  # type: ignore[attr-defined]  # set by a connector
         return [StopOnDivergence(), ResumedSchedule(), *([Overfit()] if overfits else [])]
 

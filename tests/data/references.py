@@ -21,7 +21,7 @@ from PIL import Image, ImageFilter
 from torchvision import transforms
 from torchvision.transforms import InterpolationMode
 
-from medvlp.cli import EXPERIMENTS
+from medvlp.configs import EXPERIMENTS
 from medvlp.data.transforms import BLUR, JITTER, Augmentation, TrainTransform
 
 RADIOGRAPHS = Path(__file__).parents[1] / "prepare" / "radiographs"
