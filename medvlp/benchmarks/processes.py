@@ -24,8 +24,8 @@ from medvlp.errors import UserError
 
 # In the environment of the processes that Lightning starts: the command at which it does. Later ones are broadcast.
 FIRST = "MEDVLP_BENCHMARK_COMMAND"
-# Seconds in which the first process ends, if what went wrong here went wrong there.
-PATIENCE = 10.0
+# Seconds in which the first process ends, on a busy machine, if what went wrong here went wrong there.
+PATIENCE = 60.0
 
 
 def check_launcher(nodes: int) -> None:
