@@ -72,15 +72,16 @@ def layers_of(model: Any, name: str) -> tuple[nn.Module, str]:
 
 
 def keep_layers(model: Any, count: int, name: str) -> None:
-    """Keep the first layers of a model alone.
+    """Keep the first layers of a model alone; all where it has no more.
 
     Raises:
-        UserError: If it has fewer.
+        UserError: If none is to be kept.
     """
     holder, own = layers_of(model, name)
     layers = getattr(holder, own)
-    if not 1 <= count <= len(layers):
+    if count < 1:
         raise UserError(f"text encoder layers={count}, but name={name!r} has {len(layers)}: pass 1 to {len(layers)}.")
+    count = min(count, len(layers))
     setattr(holder, own, layers[:count])
     model.config.num_hidden_layers = count
     if getattr(model.config, "layer_types", None):
