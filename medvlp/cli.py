@@ -10,7 +10,8 @@ import warnings
 from collections.abc import Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NoReturn
+from types import NoneType
+from typing import Any, NoReturn, get_args
 from urllib.parse import urlsplit
 
 import lightning
@@ -82,6 +83,18 @@ class SaveConfig(SaveConfigCallback):
             logger.experiment.config.update(config, allow_val_change=True)
 
 
+def read_counts_as_counts() -> None:
+    """Make `--trainer.limit_val_batches 1` one batch, in any process: as 1.0 it would be all of them.
+
+    jsonargparse takes the first kind of number that fits. The Trainer says `int` first, but `typing` may give a process
+    one object for `Union[int, float]` and `Union[float, int]`: that which was asked for first.
+    """
+    signature = Trainer.__init__.__annotations__
+    for name, kind in signature.items():
+        if set(get_args(kind)) == {int, float, NoneType}:
+            signature[name] = int | float | None
+
+
 CONFIG_HELP = (
     "File, or name under experiments/; repeatable. 'fit ... --overfit' is 'fit ... -c overlays/overfit': can this "
     "configuration learn one batch by heart?"
@@ -103,6 +116,7 @@ class MedVLPCLI(LightningCLI):
         datamodule_class: type[LightningDataModule],
         args: Sequence[str],
     ) -> None:
+        read_counts_as_counts()
         super().__init__(
             model_class,
             datamodule_class,

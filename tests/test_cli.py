@@ -10,6 +10,7 @@ import pytest
 import torch
 import wandb
 import yaml
+from lightning.pytorch import Trainer
 
 import medvlp
 from medvlp.__main__ import COMMANDS, TRAINER, main
@@ -229,6 +230,14 @@ def test_files_and_classes_of_parts_are_beneath_single_options(words, capsys):
     config = printed(f"fit {words}", capsys)
     assert config["data"] == {"batch_size": 3, "root": "elsewhere"}
     assert config["model"]["init_args"]["width"] == 5
+
+
+@pytest.mark.parametrize("name", ["limit_train_batches", "limit_val_batches", "limit_test_batches"])
+def test_one_batch_is_one_whatever_was_imported_before(name, monkeypatch, capsys):
+    for function in (Trainer.__init__, Trainer.__init__.__wrapped__):
+        monkeypatch.setitem(function.__annotations__, name, float | int | None)
+    assert isinstance(printed(f"fit -c task.yaml --trainer.{name} 1", capsys)["trainer"][name], int)
+    assert printed(f"fit -c task.yaml --trainer.{name} 0.5", capsys)["trainer"][name] == 0.5
 
 
 def test_what_is_appended_stays_in_its_order(capsys):
