@@ -10,6 +10,7 @@ import lightning as L
 import numpy as np
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor, nn
 
 from medvlp.data import CXRDataModule
@@ -94,7 +95,13 @@ class PretrainingTask(BaseTask):
             except UserError as error:
                 # All processes find the same; the first one says it.
                 raise error if self.global_rank == 0 else StoppedWithOthersError(str(error)) from error
+        made_for = self.image_encoder.side
         self.image_encoder.fit(self.datamodule.crop)
+        if self.image_encoder.side != made_for:
+            rank_zero_info(
+                f"The image encoder was made for images of {made_for} pixels, data.crop is {self.datamodule.crop}: its "
+                "positions are resampled."
+            )
         self.text_encoder.open_cache(self.datamodule.text_cache)
 
     def on_fit_start(self) -> None:

@@ -65,8 +65,10 @@ def images(size=CROP):
 
 
 @pytest.mark.parametrize("name", ["imitate", "asg"])
-def test_pre_training_asks_for_the_size_of_its_data(name):
-    state = torch.load(fit(name, VIT), weights_only=True)["state_dict"]
+def test_pre_training_asks_for_the_size_of_its_data(name, caplog):
+    with caplog.at_level("INFO"):
+        state = torch.load(fit(name, VIT), weights_only=True)["state_dict"]
+    assert f"made for images of 160 pixels, data.crop is {CROP}: its positions are resampled" in caplog.text
     assert state["image_encoder.backbone.pos_embed"].shape[1] in (16, 17)
 
 
