@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from os import PathLike
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from medvlp.model import Model
+    from medvlp.inference import Model
 
 __version__ = "0.1.0"
-__all__ = ["load"]
+__all__ = ["Model", "load"]
 
 
 def load(weights: str | PathLike[str], device: str | None = "cpu", trust: Sequence[str] = ()) -> Model:
@@ -22,12 +22,21 @@ def load(weights: str | PathLike[str], device: str | None = "cpu", trust: Sequen
         trust: Packages beside medvlp whose classes may be made because the weights name them.
 
     Returns:
-        See `medvlp.model.Model`.
+        See `medvlp.Model`.
 
     Raises:
         medvlp.errors.UserError: If the weights or the device are not there or cannot be used.
     """
     # Imported here: most commands need no torch.
-    from medvlp.model import Model
+    from medvlp.inference import Model
 
     return Model.load(weights, device, trust)
+
+
+def __getattr__(name: str) -> Any:
+    """Import `Model` when it is asked for, likewise."""
+    if name == "Model":
+        from medvlp.inference import Model
+
+        return Model
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

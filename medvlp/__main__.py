@@ -12,7 +12,7 @@ from importlib import import_module
 from medvlp import __version__
 from medvlp.errors import StoppedWithOthersError, UserError
 
-# Verbs of the Trainer; medvlp.cli, and with it torch, is imported for these alone.
+# Verbs of the Trainer; medvlp.trainer.command, and with it torch, is imported for these alone.
 TRAINER = {
     "fit": "train a model",
     "validate": "evaluate on the validation split",
@@ -23,18 +23,18 @@ TRAINER = {
 # in REPEATED are lists whose items come one by one.
 COMMANDS = {
     "phantom": ("medvlp.phantom", "write synthetic chest X-rays and reports in the raw layout of a real data set"),
-    "prepare": ("medvlp.prepare", "turn a raw data set into a prepared folder, once"),
+    "prepare": ("medvlp.prepare.datasets", "turn a raw data set into a prepared folder, once"),
     "parse": ("medvlp.parse.command", "read <region, finding, existence> from reports, and measure how well"),
     "regions": ("medvlp.localiser", "train the automatic localiser of anatomical regions anew"),
     "benchmark": ("medvlp.benchmarks.command", "train and test an encoder with shares of labels, or a model as it is"),
     "results": ("medvlp.benchmarks.report", "lay the results of benchmarks beside the published ones"),
-    "predict": ("medvlp.predict", "ask a model about image files: findings, tags, embeddings"),
-    "explain": ("medvlp.explain", "draw where in an image a model sees what a text says"),
-    "search": ("medvlp.search", "find the studies that are nearest to a text or an image"),
+    "predict": ("medvlp.inference.predict", "ask a model about image files: findings, tags, embeddings"),
+    "explain": ("medvlp.inference.explain", "draw where in an image a model sees what a text says"),
+    "search": ("medvlp.inference.search", "find the studies that are nearest to a text or an image"),
     "export": ("medvlp.export", "write a checkpoint as a folder that others can load, or as ONNX"),
     "app": ("medvlp.app", "open a page on this machine to ask a model about images"),
-    "demo": ("medvlp.demo", "phantom, prepare, fit and test on a small scale"),
-    "bench": ("medvlp.bench", "compare speeds with their floors"),
+    "demo": ("medvlp.demo.command", "phantom, prepare, fit and test on a small scale"),
+    "bench": ("medvlp.demo.speed", "compare speeds with their floors"),
 }
 
 
@@ -70,13 +70,13 @@ def run(args: Sequence[str]) -> None:
     elif args[0] == "--version":
         print(f"medvlp {__version__}")
     elif args[0] in TRAINER:
-        from medvlp.cli import main as trainer_main
+        from medvlp.trainer.command import main as trainer_main
 
         trainer_main(args)
     elif args[0] in COMMANDS:
         from jsonargparse import auto_cli
 
-        from medvlp.parser import Parser
+        from medvlp.config.parser import Parser
 
         module = import_module(COMMANDS[args[0]][0])
         named = getattr(module, "COMMANDS", {})

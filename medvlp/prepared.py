@@ -8,7 +8,7 @@
     skipped.csv      what,reason: everything that was left out, and why
     triplets.parquet <region, finding, existence> in the reports, as `medvlp parse` writes them; the id is the study's.
                      Only where there are reports
-    text/            embeddings of frozen text encoders, added by training (`medvlp.text_cache`)
+    text/            embeddings of frozen text encoders, added by training (`medvlp.models.text_cache`)
 
 Columns of the index:
 
@@ -41,7 +41,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -50,6 +50,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from medvlp.errors import NotFoundError, UserError
+
+Resize = Literal["pad", "squash"]
 
 FORMAT_VERSION = 4
 IMAGES = "images.npy"
@@ -184,3 +186,51 @@ class Prepared:
     def size(self) -> int:
         """Side of the prepared images in pixels."""
         return int(self.images.shape[1])
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Where an image comes to lie in the square.
+
+    Attributes:
+        height: Of the original, in pixels.
+        width: Of the original, in pixels.
+        size: Side of the square.
+        inner: Width and height of the image in the square.
+        corner: Left and top of the image in the square.
+    """
+
+    height: int
+    width: int
+    size: int
+    inner: tuple[int, int]
+    corner: tuple[int, int]
+
+    @classmethod
+    def of(cls, height: int, width: int, size: int, resize: Resize) -> Geometry:
+        """Return the geometry of an image.
+
+        Args:
+            height: Of the original, in pixels.
+            width: Of the original, in pixels.
+            size: Side of the square.
+            resize: `pad` keeps the aspect ratio and centres the image on black, `squash` fills the square.
+        """
+        scale = size / max(height, width)
+        inner = (size, size)
+        if resize == "pad":
+            inner = (max(1, round(width * scale)), max(1, round(height * scale)))
+        return cls(height, width, size, inner, ((size - inner[0]) // 2, (size - inner[1]) // 2))
+
+    def box(self, x1: float, y1: float, x2: float, y2: float) -> tuple[float, float, float, float]:
+        """Return a box given in pixels of the original in pixels of the square."""
+        x, y = self.inner[0] / self.width, self.inner[1] / self.height
+        left, top = self.corner
+        return x1 * x + left, y1 * y + top, x2 * x + left, y2 * y + top
+
+    def place(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """Return the square, black but for the resized image, `pixels`."""
+        square = np.zeros((self.size, self.size), np.uint8)
+        left, top = self.corner
+        square[top : top + self.inner[1], left : left + self.inner[0]] = pixels
+        return square

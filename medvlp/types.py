@@ -7,9 +7,10 @@ studies of a batch, one after the other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, TypedDict, TypeVar
 
 import torch
 from torch import Tensor
@@ -25,6 +26,10 @@ PRESENT, ABSENT, UNCERTAIN, NOT_MENTIONED = 1, 0, -1, -2
 PRECEDENCE = (NOT_MENTIONED, ABSENT, UNCERTAIN, PRESENT)
 """Where a report says several things of a finding, or of the findings of a tag, the later of these counts."""
 
+DIGEST_BYTES = 16
+
+Entry = TypeVar("Entry")
+
 
 class Batch(TypedDict):
     """One batch, as `CXRDataModule` collates it.
@@ -36,7 +41,7 @@ class Batch(TypedDict):
         findings_mask: Which studies have Findings, bool (B,).
         impression_mask: Which studies have an Impression, bool (B,).
         label: int8 (B, L): PRESENT, ABSENT, UNCERTAIN or NOT_MENTIONED.
-        finding: What the report says of each finding of `medvlp.parse.FINDINGS`, int8 (B, F), likewise.
+        existence: What the report says of each finding of `medvlp.parse.FINDINGS`, int8 (B, F), likewise.
         index: Position of the sample in its dataset, int64 (B,).
         region: The anatomical regions; None without `CXRDataModule(regions=True)`.
         mask: How much of each pixel the annotation covers, 0 to 255, uint8 (B, V, H, W); None without
@@ -53,7 +58,7 @@ class Batch(TypedDict):
     findings_mask: Tensor
     impression_mask: Tensor
     label: Tensor
-    finding: Tensor
+    existence: Tensor
     index: Tensor
     region: RegionBatch | None
     mask: Tensor | None
@@ -66,7 +71,7 @@ class RegionBatch:
     """The regions of all studies that a sentence speaks of, and these sentences.
 
     Attributes:
-        name: Position of each region in the data module's region list, int64 (R,).
+        region_id: Position of each region in the data module's region list, int64 (R,).
         study: The study of each region, int64 (R,), ascending.
         box: Its box in each view, float (V, R, 4): x1, y1, x2, y2 in pixels, x to the right and y down.
         visible: Whether a view shows the region, bool (V, R).
@@ -78,7 +83,7 @@ class RegionBatch:
         aligned: Which sentence speaks of which region, bool (R, S); never across studies.
     """
 
-    name: Tensor
+    region_id: Tensor
     study: Tensor
     box: Tensor
     visible: Tensor
@@ -164,3 +169,26 @@ class PhraseFeatures:
 def report_text(findings: str, impression: str) -> str:
     """Return the Findings followed by the Impression."""
     return " ".join(filter(None, (findings, impression)))
+
+
+def text_digest(text: str) -> bytes:
+    """Return the key of a text."""
+    return hashlib.blake2b(text.encode(), digest_size=DIGEST_BYTES).digest()
+
+
+def text_ids(texts: Sequence[str]) -> Tensor:
+    """Return a number for each text (N,), the same for the same text, and 0 for an empty one."""
+    numbers = [int.from_bytes(text_digest(text)[:7], "little") if text else 0 for text in texts]
+    return torch.tensor(numbers, dtype=torch.int64)
+
+
+def find_label(name: str, known: Iterable[str]) -> str | None:
+    """Return how the known labels spell a label; the very same spelling before others, None where it is none."""
+    alike = [label for label in known if label.casefold() == name.casefold()]
+    return name if name in alike else next(iter(alike), None)
+
+
+def entry_of(name: str, entries: Mapping[str, Entry]) -> Entry | None:
+    """Return the entry of a label in a mapping by labels; None where there is none."""
+    label = find_label(name, entries)
+    return None if label is None else entries[label]

@@ -12,7 +12,6 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from tiny import make_language_model, make_prepared
 
 from medvlp.data import CXRDataModule
 from medvlp.distributed import gather, rank, sum_over_processes, world_size
@@ -20,8 +19,10 @@ from medvlp.models import GlobalBatchNorm, ImageEncoder, TextEncoder
 from medvlp.objectives import GlobalAlignment, HierarchicalAlignment, RegionAlignment, TagDecoding
 from medvlp.tasks import PretrainingTask
 from medvlp.types import ImageFeatures, TextFeatures
+from tests.support.processes import WORLD, free_port, relative_error
+from tests.support.tiny import make_language_model, make_prepared
 
-WORLD, STUDIES, VIEWS = 2, 12, 2
+STUDIES, VIEWS = 12, 2
 WIDTHS = [8, 12, 16, 20]
 
 
@@ -73,18 +74,6 @@ def worker(number: int, folder: Path) -> None:
     result = objective_gradients(slice(number * share, (number + 1) * share))
     torch.save(result, folder / f"{number}.pt")
     dist.destroy_process_group()
-
-
-def relative_error(got: torch.Tensor, expected: torch.Tensor) -> float:
-    return ((got - expected).norm() / expected.norm().clamp(min=1e-12)).item()
-
-
-def free_port() -> str:
-    import socket
-
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return str(s.getsockname()[1])
 
 
 def test_gathered_objective_equals_the_joined_batch(tmp_path):

@@ -9,11 +9,11 @@ import pytest
 import torch
 import wandb
 import yaml
-from tiny import make_language_model, make_prepared, options
 
 from medvlp.__main__ import main
-from medvlp.cli import WANDB_PRIVACY
-from medvlp.configs import DEFAULTS, EXPERIMENTS
+from medvlp.config.experiments import DEFAULTS, EXPERIMENTS
+from medvlp.trainer.command import WANDB_PRIVACY
+from tests.support.tiny import make_language_model, make_prepared, options
 
 NAMES = {path.relative_to(EXPERIMENTS).with_suffix("").as_posix() for path in EXPERIMENTS.rglob("*.yaml")}
 # Laid over a pre-training, in the order of the command line.
@@ -138,8 +138,7 @@ def test_benchmark_runs(place, names):
 @pytest.mark.parametrize("names", CLASSIFICATIONS, ids="+".join)
 def test_classification_learns_labels_that_its_data_have(capsys, names):
     model = composed(capsys, *names)["model"]["init_args"]
-    # The package has functions of these names.
-    chexpert, covidx, nih, rsna = (import_module(f"medvlp.prepare.{name}") for name in NAMED)
+    chexpert, covidx, nih, rsna = (import_module(f"medvlp.prepare.datasets.{name}") for name in NAMED)
     known = {
         "chexpert": chexpert.LABELS,
         "covidx": covidx.CLASSES.values(),

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
-from test_experiments import BENCHMARKS, EVALUATIONS, PRE_TRAININGS
-from tiny import WORDS, make_prepared
 from transformers import BertConfig, BertModel, BertTokenizerFast
 
-from medvlp.cli import main
 from medvlp.models import ImageEncoder
+from medvlp.trainer.command import main
+from tests.support.tiny import WORDS, make_prepared
+from tests.test_experiments import BENCHMARKS, EVALUATIONS, PRE_TRAININGS
 
 pytestmark = pytest.mark.slow
 
@@ -46,8 +46,7 @@ def labels_of(dataset):
     """The labels that `medvlp prepare` writes."""
     if dataset in ("object_cxr", "ms_cxr"):
         return []
-    # The package has functions of these names.
-    module = import_module(f"medvlp.prepare.{'chexpert' if dataset == 'mimic_cxr' else dataset}")
+    module = import_module(f"medvlp.prepare.datasets.{'chexpert' if dataset == 'mimic_cxr' else dataset}")
     if dataset in ("covidx", "nih"):
         return list((module.CLASSES if dataset == "covidx" else module.FINDINGS).values())
     return [module.LABEL] if hasattr(module, "LABEL") else list(module.LABELS)

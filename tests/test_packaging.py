@@ -72,11 +72,11 @@ def test_wheel_holds_code_and_configs(wheel):
 def test_wheel_finds_its_configs_from_anywhere(wheel, tmp_path):
     code = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "import medvlp.configs as c; print(c.find_config('defaults')); print(c.__file__)"
+        "import medvlp.config.experiments as c; print(c.find_config('defaults')); print(c.__file__)"
     )
     command = [sys.executable, "-I", "-c", code, str(wheel)]
     lines = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout.splitlines()
-    assert lines == [str(wheel / "medvlp/experiments/defaults.yaml"), str(wheel / "medvlp/configs.py")]
+    assert lines == [str(wheel / "medvlp/experiments/defaults.yaml"), str(wheel / "medvlp/config/experiments.py")]
 
 
 def test_version_is_the_packages():

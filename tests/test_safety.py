@@ -15,19 +15,19 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from tiny import make_language_model, make_prepared, options
 
 import medvlp
 from medvlp.__main__ import main
-from medvlp.cli import WANDB_PRIVACY
+from medvlp.config.trust import check_classes, check_trusted, import_paths
 from medvlp.errors import UserError
+from medvlp.inference.reading import Reader
 from medvlp.models.pretrained import load_image_encoder
 from medvlp.phantom import phantom
-from medvlp.prepare import COMMANDS
+from medvlp.prepare.datasets import COMMANDS
 from medvlp.prepare.files import MAX_BYTES, Zip
 from medvlp.protocols import Protocol
-from medvlp.reading import Reader
-from medvlp.trust import check_classes, check_trusted, import_paths
+from medvlp.trainer.command import WANDB_PRIVACY
+from tests.support.tiny import make_language_model, make_prepared, options
 
 PACKAGE = Path(medvlp.__file__).parent
 CALLED, IMPORTED = Path("called"), Path("imported")
@@ -144,7 +144,7 @@ PLACES = [
     ("protocol",),
     ("_class_path",),
 ]
-NAMES = ["stranger.Class", "stranger.function", "medvlp.demo.shutil.rmtree", "medvlp.__main__.sys.exit"]
+NAMES = ["stranger.Class", "stranger.function", "medvlp.trainer.command.LightningCLI", "medvlp.__main__.sys.exit"]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,7 @@
-"""`medvlp app`: a page on this machine for looking at images with a model; its server needs the extra `app`."""
+"""The command `app`: a page on this machine that shows what a model sees in images.
+
+Its server needs the extra `app`.
+"""
 
 from medvlp.app.command import app
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from rich.console import Console
 
+from medvlp.config.options import split_commas
 from medvlp.errors import UserError
-from medvlp.predict import words
 
 LOCAL = ("127.0.0.1", "localhost")
 
@@ -41,12 +41,12 @@ def app(
             f"the page needs the package '{error.name}': pip install 'medvlp[app]' (in a checkout: 'make install')."
         ) from error
     from medvlp.app.desk import Desk
-    from medvlp.model import Model
+    from medvlp.inference.model import Model
 
     local = host in LOCAL
     console = Console()
     with listen(host, port) as listening, contextlib.suppress(KeyboardInterrupt):
-        desk = Desk(Model.load(weights, device, words(trust)), weights.name)
+        desk = Desk(Model.load(weights, device, split_commas(trust)), weights.name)
         application = make_server(desk, LOCAL if local else ["*"])
         server = uvicorn.Server(uvicorn.Config(application, log_level="warning", access_log=False, server_header=False))
         address = f"[{host}]" if ":" in host else host

@@ -16,10 +16,10 @@ import numpy as np
 from PIL import Image
 
 from medvlp import __version__
-from medvlp.drawing import TISSUE, Bytes, coloured, enlarge, tint
 from medvlp.errors import UserError
-from medvlp.explain import FRAME, MEANING, PROTOCOL, SCORE, Radiograph, heat_maps, scale_of
-from medvlp.model import DEFAULT_FINDINGS, Model
+from medvlp.inference.drawing import TISSUE, Bytes, coloured, enlarge, tint
+from medvlp.inference.explain import FRAME, MEANING, PROTOCOL, SCORE, Radiograph, heat_maps, scale_of
+from medvlp.inference.model import DEFAULT_FINDINGS, Model
 from medvlp.phantom.images import image
 from medvlp.phantom.study import patients, sample
 from medvlp.types import HeatSource, ImageFeatures

@@ -19,8 +19,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from medvlp.app.desk import Desk
-from medvlp.errors import UserError
-from medvlp.prepare.dataset import LeftOutError
+from medvlp.errors import LeftOutError, UserError
 
 FOLDER = Path(__file__).parent
 PAGE = {"/": "page.html", "/page.css": "page.css", "/page.js": "page.js"}

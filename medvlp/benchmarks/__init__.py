@@ -1,1 +1,4 @@
-"""Benchmarks: a pre-trained encoder under label fractions and seeds, and its results beside the published ones."""
+"""The commands `benchmark` and `results`: many runs of experiments' configs, and their tables.
+
+A benchmark itself is a YAML file under experiments/; nothing here knows a single one.
+"""

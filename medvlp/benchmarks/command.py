@@ -18,13 +18,12 @@ from medvlp.benchmarks.processes import check_launcher, dismiss, follow, follows
 from medvlp.benchmarks.results import Cell, short_hash, summarise, weights_label
 from medvlp.benchmarks.scores import METRICS, left_of
 from medvlp.benchmarks.tables import LEGEND, rich_tables
-from medvlp.configs import EXPERIMENTS, plain_settings
-from medvlp.errors import NotFoundError, UnsuitableDataError, UserError
+from medvlp.config.experiments import EXPERIMENTS, plain_settings
+from medvlp.errors import NotFoundError, UnsuitableDataError, UserError, suggestion
 from medvlp.models.weights import fingerprint
-from medvlp.parser import suggestion
 from medvlp.prepared import Prepared
 from medvlp.protocols import Protocol
-from medvlp.tasks import DownstreamTask, TestedTask
+from medvlp.tasks import DownstreamTask, PerImageTask
 
 TASK = "{task}"
 # Options that name the way in which a model is tested as it is.
@@ -175,10 +174,10 @@ def configs(config: Path, percent: float) -> list[str]:
     return [word for path in (config, own) if path.is_file() for word in ("-c", str(path))]
 
 
-def task_of(composed: Mapping[str, Any]) -> type[TestedTask]:
+def task_of(composed: Mapping[str, Any]) -> type[PerImageTask]:
     """Return the class of the task of a config."""
     module, _, name = composed["model"]["class_path"].rpartition(".")
-    task: type[TestedTask] = getattr(import_module(module), name)
+    task: type[PerImageTask] = getattr(import_module(module), name)
     return task
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from medvlp.cli import main
+from medvlp.trainer.command import main
 
 # What changes where a cell runs, or what is shown of it, and not its results.
 ELSEWHERE = {

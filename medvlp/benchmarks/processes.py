@@ -18,9 +18,9 @@ import torch.distributed as dist
 from lightning.pytorch import Trainer
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 
-from medvlp.cli import main
 from medvlp.distributed import world_size
 from medvlp.errors import UserError
+from medvlp.trainer.command import main
 
 # In the environment of the processes that Lightning starts: the command at which it does. Later ones are broadcast.
 FIRST = "MEDVLP_BENCHMARK_COMMAND"

@@ -35,7 +35,7 @@ class Cell:
         folder: Where its files lie.
         label: What the weights are called.
         recipe: Eight hex digits of everything that was chosen but for weights, label fraction and seed.
-        content: Its results.json, as `medvlp.callbacks.SaveResults` writes it.
+        content: Its results.json, as `medvlp.trainer.callbacks.SaveResults` writes it.
     """
 
     folder: Path

@@ -24,8 +24,8 @@ from medvlp.data.subset import Subset
 from medvlp.data.transforms import Augmentation, EvaluationTransform, TrainTransform
 from medvlp.data.triplets import ReportTriplets
 from medvlp.errors import UserError
-from medvlp.labels import find_label
 from medvlp.prepared import TEXT, TRIPLETS, Prepared
+from medvlp.types import find_label
 
 
 class CXRDataModule(L.LightningDataModule):
@@ -130,10 +130,10 @@ class CXRDataModule(L.LightningDataModule):
         triplets = self._triplets(names)
         return triplets.texts if triplets else []
 
-    def findings(self, names: Sequence[str]) -> npt.NDArray[np.int8] | None:
+    def existences(self, names: Sequence[str]) -> npt.NDArray[np.int8] | None:
         """Return what reports say of each finding, (N, F), see `Batch`; None where there are no triplets."""
         triplets = self._triplets(names, sentences=False)
-        return triplets.finding if triplets else None
+        return triplets.existence if triplets else None
 
     def rows(self, name: str) -> npt.NDArray[np.int64]:
         """Return the rows in images.npy of `train`, `validate` or `test`."""
@@ -184,7 +184,7 @@ class CXRDataModule(L.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Any]:
         """Shuffled batches of `views` views; with `drop_last`, the last incomplete one is left out."""
         dataset = self.dataset("train")
-        if self.regions is not None and not any(len(dataset.spoken(i)[0].name) for i in range(len(dataset))):
+        if self.regions is not None and not any(len(dataset.spoken(i)[0].region_id) for i in range(len(dataset))):
             raise UserError(
                 f"regions are wanted, but in root='{self.root}' no report of a training image speaks of a region that "
                 "has a box in it."

@@ -43,7 +43,7 @@ class Sample(TypedDict):
     findings: str
     impression: str
     label: npt.NDArray[np.int8]
-    finding: npt.NDArray[np.int8]
+    existence: npt.NDArray[np.int8]
     index: int
     region: StudyRegions | None
     mask: Mask | None
@@ -170,7 +170,7 @@ class PreparedDataset(Dataset[Sample]):
         # A data set of images alone has no reports to find anything in.
         self.triplets = ReportTriplets(path, studies, regions is not None) if path.exists() else None
         silence = np.full((len(self.rows), len(FINDINGS)), NOT_MENTIONED, np.int8)
-        self.finding = self.triplets.finding if self.triplets else silence
+        self.existence = self.triplets.existence if self.triplets else silence
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -198,7 +198,7 @@ class PreparedDataset(Dataset[Sample]):
             findings=findings,
             impression=impression,
             label=self.label[i],
-            finding=self.finding[i],
+            existence=self.existence[i],
             index=i,
             region=region,
             mask=np.stack([view.mask for view in views if view.mask is not None]) if mask is not None else None,
@@ -230,7 +230,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
         findings_mask=torch.tensor([bool(text) for text in findings]),
         impression_mask=torch.tensor([bool(text) for text in impression]),
         label=torch.from_numpy(np.stack([s["label"] for s in samples])),
-        finding=torch.from_numpy(np.stack([s["finding"] for s in samples])),
+        existence=torch.from_numpy(np.stack([s["existence"] for s in samples])),
         index=torch.tensor([s["index"] for s in samples]),
         region=collate_regions(regions) if regions else None,
         mask=torch.from_numpy(np.stack(masks)) if masks else None,

@@ -155,7 +155,7 @@ class FeatureDataset(Dataset[Batch]):
             findings_mask=torch.tensor(pc.not_equal(findings, "").to_pylist()),
             impression_mask=torch.tensor(pc.not_equal(impression, "").to_pylist()),
             label=torch.from_numpy(samples.label[index]),
-            finding=torch.from_numpy(samples.finding[index]),
+            existence=torch.from_numpy(samples.existence[index]),
             index=torch.from_numpy(index),
             region=None,
             mask=None,

@@ -18,8 +18,7 @@ from torch import Tensor
 from medvlp.data.triplets import RegionSentence
 from medvlp.errors import NotFoundError, UserError
 from medvlp.parse import REGIONS
-from medvlp.text_cache import text_ids
-from medvlp.types import RegionBatch, report_text
+from medvlp.types import RegionBatch, report_text, text_ids
 
 
 class RegionList:
@@ -65,7 +64,7 @@ class StudyRegions:
     """The regions of one image that a sentence speaks of, and these sentences; see `RegionBatch`.
 
     Attributes:
-        name: int64 (R,).
+        region_id: int64 (R,).
         aligned: bool (R, S).
         sentence: S strings.
         span: int64 (S, 2).
@@ -73,7 +72,7 @@ class StudyRegions:
         visible: bool (V, R).
     """
 
-    name: npt.NDArray[np.int64]
+    region_id: npt.NDArray[np.int64]
     aligned: npt.NDArray[np.bool_]
     sentence: list[str]
     span: npt.NDArray[np.int64]
@@ -174,7 +173,7 @@ def find(section: str, sentence: str, start: int) -> tuple[int, int] | None:
 
 def collate_regions(studies: Sequence[StudyRegions]) -> RegionBatch:
     """Put the regions and sentences of the studies of a batch one after the other."""
-    regions, sentences = [len(s.name) for s in studies], [len(s.sentence) for s in studies]
+    regions, sentences = [len(s.region_id) for s in studies], [len(s.sentence) for s in studies]
 
     def number(counts: Sequence[int]) -> Tensor:
         return torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
@@ -187,7 +186,7 @@ def collate_regions(studies: Sequence[StudyRegions]) -> RegionBatch:
         aligned[row : row + rows, column : column + columns] = torch.from_numpy(s.aligned)
         row, column = row + rows, column + columns
     return RegionBatch(
-        name=torch.from_numpy(np.concatenate([s.name for s in studies])),
+        region_id=torch.from_numpy(np.concatenate([s.region_id for s in studies])),
         study=number(regions),
         box=torch.from_numpy(np.concatenate([s.box for s in studies], 1)),
         visible=torch.from_numpy(np.concatenate([s.visible for s in studies], 1)),

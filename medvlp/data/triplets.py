@@ -51,7 +51,7 @@ class ReportTriplets:
         sentences: Whether `sentences` and `texts` will be asked for.
 
     Attributes:
-        finding: What each report says of each finding, int8 (N, F): PRESENT, ABSENT, UNCERTAIN or NOT_MENTIONED.
+        existence: What each report says of each finding, int8 (N, F): PRESENT, ABSENT, UNCERTAIN or NOT_MENTIONED.
 
     Raises:
         UserError: If the table names findings or regions that the vocabulary lacks, or none of the reports.
@@ -83,7 +83,7 @@ class ReportTriplets:
         np.maximum.at(ranks, (report, _codes(table, "finding", FINDINGS)), rank.astype(np.int8))
         number = {study: row for row, study in enumerate(distinct)}
         self._row = np.array([number[study] for study in ids])
-        self.finding = np.array(PRECEDENCE, np.int8)[ranks][self._row]
+        self.existence = np.array(PRECEDENCE, np.int8)[ranks][self._row]
         if not sentences:
             return
 

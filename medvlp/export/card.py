@@ -12,10 +12,10 @@ import yaml
 from medvlp.benchmarks.results import RESULTS, Benchmark, read_cells, summarise
 from medvlp.benchmarks.scores import metric_name
 from medvlp.benchmarks.tables import LEGEND
+from medvlp.data.preprocessing import Preprocessing
 from medvlp.errors import NotFoundError, UserError
-from medvlp.model import Model
-from medvlp.preprocessing import Preprocessing
-from medvlp.tasks.loading import TEXT_ENCODER
+from medvlp.inference.model import Model
+from medvlp.tasks.checkpoints import TEXT_ENCODER
 
 WHAT = "A vision-language model of chest radiographs and their reports, pre-trained with medvlp and exported by version"
 USE = """```python

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from medvlp.errors import UserError
 from medvlp.export.towers import TAGS
-from medvlp.model import Model
+from medvlp.inference.model import Model
 
 Outputs: TypeAlias = Mapping[str, Tensor]
 TEXTS = (

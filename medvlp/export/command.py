@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from medvlp.config.options import split_commas
 from medvlp.errors import UserError
-from medvlp.predict import words
 
 EXACT = 1e-5
 Format = Literal["safetensors", "onnx", "huggingface"]
@@ -41,7 +41,7 @@ def export(
     """
     # Not before the arguments are right: torch takes seconds to import.
     from medvlp.export import card, check, folder
-    from medvlp.model import Model
+    from medvlp.inference.model import Model
     from medvlp.models.weights import fingerprint
 
     folder.check_replaceable(out)
@@ -49,7 +49,7 @@ def export(
         from medvlp.export import onnx
 
         onnx.check_installed()
-    model = Model.load(checkpoint, trust=words(trust))
+    model = Model.load(checkpoint, trust=split_commas(trust))
     if format != "safetensors" and not model.spaces:
         raise UserError(f"--format {format}: the model has no joint space of whole images and texts. Use safetensors.")
     config = folder.describe(checkpoint, model.task)
@@ -57,7 +57,7 @@ def export(
     uses = [card.use(model, place)]
     with folder.replacing(out) as new:
         folder.write(model.task, config, new)
-        gaps = {"medvlp.load": check.compare(model, Model.load(new, trust=words(trust)))}
+        gaps = {"medvlp.load": check.compare(model, Model.load(new, trust=split_commas(trust)))}
         check.require("the folder", gaps["medvlp.load"], EXACT)
         hashes = {config["checkpoint_sha256"], *(fingerprint(str(path)) for path in (checkpoint, new))}
         found = card.read_results(results, hashes) if results else []

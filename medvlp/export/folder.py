@@ -21,7 +21,7 @@ from medvlp.errors import UserError
 from medvlp.models import TextEncoder
 from medvlp.models.recipe import image_encoder_options
 from medvlp.models.weights import PACKAGE, fingerprint
-from medvlp.tasks.loading import CONFIG, MADE_OF, PROTOCOL, TEXT_ENCODER, WEIGHTS
+from medvlp.tasks.checkpoints import CONFIG, MADE_OF, PROTOCOL, TEXT_ENCODER, WEIGHTS
 from medvlp.tasks.pretraining import PretrainingTask
 
 CARD = "README.md"

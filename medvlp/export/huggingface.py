@@ -16,13 +16,14 @@ from torch import Tensor
 from transformers import AutoTokenizer, BatchFeature, PretrainedConfig, PreTrainedModel
 from transformers.utils.generic import ModelOutput
 
-from medvlp.errors import UserError
+from medvlp.data.preprocessing import Preprocessing
+from medvlp.errors import LeftOutError, UserError
 from medvlp.export.folder import REMOTE_CODE
 from medvlp.export.towers import TAGS, ImageTower, TextTower, joined
-from medvlp.prepare.dataset import LeftOutError
-from medvlp.prepare.images import Geometry, to_grey
-from medvlp.preprocessing import Preprocessing
-from medvlp.tasks.loading import CONFIG, TEXT_ENCODER, load_pretraining
+from medvlp.inference.reading import read_file
+from medvlp.prepare.pixels import to_grey
+from medvlp.prepared import Geometry
+from medvlp.tasks.checkpoints import CONFIG, TEXT_ENCODER, load_pretraining
 
 USE = """With transformers, where medvlp is installed, too:
 
@@ -101,7 +102,7 @@ class MedVLPOutput(ModelOutput):
 class MedVLPModel(PreTrainedModel):
     """A pre-trained model of medvlp, for inference.
 
-    Embeddings are those of all joint spaces one after the other, as `medvlp.model.Model.embedding` has them: their
+    Embeddings are those of all joint spaces one after the other, as `medvlp.inference.Model.embedding` has them: their
     product is the mean cosine over the spaces.
     """
 
@@ -200,7 +201,7 @@ class MedVLPProcessor:
             inner = to_grey(picture).resize(geometry.inner, Image.Resampling.HAMMING)
             return self.preprocessing.see(geometry.place(np.asarray(inner)))
         try:
-            return self.preprocessing.read(picture)[0]
+            return read_file(picture, self.preprocessing)[0]
         except LeftOutError as error:
             raise UserError(f"image '{picture}' cannot be read: {error}.") from error
 

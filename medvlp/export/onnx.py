@@ -15,7 +15,7 @@ from medvlp.errors import UserError
 from medvlp.export.check import TEXTS, difference, images, require
 from medvlp.export.folder import IMAGE_ONNX, TEXT_ONNX
 from medvlp.export.towers import ImageTower, TextTower
-from medvlp.model import Model
+from medvlp.inference.model import Model
 
 TOLERANCE = 1e-4
 # A graph of 2 GiB and more must keep its weights in a file beside it.

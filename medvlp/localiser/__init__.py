@@ -1,6 +1,9 @@
-"""`medvlp regions train`: makes the data of the automatic localiser from the phantom, from nothing."""
+"""The command `regions`: trains the automatic localiser of anatomical regions on the phantom.
 
-from medvlp.localiser.train import train
+Its result is data of `medvlp.prepare.regions`, which computes it without torch.
+"""
+
+from medvlp.localiser.training import train
 
 __all__ = ["COMMANDS", "train"]
 

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from transformers.utils.logging import disable_progress_bar
 
 from medvlp.models.language import check_reader, freeze_but_last, inputs_of, keep_layers, load_language_model
+from medvlp.models.text_cache import TextCache
 from medvlp.models.weights import locate
-from medvlp.text_cache import TextCache
 from medvlp.types import PhraseFeatures, RegionBatch
 
 # Tokenisation happens beside data loader processes that were forked, where a thread pool would only warn and idle.

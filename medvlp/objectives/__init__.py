@@ -1,4 +1,10 @@
-"""Pre-training objectives. A new one is a file here, a line below, and a YAML under experiments/."""
+"""Pre-training objectives: one file each, which projects features and calls `medvlp.losses`.
+
+A new one is a file here and a YAML file under experiments/; its class can be named in configs at once.
+"""
+
+from importlib import import_module
+from pkgutil import iter_modules
 
 from medvlp.objectives.base import HeatMap, Objective
 from medvlp.objectives.global_alignment import GlobalAlignment
@@ -7,3 +13,6 @@ from medvlp.objectives.region_alignment import RegionAlignment
 from medvlp.objectives.tag_decoding import TagDecoding
 
 __all__ = ["GlobalAlignment", "HeatMap", "HierarchicalAlignment", "Objective", "RegionAlignment", "TagDecoding"]
+
+for module in iter_modules(__path__):
+    import_module(f"{__name__}.{module.name}")

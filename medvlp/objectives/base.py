@@ -53,7 +53,7 @@ class Objective(nn.Module, ABC):
     """Whether it reads the words of region sentences."""
 
     reads_findings: bool = False
-    """Whether it learns from the findings that reports name, `Batch.finding`."""
+    """Whether it learns from the findings that reports name, `Batch.existence`."""
 
     quality: str | None = None
     """The metric of `summarise` that says how good it is, higher being better."""
@@ -95,8 +95,8 @@ class Objective(nn.Module, ABC):
         """Return heat maps of what the reports of an evaluation batch (V = 1) speak of."""
         return []
 
-    def names(self, words: str) -> bool:
-        """Return whether it has a heat map of a text."""
+    def can_show(self, text: str) -> bool:
+        """Return whether this objective can draw a heat map for a text."""
         return self.heat_source is not None
 
     def text_heat(self, image: ImageFeatures, places: Tensor, text: PhraseFeatures) -> Tensor:
@@ -108,7 +108,7 @@ class Objective(nn.Module, ABC):
             text: M texts.
 
         Raises:
-            UserError: If a text is none of those that it `names`.
+            UserError: If `can_show` is false for a text.
         """
         raise TypeError(f"{type(self).__name__} has no heat maps of texts: it has no 'heat_source'.")
 

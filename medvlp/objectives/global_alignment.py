@@ -101,7 +101,7 @@ class GlobalAlignment(Objective):
             ]
             terms["contrastive"] = self.weight * torch.stack(losses).mean()
         if self.soft_label_weight:
-            tags = self.tags(batch["finding"]) == PRESENT
+            tags = self.tags(batch["existence"]) == PRESENT
             losses = [
                 soft_label_loss(
                     view,

@@ -71,7 +71,7 @@ class TagDecoding(Objective):
     def forward(self, image: ImageFeatures, text: TextFeatures, batch: Batch) -> dict[str, Tensor]:
         """Return the term `bce`; see `Objective.forward`."""
         views = batch["image"].shape[1]
-        target, mask = self.targets(batch["finding"])
+        target, mask = self.targets(batch["existence"])
         logits = self.logits(image)
         loss = tag_loss(logits, target.repeat_interleave(views, 0), mask.repeat_interleave(views, 0))
         return {"bce": self.weight * loss}
@@ -85,9 +85,9 @@ class TagDecoding(Objective):
         """Return where the decoder looks for each tag, (N, T, h, w): heat maps that sum to 1."""
         return self.decoder.attention(self.queries, image.patches)
 
-    def targets(self, finding: Tensor) -> tuple[Tensor, Tensor]:
+    def targets(self, existence: Tensor) -> tuple[Tensor, Tensor]:
         """Return the targets (B, T), 0 or 1, and which of them count, from what reports say of findings (B, F)."""
-        tag = self.tags(finding)
+        tag = self.tags(existence)
         target, mask = tag == PRESENT, torch.ones_like(tag, dtype=torch.bool)
         if self.uncertain == "present":
             target |= tag == UNCERTAIN
@@ -98,7 +98,7 @@ class TagDecoding(Objective):
 
     def evaluate(self, image: ImageFeatures, text: TextFeatures, batch: Batch) -> dict[str, Tensor]:
         """Return the probabilities of tags, and what the reports say of them."""
-        return {"probability": self.logits(image).float().sigmoid(), "tag": self.tags(batch["finding"])}
+        return {"probability": self.logits(image).float().sigmoid(), "tag": self.tags(batch["existence"])}
 
     def summarise(self, rows: dict[str, Tensor]) -> dict[str, float]:
         """Return the AUROC of each tag and their mean; a tag not mentioned is absent, an uncertain one left out."""
@@ -108,12 +108,12 @@ class TagDecoding(Objective):
     def heat_maps(self, image: ImageFeatures, text: TextFeatures, batch: Batch) -> list[HeatMap]:
         """Return the attention of every tag that a report says is present."""
         attention = self.attention(image)
-        present = (self.tags(batch["finding"]) == PRESENT).nonzero().tolist()
+        present = (self.tags(batch["existence"]) == PRESENT).nonzero().tolist()
         return [HeatMap(b, self.tags.names[t], attention[b, t], attention.new_zeros(0, 4)) for b, t in present]
 
-    def names(self, words: str) -> bool:
+    def can_show(self, text: str) -> bool:
         """Return whether a text names a tag; see `Tags.named`."""
-        return bool(self.tags.named(words))
+        return bool(self.tags.named(text))
 
     def text_heat(self, image: ImageFeatures, places: Tensor, text: PhraseFeatures) -> Tensor:
         """Return the attention of the tag that a text names, the mean of several; see `Objective.text_heat`."""

@@ -34,9 +34,9 @@ class Tags(nn.Module):
         self.register_buffer("members", torch.tensor(members), persistent=False)
         self.register_buffer("precedence", torch.tensor(PRECEDENCE, dtype=torch.int8), persistent=False)
 
-    def forward(self, finding: Tensor) -> Tensor:
+    def forward(self, existence: Tensor) -> Tensor:
         """Return what reports say of each tag, int8 (B, T), from what they say of each finding, int8 (B, F)."""
-        rank = (finding[..., None] == self.precedence).int().argmax(-1)
+        rank = (existence[..., None] == self.precedence).int().argmax(-1)
         return self.precedence[(rank[:, None] * self.members).amax(2)]
 
     def named(self, text: str) -> list[int]:

@@ -1,4 +1,7 @@
-"""Radiology reports into triplets of anatomical region, finding and existence."""
+"""Radiology reports into triplets of anatomical region, finding and existence; the command `parse`.
+
+What the parser knows is in `vocabulary/`, YAML files for radiologists. Free of torch.
+"""
 
 from medvlp.parse.cues import Existence
 from medvlp.parse.lexicon import FINDINGS, LABEL_SETS, REGIONS, Severity, Side

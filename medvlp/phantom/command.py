@@ -83,7 +83,7 @@ def phantom(
 
 
 def _chosen(layouts: str) -> tuple[str, ...]:
-    from medvlp.parser import suggestion
+    from medvlp.errors import suggestion
     from medvlp.phantom.layouts import NAMES
 
     asked = [name.strip() for name in layouts.split(",")]

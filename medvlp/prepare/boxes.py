@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from medvlp.errors import LeftOutError
 from medvlp.prepare.annotations import Annotation, Box
-from medvlp.prepare.dataset import LeftOutError
 from medvlp.prepare.shapes import rectangle
 
 

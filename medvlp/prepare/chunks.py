@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from medvlp.errors import LeftOutError
 from medvlp.prepare.annotations import Annotation, AnnotationSource, Box, cut_boxes
-from medvlp.prepare.dataset import LeftOutError, Picture
 from medvlp.prepare.files import EscapesRootError, inside
-from medvlp.prepare.images import Geometry, Resize, read_image, resize_mask
+from medvlp.prepare.images import read_image, resize_mask
 from medvlp.prepare.regions import Region, RegionSource, joined
+from medvlp.prepare.study import Picture
+from medvlp.prepared import Geometry, Resize
 
 # Rows that are decoded, hashed and written at once. Part of the meaning of the manifest's hash.
 CHUNK = 32

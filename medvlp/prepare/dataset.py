@@ -2,75 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
+
+from medvlp.prepare.study import Skip, Study
 
 if TYPE_CHECKING:
     from medvlp.prepare.annotations import AnnotationSource
     from medvlp.prepare.regions import RegionSource
     from medvlp.prepare.splits import SplitVariant
-
-# Called with what was left out, and why. Everything before the first colon of the reason is its kind, and is counted.
-Skip = Callable[[str, str], None]
-
-
-class LeftOutError(Exception):
-    """Something cannot be used; the message is the reason that skipped.csv gets."""
-
-
-@dataclass(frozen=True)
-class Report:
-    """The sections of one report; None where a section is missing."""
-
-    findings: str | None
-    impression: str | None
-    utf8: bool = True
-
-
-@dataclass(frozen=True)
-class Picture:
-    """One image as the tables describe it.
-
-    Attributes:
-        image_id: Unique name.
-        view: For example PA.
-        path: File relative to the image root.
-        graph: Locator of its scene graph, where it has one.
-        annotation: What the tables say of objects in it, verbatim, for `DataSet.annotations`; None where nobody looked
-            for any.
-    """
-
-    image_id: str
-    view: str
-    path: str
-    graph: str | None = None
-    annotation: str | None = None
-
-
-@dataclass(frozen=True)
-class Study:
-    """The images that share one report.
-
-    Attributes:
-        study_id: Unique name.
-        subject_id: The patient.
-        split: train, validate or test, by the first variant of `DataSet.splits`. Empty or another word for images that
-            no split has.
-        pictures: Its images.
-        labels: One value a label of `DataSet.labels`: 1, 0, -1, or None where it is not mentioned.
-        report: Reads the report. Raises LeftOutError where there is none. None in a data set without reports.
-        other_splits: Its split by each further variant of `DataSet.splits`.
-    """
-
-    study_id: str
-    subject_id: str
-    split: str
-    pictures: list[Picture]
-    labels: list[int | None]
-    report: Callable[[], Report] | None = None
-    other_splits: Mapping[str, str] = field(default_factory=dict)
 
 
 class DataSet(Protocol):

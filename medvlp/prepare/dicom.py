@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from medvlp.prepare.dataset import LeftOutError
-from medvlp.prepare.images import scale_to_bytes
+from medvlp.errors import LeftOutError
+from medvlp.prepare.pixels import scale_to_bytes
 
 if TYPE_CHECKING:
     from pydicom import Dataset

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
-from medvlp.prepare.dataset import LeftOutError, Skip
+from medvlp.errors import LeftOutError
+from medvlp.prepare.study import Skip
 
 Item = TypeVar("Item")
 

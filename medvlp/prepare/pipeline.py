@@ -28,12 +28,13 @@ import numpy as np
 from medvlp import __version__
 from medvlp.errors import NotFoundError, UserError
 from medvlp.prepare.chunks import CHUNK, Chunk, Decoder
-from medvlp.prepare.dataset import DataSet, Picture
+from medvlp.prepare.dataset import DataSet
 from medvlp.prepare.index import write_index
 from medvlp.prepare.journal import Journal
 from medvlp.prepare.plan import Options, write_plan
 from medvlp.prepare.progress import progress
 from medvlp.prepare.splits import describe_splits
+from medvlp.prepare.study import Picture
 from medvlp.prepare.summary import nothing_left, summarise
 from medvlp.prepare.workers import in_parallel
 

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from medvlp.errors import LeftOutError
 from medvlp.prepare.chunks import CHUNK
-from medvlp.prepare.dataset import DataSet, LeftOutError, Picture, Report, Skip, Study
+from medvlp.prepare.dataset import DataSet
 from medvlp.prepare.files import ESCAPES, escapes
-from medvlp.prepare.images import Resize
 from medvlp.prepare.progress import progress
 from medvlp.prepare.reports import has_words
 from medvlp.prepare.skipped import SkippedLog
+from medvlp.prepare.study import Picture, Report, Skip, Study
+from medvlp.prepared import Resize
 
 # Rows that are in memory at once; the plan's row groups.
 GROUP = 16 * CHUNK

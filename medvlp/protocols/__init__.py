@@ -1,18 +1,21 @@
-"""Zero-shot protocols: what is asked of a label, how answers become a score, and where thresholds come from."""
+"""Zero-shot protocols: prompts, scores and thresholds, one YAML file each.
+
+The code here reads and applies them; a new protocol is a YAML file, here or anywhere.
+"""
 
 from medvlp.protocols.prompts import Prompts, Sides
 from medvlp.protocols.protocol import Protocol
 from medvlp.protocols.scoring import standardise, tag_columns, tag_scores, zero_shot_scores
-from medvlp.protocols.thresholds import best_threshold, thresholds
+from medvlp.protocols.thresholds import best_threshold, find_thresholds
 
 __all__ = [
     "Prompts",
     "Protocol",
     "Sides",
     "best_threshold",
+    "find_thresholds",
     "standardise",
     "tag_columns",
     "tag_scores",
-    "thresholds",
     "zero_shot_scores",
 ]

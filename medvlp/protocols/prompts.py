@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, get_args
 
 from medvlp.errors import UserError
-from medvlp.labels import entry_of, find_label
 from medvlp.protocols.section import Section
+from medvlp.types import entry_of, find_label
 
 Case = Literal["lower", "sentence", "label"]
 # Far above what anybody asks; a slip in a file must not fill the memory.

@@ -11,11 +11,10 @@ from typing import Any, Literal, get_args
 
 import yaml
 
-from medvlp.errors import NotFoundError, UserError
-from medvlp.labels import find_label
-from medvlp.parser import suggestion
+from medvlp.errors import NotFoundError, UserError, suggestion
 from medvlp.protocols.prompts import Prompts, Sides, read_prompts
 from medvlp.protocols.section import Section
+from medvlp.types import find_label
 
 FOLDER = Path(__file__).parent
 KEYS = ("name", "version", "source", "prompts", "pooling", "score", "temperature", "normalise", "threshold")

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from medvlp.errors import UserError
-from medvlp.labels import entry_of, find_label
 from medvlp.protocols.protocol import Pooling, Protocol
+from medvlp.types import entry_of, find_label
 
 Embeddings = Mapping[str, Tensor]
 """Normalised embeddings (N, D) by space, `objective/section`."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from medvlp.errors import UserError
-from medvlp.parser import suggestion
+from medvlp.errors import UserError, suggestion
 
 
 class Section:

@@ -49,7 +49,7 @@ def best_threshold(
     return float(scores[ends[np.flatnonzero(values == values.max())[-1]]])
 
 
-def thresholds(rule: Threshold, scores: Tensor, label: Tensor) -> list[float]:
+def find_thresholds(rule: Threshold, scores: Tensor, label: Tensor) -> list[float]:
     """Return the best threshold of each label; a label not mentioned is absent, an uncertain one is left out.
 
     Args:

@@ -1,14 +1,17 @@
-"""Tasks: what the Trainer runs."""
+"""Tasks, the Lightning modules that the Trainer runs: pre-training, downstream, and evaluation as it is.
+
+They join data, encoders, objectives and metrics; `checks` and `checkpoints` serve them.
+"""
 
 from medvlp.tasks.base import BaseTask
 from medvlp.tasks.classification import ClassificationTask
 from medvlp.tasks.detection import DetectionTask
 from medvlp.tasks.downstream import DownstreamTask
 from medvlp.tasks.grounding import GroundingTask
+from medvlp.tasks.per_image import PerImageTask
 from medvlp.tasks.pretraining import PretrainingTask
 from medvlp.tasks.retrieval import RetrievalTask
 from medvlp.tasks.segmentation import SegmentationTask
-from medvlp.tasks.tested import TestedTask
 from medvlp.tasks.torchvision_detection import TorchvisionDetectionTask
 from medvlp.tasks.zeroshot import ZeroShotTask
 
@@ -18,10 +21,10 @@ __all__ = [
     "DetectionTask",
     "DownstreamTask",
     "GroundingTask",
+    "PerImageTask",
     "PretrainingTask",
     "RetrievalTask",
     "SegmentationTask",
-    "TestedTask",
     "TorchvisionDetectionTask",
     "ZeroShotTask",
 ]

@@ -131,9 +131,9 @@ def _check_sentences(data: CXRDataModule, reader: str) -> str:
 
 
 def _check_findings(data: CXRDataModule, reader: str) -> None:
-    finding = data.findings(["train"])
-    if finding is None or (finding == finding[0]).all():
-        state = "has no triplets" if finding is None else "says the same of every finding in every training image"
+    existence = data.existences(["train"])
+    if existence is None or (existence == existence[0]).all():
+        state = "has no triplets" if existence is None else "says the same of every finding in every training image"
         raise UserError(
             f"objective '{reader}' learns from the findings that reports name, but root='{data.root}' {state}. With "
             f"reports, parse them: 'medvlp parse --input {Path(data.root) / 'index.parquet'} --id study_id --out "

@@ -14,12 +14,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medvlp.errors import UserError
-from medvlp.labels import entry_of, find_label
 from medvlp.metrics import Statistic, auroc
 from medvlp.metrics.bootstrap import Weighted
 from medvlp.metrics.decision import share
 from medvlp.tasks.downstream import DownstreamTask
-from medvlp.types import ABSENT, PRESENT, UNCERTAIN, Batch
+from medvlp.types import ABSENT, PRESENT, UNCERTAIN, Batch, entry_of, find_label
 
 Answer = Literal[0, 1]
 
@@ -103,7 +102,7 @@ class ClassificationTask(DownstreamTask):
 
     def on_validation_epoch_end(self) -> None:
         """Log the mean AUROC and, for several classes, the accuracy."""
-        metrics, _ = self._metrics(rows := self.kept())
+        metrics, _ = self._metrics(rows := self.gather_rows())
         areas = [metric(np.ones(len(rows))) for name, metric in metrics.items() if name != "accuracy"]
         if areas:
             self.log("val/auroc", float(np.mean(areas)), sync_dist=True)
@@ -114,7 +113,7 @@ class ClassificationTask(DownstreamTask):
         """Keep targets and scores of each label."""
         self._keep(batch, self(batch))
 
-    def evaluate(self, rows: pa.Table) -> dict[str, Statistic]:
+    def compute_metrics(self, rows: pa.Table) -> dict[str, Statistic]:
         """Return the AUROC of each label that has positives and negatives, their mean, and the accuracy."""
         metrics, self.left_out = self._metrics(rows)
         if self.left_out:
@@ -186,7 +185,7 @@ class ClassificationTask(DownstreamTask):
         for i, name in enumerate(self.labels):
             columns[f"target/{name}"] = pa.array(target[:, i], mask=target[:, i] == UNCERTAIN)
             columns[f"score/{name}"] = score[:, i]
-        self.keep(batch, columns)
+        self.add_rows(batch, columns)
 
     def _metrics(self, rows: pa.Table) -> tuple[dict[str, Weighted], dict[str, str]]:
         """Return `auroc/LABEL` of the labels that have one and `accuracy`, and what the other labels lack."""

@@ -13,8 +13,8 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
-from medvlp.detection_loss import detection_loss
 from medvlp.errors import UserError
+from medvlp.losses import detection_loss
 from medvlp.metrics.average_precision import MAX_DETECTIONS, average_precision, legacy_average_precision
 from medvlp.metrics.bootstrap import Statistic
 from medvlp.models.pyramid import LEVELS
@@ -76,7 +76,7 @@ class BoxTask(DownstreamTask):
 
     def on_validation_epoch_end(self) -> None:
         """Log the average precision of all images."""
-        found, truth = _unpack(self.kept())
+        found, truth = _unpack(self.gather_rows())
         value = average_precision(*found, truth)(np.ones(len(truth)))
         if np.isnan(value) and not self.trainer.sanity_checking:
             rank_zero_warn("no validation image has an object: val/map is not defined.")
@@ -86,7 +86,7 @@ class BoxTask(DownstreamTask):
         """Log the loss and keep the detections."""
         self._evaluate("test", batch)
 
-    def evaluate(self, rows: pa.Table) -> dict[str, Statistic]:
+    def compute_metrics(self, rows: pa.Table) -> dict[str, Statistic]:
         """Return `map` and `map_legacy`; neither where no image has an object."""
         found, truth = _unpack(rows)
         if not any(map(len, truth)):
@@ -107,7 +107,7 @@ class BoxTask(DownstreamTask):
         outputs = self(batch)
         self._loss(stage, batch, outputs)
         found = [torch.cat([boxes, scores[:, None]], 1) for boxes, scores in self.find(outputs)]
-        self.keep(batch, {"boxes": _lists(found, (*CORNERS, "score")), "truth": _lists(_truth(batch), CORNERS)})
+        self.add_rows(batch, {"boxes": _lists(found, (*CORNERS, "score")), "truth": _lists(_truth(batch), CORNERS)})
 
 
 class DetectionTask(BoxTask):

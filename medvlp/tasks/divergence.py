@@ -7,7 +7,7 @@ import copy
 import csv
 import math
 import pickle
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ from torch.optim import Optimizer
 
 from medvlp.distributed import gather_objects, max_over_processes, rank
 from medvlp.errors import StoppedWithOthersError, UserError
-from medvlp.finite import first_not_finite
 from medvlp.types import Batch
 
 CHECKPOINT, IDS = "diverged.ckpt", "diverged.csv"
@@ -189,4 +188,15 @@ def _last_finite(folder: Path) -> Path | None:
         with contextlib.suppress(pickle.UnpicklingError, RuntimeError, EOFError):
             if first_not_finite(torch.load(path, "cpu", weights_only=True, mmap=True)["state_dict"]) is None:
                 return path
+    return None
+
+
+def first_not_finite(state: Mapping[str, Any]) -> str | None:
+    """Return the name of the first tensor of a state dict that holds NaN or infinity; None where none does.
+
+    Minus infinity is no sign of harm: masks of attention are made of it.
+    """
+    for name, value in state.items():
+        if isinstance(value, Tensor) and value.is_floating_point() and not (value < math.inf).all():
+            return name
     return None

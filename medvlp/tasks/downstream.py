@@ -19,14 +19,14 @@ from medvlp.models.image import ImageEncoder
 from medvlp.models.pretrained import digest, load_image_encoder, pretrained_on
 from medvlp.prepared import IMAGES, Prepared
 from medvlp.tasks.base import READ
-from medvlp.tasks.tested import TestedTask
+from medvlp.tasks.per_image import PerImageTask
 from medvlp.types import Batch
 
 ENCODER = "encoder."
 NO_BOXES = np.zeros((0, 4), np.float32)
 
 
-class DownstreamTask(TestedTask):
+class DownstreamTask(PerImageTask):
     """Trains a head on the features of a pre-trained image encoder, frozen or not.
 
     A subclass says what it `reads`, gives the training, validation and test steps, and makes its metrics of the rows
@@ -129,7 +129,7 @@ class DownstreamTask(TestedTask):
             views = np.stack([transform(images[row], NO_BOXES, 0).image for row in rows])
             # The same fp32 features whatever the precision of the training around it.
             with torch.no_grad(), torch.autocast(device.type, enabled=False):
-                return self.encode(torch.from_numpy(views).to(device))
+                return self.encode_images(torch.from_numpy(views).to(device))
 
         self._store().fill(np.concatenate([data.dataset(name).rows for name in READ[verb]]), encode)
         self.encoder.to(home)
@@ -154,9 +154,9 @@ class DownstreamTask(TestedTask):
         if batch["feature"] is not None:
             return [feature.float() for feature in batch["feature"]]
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            return self.encode(batch["image"][:, 0])
+            return self.encode_images(batch["image"][:, 0])
 
-    def encode(self, image: Tensor) -> list[Tensor]:
+    def encode_images(self, image: Tensor) -> list[Tensor]:
         """Return the features of images, uint8 (B, H, W)."""
         if self.reads == "pooled":
             return [self.encoder(image).pooled]

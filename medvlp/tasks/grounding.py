@@ -14,7 +14,6 @@ import pyarrow.compute as pc
 
 from medvlp.data.dataset import PreparedDataset
 from medvlp.errors import UnsuitableDataError, UserError
-from medvlp.labels import entry_of
 from medvlp.metrics import Statistic
 from medvlp.metrics.bootstrap import Weighted, Weights, mean_of
 from medvlp.metrics.grounding import (
@@ -31,8 +30,8 @@ from medvlp.metrics.grounding import (
 )
 from medvlp.objectives import Objective
 from medvlp.prepared import Prepared
-from medvlp.tasks.checkpoint import CheckpointTask
-from medvlp.types import Batch, HeatSource
+from medvlp.tasks.evaluation_only import EvaluationOnlyTask
+from medvlp.types import Batch, HeatSource, entry_of
 
 METRICS = ("pointing", "pointing_chance", "cnr", "cnr_signed", "miou", "dice", "recall", "iou")
 # Where the regions of a prepared folder come from, and what must be said of figures on them.
@@ -68,7 +67,7 @@ class Phrase(NamedTuple):
     boxes: npt.NDArray[np.float32]
 
 
-class GroundingTask(CheckpointTask):
+class GroundingTask(EvaluationOnlyTask):
     """Compares heat maps of phrases with boxes.
 
     All boxes of one name and one phrase in an image are one truth, their union. Maps are enlarged to the pixels of the
@@ -179,7 +178,7 @@ class GroundingTask(CheckpointTask):
                 if text in known:
                     row |= self.measure(heat[b][known[text]], boxes / dataset.prepared.size)
                 rows[b].append(row)
-        self.keep(batch, {"phrases": pa.array(rows, pa.list_(ROW))})
+        self.add_rows(batch, {"phrases": pa.array(rows, pa.list_(ROW))})
 
     def measure(self, heat: npt.NDArray[np.floating], boxes: npt.NDArray[np.floating]) -> dict[str, float]:
         """Return the metrics of one map; NaN where the crop shows nothing of the boxes.
@@ -211,7 +210,7 @@ class GroundingTask(CheckpointTask):
         )
         return dict(zip(METRICS, map(float, values), strict=True))
 
-    def evaluate(self, rows: pa.Table) -> dict[str, Statistic]:
+    def compute_metrics(self, rows: pa.Table) -> dict[str, Statistic]:
         """Return the metrics of all pairs of image and phrase."""
         lists = rows["phrases"].combine_chunks()
         image = pc.list_parent_indices(lists).to_numpy()
@@ -244,8 +243,8 @@ class GroundingTask(CheckpointTask):
                 statistics[name] = statistic.counting(counted, asked, "phrases")
         return statistics
 
-    def _see(self) -> None:
-        super()._see()
+    def _match_preprocessing(self) -> None:
+        super()._match_preprocessing()
         data = self.datamodule
         self.check_data(Prepared.open(data.root), self.hparams)
         assert data.resize is not None
@@ -255,7 +254,7 @@ class GroundingTask(CheckpointTask):
     def _knows(self, text: str) -> bool:
         """Return whether there is a heat map of a text."""
         objectives = (objective for objective in self.model.objectives.values())
-        return all(o.names(text) for o in objectives if isinstance(o, Objective) and o.heat_source == self.source)
+        return all(o.can_show(text) for o in objectives if isinstance(o, Objective) and o.heat_source == self.source)
 
     def _boxes(self, dataset: PreparedDataset, i: int) -> Iterator[tuple[str | None, str, npt.NDArray[np.float32]]]:
         """Yield name, text and box of everything that is to be found in image i."""

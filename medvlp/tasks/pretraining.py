@@ -14,6 +14,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor, nn
 
 from medvlp.data import CXRDataModule
+from medvlp.data.preprocessing import Preprocessing
 from medvlp.errors import StoppedWithOthersError, UserError
 from medvlp.metrics import label_auroc
 from medvlp.models import ImageEncoder, TextEncoder
@@ -21,14 +22,12 @@ from medvlp.models.recipe import RECIPE
 from medvlp.objectives import HeatMap, Objective, TagDecoding
 from medvlp.objectives.base import section_texts
 from medvlp.prepared import Prepared
-from medvlp.preprocessing import Preprocessing
 from medvlp.protocols import Protocol, zero_shot_scores
 from medvlp.tasks.base import READ, BaseTask
 from medvlp.tasks.checks import check_training
-from medvlp.tasks.evaluation import EmbeddingCollector, report_retrieval
+from medvlp.tasks.embeddings import EmbeddingCollector, report_retrieval
 from medvlp.tasks.precision import own_precision
-from medvlp.text_cache import text_ids
-from medvlp.types import Batch, HeatSource, ImageFeatures, Section, TextFeatures
+from medvlp.types import Batch, HeatSource, ImageFeatures, Section, TextFeatures, text_ids
 
 
 class PretrainingTask(BaseTask):
@@ -116,17 +115,17 @@ class PretrainingTask(BaseTask):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the sum of all terms and log each."""
-        return self._loss("train", batch, *self.encode(batch))
+        return self._loss("train", batch, *self.encode_batch(batch))
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Log the terms, and keep the embeddings for the end of the epoch."""
-        image, text = self.encode(batch)
+        image, text = self.encode_batch(batch)
         self._loss("val", batch, image, text)
-        self.keep(batch, image, text)
+        self.collect(batch, image, text)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Keep the embeddings for the end of the epoch."""
-        self.keep(batch, *self.encode(batch))
+        self.collect(batch, *self.encode_batch(batch))
 
     def on_validation_epoch_end(self) -> None:
         """Log retrieval and zero-shot classification."""
@@ -154,7 +153,7 @@ class PretrainingTask(BaseTask):
         self.text_encoder.open_cache(data.text_cache)
         self.text_encoder.fill(texts, trainer.strategy.root_device, progress=True)
 
-    def encode(self, batch: Batch) -> tuple[ImageFeatures, TextFeatures]:
+    def encode_batch(self, batch: Batch) -> tuple[ImageFeatures, TextFeatures]:
         """Return the features of all views (N = B * V), and of the texts that objectives read."""
         image = self.image_encoder(batch["image"].flatten(0, 1))
         texts = {s: section_texts(s, batch["findings"], batch["impression"]) for s in self.sections}
@@ -191,7 +190,7 @@ class PretrainingTask(BaseTask):
     def heat_maps(self, batch: Batch) -> dict[str, list[HeatMap]]:
         """Return where the model sees what the reports of an evaluation batch say, by objective that can show it."""
         with own_precision(self):
-            image, text = self.encode(batch)
+            image, text = self.encode_batch(batch)
             maps = {
                 name: objective.heat_maps(image, text, batch)
                 for name, objective in self._named()
@@ -199,7 +198,7 @@ class PretrainingTask(BaseTask):
             }
         return {name: drawn for name, drawn in maps.items() if drawn}
 
-    def keep(self, batch: Batch, image: ImageFeatures, text: TextFeatures) -> None:
+    def collect(self, batch: Batch, image: ImageFeatures, text: TextFeatures) -> None:
         """Collect what the metrics need of an evaluation batch, whose features `encode` has returned."""
         rows = self.embedded(batch, image, text)
         for name, objective in self._named():

@@ -17,8 +17,8 @@ from medvlp.metrics import Statistic
 from medvlp.metrics.bootstrap import Weighted, mean_of, median_of
 from medvlp.metrics.recall import class_hits, ranks
 from medvlp.objectives.base import section_texts
-from medvlp.tasks.checkpoint import CheckpointTask
-from medvlp.tasks.evaluation import Candidates, EmbeddingCollector, candidates
+from medvlp.tasks.embeddings import Candidates, EmbeddingCollector, candidates
+from medvlp.tasks.evaluation_only import EvaluationOnlyTask
 from medvlp.tasks.pretraining import under
 from medvlp.types import PRESENT, Batch
 
@@ -26,7 +26,7 @@ RECALLS = (1, 5, 10)
 PRECISIONS = (5, 10, 100)
 
 
-class RetrievalTask(CheckpointTask):
+class RetrievalTask(EvaluationOnlyTask):
     """Ranks all distinct reports of the test images for each image, and all images for each report.
 
     The similarity of an image and a report is the mean cosine over all joint spaces whose section the report has. Its
@@ -62,11 +62,11 @@ class RetrievalTask(CheckpointTask):
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Keep the embeddings."""
-        rows = self.model.embedded(batch, *self.model.encode(batch))
+        rows = self.model.embedded(batch, *self.model.encode_batch(batch))
         self._collector.add(batch["index"], {**rows, "label": batch["label"]})
-        self.keep(batch, {})
+        self.add_rows(batch, {})
 
-    def evaluate(self, rows: pa.Table) -> dict[str, Statistic]:
+    def compute_metrics(self, rows: pa.Table) -> dict[str, Statistic]:
         """Return recalls, median ranks and precisions of all images that have a report."""
         collected = self._collector.collect()
         found = candidates(*(under(collected, prefix) for prefix in ("image", "text", "id")))

@@ -10,13 +10,13 @@ import pyarrow as pa
 from torch import Tensor, nn
 
 from medvlp.errors import UserError
+from medvlp.losses import segmentation_loss
 from medvlp.metrics.bootstrap import Statistic
 from medvlp.metrics.dice import dice, legacy_share, mean_dice
 from medvlp.models import setr, unet
 from medvlp.models.setr import SETRDecoder
 from medvlp.models.unet import UNetDecoder
 from medvlp.run_lengths import encode
-from medvlp.segmentation_loss import segmentation_loss
 from medvlp.tasks.downstream import DownstreamTask
 from medvlp.types import Batch
 
@@ -67,9 +67,9 @@ class SegmentationTask(DownstreamTask):
             "pixels_predicted": predicted.sum((1, 2)),
             "mask": [encode(mask) for mask in predicted.cpu().numpy()],
         }
-        self.keep(batch, columns)
+        self.add_rows(batch, columns)
 
-    def evaluate(self, rows: pa.Table) -> dict[str, Statistic]:
+    def compute_metrics(self, rows: pa.Table) -> dict[str, Statistic]:
         """Return `dice`, `dice_legacy` and, where an image has a mask, `dice_positive`."""
         values, positive = rows["dice"].to_numpy(), rows["pixels_true"].to_numpy() > 0
         shares = {"dice": np.ones(len(rows)), "dice_legacy": legacy_share(len(rows), self.datamodule.batch_size)}

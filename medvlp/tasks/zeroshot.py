@@ -18,15 +18,15 @@ from medvlp.errors import UserError
 from medvlp.metrics import Statistic, auroc
 from medvlp.metrics.bootstrap import Weighted
 from medvlp.metrics.decision import accuracy, decided, f1, mcc, share
-from medvlp.protocols import Protocol, standardise, tag_columns, tag_scores, thresholds, zero_shot_scores
-from medvlp.tasks.checkpoint import CheckpointTask
-from medvlp.tasks.evaluation import EmbeddingCollector
+from medvlp.protocols import Protocol, find_thresholds, standardise, tag_columns, tag_scores, zero_shot_scores
+from medvlp.tasks.embeddings import EmbeddingCollector
+from medvlp.tasks.evaluation_only import EvaluationOnlyTask
 from medvlp.types import PRESENT, UNCERTAIN, Batch
 
 DECISIONS = {"f1": f1, "mcc": mcc, "label_accuracy": accuracy}
 
 
-class ZeroShotTask(CheckpointTask):
+class ZeroShotTask(EvaluationOnlyTask):
     """Asks a pre-trained model for labels that it was not trained on.
 
     Its test gives `auroc/LABEL` and their mean `auroc`; where the protocol has a threshold, `f1`, `mcc` and
@@ -99,7 +99,7 @@ class ZeroShotTask(CheckpointTask):
         for i, name in enumerate(self.labels):
             columns[f"target/{name}"] = pa.array(target[:, i], mask=target[:, i] == UNCERTAIN)
             columns[f"score/{name}"] = score[:, i]
-        self.keep(batch, columns)
+        self.add_rows(batch, columns)
 
     def scores(self, image: Tensor) -> Tensor:
         """Return the score of each label, float64 (N, L), from images alone, uint8 (N, H, W)."""
@@ -119,7 +119,7 @@ class ZeroShotTask(CheckpointTask):
             target = torch.where(one & (target != UNCERTAIN).all(1, keepdim=True), target, UNCERTAIN)
         return target
 
-    def evaluate(self, rows: pa.Table) -> dict[str, Statistic]:
+    def compute_metrics(self, rows: pa.Table) -> dict[str, Statistic]:
         """Return the metrics of each label that has positives and negatives, their means, and the accuracy."""
         labels = self.labels
         target, score = (
@@ -132,7 +132,7 @@ class ZeroShotTask(CheckpointTask):
             rows = rows.set_column(column, f"score/{name}", pa.array(score[:, i].numpy()))
         self.predictions = rows
         if self.protocol.threshold.startswith("oracle"):
-            self.thresholds = thresholds(self.protocol.threshold, score, target)
+            self.thresholds = find_thresholds(self.protocol.threshold, score, target)
         if unasked := [name for name in self._wanted if name not in labels]:
             self.left_out |= dict.fromkeys(unasked, f"not in the protocol {self.protocol.name}")
         metrics = dict(self._metrics(target.numpy(), score.numpy()))
@@ -178,7 +178,7 @@ class ZeroShotTask(CheckpointTask):
                 found = {"score": self.scores(moved["image"][:, 0]), "target": self.targets(moved)}
                 collector.add(moved["index"], found)
         rows = collector.collect()
-        return thresholds("validation", self._final(rows["score"]), rows["target"])
+        return find_thresholds("validation", self._final(rows["score"]), rows["target"])
 
     def _final(self, scores: Tensor) -> Tensor:
         """Return the scores of all images as the protocol has them."""

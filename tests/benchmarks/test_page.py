@@ -8,12 +8,12 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from invented import write_cell
-from tiny import make_prepared
 
 from medvlp.benchmarks.chart import BOTTOM, HEIGHT, SPACING, TOP, Axes, Series, chart, published_series, spread
 from medvlp.benchmarks.page import page
 from medvlp.benchmarks.results import read_cells, summarise
+from tests.support.invented import write_cell
+from tests.support.tiny import make_prepared
 
 VOID = {"meta", "link", "br", "img"}
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import torch
-from tiny import make_prepared
 
 from medvlp.__main__ import main
 from medvlp.benchmarks.processes import FIRST
+from tests.support.tiny import make_prepared
 
 TINY = (
     "--model.architecture test_resnet --model.labels [Cardiomegaly] --data.crop 32 --data.batch_size 4 "
@@ -107,7 +107,10 @@ def test_from_nothing_again_and_from_a_test_that_is_missing():
 def test_an_interrupted_cell_goes_on(cell):
     """Be it the one at which the other process was started, or a later one; the first process alone is told."""
     seeds = "0,1" if cell else "0"
-    process = subprocess.Popen(command(seeds), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    # A shell has what it starts in the background ignore interrupts, these tests and their processes included.
+    listening = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    process = subprocess.Popen(command(seeds), **pipes, **listening)
     folder, until = CELLS / f"50-{cell}", time.monotonic() + 240
     while not any(folder.rglob("last.ckpt")) and time.monotonic() < until and process.poll() is None:
         time.sleep(0.01)

@@ -7,12 +7,12 @@ import shutil
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from invented import write_cell
 
 from medvlp.__main__ import main
 from medvlp.benchmarks.results import BOOTSTRAP, RESULTS, Score, read_cells, summarise
 from medvlp.benchmarks.tables import markdown, sheets
 from medvlp.errors import NotFoundError, UserError
+from tests.support.invented import write_cell
 
 
 def write_grid(folder, label="ours", values=((0.80, 0.82, 0.84), (0.90, 0.91, 0.92)), **changes):

@@ -9,12 +9,12 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import torch
-from tiny import make_prepared
 
 from medvlp.__main__ import main
 from medvlp.benchmarks.results import read_cells, summarise
-from medvlp.cli import WANDB_PRIVACY
 from medvlp.models.weights import fingerprint
+from medvlp.trainer.command import WANDB_PRIVACY
+from tests.support.tiny import make_prepared
 
 OPTIONS = shlex.split(
     "-c classification/rsna --model.weights random --model.architecture test_resnet --model.labels [Cardiomegaly] "

@@ -1,6 +1,6 @@
 """The augmentations of the papers as their own libraries do them, to compare those of `TrainTransform` with.
 
-    python tests/data/references.py --out FOLDER [--images FOLDER]
+    python -m tests.data.references --out FOLDER [--images FOLDER]
 
 prints the figures of each augmentation beside the reference's, and draws a sheet of views for each recipe of
 experiments/: per image one row of medvlp's views, and below it one of the reference's.
@@ -21,7 +21,7 @@ from PIL import Image, ImageFilter
 from torchvision import transforms
 from torchvision.transforms import InterpolationMode
 
-from medvlp.configs import EXPERIMENTS
+from medvlp.config.experiments import EXPERIMENTS
 from medvlp.data.transforms import BLUR, JITTER, Augmentation, TrainTransform
 
 RADIOGRAPHS = Path(__file__).parents[1] / "prepare" / "radiographs"

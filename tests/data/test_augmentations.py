@@ -8,7 +8,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageOps
-from references import (
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms import functional as F
+
+from medvlp.data.transforms import SHOWN, Augmentation, Perspective, TrainTransform
+from tests.data.references import (
     CROP,
     GEOMETRIC,
     OFF,
@@ -21,10 +25,6 @@ from references import (
     single,
     visible_share,
 )
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms import functional as F
-
-from medvlp.data.transforms import SHOWN, Augmentation, Perspective, TrainTransform
 
 SHARED = Path(os.environ.get("MEDVLP_SHARED", "../shared")) / "data" / "openi" / "images"
 NO_BOXES = np.zeros((0, 4), np.float32)

@@ -7,7 +7,6 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from tiny import LABELS, make_prepared
 
 from medvlp.data import Augmentation, CXRDataModule, PreparedDataset
 from medvlp.data.sampler import EpochSampler
@@ -16,6 +15,7 @@ from medvlp.errors import NotFoundError, UserError
 from medvlp.parse import FINDINGS
 from medvlp.prepared import INDEX, MANIFEST
 from medvlp.types import Batch
+from tests.support.tiny import LABELS, make_prepared
 
 STUDIES, SIZE = 48, 40
 NO_BOXES = np.zeros((0, 4), np.float32)
@@ -40,7 +40,7 @@ def test_a_batch_has_the_documented_keys(root):
         "findings_mask": (torch.bool, (8,)),
         "impression_mask": (torch.bool, (8,)),
         "label": (torch.int8, (8, len(LABELS))),
-        "finding": (torch.int8, (8, len(FINDINGS))),
+        "existence": (torch.int8, (8, len(FINDINGS))),
         "index": (torch.int64, (8,)),
     }
 

@@ -7,7 +7,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import make_prepared
 
 from medvlp.data import Augmentation, CXRDataModule
 from medvlp.data.regions import ImageBoxes, RegionList, collate_regions, find, study_regions
@@ -17,6 +16,7 @@ from medvlp.errors import NotFoundError, UserError
 from medvlp.parse import FINDINGS, REGIONS, write_triplets
 from medvlp.prepared import INDEX, REGION_TYPE, TRIPLETS
 from medvlp.types import ABSENT, NOT_MENTIONED, PRESENT, UNCERTAIN, report_text
+from tests.support.tiny import make_prepared
 
 SIDE = 96
 OFF = Augmentation(horizontal_flip=0, vertical_flip=0, rotation=0, perspective=0, autocontrast=0)
@@ -131,7 +131,7 @@ SAID = [
 
 def test_regions_meet_the_sentences_that_speak_of_them():
     study, boxes = align(GIVEN, SAID, RegionList())
-    assert [REGIONS[i] for i in study.name] == ["right costophrenic angle", "left lung", "cardiac silhouette"]
+    assert [REGIONS[i] for i in study.region_id] == ["right costophrenic angle", "left lung", "cardiac silhouette"]
     assert boxes.tolist() == [[1, 2, 3, 4], [2, 2, 3, 9], [5, 6, 7, 8]]
     assert study.sentence == [s.text for s in SAID]
     assert study.aligned.astype(int).tolist() == [[1, 0, 1, 0, 0], [0, 0, 0, 1, 0], [0, 1, 0, 0, 1]]
@@ -143,7 +143,7 @@ def test_regions_meet_the_sentences_that_speak_of_them():
 def test_empty_boxes_are_left_out():
     flat = [{**GIVEN[0], "x2": GIVEN[0]["x1"]}, GIVEN[1]]
     study, _ = align(flat, SAID, RegionList())
-    assert [REGIONS[i] for i in study.name] == ["cardiac silhouette"]
+    assert [REGIONS[i] for i in study.region_id] == ["cardiac silhouette"]
 
 
 def test_sentences_of_a_whole_report():
@@ -157,7 +157,7 @@ def test_sentences_of_a_whole_report():
 def test_a_study_without_regions_or_sentences():
     for boxes, said in (([], SAID), (GIVEN, [])):
         study, boxes = align(boxes, said, RegionList())
-        assert (len(study.name), len(study.sentence), boxes.shape) == (0, 0, (0, 4))
+        assert (len(study.region_id), len(study.sentence), boxes.shape) == (0, 0, (0, 4))
         assert study.aligned.shape == (0, 0)
 
 
@@ -166,7 +166,7 @@ def test_merged_regions(tmp_path):
     lines = "left chest: [left lung, cardiac silhouette]", "right chest: [right lung, right costophrenic angle]"
     path.write_text("\n".join(lines))
     study, boxes = align(GIVEN, SAID, RegionList(path))
-    assert study.name.tolist() == [0, 1]
+    assert study.region_id.tolist() == [0, 1]
     assert boxes.tolist() == [[2, 2, 7, 9], [1, 2, 3, 4]]
     assert study.aligned.astype(int).tolist() == [[0, 1, 0, 1, 1], [1, 0, 1, 1, 0]]
 
@@ -226,7 +226,7 @@ def test_batches_hold_the_regions_of_their_own_study(root):
             study = int(region.study[r])
             assert study == int(region.sentence_study[s])
             row = train[int(batch["index"][study])]
-            name, text = REGIONS[int(region.name[r])], region.sentence[s]
+            name, text = REGIONS[int(region.region_id[r])], region.sentence[s]
             assert text in report_text(row["findings"] or "", row["impression"] or "")
             assert ("cardiomegaly" in text) == (name == "cardiac silhouette")
             # The box shows what is there: bright where the report says so.
@@ -259,9 +259,9 @@ def test_findings_of_a_report(tmp_path):
     write_triplets(reports, tmp_path / TRIPLETS, workers=1)
     ids = ["a", "b", "c", "a", "unheard of"]
     triplets = ReportTriplets(tmp_path / TRIPLETS, ids)
-    assert (ReportTriplets(tmp_path / TRIPLETS, ids, sentences=False).finding == triplets.finding).all()
+    assert (ReportTriplets(tmp_path / TRIPLETS, ids, sentences=False).existence == triplets.existence).all()
     effusion, air, pneumonia = map(FINDINGS.index, ["pleural effusion", "pneumothorax", "pneumonia"])
-    assert triplets.finding[:, [effusion, air, pneumonia]].tolist() == [
+    assert triplets.existence[:, [effusion, air, pneumonia]].tolist() == [
         [PRESENT, NOT_MENTIONED, NOT_MENTIONED],
         [PRESENT, ABSENT, UNCERTAIN],
         [NOT_MENTIONED] * 3,
@@ -276,7 +276,7 @@ def test_findings_of_a_report(tmp_path):
 def test_other_sections_do_not_speak_of_the_image(tmp_path):
     write_triplets([("a", {"indication": "Rule out pneumothorax.", "findings": ""})], tmp_path / TRIPLETS, workers=1)
     triplets = ReportTriplets(tmp_path / TRIPLETS, ["a"])
-    assert (triplets.finding == NOT_MENTIONED).all()
+    assert (triplets.existence == NOT_MENTIONED).all()
     assert triplets.sentences(0) == triplets.texts == []
 
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import make_prepared
 
 from medvlp.data import CXRDataModule
 from medvlp.data.subset import Subset
 from medvlp.errors import UserError
+from tests.support.tiny import make_prepared
 
 NAMES = [f"image{i}" for i in range(200)]
 NONE = np.zeros(200, np.bool_)

@@ -5,13 +5,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from tiny import LABELS, make_prepared
 
 from medvlp.data import Augmentation, CXRDataModule
 from medvlp.data.objects import ObjectBoxes
 from medvlp.data.transforms import EvaluationTransform, TrainTransform
 from medvlp.errors import UserError
 from medvlp.prepared import BOX_TYPE, INDEX, MASKS
+from tests.support.tiny import LABELS, make_prepared
 
 SIDE, CROP, BRIGHT = 96, 72, 240
 BOX = np.array([[30, 24, 58, 60]], np.float32)
@@ -203,7 +203,7 @@ def test_a_folder_of_images_alone(tmp_path):
     pq.write_table(table, bare / INDEX)
     batch = next(iter(module(bare).train_dataloader()))
     assert set(batch["findings"]) == {""}
-    assert (batch["finding"] == -2).all()
+    assert (batch["existence"] == -2).all()
     assert batch["label"].shape == (8, len(LABELS))
     with pytest.raises(UserError, match="no reports"):
         module(bare, regions=True).train_dataloader()

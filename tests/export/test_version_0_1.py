@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
-from tiny import make_language_model
 
 import medvlp
+from medvlp.__main__ import main
+from tests.support.tiny import make_language_model
 
 WRITTEN = Path(__file__).parent / "version_0_1"
 FINDINGS = ["Cardiomegaly", "Pleural Effusion", "No Finding"]
@@ -76,3 +77,22 @@ def test_weights_give_what_they_gave(name, place, monkeypatch):
     assert given.keys() == expected.keys()
     for key, values in expected.items():
         assert given[key] == pytest.approx(values, rel=1e-5, abs=1e-6), key
+
+
+def test_a_config_is_told_the_new_names(place, monkeypatch, capsys):
+    monkeypatch.chdir(place)
+    config = Path("config.yaml").read_text()
+    for old, new in (
+        ("medvlp.callbacks.Throughput", "medvlp.trainer.callbacks.Throughput"),
+        ("medvlp.heatmaps.HeatMaps", "medvlp.trainer.heat_maps.HeatMaps"),
+    ):
+        Path("config.yaml").write_text(config)
+        with pytest.raises(SystemExit) as end:
+            main(["fit", "-c", "config.yaml", "--print_config"])
+        (line,) = capsys.readouterr().err.splitlines()
+        assert (end.value.code, line.endswith(f"Did you mean '{new}'?")) == (2, True), line
+        config = config.replace(old, new)
+    Path("config.yaml").write_text(config)
+    with pytest.raises(SystemExit) as end:
+        main(["fit", "-c", "config.yaml", "--print_config"])
+    assert end.value.code == 0

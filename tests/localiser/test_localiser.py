@@ -12,7 +12,7 @@ from medvlp.phantom.world import REGIONS
 from medvlp.prepare.regions.automatic import Localiser, localiser
 from medvlp.prepare.regions.network import LOGIT_STEPS, LOGIT_ZERO, STEP, Network
 
-training = importlib.import_module("medvlp.localiser.train")
+training = importlib.import_module("medvlp.localiser.training")
 
 
 @pytest.fixture(scope="module")

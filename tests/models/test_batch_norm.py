@@ -12,7 +12,6 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from timm.layers import BatchNormAct2d, DropBlock2d
-from tiny import make_language_model, make_prepared
 from torch import nn
 
 from medvlp.data import CXRDataModule
@@ -20,6 +19,7 @@ from medvlp.models import ImageEncoder, TextEncoder
 from medvlp.models.batch_norm import batch_norms, restore, synchronise
 from medvlp.objectives import HierarchicalAlignment
 from medvlp.tasks import PretrainingTask
+from tests.support.tiny import make_language_model, make_prepared
 
 # Those with an activation inside their batch norms, and those without.
 WITH = [

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 import transformers as hf
-from tiny import WORDS, make_language_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
 from medvlp.errors import UserError
 from medvlp.export.folder import write_text_encoder
 from medvlp.models import TextEncoder
 from medvlp.types import RegionBatch
+from tests.support.tiny import WORDS, make_language_model
 
 TEXTS = ["no effusion .", "", "there is large left pleural effusion .", "normal", "no " * 20, "right effusion"]
 SPECIAL = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "[MASK]"]

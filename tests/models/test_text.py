@@ -6,11 +6,11 @@ import sys
 
 import pytest
 import torch
-from tiny import make_language_model
 from transformers import BertModel, BertTokenizerFast
 
 from medvlp.errors import UserError
 from medvlp.models import TextEncoder
+from tests.support.tiny import make_language_model
 
 TEXTS = ["no effusion .", "", "there is large left pleural effusion .", "normal", "no " * 40, "unheard-of words"]
 

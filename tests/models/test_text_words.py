@@ -5,10 +5,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import WORDS, make_language_model
 
 from medvlp.data.regions import StudyRegions, collate_regions
 from medvlp.models import TextEncoder
+from tests.support.tiny import WORDS, make_language_model
 
 PIECES = [*WORDS, "##s", "##ly", "heart", "large", "is", ","]
 

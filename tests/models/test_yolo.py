@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from medvlp.detection_loss import assign
+from medvlp.losses.detection import assign
 from medvlp.models import ImageEncoder
 from medvlp.models.pyramid import LEVELS, pyramid
 from medvlp.models.yolo import ANCHORS, YOLOHead, suppress

@@ -2,9 +2,6 @@
 
 import pytest
 import torch
-from asg import GRID, KINDS, PATCH, SENTENCES, SIDE, STUDIES, WORD, Studies, make
-from test_asg_losses import slow_region_loss, slow_soft_label_loss
-from test_losses import slow_loss
 from torch.nn import functional as F
 
 from medvlp.losses import SoftLabels, tag_loss
@@ -13,6 +10,8 @@ from medvlp.objectives.region_alignment import patches_around
 from medvlp.objectives.tags import Tags
 from medvlp.parse import FINDINGS, LABEL_SETS
 from medvlp.types import ABSENT, NOT_MENTIONED, PRESENT, UNCERTAIN, PhraseFeatures
+from tests.support.asg import GRID, KINDS, PATCH, SENTENCES, SIDE, STUDIES, WORD, Studies, make
+from tests.support.slow import slow_loss, slow_region_loss, slow_soft_label_loss
 
 everyone = range(STUDIES)
 
@@ -25,7 +24,7 @@ def test_global_terms_equal_the_formulas():
     x = twin.image_head(image.pooled).detach().view(STUDIES, 2, -1)
     y = torch.zeros(STUDIES, 8)
     y[mask] = twin.text_head(text.sections["report"][mask]).detach()
-    tags = twin.tags(batch["finding"]) == PRESENT
+    tags = twin.tags(batch["existence"]) == PRESENT
     hard = [slow_loss(x[:, v], y, 0.07, mask, y, None) for v in range(2)]
     soft = [slow_soft_label_loss(x[:, v], y, tags, 0.07, SoftLabels(), mask) for v in range(2)]
     assert terms["contrastive"].item() == pytest.approx(sum(hard) / 2, rel=1e-4)
@@ -39,7 +38,7 @@ def slow_regions(objective, image, text, batch, v, views, background=False):
     patches = [[F.normalize(p, dim=0) for p in objective.patch_head(i.flatten(1).T)] for i in image.patches]
     words = F.normalize(objective.word_head(text.word), dim=1)
     regions, sentences = [], []
-    for r in range(len(region.name)):
+    for r in range(len(region.region_id)):
         if region.visible[v, r]:
             x1, y1, x2, y2 = (region.box[v, r] / cell).int().tolist()
             own = patches[int(region.study[r]) * views + v]
@@ -115,7 +114,7 @@ def test_patches_around_the_regions_learn(negatives):
 def test_tag_term_equals_the_formula():
     image, text, batch = Studies(views=2).inputs(everyone)
     objective = make(TagDecoding, weight=3.0)
-    tag = objective.tags(batch["finding"])
+    tag = objective.tags(batch["existence"])
     target = (tag == PRESENT).repeat_interleave(2, 0)
     expected = tag_loss(objective.logits(image), target, torch.ones_like(target))
     torch.testing.assert_close(objective(image, text, batch)["bce"], 3 * expected)
@@ -311,7 +310,7 @@ def test_heat_maps_show_their_own_text_and_boxes():
         torch.testing.assert_close(heat_map.box, region.box[0][region.aligned[:, s]])
 
     objective = make(TagDecoding).eval()
-    tags, attention = objective.tags(batch["finding"]), objective.attention(image)
+    tags, attention = objective.tags(batch["existence"]), objective.attention(image)
     maps = objective.heat_maps(image, text, batch)
     assert [(h.study, h.text) for h in maps] == [
         (b, objective.tags.names[t]) for b, t in (tags == PRESENT).nonzero().tolist()

@@ -9,10 +9,10 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from asg import KINDS, Studies, make
-from test_distributed import WORLD, free_port, relative_error
 
 from medvlp.distributed import gather_rows
+from tests.support.asg import KINDS, Studies, make
+from tests.support.processes import WORLD, free_port, relative_error
 
 STUDIES = 8
 

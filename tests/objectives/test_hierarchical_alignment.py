@@ -1,22 +1,14 @@
 """IMITATE's objective: its terms from the formulas, missing sections, options."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
-from test_losses import slow_loss
 
 from medvlp.losses import ClinicalPrior
-from medvlp.objectives import HierarchicalAlignment
 from medvlp.types import ImageFeatures, TextFeatures
+from tests.support.hierarchical import WIDTHS, make
+from tests.support.slow import slow_loss
 
-STUDIES, VIEWS, WIDTHS = 7, 2, [8, 12, 16, 20]
-
-
-def make(**options):
-    torch.manual_seed(0)
-    encoders = SimpleNamespace(width=24, widths=WIDTHS), SimpleNamespace(width=10)
-    return HierarchicalAlignment(*encoders, **{"dim": 16, "grid": 4, **options})
+STUDIES, VIEWS = 7, 2
 
 
 def inputs(seed=1):

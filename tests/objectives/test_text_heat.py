@@ -2,8 +2,6 @@
 
 import pytest
 import torch
-from asg import GRID, STUDIES, WORD, Studies, make
-from test_hierarchical_alignment import make as make_hierarchical
 from torch.nn import functional as F
 
 from medvlp.errors import UserError
@@ -11,6 +9,8 @@ from medvlp.objectives import GlobalAlignment, Objective, RegionAlignment, TagDe
 from medvlp.objectives.tags import Tags
 from medvlp.parse import LABEL_SETS
 from medvlp.types import ImageFeatures, PhraseFeatures
+from tests.support.asg import GRID, STUDIES, WORD, Studies, make
+from tests.support.hierarchical import make as make_hierarchical
 
 TEXTS = ["left pleural effusion", "cardiomegaly", "edema"]
 
@@ -82,8 +82,8 @@ def test_a_tag_map_is_the_attention_of_the_tags_that_a_text_names():
 def test_a_text_that_names_no_tag_is_explained(words):
     image, _, _ = Studies().inputs(range(STUDIES))
     objective = make(TagDecoding).eval()
-    assert not objective.names(words)
-    assert objective.names("edema")
+    assert not objective.can_show(words)
+    assert objective.can_show("edema")
     with pytest.raises(UserError, match=r"names no tag.*pleural effusion.*aspiration"):
         objective.text_heat(image, torch.zeros(1), phrases([words]))
 
@@ -111,6 +111,6 @@ def test_an_objective_without_a_source_says_so():
         def forward(self, image, text, batch):
             return {}
 
-    assert not Silent().names("edema")
+    assert not Silent().can_show("edema")
     with pytest.raises(TypeError, match="Silent has no heat maps"):
         Silent().text_heat(ImageFeatures(torch.zeros(1, 1), []), torch.zeros(1), phrases())

@@ -7,8 +7,7 @@ import cv2
 import numpy as np
 
 from medvlp.phantom.world import REGIONS
-from medvlp.prepare import ms_cxr
-from medvlp.prepare.ms_cxr import CATEGORIES
+from medvlp.prepare.datasets.ms_cxr import CATEGORIES, ms_cxr
 from medvlp.prepared import Prepared
 
 DRAWN = {

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score, matthews_corrcoef, precision_recall_curve
 
-from medvlp.protocols import best_threshold, thresholds
+from medvlp.protocols import best_threshold, find_thresholds
 from medvlp.types import ABSENT, NOT_MENTIONED, PRESENT, UNCERTAIN
 
 REFERENCES = {"f1": f1_score, "mcc": matthews_corrcoef}
@@ -57,11 +57,11 @@ def test_thresholds_of_labels(rule, criterion):
     scores = torch.rand(60, 3, generator=torch.Generator().manual_seed(0), dtype=torch.double)
     label = torch.randint(-2, 2, (60, 3), generator=torch.Generator().manual_seed(1)).to(torch.int8)
     label[:, 2] = ABSENT
-    got = thresholds(rule, scores, label)
+    got = find_thresholds(rule, scores, label)
     assert math.isnan(got[2])
     for i in range(2):
         known = (label[:, i] != UNCERTAIN).numpy()
         target = (label[:, i] == PRESENT).numpy()
         assert got[i] == best_threshold(scores[known, i], target[known], criterion)
     label[label == NOT_MENTIONED] = ABSENT
-    np.testing.assert_array_equal(thresholds(rule, scores, label), got)
+    np.testing.assert_array_equal(find_thresholds(rule, scores, label), got)

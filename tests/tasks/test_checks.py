@@ -8,7 +8,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from tiny import make_language_model, make_prepared
 
 from medvlp.data import CXRDataModule
 from medvlp.errors import UserError
@@ -17,6 +16,7 @@ from medvlp.objectives import GlobalAlignment, HierarchicalAlignment, RegionAlig
 from medvlp.parse import write_triplets
 from medvlp.prepared import IMAGES, INDEX, TRIPLETS
 from medvlp.tasks import PretrainingTask
+from tests.support.tiny import make_language_model, make_prepared
 
 IMITATE = {"hierarchical": partial(HierarchicalAlignment, dim=16, grid=4)}
 FLAT = {"hierarchical": partial(HierarchicalAlignment, dim=16, grid=4, alignment="flat")}

@@ -7,7 +7,6 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from sklearn.metrics import accuracy_score, roc_auc_score
-from tiny import LABELS, make_prepared
 from torch.nn import functional as F
 
 from medvlp.data import Augmentation, CXRDataModule
@@ -15,6 +14,7 @@ from medvlp.errors import UserError
 from medvlp.prepared import INDEX
 from medvlp.tasks import ClassificationTask
 from medvlp.types import ABSENT, NOT_MENTIONED, PRESENT, UNCERTAIN
+from tests.support.tiny import LABELS, make_prepared
 
 OFF = Augmentation(horizontal_flip=0, vertical_flip=0, rotation=0, perspective=0, autocontrast=0)
 RESNET = "test_resnet.r160_in1k"

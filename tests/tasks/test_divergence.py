@@ -9,7 +9,6 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins import MixedPrecision
-from tiny import make_language_model, make_prepared
 from torch import nn
 
 from medvlp.data import Augmentation, CXRDataModule
@@ -18,6 +17,7 @@ from medvlp.errors import UserError
 from medvlp.models import ImageEncoder, TextEncoder
 from medvlp.objectives import HierarchicalAlignment
 from medvlp.tasks import ClassificationTask, PretrainingTask
+from tests.support.tiny import make_language_model, make_prepared
 
 OFF = Augmentation(horizontal_flip=0, vertical_flip=0, rotation=0, perspective=0, autocontrast=0)
 OPTIMIZER = partial(torch.optim.AdamW, lr=1e-3)

@@ -11,16 +11,16 @@ import pytest
 import torch
 import yaml
 from lightning.pytorch.callbacks import ModelCheckpoint
-from tiny import make_prepared, options
 from torch import nn
 from torch.nn import functional as F
 
-from medvlp.cli import main
 from medvlp.data import Augmentation, CXRDataModule
 from medvlp.errors import UserError
 from medvlp.metrics import Statistic
 from medvlp.models.image import ImageEncoder
 from medvlp.tasks import ClassificationTask, DownstreamTask
+from medvlp.trainer.command import main
+from tests.support.tiny import make_prepared, options
 
 RESNET, VIT = "test_resnet.r160_in1k", "test_vit.r160_in1k"
 OFF = Augmentation(horizontal_flip=0, vertical_flip=0, rotation=0, perspective=0, autocontrast=0)
@@ -51,9 +51,9 @@ class Corner(DownstreamTask):
         score = self.score(batch)
         places = [[{"x": float(s)}] * (i % 2) for s, i in zip(score, batch["index"].tolist(), strict=True)]
         kind = pa.list_(pa.struct([("x", pa.float32())]))
-        self.keep(batch, {"score": score, "places": pa.array(places, kind), "target": batch["mask"].sum((1, 2, 3))})
+        self.add_rows(batch, {"score": score, "places": pa.array(places, kind), "target": batch["mask"].sum((1, 2, 3))})
 
-    def evaluate(self, rows):
+    def compute_metrics(self, rows):
         score = rows["score"].to_numpy()
         return {"mean": Statistic.of(lambda w: float(w @ score / w.sum()), len(rows))}
 

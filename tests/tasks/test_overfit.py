@@ -5,7 +5,6 @@ from functools import partial
 import lightning as L
 import pytest
 import torch
-from tiny import make_language_model, make_prepared, options
 
 from medvlp.__main__ import main
 from medvlp.data import Augmentation, CXRDataModule
@@ -14,6 +13,7 @@ from medvlp.models import ImageEncoder, TextEncoder
 from medvlp.objectives import GlobalAlignment, RegionAlignment, TagDecoding
 from medvlp.tasks import PretrainingTask
 from medvlp.tasks.overfit import Overfit, fallen
+from tests.support.tiny import make_language_model, make_prepared, options
 
 ASG = {
     "report": partial(GlobalAlignment, dim=16, hidden=24),

@@ -7,14 +7,14 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
-from tiny import make_language_model, make_prepared, options
 
 import medvlp
-from medvlp.cli import main
 from medvlp.data import Augmentation, CXRDataModule
 from medvlp.errors import UserError
 from medvlp.tasks import ClassificationTask, DetectionTask, SegmentationTask, TorchvisionDetectionTask
 from medvlp.tasks.precision import BFloat16Weights
+from medvlp.trainer.command import main
+from tests.support.tiny import make_language_model, make_prepared, options
 
 RESNET, VIT = "test_resnet.r160_in1k", "test_vit.r160_in1k"
 OVERLAYS = {"imitate": [], "asg": ["overlays/small_asg"], "imitate_asg": ["overlays/small_imitate_asg"]}

@@ -6,13 +6,13 @@ import lightning as L
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
-from tiny import make_language_model, make_prepared
 
 from medvlp.data import Augmentation, CXRDataModule
 from medvlp.errors import UserError
 from medvlp.models import ImageEncoder, TextEncoder
 from medvlp.objectives import GlobalAlignment, HierarchicalAlignment, RegionAlignment, TagDecoding
 from medvlp.tasks import PretrainingTask
+from tests.support.tiny import make_language_model, make_prepared
 
 
 @pytest.fixture(scope="module")

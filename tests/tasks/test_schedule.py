@@ -7,12 +7,12 @@ import lightning as L
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
-from tiny import make_prepared
 from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, OneCycleLR
 
 from medvlp.data import CXRDataModule
 from medvlp.errors import UserError
 from medvlp.tasks import ClassificationTask
+from tests.support.tiny import make_prepared
 
 WORDS = ("learning rate", "nothing is left", "schedule")
 

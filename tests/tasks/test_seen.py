@@ -5,8 +5,6 @@ from pathlib import Path
 import pytest
 import torch
 from lightning.pytorch import Trainer
-from tiny import make_prepared
-from trained import make_checkpoint
 
 from medvlp.__main__ import main
 from medvlp.data import CXRDataModule
@@ -15,6 +13,8 @@ from medvlp.models.pretrained import pretrained_on
 from medvlp.prepared import Prepared
 from medvlp.tasks import ClassificationTask, ZeroShotTask
 from medvlp.tasks.seen import UNKNOWN
+from tests.support.tiny import make_prepared
+from tests.support.trained import make_checkpoint
 
 
 @pytest.fixture(scope="module")

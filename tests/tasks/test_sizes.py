@@ -8,13 +8,13 @@ import pytest
 import timm
 import torch
 from timm.models import save_for_hf
-from tiny import make_language_model, make_prepared, options
 
 import medvlp
 from medvlp.__main__ import main as command
-from medvlp.cli import WANDB_PRIVACY, main
 from medvlp.errors import UserError
 from medvlp.export import export
+from medvlp.trainer.command import WANDB_PRIVACY, main
+from tests.support.tiny import make_language_model, make_prepared, options
 
 SIDE, CROP = 80, 64
 VIT, SWIN = "test_vit3.r160_in1k", "swin_tiny_patch4_window7_224"

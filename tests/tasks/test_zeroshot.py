@@ -8,17 +8,17 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef, roc_auc_score
-from test_metrics import slow_retrieval
-from tiny import make_language_model, make_prepared, options
 
 from medvlp.__main__ import main
-from medvlp.cli import WANDB_PRIVACY
 from medvlp.data import CXRDataModule
 from medvlp.errors import UserError
 from medvlp.models import ImageEncoder
 from medvlp.prepared import MANIFEST
 from medvlp.tasks import RetrievalTask, ZeroShotTask
-from medvlp.tasks.loading import load_pretraining
+from medvlp.tasks.checkpoints import load_pretraining
+from medvlp.trainer.command import WANDB_PRIVACY
+from tests.support.slow import slow_retrieval
+from tests.support.tiny import make_language_model, make_prepared, options
 
 LABELS = ["Cardiomegaly", "Pleural Effusion", "Support Devices"]
 

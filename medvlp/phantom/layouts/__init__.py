@@ -1,4 +1,7 @@
-"""Raw layouts of real data sets that the phantom can be written in."""
+"""Raw layouts of real data sets that the phantom is written in: one file each, a `Layout`.
+
+They are what tests and the demo prepare in place of the real data.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Anatomical boxes of the prepared images.
+"""Boxes of anatomical regions: where they come from, and how they are written.
 
 A source of boxes is one class with one method, a `RegionSource`.
 """

@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from medvlp.prepare.dataset import LeftOutError, Picture, Skip
-from medvlp.prepare.images import Geometry
+from medvlp.errors import LeftOutError
 from medvlp.prepare.regions.atlas import Atlas, Axis
 from medvlp.prepare.regions.lung_fields import find_masks, landmarks
 from medvlp.prepare.regions.network import Network
 from medvlp.prepare.regions.source import Region
+from medvlp.prepare.study import Picture, Skip
+from medvlp.prepared import Geometry
 
 # Weights and atlas, which `medvlp.localiser` makes.
 DATA = Path(__file__).with_name("localiser.npz")

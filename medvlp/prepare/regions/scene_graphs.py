@@ -10,10 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from medvlp.prepare.dataset import LeftOutError, Picture, Skip
+from medvlp.errors import LeftOutError
 from medvlp.prepare.files import ESCAPES, EscapesRootError, Store
-from medvlp.prepare.images import Geometry
 from medvlp.prepare.regions.source import Region
+from medvlp.prepare.study import Picture, Skip
+from medvlp.prepared import Geometry
 
 SUFFIX = "_SceneGraph.json"
 

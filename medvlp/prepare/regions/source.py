@@ -8,8 +8,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from medvlp.prepare.dataset import Picture, Skip
-from medvlp.prepare.images import Geometry
+from medvlp.prepare.study import Picture, Skip
+from medvlp.prepared import Geometry
 
 # Name, x1, y1, x2, y2 in pixels of the prepared image.
 Region = tuple[str, float, float, float, float]

@@ -1,0 +1,181 @@
+"""Command-line errors on one line, with the name that was probably meant. Free of torch."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Any, NoReturn, get_args, get_origin
+
+import yaml
+from jsonargparse import ArgumentParser, get_loader, set_loader
+
+from medvlp.errors import suggestion
+
+# Packages whose classes are named in configs by their short names.
+CLASS_PACKAGES = ("medvlp.", "lightning.pytorch.", "torch.optim.")
+
+# What jsonargparse says around the cause: the unions it tried, the forms a class may be given in.
+CONTEXT = re.compile(
+    r"Does not validate against any|Subtypes: |Errors:|Given value|Expected a <class 'NoneType'>|Expected a path but "
+    r"|Not a valid subclass of|Subclass types expect one of|a (?:class path|dict) |$"
+)
+WRAPPER = re.compile(r"""Parser key "([\w.]+)": ?|Problem with given class_path '([\w.]+)': ?""")
+UNKNOWN_OPTION = re.compile(r"(?:[Oo]ption '|arguments: --)([\w.]+)")
+UNKNOWN_CHOICE = re.compile(r"invalid choice: '(\w+)' \(choose from (.*)\)")
+HINT = re.compile(r"\s*Did you mean '[^']+'\?")
+# Modules of version 0.1 whose classes stand in the configs of its runs, and what they are called since.
+MOVED = {"medvlp.callbacks": "medvlp.trainer.callbacks", "medvlp.heatmaps": "medvlp.trainer.heat_maps"}
+MOVED_CLASS = re.compile(rf"\b({'|'.join(map(re.escape, MOVED))})\.(\w+)")
+UNKNOWN_CLASS = re.compile(r"dot import path string: (\w+)")
+
+
+_load_yaml = get_loader("yaml")
+
+
+def load_value(value: str) -> Any:
+    """Read a YAML or JSON value, in which None is null.
+
+    Raises:
+        yaml.YAMLError: If it is neither, or gives a key twice, of which YAML would keep the last.
+    """
+    # jsonargparse hands a value of a nested class on as str(value), so that null on the command line becomes 'None'.
+    if value == "None":
+        return None
+    # Tabs may indent JSON, but not YAML.
+    value = value.expandtabs() if value.lstrip().startswith("{") and is_json(value) else value
+    if ":" in value:
+        try:
+            document = yaml.compose(value, Loader=yaml.CSafeLoader)
+        except yaml.YAMLError as error:
+            if tab := re.search(r"^ *\t", value, re.MULTILINE):
+                line = value.count("\n", 0, tab.start()) + 1
+                raise yaml.YAMLError(f"line {line} is indented with a tab: indent with blanks.") from error
+            raise
+        check_keys(document)
+    return _load_yaml(value)
+
+
+def is_json(text: str) -> bool:
+    """Return whether a text is JSON."""
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
+
+
+def check_keys(node: yaml.Node | None) -> None:
+    """Refuse a document in which a mapping has a key twice.
+
+    Raises:
+        yaml.YAMLError: It names key and lines.
+    """
+    # Aliases may refer to what they stand in.
+    seen: set[int] = set()
+    waiting = [node]
+    while waiting:
+        part = waiting.pop()
+        if part is None or id(part) in seen:
+            continue
+        seen.add(id(part))
+        if isinstance(part, yaml.SequenceNode):
+            waiting += part.value
+        if isinstance(part, yaml.MappingNode):
+            waiting += [value for _, value in part.value]
+            lines: dict[str, int] = {}
+            for key in (key for key, _ in part.value if isinstance(key, yaml.ScalarNode)):
+                line = key.start_mark.line + 1
+                if key.value in lines:
+                    where = f"lines {lines[key.value]} and {line}" if line > lines[key.value] else f"line {line}"
+                    raise yaml.YAMLError(f"'{key.value}' stands twice, in {where}: keep one of them.")
+                lines[key.value] = line
+
+
+set_loader("yaml", load_value, exceptions=(yaml.YAMLError,))
+
+
+class Parser(ArgumentParser):
+    """A parser whose errors are one line each.
+
+    Attributes:
+        source: The config file that is being read, which the errors name.
+    """
+
+    source: Path | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # argparse would otherwise accept --trainer.max_epoch for --trainer.max_epochs.
+        super().__init__(*args, allow_abbrev=False, **kwargs)
+
+    def add_argument(self, *args: Any, **kwargs: Any) -> Any:
+        """Add an argument; a list without the name of an option takes as many words as there are."""
+        # jsonargparse would take one word, the list in YAML. It hands types on as actions.
+        hint = getattr(kwargs.get("action"), "_typehint", kwargs.get("type"))
+        if get_origin(hint) is list and not args[0].startswith("-"):
+            kwargs = {**kwargs, "action": None, "type": get_args(hint)[0], "nargs": "+"}
+        return super().add_argument(*args, **kwargs)
+
+    def print_usage(self, file: Any = None) -> None:
+        """Print nothing: fifty lines of Trainer options would bury the error."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Say what is wrong, and exit with code 2."""
+        parser = getattr(ex, "subcommand_parser", None) or self
+        if "Did you mean" not in message:
+            message += parser.suggestion(message)
+        # The parser of a nested class does not exit: the outermost one prints what it says.
+        if not self.exit_on_error or os.environ.get("MEDVLP_DEBUG"):
+            super().error(message, ex)
+        source = f"{parser.source}: " if parser.source else ""
+        print(f"error: {source}{concise(message)}", file=sys.stderr)
+        self.exit(2)
+
+    def suggestion(self, message: str) -> str:
+        """Return what may have been meant by the unknown name in an error message."""
+        if option := UNKNOWN_OPTION.search(message):
+            return suggestion(option[1], (action.dest for action in self._actions))
+        if moved := MOVED_CLASS.search(message):
+            return f" Did you mean '{MOVED[moved[1]]}.{moved[2]}'?"
+        if name := UNKNOWN_CLASS.search(message):
+            return suggestion(name[1], class_names())
+        if choice := UNKNOWN_CHOICE.search(message):
+            return suggestion(choice[1], re.findall(r"'(\w+)'", choice[2]))
+        return ""
+
+
+def class_names() -> set[str]:
+    """Return the names of the imported classes that a config may give."""
+    modules = [module for name, module in sys.modules.items() if f"{name}.".startswith(CLASS_PACKAGES)]
+    return {name for module in modules for name, value in vars(module).items() if isinstance(value, type)}
+
+
+def concise(message: str) -> str:
+    """Return the cause in an error of jsonargparse, and where it lies, on one line.
+
+    An error inside nested classes comes as a tree of the types that were tried at each level; its leaves are the
+    causes, and the keys and classes on the way to them say where.
+    """
+    hint = HINT.search(message)
+    message = HINT.sub("", message)
+    causes = []
+    for line in message.splitlines():
+        line = WRAPPER.sub("", line.strip().removeprefix("- "))
+        if not CONTEXT.match(line) and line not in causes:
+            causes.append(line)
+    places = dict.fromkeys(key or f"({path.rpartition('.')[2]})" for key, path in WRAPPER.findall(message))
+    if places or "Union subtypes" in message:
+        text = ": ".join(filter(None, [" ".join(places), " or ".join(causes)]))
+        given = re.search(r"Given value: (?!Namespace|NestedArg)([^{\[].*)", message)
+        if given and "Got value" not in text and given[1] not in text:
+            text += f". Got value: {given[1]}"
+    else:
+        text = message
+    text = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", text)
+    text = re.sub(r"typing\.Literal\[(.*?)\]", r"one of \1", text)
+    text = text.replace("Expected a dot import path string:", "unknown class")
+    text = re.sub(r"(or )?Expected an? ", lambda match: match[1] or "expected ", text)
+    text = " ".join(text.split())
+    return f"{text.rstrip('.')}.{hint[0]}" if hint else text

@@ -1,0 +1,131 @@
+"""What settings may have imported and made: classes, and from files of others only those of trusted packages."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from types import BuiltinFunctionType, FunctionType, MethodType
+from typing import Any
+
+import yaml
+
+from medvlp.errors import UserError
+
+IMPORT_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
+KEYS = ("class_path", "_class_path")
+# Options that name files which hold no settings of objects.
+FILES = ("weights", "protocol")
+
+
+def check_trusted(settings: Any, packages: Sequence[str], where: str) -> None:
+    """Refuse settings that name anything but classes of trusted packages, before they are imported.
+
+    Args:
+        settings: Hyper-parameters that a stranger may have written.
+        packages: Names of packages.
+        where: What errors call the settings.
+
+    Raises:
+        UserError: If they name something else.
+    """
+    trusted = tuple(f"{package}." for package in packages)
+    check_no_text(settings, where)
+    for path in import_paths(settings):
+        # Importing a module runs it.
+        if not IMPORT_PATH.fullmatch(path):
+            raise UserError(f"{where} ask for '{path}', which is no class of {', '.join(packages)}.")
+        if not path.startswith(trusted):
+            package = path.partition(".")[0]
+            raise UserError(
+                f"{where} ask for the class '{path}', which is not of {', '.join(packages)}. If you trust its package: "
+                f"trust=['{package}'], or --trust {package}."
+            )
+        # What our modules have imported from elsewhere, such as medvlp.trainer.command.LightningCLI, is not ours.
+        found = named(path)
+        if not isinstance(found, type) or not f"{found.__module__}.".startswith(trusted):
+            raise UserError(f"{where} ask for '{path}', which is no class of {', '.join(packages)}.")
+
+
+def check_classes(settings: Any, where: str) -> None:
+    """Refuse settings, as the parser returns them, that would have functions called where classes are made.
+
+    Args:
+        settings: Settings in which classes have their full names.
+        where: What errors call the settings.
+
+    Raises:
+        UserError: If they name a function.
+    """
+    for key, value in items(settings):
+        if isinstance(value, FunctionType | BuiltinFunctionType | MethodType):
+            raise UserError(f"{where} {key} is the function '{value.__qualname__}': only classes can be named there.")
+        if key in KEYS and not isinstance(named(value), type):
+            raise UserError(f"{where} {key} '{value}' is no class.")
+
+
+def check_no_text(settings: Any, where: str) -> None:
+    """Refuse text that the parser would read as settings, or as the file of some, wherever it expects an object.
+
+    Args:
+        settings: Settings that a stranger may have written.
+        where: What errors call them.
+
+    Raises:
+        UserError: If there is such text.
+    """
+    for key, value in items(settings):
+        if isinstance(value, str) and (_is_structure(value) or (key not in FILES and Path(value).is_file())):
+            raise UserError(f"{where} have text, or a file, in place of settings: '{key}'.")
+
+
+def import_paths(settings: Any) -> Iterator[str]:
+    """Yield everything in settings that would be imported, or might be.
+
+    That is the value of `class_path`. But where a class is expected its bare name does, too, and so do settings as
+    text: hence every text counts that has the form of a name in an installed package, or speaks of a class path.
+    """
+    for key, value in items(settings):
+        if isinstance(value, str) and (
+            key in KEYS
+            or "class_path" in value
+            or (IMPORT_PATH.fullmatch(value) and _is_installed(value.partition(".")[0]))
+        ):
+            yield value
+
+
+def items(settings: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the innermost values in settings, each with the key that it, or the list it is in, stands under."""
+    if isinstance(settings, dict):
+        for name, value in settings.items():
+            yield from items(value, str(name))
+    elif isinstance(settings, list | tuple):
+        for value in settings:
+            yield from items(value, key)
+    else:
+        yield key, settings
+
+
+def named(path: str) -> Any:
+    """Return what a module has under the name `MODULE.NAME`; None if there is none."""
+    module, _, name = path.rpartition(".")
+    try:
+        return getattr(import_module(module), name, None)
+    except ImportError:
+        return None
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        return find_spec(package) is not None
+    except ValueError:  # a module that is loaded, but came from no package, such as __main__
+        return True
+
+
+def _is_structure(text: str) -> bool:
+    try:
+        return isinstance(yaml.safe_load(text), dict | list)
+    except yaml.YAMLError:
+        return False

@@ -1,0 +1,76 @@
+"""How an image file becomes what an encoder sees; it travels with checkpoints."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from medvlp.data.transforms import reduce
+from medvlp.errors import UserError
+from medvlp.prepared import Geometry, Prepared, Resize
+
+if TYPE_CHECKING:
+    from medvlp.data import CXRDataModule
+
+Window = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """The way from a file to the encoder in evaluation: that of `medvlp prepare`, then that of the data module.
+
+    Attributes:
+        size: Side of the prepared square in pixels.
+        fit: How the image fills it: `pad` keeps its aspect ratio, `squash` does not.
+        resize: Side that the square is then resized to; None leaves it as it is.
+        crop: Side of the central square that the encoder sees.
+    """
+
+    size: int
+    fit: Resize
+    resize: int | None
+    crop: int
+
+    @classmethod
+    def of(cls, data: CXRDataModule) -> Preprocessing:
+        """Return that of the images of a data module."""
+        options = Prepared.open(data.root).manifest["options"]
+        return cls(options["size"], options["resize"], data.resize, data.crop)
+
+    @property
+    def side(self) -> int:
+        """Side of the square that is cropped."""
+        return self.resize or self.size
+
+    @property
+    def margin(self) -> int:
+        """Pixels of that square above, and to the left of, what the encoder sees."""
+        return (self.side - self.crop) // 2
+
+    def see(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """Return what the encoder sees (crop, crop) of a prepared image (size, size)."""
+        return reduce(image, self.resize)[self.margin :, self.margin :][: self.crop, : self.crop]
+
+    def check(self, prepared: Prepared) -> None:
+        """Refuse prepared images that the encoder would see otherwise than those of its training.
+
+        Raises:
+            UserError: If they are too small, or fill their square in another way.
+        """
+        size, fit = prepared.size, prepared.manifest["options"]["resize"]
+        if fit != self.fit or size < self.side:
+            raise UserError(
+                f"root='{prepared.root}' was prepared with --size {size} --resize {fit}, but the model has seen "
+                f"--size {self.size} --resize {self.fit}: prepare it so."
+            )
+
+    def window(self, geometry: Geometry) -> Window:
+        """Return what the encoder sees of an image: x1, y1, x2, y2 in pixels of the original, beyond it for padding."""
+        scale = self.size / self.side
+        first, last = scale * self.margin, scale * (self.margin + self.crop)
+        (left, top), (width, height) = geometry.corner, geometry.inner
+        x, y = geometry.width / width, geometry.height / height
+        return (first - left) * x, (first - top) * y, (last - left) * x, (last - top) * y

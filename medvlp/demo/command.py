@@ -1,0 +1,161 @@
+"""`medvlp demo`: from nothing to IMITATE and ASG pre-trained and a table, on synthetic radiographs, no credentials."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+from rich.console import Console
+from rich.table import Column, Table
+
+ZERO_SHOT, REPORT, REGION, TAG = "test/zeroshot/", "test/retrieval/report/", "test/region/", "test/tag/auroc/"
+
+
+def demo(out: Path = Path("runs/demo"), studies: int = 3200, epochs: int = 6, seed: int = 0, workers: int = 2) -> None:
+    """Make a synthetic data set, prepare it, pre-train IMITATE with ASG on it and test what it has learned.
+
+    Everything lies under one folder: the raw data in `phantom`, the prepared folder in `prepared`, the run in
+    `medvlp`, and `results.json`, `curves.png`, `matches.png` and `heat_maps.png` beside them. What is there already is
+    used again.
+
+    Args:
+        out: Where to write.
+        studies: Number of synthetic studies.
+        epochs: Passes over the training split.
+        seed: Seed of the synthetic world.
+        workers: Processes that render, decode and load images.
+    """
+    # The demo needs no hub and no account, and asks neither.
+    os.environ.setdefault("WANDB_MODE", "offline")
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    console = Console()
+    start = time.monotonic()
+
+    def say(text: str) -> None:
+        console.rule(f"[bold]{text}[/] ({time.monotonic() - start:.0f} s)", align="left")
+
+    say(f"1/5 Drawing {studies:,} synthetic chest X-ray studies and writing their reports: {out / 'phantom'}")
+    from medvlp.phantom import phantom
+
+    phantom(out / "phantom", studies=studies, seed=seed, size=256, workers=workers)
+
+    say(f"2/5 Preparing them, as MIMIC-CXR would be: {out / 'prepared'}")
+    from medvlp.prepare.datasets.mimic_cxr import mimic_cxr
+
+    raw = out / "phantom"
+    mimic_cxr(
+        images=raw / "mimic-cxr-jpg" / "2.0.0",
+        reports=raw / "mimic-cxr-reports",
+        scene_graphs=raw / "chest-imagenome",
+        out=out / "prepared",
+        size=112,
+        workers=workers,
+    )
+
+    overlay = out / "demo.yaml"
+    overlay.write_text(yaml.safe_dump(settings(out, epochs, workers), sort_keys=False))
+    configs = ["imitate_asg", "overlays/small", "overlays/small_imitate_asg", str(overlay)]
+    configs = [word for name in configs for word in ("-c", name)]
+    quiet = ["--trainer.logger", "false", "--trainer.callbacks", "[]", "--trainer.enable_model_summary", "false"]
+
+    say("3/5 Testing the network before training")
+    from lightning.pytorch.callbacks import ModelCheckpoint
+
+    from medvlp.trainer.command import main
+
+    before = main(["test", *configs, *quiet]).callback_metrics
+
+    say(f"4/5 Pre-training IMITATE and ASG for {epochs} epochs: medvlp fit {' '.join(configs)}")
+    trainer = main(["fit", *configs])
+    best = cast("ModelCheckpoint", trainer.checkpoint_callback).best_model_path
+    checkpoint = Path(best).with_name("last.ckpt")
+
+    say("5/5 Testing the trained network: zero-shot classification, retrieval of reports, tags and regions")
+    after = main(["test", *configs, *quiet, "--ckpt_path", str(checkpoint)]).callback_metrics
+
+    results = {key: {"untrained": float(before[key]), "trained": float(after[key])} for key in after}
+    (out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    console.print(results_table(results))
+
+    from medvlp.demo.plots import plot_curves, plot_heat_maps, plot_matches
+
+    plot_curves(read_log(out / "metrics.csv"), out / "curves.png")
+    plot_matches(checkpoint, out / "prepared", out / "matches.png")
+    plot_heat_maps(checkpoint, out / "prepared", out / "heat_maps.png")
+    pictures = {
+        "Training curves": "curves.png",
+        "Test images and their best sentences": "matches.png",
+        "Where the model sees what reports say": "heat_maps.png",
+    }
+    for what, path in pictures.items():
+        console.print(f"{what}: {out / path}")
+    console.print(f"Checkpoint: {checkpoint}")
+    console.print(f"Everything took {time.monotonic() - start:.0f} s.")
+
+
+def settings(out: Path, epochs: int, workers: int) -> dict[str, Any]:
+    """Return what the demo lays over its configs."""
+    wandb = {"project": "medvlp", "name": "demo", "save_dir": str(out), "offline": True}
+    # The csv file is for the picture of the curves.
+    table = {"save_dir": str(out), "name": "", "version": ""}
+    return {
+        "trainer": {
+            "max_epochs": epochs,
+            "default_root_dir": str(out),
+            "logger": [
+                {"class_path": "WandbLogger", "init_args": wandb},
+                {"class_path": "CSVLogger", "init_args": table},
+            ],
+        },
+        "data": {"root": str(out / "prepared"), "resize": None, "crop": 96, "num_workers": workers},
+    }
+
+
+def results_table(results: Mapping[str, Mapping[str, float]]) -> Table:
+    """Lay out the figures of the untrained and the trained network side by side."""
+    columns = [Column(name, justify="right") for name in ("untrained", "trained")]
+    table = Table("", *columns, title="Test split of the phantom (chance: AUROC 0.5)")
+
+    def under(prefix: str) -> dict[str, str]:
+        names = [key.removeprefix(prefix) for key in results if key.startswith(prefix) and not key.endswith("/macro")]
+        return {prefix + name: name.replace("_", " ") for name in names}
+
+    directions = {"i2t": "image to report,", "t2i": "report to image,"}
+    retrieval = {key: " ".join(directions.get(w, w) for w in name.split()) for key, name in under(REPORT).items()}
+    regions = {
+        f"{REGION}{key}": name
+        for key, name in {
+            "r2s_R@1": "region to its sentence, in its image",
+            "r2s_chance": "  by chance",
+            "s2r_R@1": "sentence to its region, in its image",
+            "s2r_chance": "  by chance",
+            "pointing": "sentence points into its region",
+            "pointing_chance": "  by chance",
+        }.items()
+    }
+    macros = {f"{ZERO_SHOT}macro": "zero-shot AUROC, macro", f"{TAG}macro": "tags AUROC, macro"}
+    for rows in (macros, under(ZERO_SHOT), retrieval, regions):
+        for key, name in rows.items():
+            table.add_row(name, f"{results[key]['untrained']:.3f}", f"{results[key]['trained']:.3f}")
+        table.add_section()
+    return table
+
+
+def read_log(path: Path) -> dict[str, list[tuple[int, float]]]:
+    """Read the metrics.csv of a run: (step, value) pairs by metric."""
+    series: dict[str, list[tuple[int, float]]] = {}
+    with path.open(newline="") as file:
+        for row in csv.DictReader(file):
+            for name, value in row.items():
+                if value and name != "step":
+                    series.setdefault(name, []).append((int(row["step"]), float(value)))
+    return series
+
+
+COMMAND = demo

@@ -1,0 +1,192 @@
+"""`medvlp explain`: a radiograph with heat maps of where a model sees what texts say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Column, Table
+from torch import Tensor
+
+from medvlp.config.options import split_commas
+from medvlp.data.preprocessing import Preprocessing, Window
+from medvlp.errors import LeftOutError, UserError
+from medvlp.inference.drawing import Bytes, Panel, Scale, draw, holds
+from medvlp.inference.model import Model
+from medvlp.inference.screening import FLAGS, screen
+from medvlp.metrics.grounding import Map
+from medvlp.prepare.images import read_image
+from medvlp.types import HeatSource
+
+FORMATS = (".png", ".jpg", ".jpeg")
+# The quantity of a map, and the value at which it says nothing: what is not above it has no colour.
+QUANTITY = {"region": ("cosine", 0.0), "global": ("cosine", 0.0), "tag": ("attention, as a multiple of its mean", 1.0)}
+MEANING = {
+    "region": "Colour: cosine of each place with the text, in the joint space of regions and sentences.",
+    "global": "Colour: cosine of each place with the text, in the joint space of whole images and reports.",
+    "tag": "Colour: where the tag decoder looks for the tag, as a multiple of its mean.",
+}
+PROTOCOL = "medvlp"
+SCORE = "Score, 0 to 1 by protocol medvlp: above 0.5 the image is nearer to the text than to a normal report."
+FRAME = "The model has not looked outside the dashed frame."
+CAUTION = "For research, not for clinical use."
+
+
+@dataclass(frozen=True)
+class Radiograph:
+    """An image as it is, and as a model sees it.
+
+    Attributes:
+        grey: uint8 (H, W).
+        seen: What the model sees, uint8 (crop, crop).
+        window: What that is, x1, y1, x2, y2 in pixels of `grey`; beyond it where the model sees padding.
+        flags: How the image differs from a frontal chest radiograph; see `medvlp.inference.screening`.
+    """
+
+    grey: Bytes
+    seen: Tensor
+    window: Window
+    flags: tuple[str, ...] = ()
+
+    @property
+    def caveat(self) -> str:
+        """What the flags say, in a sentence."""
+        return f"Perhaps no frontal chest radiograph: {'; '.join(FLAGS[flag] for flag in self.flags)}."
+
+    @classmethod
+    def read(cls, path: Path, seeing: Preprocessing, longest: int | None = None) -> Radiograph:
+        """Read an image file.
+
+        Args:
+            path: The file.
+            seeing: How the model sees it.
+            longest: Longest side of `grey` in pixels; by default the image's own.
+
+        Raises:
+            LeftOutError: If the file is not there or cannot be decoded to its end.
+        """
+        prepared, geometry = read_image(str(path), seeing.size, seeing.fit)
+        flags = tuple(screen(str(path), prepared, geometry))
+        side = max(geometry.height, geometry.width)
+        # Padded to a square as large as itself, an image keeps its pixels.
+        square, own = read_image(str(path), min(side, longest or side), "pad")
+        (left, top), (width, height) = own.corner, own.inner
+        x, y = width / geometry.width, height / geometry.height
+        x1, y1, x2, y2 = seeing.window(geometry)
+        grey, seen = square[top : top + height, left : left + width], torch.from_numpy(seeing.see(prepared))
+        return cls(grey, seen, (x * x1, y * y1, x * x2, y * y2), flags)
+
+
+def heat_maps(model: Model, radiograph: Radiograph, texts: Sequence[str], source: HeatSource) -> Map:
+    """Return where a model sees what M texts say, (M, h, w), on the grid of patches.
+
+    Raises:
+        UserError: If it has no heat maps of the source, or of a text.
+    """
+    image = radiograph.seen[None].to(model.task.device)
+    with torch.inference_mode():
+        heat: Map = model.task.text_heat_maps(image, list(texts), source)[0].cpu().double().numpy()
+    # Attention sums to 1: of a finer grid all values would be smaller.
+    return heat / heat.mean((1, 2), keepdims=True) if source == "tag" else heat
+
+
+def scale_of(heat: Map, source: HeatSource) -> Scale:
+    """Return the scale that maps of a source share."""
+    name, nothing = QUANTITY[source]
+    least, most = float(heat.min()), float(heat.max())
+    # Where it says nothing anywhere, nothing is coloured.
+    return Scale(max(least, nothing), most, name) if most > nothing else Scale(nothing, nothing + 1, name)
+
+
+def picture(
+    radiograph: Radiograph, texts: Sequence[str], scores: Sequence[float] | None, heat: Map, source: HeatSource
+) -> Image.Image:
+    """Draw a radiograph as it is and, side by side, M heat maps in colours that mean the same on all of them.
+
+    Args:
+        radiograph: The radiograph.
+        texts: The M texts.
+        scores: Their scores; None where the model has none.
+        heat: Their maps, (M, h, w).
+        source: Of the maps.
+    """
+    notes = [""] * len(texts) if scores is None else [f"score {score:.2f}" for score in scores]
+    panels = [Panel(*said) for said in zip(texts, notes, heat, strict=True)]
+    panels.insert(0, Panel("Radiograph", ", ".join(radiograph.flags)))
+    below = [MEANING[source], SCORE if scores else "", CAUTION]
+    if not holds(radiograph.window, radiograph.grey.shape):
+        below.insert(1, FRAME)
+    return draw(radiograph.grey, panels, scale_of(heat, source), radiograph.window, " ".join(filter(None, below)))
+
+
+def explain(
+    image: Path,
+    *,
+    weights: Path,
+    text: list[str],
+    out: Path = Path("explained.png"),
+    source: HeatSource | None = None,
+    device: str | None = None,
+    trust: str = "",
+) -> None:
+    """Draw where in a radiograph a model sees what texts say, beside the radiograph as it is, at its own resolution.
+
+    Args:
+        image: JPEG, PNG, DICOM or other image file.
+        weights: A checkpoint of `medvlp fit`, or a folder of `medvlp export`.
+        text: What to look for, such as "left pleural effusion"; repeat the option to see several side by side.
+        out: The picture to write.
+        source: What heat maps are made from: `region` and `global` compare places of the image with the text, `tag` is
+            where the tag decoder looks. By default the first of these that the model has.
+        device: Where to compute; by default a GPU where there is one.
+        trust: Packages beside medvlp whose classes the weights may name, with commas between.
+
+    Raises:
+        UserError: If an argument is wrong, or the image or the weights cannot be read.
+    """
+    if out.suffix.lower() not in FORMATS:
+        raise UserError(f"--out '{out}' names no picture: end it in one of {', '.join(FORMATS)}.")
+    if out.resolve() == image.resolve():
+        raise UserError(f"--out '{out}' is the image itself: name another file.")
+    if not all(said.strip() for said in text):
+        raise UserError("--text is empty: say what to look for, such as 'left pleural effusion'.")
+    model = Model.load(weights, device, split_commas(trust))
+    if not model.heat_sources:
+        raise UserError(f"--weights '{weights}': none of the model's objectives has heat maps.")
+    source = source or model.heat_sources[0]
+    try:
+        radiograph = Radiograph.read(image, model.preprocessing)
+    except LeftOutError as error:
+        raise UserError(f"image '{image}' cannot be read: {error}.") from error
+    heat = heat_maps(model, radiograph, text, source)
+    scores = model.scores(radiograph.seen[None], text, PROTOCOL)[0].tolist() if model.spaces else None
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        picture(radiograph, text, scores, heat, source).save(out, quality=95)
+    except OSError as error:
+        raise UserError(f"--out '{out}' cannot be written: {error.strerror or error}.") from error
+    table = Table("text", *(Column(name, justify="right") for name in ("score", "least", "most")))
+    for said, score, part in zip(text, scores or [None] * len(text), heat, strict=True):
+        values = (part.min(), part.max()) if score is None else (score, part.min(), part.max())
+        table.add_row(escape(said), *[""] * (3 - len(values)), *(f"{value:.3f}" for value in values))
+    console = Console()
+    if radiograph.flags:
+        console.print(radiograph.caveat, style="yellow")
+    console.print(table)
+    legend = [
+        "" if scores is None else SCORE,
+        f"Least and most: of the heat map ({source}), {QUANTITY[source][0]}.",
+        CAUTION,
+    ]
+    console.print(" ".join(filter(None, legend)), style="dim", highlight=False)
+    console.print(f"The picture is {out}.", markup=False, highlight=False)
+
+
+COMMAND = explain
+POSITIONAL = True
+REPEATED = ("text",)

@@ -1,0 +1,193 @@
+"""Images that are nearest to an embedding, among those of a prepared folder or of `medvlp predict`."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
+from medvlp.data.features import FeatureStore
+from medvlp.data.transforms import EvaluationTransform
+from medvlp.errors import NotFoundError, UserError
+from medvlp.inference.model import Model
+from medvlp.models.weights import fingerprint
+from medvlp.prepared import IMAGES, INDEX, LABEL_PREFIX, MANIFEST, Prepared
+from medvlp.tasks.checkpoints import CONFIG, WEIGHTS
+
+NO_BOXES = np.zeros((0, 4), np.float32)
+# Rows that are compared at once: 100 MB in single precision at width 768.
+BLOCK = 1 << 15
+
+
+class Index(ABC):
+    """Images to search in.
+
+    Attributes:
+        images: One row for each of N images: `image_id`, `study_id`, `split`, `path` and labels.
+    """
+
+    images: pa.Table
+
+    @abstractmethod
+    def embeddings(self, model: Model) -> Iterator[Tensor]:
+        """Yield the embeddings of the images in their order, some rows (n, D) after the other.
+
+        Raises:
+            UserError: If they cannot be had.
+        """
+
+    @abstractmethod
+    def reports(self, positions: Sequence[int]) -> list[tuple[str, str]]:
+        """Return Findings and Impression, empty where missing, of some images.
+
+        Raises:
+            UserError: If there are no reports.
+        """
+
+    def similarities(self, model: Model, query: Tensor) -> npt.NDArray[np.float32]:
+        """Return the similarity (N,) of the images with an embedding (D,).
+
+        Raises:
+            UserError: If the embeddings cannot be had.
+        """
+        # Each with each: of the 377,110 images of MIMIC-CXR that takes about a second, less than the model takes to
+        # load. An index library would be one more dependency, approximate, and built anew for each model.
+        return np.concatenate([(rows.float() @ query).numpy() for rows in self.embeddings(model)])
+
+
+class PreparedIndex(Index):
+    """The images of a prepared folder.
+
+    Their embeddings are computed when they are first wanted and kept in the folder, for these weights and images. An
+    interrupted computation goes on where it was.
+
+    Args:
+        root: The folder.
+        weights: What the model is loaded from.
+        splits: Splits to search in; all images if there are none.
+
+    Raises:
+        UserError: If this is no prepared folder, or no image is in a split.
+    """
+
+    def __init__(self, root: Path, weights: Path, splits: Sequence[str] = ()) -> None:
+        self.prepared = Prepared.open(root)
+        files = [weights / CONFIG, weights / WEIGHTS] if weights.is_dir() else [weights]
+        self._weights = [fingerprint(str(file)) for file in files]
+        columns = ["row", "image_id", "study_id", "split", "path", *(LABEL_PREFIX + x for x in self.prepared.labels)]
+        self.images = pq.read_table(self.prepared.root / INDEX, columns=columns)
+        known = sorted(filter(None, self.images["split"].unique().to_pylist()))
+        if unknown := [split for split in splits if split not in known]:
+            raise UserError(f"no image of '{root}' is in {', '.join(unknown)}; its splits are {', '.join(known)}.")
+        if splits:
+            self.images = self.images.filter(pc.is_in(self.images["split"], pa.array(splits)))
+
+    def embeddings(self, model: Model) -> Iterator[Tensor]:
+        """Yield the embeddings; see `Index`."""
+        seen, prepared = model.preprocessing, self.prepared
+        seen.check(prepared)
+        transform = EvaluationTransform(seen.crop, seen.side)
+
+        def encode(chunk: npt.NDArray[np.int64]) -> list[Tensor]:
+            views = np.stack([transform(prepared.images[row], NO_BOXES, 0).image for row in chunk])
+            return [model.embedding(torch.from_numpy(views))]
+
+        rows = self.images["row"].to_numpy()
+        settings = {"embedding": self._weights, "images": prepared.manifest["sha256"][IMAGES]}
+        store = FeatureStore(prepared.root, settings, len(prepared.images))
+        try:
+            store.fill(rows, encode)
+        except OSError as error:
+            raise UserError(f"embeddings cannot be written to '{store.folder}': {error.strerror or error}.") from error
+        for start in range(0, len(rows), BLOCK):
+            yield store.read(rows[start : start + BLOCK])[0]
+
+    def reports(self, positions: Sequence[int]) -> list[tuple[str, str]]:
+        """Return the reports; see `Index`."""
+        rows = self.images["row"].take(pa.array(positions)).combine_chunks()
+        wanted = pc.is_in(pc.field("row"), rows)
+        table = pq.read_table(self.prepared.root / INDEX, columns=["row", "findings", "impression"], filters=wanted)
+        said = {entry["row"]: (entry["findings"] or "", entry["impression"] or "") for entry in table.to_pylist()}
+        return [said[row] for row in rows.to_pylist()]
+
+
+class PredictedIndex(Index):
+    """The images that `medvlp predict --embeddings true` has written to a parquet file; each is its own study.
+
+    Args:
+        path: The file.
+        weights: What the model is loaded from.
+
+    Raises:
+        UserError: If it is none, or has no embeddings, or those of another model.
+    """
+
+    def __init__(self, path: Path, weights: Path) -> None:
+        try:
+            self._file = pq.ParquetFile(path)
+        except (OSError, pa.ArrowInvalid) as error:
+            raise UserError(f"'{path}' is no parquet file: {error}") from error
+        if not {"path", "status", "embedding"} <= set(self._file.schema_arrow.names):
+            raise UserError(f"'{path}' holds no embeddings: write them with 'medvlp predict --embeddings true'.")
+        made_by = (self._file.schema_arrow.metadata or {}).get(b"weights_sha256", b"").decode()
+        if made_by != fingerprint(str(weights)):
+            raise UserError(
+                f"the embeddings in '{path}' were not made with --weights '{weights}': predict them anew, or pass the "
+                "weights that they were made with."
+            )
+        self._path = path
+        table = self._file.read(["path", "status"])
+        paths = table.filter(pc.equal(table["status"], "ok"))["path"]
+        empty = pa.array([""] * len(paths))
+        self.images = pa.table({"image_id": paths, "study_id": paths, "split": empty, "path": paths})
+
+    def embeddings(self, model: Model) -> Iterator[Tensor]:
+        """Yield the embeddings; see `Index`."""
+        for batch in self._file.iter_batches(BLOCK, columns=["status", "embedding"]):
+            column = batch.filter(pc.equal(batch["status"], "ok"))["embedding"]
+            if len(column):
+                yield torch.from_numpy(column.flatten().to_numpy().reshape(len(column), -1).copy())
+
+    def reports(self, positions: Sequence[int]) -> list[tuple[str, str]]:
+        """There are none; see `Index`."""
+        raise UserError(f"--show_reports: there are none in '{self._path}', only in a prepared folder.")
+
+
+def open_index(path: Path, weights: Path, splits: Sequence[str]) -> Index:
+    """Open a prepared folder, or a file of `medvlp predict --embeddings true`.
+
+    Raises:
+        UserError: If it is neither, or holds no image of the splits.
+    """
+    if path.is_file():
+        if splits:
+            raise UserError(f"--splits {','.join(splits)}: the images in '{path}' are in none.")
+        index: Index = PredictedIndex(path, weights)
+    elif path.is_dir() and not (path / MANIFEST).exists() and not (path / IMAGES).exists():
+        raise NotFoundError(
+            f"'{path}' is no prepared folder. Make one with 'medvlp prepare', or search in image files with 'medvlp "
+            f"predict {path} --embeddings true --out FILE.parquet', and then in FILE.parquet."
+        )
+    else:
+        index = PreparedIndex(path, weights, splits)
+    if not len(index.images):
+        raise UserError(f"there is no image in '{path}'.")
+    return index
+
+
+def nearest(score: npt.NDArray[np.float32], study_id: Sequence[str], top: int) -> list[int]:
+    """Return the positions of the best images of the `top` best studies, the best first; of equals the first."""
+    best: dict[str, int] = {}
+    for position in np.argsort(-score, kind="stable").tolist():
+        best.setdefault(study_id[position], position)
+        if len(best) == top:
+            break
+    return list(best.values())

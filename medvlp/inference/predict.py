@@ -1,0 +1,163 @@
+"""Predictions of image files: zero-shot scores, tags and embeddings of as many as you like."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
+
+import pyarrow as pa
+
+from medvlp.config.options import split_commas
+from medvlp.errors import UserError
+from medvlp.inference.predictions import FORMATS, Predictions
+from medvlp.inference.reading import PART, Reader, batched, find_files, read_all, shown
+from medvlp.prepare.progress import progress
+
+WITH_EMBEDDINGS = (".parquet", ".jsonl")
+# Reasons and flags that are printed, the most frequent ones.
+PRINTED = 10
+
+
+def predict(
+    inputs: list[str],
+    *,
+    weights: Path,
+    out: Path,
+    findings: str = "",
+    protocol: str = "medvlp",
+    tags: bool | None = None,
+    embeddings: bool = False,
+    batch_size: int = 32,
+    workers: int | None = None,
+    device: str | None = None,
+    trust: str = "",
+    bench: bool = False,
+) -> None:
+    """Score findings in image files. Not for clinical use.
+
+    There is a row for each file, in the order of the inputs: `path`; `status`, ok or skipped; `reason`, why it was
+    skipped; `flags`, how it differs from a frontal chest radiograph; `score/FINDING`, the higher the likelier;
+    `tag/TAG`, the probability that the tag decoder gives; `embedding`. After an interruption the same command goes on.
+
+    Args:
+        inputs: Files (JPEG, PNG, DICOM ...), folders with all files below them, or patterns in quotes: '*.dcm'.
+        weights: Checkpoint of 'medvlp fit', or folder of 'medvlp export'.
+        out: Where to write: FILE.csv, FILE.parquet, FILE.json or FILE.jsonl.
+        findings: What to score, with commas between; by default the labels of the protocol, or CheXpert's 14.
+        protocol: How scores are made: a protocol of medvlp, or the file of one.
+        tags: Write the probabilities of tags; by default where the model has a tag decoder.
+        embeddings: Write the embeddings of images, to parquet or jsonl.
+        batch_size: Files that are encoded at once.
+        workers: Processes that decode; one a CPU core if not given.
+        device: Where to encode; by default a GPU where there is one.
+        trust: Packages beside medvlp whose classes the weights may name, with commas between.
+        bench: Time the image encoder alone, too, and print how much of its speed is reached.
+
+    Raises:
+        UserError: If an input is not there, or an option is wrong.
+    """
+    if out.suffix not in FORMATS:
+        raise UserError(f"--out '{out}' must end in {', '.join(FORMATS)}.")
+    if embeddings and out.suffix not in WITH_EMBEDDINGS:
+        raise UserError(f"--embeddings true needs an --out that ends in {' or '.join(WITH_EMBEDDINGS)}, not '{out}'.")
+    if out.exists():
+        raise UserError(f"--out '{out}' is there already: remove it, or give another name.")
+    if not out.absolute().parent.is_dir():
+        raise UserError(f"--out '{out}': there is no such folder.")
+    if batch_size < 1 or (workers is not None and workers < 1):
+        raise UserError("--batch_size and --workers must be at least 1.")
+    partial = out.with_name(f"{out.name}.partial")
+    total = sum(1 for _ in files(inputs, partial))
+    if not total:
+        raise UserError(f"there is no file in {', '.join(inputs)}.")
+
+    # Here, because torch takes seconds.
+    from medvlp.inference.model import Model
+    from medvlp.inference.questions import Questions
+    from medvlp.models.weights import fingerprint
+
+    model = Model.load(weights, device, split_commas(trust))
+    questions = Questions(model, split_commas(findings), protocol, tags, embeddings)
+    reader = Reader(model.preprocessing.size, model.preprocessing.fit)
+    start = time.monotonic()
+    begun = partial.is_file()
+    try:
+        predictions = Predictions(partial, questions.schema, [identity(weights), questions.protocol.identity])
+        paths = files(inputs, partial)
+        if not goes_on(predictions, paths):
+            predictions.clear()
+            paths = files(inputs, partial)
+        before = predictions.rows
+        if begun and not before:
+            print(f"Nothing of {partial} can be used, which was of other files, weights or options: all begins anew.")
+        readings = read_all(paths, reader, min(workers or os.cpu_count() or 1, -(-total // PART)))
+        with closing(readings), progress("Predicting", total, before) as advance:
+            for batch in batched(readings, batch_size):
+                predictions.append(questions.answer(batch))
+                advance(len(batch))
+        rate = (predictions.rows - before) / (time.monotonic() - start)
+        print("\n".join(summary(predictions.batches())))
+        made_by = {
+            "weights_sha256": fingerprint(str(weights)) or "",
+            "protocol": json.dumps(questions.protocol.identity),
+        }
+        predictions.finish(out, made_by)
+    except KeyboardInterrupt:
+        print("Interrupted; the same command goes on from here.")
+        raise
+    except OSError as error:
+        raise UserError(f"predictions cannot be written beside '{out}': {error.strerror or error}.") from error
+    print(f"{rate:,.1f} files a second. Predictions are in {out}")
+    if bench:
+        alone = questions.encoder_rate(batch_size)
+        print(f"The image encoder alone takes in {alone:,.1f} images a second: {rate / alone:.0%} of that is reached.")
+
+
+def files(inputs: Sequence[str], partial: Path) -> Iterator[str]:
+    """Yield the files that the inputs name, but the one that predictions are being written to."""
+    own = os.path.realpath(partial)
+    return (path for path in find_files(inputs) if not path.endswith(partial.name) or os.path.realpath(path) != own)
+
+
+def identity(weights: Path) -> list[tuple[str, int, int]]:
+    """Return what tells weights from others: name, size and time of change of their files."""
+    paths = [weights] if weights.is_file() else sorted(path for path in weights.rglob("*") if path.is_file())
+    return [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
+
+
+def goes_on(predictions: Predictions, paths: Iterator[str]) -> bool:
+    """Take the paths that have predictions already; return whether they are those."""
+    for batch in predictions.batches():
+        if batch["path"].to_pylist() != [shown(path) for path in islice(paths, batch.num_rows)]:
+            return False
+    return True
+
+
+def summary(batches: Iterable[pa.RecordBatch]) -> Iterator[str]:
+    """Yield lines that account for all files."""
+    status: Counter[str] = Counter()
+    reasons: Counter[str] = Counter()
+    flags: Counter[str] = Counter()
+    for batch in batches:
+        status.update(batch["status"].to_pylist())
+        reasons.update(filter(None, batch["reason"].to_pylist()))
+        flags.update(flag for text in batch["flags"].to_pylist() for flag in text.split())
+    yield f"{status.total():,} files: {status['ok']:,} predicted, {status['skipped']:,} skipped."
+    for title, counts in (("Skipped", reasons), ("Flagged", flags)):
+        if counts:
+            yield f"{title}:"
+        for name, count in counts.most_common(PRINTED):
+            yield f"  {count:>9,}  {name}"
+            del counts[name]
+        if counts:
+            yield f"  {counts.total():>9,}  others"
+
+
+COMMAND = predict
+POSITIONAL = True

@@ -1,0 +1,154 @@
+"""`medvlp search`: the studies that are nearest to a text or an image."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Column, Table
+
+from medvlp.config.options import split_commas
+from medvlp.errors import UserError
+from medvlp.inference.model import Model
+from medvlp.inference.neighbours import nearest, open_index
+from medvlp.prepared import LABEL_PREFIX
+from medvlp.types import PRESENT, UNCERTAIN
+
+FORMATS = (".csv", ".json")
+
+
+@dataclass(frozen=True)
+class Found:
+    """A study, by that of its images which is nearest.
+
+    Attributes:
+        rank: From 1.
+        score: Similarity with what was asked: the mean cosine over the model's joint spaces.
+        image_id: The image.
+        study_id: The study.
+        split: Of the image.
+        path: Its source file, relative to the image root.
+        labels: Those that are present; a question mark follows those that are uncertain.
+    """
+
+    rank: int
+    score: float
+    image_id: str
+    study_id: str
+    split: str
+    path: str
+    labels: list[str]
+
+
+def search(
+    index: Path,
+    *,
+    weights: Path,
+    text: str | None = None,
+    image: Path | None = None,
+    top: int = 10,
+    splits: str = "",
+    out: Path | None = None,
+    show_reports: bool = False,
+    device: str | None = None,
+    trust: str = "",
+) -> None:
+    """List the studies whose images are most like a text or an image.
+
+    The first search of a model in a prepared folder computes the embeddings of its images and keeps them there.
+
+    Args:
+        index: A prepared folder, or a parquet file that `medvlp predict --embeddings true` has written with the same
+            weights.
+        weights: A checkpoint of `medvlp fit`, or a folder of `medvlp export`.
+        text: What to look for, such as "left pleural effusion".
+        image: An image file to look for the like of, instead.
+        top: Number of studies.
+        splits: Search in these splits alone, with commas between them.
+        out: Write the list to this file, too, .csv or .json.
+        show_reports: Print the reports of the studies. They are patients' and are not written to the file.
+        device: Where to compute; by default a GPU where there is one.
+        trust: Packages beside medvlp whose classes the weights may name, with commas between.
+
+    Raises:
+        UserError: If an argument is wrong, or the index, the weights or the image cannot be read.
+    """
+    if (text is None) == (image is None) or (text is not None and not text.strip()):
+        raise UserError("say what to look for: either a --text or an --image.")
+    if top < 1:
+        raise UserError(f"--top {top}: at least one study.")
+    if out is not None and out.suffix.lower() not in FORMATS:
+        raise UserError(f"--out '{out}' must end in {' or '.join(FORMATS)}.")
+    opened = open_index(index, weights, split_commas(splits))
+    model = Model.load(weights, device, split_commas(trust))
+    query = model.embedding(model.read_many([image])) if image is not None else model.text_embedding([text or ""])
+    score = opened.similarities(model, query[0])
+    chosen = nearest(score, opened.images["study_id"].to_pylist(), top)
+    found = describe(opened.images.take(pa.array(chosen)), score[chosen])
+    console = Console()
+    console.print(as_table(found))
+    console.print(f"Of {len(score):,} images. Score: mean cosine over the model's joint spaces.", style="dim")
+    if show_reports:
+        for study, report in zip(found, opened.reports(chosen), strict=True):
+            said = " ".join(" ".join(report).split()) or "no report"
+            console.print(f"\n{study.rank}. {study.study_id}: {said}", markup=False, highlight=False)
+    if out is not None:
+        try:
+            write(found, out)
+        except OSError as error:
+            raise UserError(f"--out '{out}' cannot be written: {error.strerror or error}.") from error
+        console.print(f"The list is in {out}.", markup=False, highlight=False)
+
+
+def describe(images: pa.Table, score: npt.NDArray[np.float32]) -> list[Found]:
+    """Return images, the best first, as what was found."""
+    found = []
+    for rank, (image, value) in enumerate(zip(images.to_pylist(), score.tolist(), strict=True), 1):
+        said = {name.removeprefix(LABEL_PREFIX): image[name] for name in image if name.startswith(LABEL_PREFIX)}
+        labels = [name + "?" * (code == UNCERTAIN) for name, code in said.items() if code in (PRESENT, UNCERTAIN)]
+        names = {name: image[name] for name in ("image_id", "study_id", "split", "path")}
+        found.append(Found(rank=rank, score=round(value, 4), labels=labels, **names))
+    return found
+
+
+def as_table(found: Sequence[Found]) -> Table:
+    """Return the list for a terminal."""
+    columns = {
+        "study_id": [study.study_id for study in found],
+        "image_id": [study.image_id if study.image_id != study.study_id else "" for study in found],
+        "split": [study.split for study in found],
+        "labels": [", ".join(study.labels) for study in found],
+    }
+    # Not every index has all of them.
+    shown = {name: cells for name, cells in columns.items() if any(cells)}
+    table = Table(*(Column(name, justify="right") for name in ("rank", "score")))
+    for name in shown:
+        table.add_column(name, overflow="fold")
+    for study, *cells in zip(found, *shown.values(), strict=True):
+        table.add_row(str(study.rank), f"{study.score:.3f}", *map(escape, cells))
+    return table
+
+
+def write(found: Sequence[Found], out: Path) -> None:
+    """Write the list as CSV, with semicolons between labels, or as JSON."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    rows = [asdict(study) for study in found]
+    if out.suffix.lower() == ".json":
+        out.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+        return
+    with out.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, [field.name for field in fields(Found)], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({**row, "labels": ";".join(row["labels"])} for row in rows)
+
+
+COMMAND = search
+POSITIONAL = True

@@ -1,0 +1,26 @@
+"""Losses: functions from features to named terms, with every constant in their arguments.
+
+No loss knows an encoder, a batch or a projection head; `medvlp.objectives` has these.
+"""
+
+from medvlp.losses.alignment import (
+    ClinicalPrior,
+    SoftLabels,
+    contrastive_loss,
+    region_sentence_loss,
+    soft_label_loss,
+    tag_loss,
+)
+from medvlp.losses.detection import detection_loss
+from medvlp.losses.segmentation import segmentation_loss
+
+__all__ = [
+    "ClinicalPrior",
+    "SoftLabels",
+    "contrastive_loss",
+    "detection_loss",
+    "region_sentence_loss",
+    "segmentation_loss",
+    "soft_label_loss",
+    "tag_loss",
+]

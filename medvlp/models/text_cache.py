@@ -1,0 +1,82 @@
+"""Embeddings of texts on disk, so that a frozen text encoder reads each text once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from filelock import FileLock
+
+from medvlp.types import DIGEST_BYTES, text_digest
+
+
+class TextCache:
+    """Embeddings of one encoder, in two files that only grow: digests of the texts, and float32 rows.
+
+    It can be interrupted while writing: whatever was written whole is found again. Several processes may fill it.
+    About 1.4 GB hold the 450,000 sections of MIMIC-CXR at width 768, 0.7 GB its whole reports, and 3 KB each of its
+    distinct region sentences; they are memory-mapped, not loaded.
+
+    Args:
+        folder: Where the files lie; made when something is added.
+        width: Width of the embeddings.
+    """
+
+    def __init__(self, folder: Path, width: int) -> None:
+        self.folder, self.width = folder, width
+        self._rows: dict[bytes, int] = {}
+        self._embeddings: npt.NDArray[np.float32] = np.empty((0, width), np.float32)
+        self._open()
+
+    def missing(self, texts: Iterable[str]) -> list[str]:
+        """Return the distinct texts that are not there yet, in the order of their first appearance."""
+        return [text for text in dict.fromkeys(texts) if text_digest(text) not in self._rows]
+
+    def add(self, texts: Sequence[str], embeddings: npt.NDArray[np.float32]) -> None:
+        """Append distinct texts and their embeddings (M, width)."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.folder / "lock"):
+            self._open()
+            rows = [i for i, text in enumerate(texts) if text_digest(text) not in self._rows]
+            start = len(self._embeddings)
+            # Cut off what an interrupted write left; digests last, since a row counts once its digest is there.
+            for path, data, size in (
+                (self._rows_file, np.ascontiguousarray(embeddings[rows], np.float32).tobytes(), 4 * self.width),
+                (self._digests_file, b"".join(text_digest(texts[i]) for i in rows), DIGEST_BYTES),
+            ):
+                with path.open("ab") as file:
+                    file.truncate(start * size)
+                    file.write(data)
+            self._open()
+
+    def lookup(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Return the embeddings (M, width) of texts that are all there.
+
+        Raises:
+            KeyError: If a text is missing.
+        """
+        return self._embeddings[[self._rows[text_digest(text)] for text in texts]]
+
+    def _open(self) -> None:
+        if not (self._digests_file.exists() and self._rows_file.exists()):
+            return
+        known = len(self._embeddings)
+        with self._digests_file.open("rb") as file:
+            # Rows that counted once are never cut off: only the new ones are read.
+            file.seek(known * DIGEST_BYTES)
+            new = file.read()
+        count = min(known + len(new) // DIGEST_BYTES, self._rows_file.stat().st_size // (4 * self.width))
+        if count > known:
+            digests = (new[i * DIGEST_BYTES : (i + 1) * DIGEST_BYTES] for i in range(count - known))
+            self._rows |= {key: row for row, key in enumerate(digests, known)}
+            self._embeddings = np.memmap(self._rows_file, np.float32, "r", shape=(count, self.width))
+
+    @property
+    def _digests_file(self) -> Path:
+        return self.folder / "digests.bin"
+
+    @property
+    def _rows_file(self) -> Path:
+        return self.folder / "embeddings.f32"

@@ -1,0 +1,12 @@
+"""One file a data set: a function of the file's name, the command, and a `medvlp.prepare.dataset.DataSet`.
+
+A new file here is a new `medvlp prepare` command; nothing else lists them.
+"""
+
+from collections.abc import Callable
+from importlib import import_module
+from pkgutil import iter_modules
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    module.name: getattr(import_module(f"{__name__}.{module.name}"), module.name) for module in iter_modules(__path__)
+}

@@ -1,0 +1,203 @@
+"""CheXpert: chest radiographs with the labels of a rule-based labeler.
+
+Irvin et al., CheXpert: A Large Chest Radiograph Dataset with Uncertainty Labels and Expert Comparison, AAAI 2019,
+https://arxiv.org/abs/1901.07031.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from medvlp.errors import NotFoundError, UserError
+from medvlp.prepare.datasets.mimic_cxr import LABEL_BYTES, LABEL_VALUES
+from medvlp.prepare.five_by_200 import CLASSES, EACH, candidates, draw
+from medvlp.prepare.pipeline import prepare
+from medvlp.prepare.plan import Options, parse_views
+from medvlp.prepare.splits import SplitVariant, by_patient, scaled
+from medvlp.prepare.study import Picture, Skip, Study
+from medvlp.prepare.tables import read_table, require_table
+from medvlp.prepared import Resize
+
+HOW = (
+    "Download CheXpert-v1.0 or CheXpert-v1.0-small from https://stanfordaimi.azurewebsites.net (free registration) and "
+    "give the folder that holds train.csv, valid.csv, 'train' and 'valid'. "
+    "'medvlp phantom --layouts chexpert' writes a synthetic stand-in."
+)
+FOLDERS = ("CheXpert-v1.0", "CheXpert-v1.0-small")
+LABELS = [
+    "Atelectasis",
+    "Cardiomegaly",
+    "Consolidation",
+    "Edema",
+    "Enlarged Cardiomediastinum",
+    "Fracture",
+    "Lung Lesion",
+    "Lung Opacity",
+    "No Finding",
+    "Pleural Effusion",
+    "Pleural Other",
+    "Pneumonia",
+    "Pneumothorax",
+    "Support Devices",
+]
+# Rows of train.csv and valid.csv, frontal ones of train.csv, and what is taken from those.
+ROWS, FRONTAL, VALIDATE = 223_414 + 234, 191_027, 5_000
+SPLITS: Mapping[str, SplitVariant] = {
+    "patients": SplitVariant(
+        "valid.csv is test; of train.csv, whole patients with 5,000 of 191,027 frontal images, by sha256 of the "
+        "patient, are validate, and the 5x200 images, drawn as by MGCA, are in no split",
+        {"train": FRONTAL - VALIDATE - EACH * len(CLASSES), "validate": VALIDATE, "test": 202},
+    ),
+    # MGCA draws validate by image, and a bug leaves some of those images in train as well.
+    "reported": SplitVariant(
+        "as patients, but with the 5x200 images: the sizes that MGCA, IMITATE and G2D report",
+        {"train": FRONTAL - VALIDATE, "validate": VALIDATE, "test": 202},
+    ),
+    "5x200": SplitVariant(
+        "the 5x200 images are test; train and validate are those of patients, without all images of these patients"
+    ),
+}
+
+
+def chexpert(
+    root: Path,
+    out: Path,
+    size: int = 256,
+    resize: Resize = "pad",
+    views: str = "FRONTAL",
+    workers: int | None = None,
+) -> None:
+    """Prepare CheXpert: images and labels to one folder.
+
+    Can be interrupted at any moment; the same command goes on where it stopped.
+
+    Args:
+        root: CheXpert-v1.0 or CheXpert-v1.0-small, or the folder that holds one of them.
+        out: Folder to write; it is what --data.root of training means.
+        size: Side of the prepared images in pixels.
+        resize: Keep the aspect ratio and pad with black, or squash.
+        views: FRONTAL, LATERAL, or both separated by a comma.
+        workers: Number of processes; one a CPU core if not given.
+    """
+    prepare(CheXpert(root), out, Options(size, resize, parse_views(views)), workers)
+
+
+class Row(NamedTuple):
+    """An image in a table; its labels are keys of LABEL_VALUES."""
+
+    image_id: str
+    patient: str
+    study: str
+    view: str
+    labels: bytes
+
+    @property
+    def values(self) -> list[int | None]:
+        """The labels as an index has them."""
+        return [LABEL_VALUES[value] for value in self.labels]
+
+
+class CheXpert:
+    """The files of CheXpert, as `medvlp.prepare.dataset.DataSet`.
+
+    Images are called as the tables call them, without the first folder: train/patient00001/study1/view1_frontal.jpg.
+    """
+
+    labels = LABELS
+    regions = None
+    annotations = None
+    splits = SPLITS
+    documented = ROWS
+
+    def __init__(self, root: Path) -> None:
+        """Find everything that will be read.
+
+        Args:
+            root: Folder of the data set, or the one around it.
+
+        Raises:
+            NotFoundError: If something is not there.
+            UserError: If there are two copies.
+        """
+        from medvlp.prepared import SYNTHETIC
+
+        if not root.is_dir():
+            raise NotFoundError(f"--root='{root}' is not there. {HOW}")
+        below = [root / name for name in FOLDERS if (root / name).is_dir()]
+        if len(below) > 1:
+            raise UserError(f"--root='{root}' holds two copies of CheXpert: give '{below[0]}' or '{below[1]}'.")
+        self.images = below[0] if below else root
+        tables = {"train": "train", "test": "valid"}
+        self.tables = {split: require_table(self.images, name, HOW) for split, name in tables.items()}
+        if not (self.images / "train").is_dir():
+            raise NotFoundError(f"--root='{self.images}' holds no folder 'train'. {HOW}")
+        self.real_images = [os.path.realpath(self.images / name) for name in ("", "train", "valid")]
+        self.options: dict[str, object] = {
+            "dataset": "chexpert",
+            "synthetic": (self.images / SYNTHETIC).is_file(),
+        }
+        self.rows = 0
+
+    def studies(self, skip: Skip) -> Iterator[Study]:
+        """Yield each image as a study, those of train.csv and then those of valid.csv, in the order of the tables."""
+        seen: set[str] = set()
+        train = list(self._read_rows("train", seen, skip))
+        patient_of = {row.image_id: row.patient for row in train if row.view == "FRONTAL"}
+        frontal = ((row.image_id, row.values) for row in train if row.view == "FRONTAL")
+        drawn = draw(candidates(frontal, LABELS), scaled(EACH, FRONTAL, len(patient_of)))
+        apart = {patient_of[image] for image in drawn}
+        rest = {image: patient for image, patient in patient_of.items() if image not in drawn}
+        count = scaled(VALIDATE, FRONTAL, len(patient_of))
+        # Lateral images go with their patient.
+        validate = {rest[image] for image in by_patient(rest, count, "chexpert")}
+        reported = {patient_of[image] for image in by_patient(patient_of, count, "chexpert")}
+        for row in train:
+            split = "validate" if row.patient in validate else "train"
+            other = "validate" if row.patient in reported else "train"
+            if row.image_id in drawn:
+                yield _study(row, "5x200", {"reported": other, "5x200": "test"})
+            else:
+                yield _study(row, split, {"reported": other, "5x200": "" if row.patient in apart else split})
+        for row in self._read_rows("test", seen, skip):
+            yield _study(row, "test", {"reported": "test", "5x200": ""})
+
+    def _read_rows(self, split: str, seen: set[str], skip: Skip) -> Iterator[Row]:
+        columns = ["Path", "Frontal/Lateral", *LABELS]
+        bad_row = partial(self._bad_row, skip)
+        for place, (path, view, *fields) in read_table(self.tables[split], columns, bad_row):
+            self.rows += 1
+            _, _, image_id = path.partition("/")
+            parts = image_id.split("/")
+            try:
+                labels = bytes([LABEL_BYTES[field] for field in fields])
+            except KeyError as error:
+                skip(place, f"unreadable row: label {error}")
+                continue
+            if len(parts) < 3 or not all(parts):
+                skip(place, "unreadable row: Path")
+            elif image_id in seen:
+                skip(place, "duplicate id")
+            else:
+                seen.add(image_id)
+                *_, patient, study, _ = parts
+                yield Row(image_id, patient, f"{patient}/{study}", view.upper(), labels)
+
+    def _bad_row(self, skip: Skip, place: str, reason: str) -> None:
+        self.rows += 1
+        skip(place, reason)
+
+
+def _study(row: Row, split: str, other_splits: Mapping[str, str]) -> Study:
+    # An image of a study can be of 5x200, and the other one not.
+    return Study(
+        study_id=row.study,
+        subject_id=row.patient,
+        split=split,
+        pictures=[Picture(row.image_id, row.view, row.image_id)],
+        labels=row.values,
+        other_splits=other_splits,
+    )

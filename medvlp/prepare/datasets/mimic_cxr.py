@@ -1,0 +1,302 @@
+"""MIMIC-CXR: images of MIMIC-CXR-JPG 2.0.0, reports of MIMIC-CXR 2.0.0, boxes of Chest ImaGenome 1.0.0.
+
+Johnson et al., MIMIC-CXR-JPG, a large publicly available database of labeled chest radiographs, 2019,
+https://arxiv.org/abs/1901.07042. Johnson et al., Scientific Data 6:317, 2019. Wu et al., Chest ImaGenome Dataset for
+Clinical Reasoning, NeurIPS Datasets and Benchmarks 2021, https://arxiv.org/abs/2108.00316.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from medvlp.errors import LeftOutError, NotFoundError
+from medvlp.prepare.files import ESCAPES, EscapesRootError, Store, locator, open_store
+from medvlp.prepare.five_by_200 import CLASSES, candidates, draw
+from medvlp.prepare.pipeline import prepare
+from medvlp.prepare.plan import Options, parse_views
+from medvlp.prepare.regions import Automatic, Regions, RegionSource, SceneGraphs
+from medvlp.prepare.regions.scene_graphs import SUFFIX
+from medvlp.prepare.reports import has_words
+from medvlp.prepare.splits import SPLITS, SplitVariant
+from medvlp.prepare.study import Picture, Report, Skip, Study
+from medvlp.prepare.tables import column_names, decode, find_table, read_table
+from medvlp.prepared import Resize
+
+Labels = Literal["chexpert", "negbio", "none"]
+
+TABLE = "mimic-cxr-2.0.0-{}"
+STAND_IN = "'medvlp phantom' writes a synthetic stand-in that needs no credentials."
+HOW = {
+    "images": "Download MIMIC-CXR-JPG 2.0.0 from https://physionet.org/content/mimic-cxr-jpg/2.0.0/ (credentialed "
+    f"access) and give the folder that holds its csv tables and 'files'. {STAND_IN}",
+    "reports": "Download mimic-cxr-reports.zip of MIMIC-CXR 2.0.0 from https://physionet.org/content/mimic-cxr/2.0.0/ "
+    f"(credentialed access) and give it, or the folder it unpacks to. {STAND_IN}",
+    "scene_graphs": "Download silver_dataset/scene_graph.zip of Chest ImaGenome 1.0.0 from "
+    "https://physionet.org/content/chest-imagenome/1.0.0/ (credentialed access) and give it, or the folder it "
+    f"unpacks to, or leave the option away. {STAND_IN}",
+}
+# A byte a label keeps a quarter of a million studies small.
+LABEL_BYTES = {"": 0, "-1.0": 1, "-1": 1, "0.0": 2, "0": 2, "1.0": 3, "1": 3}
+LABEL_VALUES = (None, -1, 0, 1)
+OFFICIAL = SplitVariant("mimic-cxr-2.0.0-split.csv, by patient")
+FIVE_BY_200 = SplitVariant(
+    "test is drawn from all frontal images with a report, 200 with each of the five findings alone, or all there are, "
+    "as from CheXpert by MGCA; train and validate are the official ones, without all images of the patients of test"
+)
+FRONTAL = ("PA", "AP")
+
+
+def mimic_cxr(
+    images: Path,
+    reports: Path,
+    out: Path,
+    scene_graphs: Path | None = None,
+    regions: Regions = "automatic",
+    size: int = 256,
+    resize: Resize = "pad",
+    views: str = "PA,AP",
+    min_words: int = 3,
+    labels: Labels = "chexpert",
+    workers: int | None = None,
+) -> None:
+    """Prepare MIMIC-CXR for training: raw JPEG images and reports to one folder.
+
+    Can be interrupted at any moment; the same command goes on where it stopped.
+
+    Args:
+        images: Folder of MIMIC-CXR-JPG 2.0.0, with its csv tables and 'files'.
+        reports: mimic-cxr-reports.zip of MIMIC-CXR 2.0.0, or the folder it unpacks to.
+        out: Folder to write; it is what --data.root of training means.
+        scene_graphs: scene_graph.zip of Chest ImaGenome 1.0.0, or a folder that holds it or what it unpacks to.
+        regions: Where no scene_graphs are given, find the anatomical regions in frontal images, or none.
+        size: Side of the prepared images in pixels.
+        resize: Keep the aspect ratio and pad with black, or squash.
+        views: ViewPosition to keep, separated by commas.
+        min_words: Least number of words in a report, counted as MGCA does.
+        labels: Which automatic labels to take along.
+        workers: Number of processes; one a CPU core if not given.
+    """
+    graphs = None if scene_graphs is None else open_graphs(scene_graphs)
+    source = SceneGraphs(graphs) if graphs else Automatic() if regions == "automatic" else None
+    data = MimicCxr(images, reports, graphs, source, labels, min_words)
+    prepare(data, out, Options(size, resize, parse_views(views), min_words), workers)
+
+
+def open_graphs(path: Path) -> Store:
+    """Return where the scene graphs are.
+
+    Args:
+        path: Zip or folder.
+
+    Raises:
+        NotFoundError: If it is not there.
+    """
+    below = [
+        f"{folder}{name}"
+        for folder in ("silver_dataset/", "1.0.0/silver_dataset/", "")
+        for name in ("scene_graph", "scene_graph.zip")
+    ]
+    return open_store(path, "scene_graphs", below, HOW["scene_graphs"])
+
+
+def folder(subject: int) -> str:
+    """Return the folder of a patient below 'files', with a slash at its end."""
+    return f"p{str(subject)[:2]}/p{subject}/"
+
+
+class MimicCxr:
+    """The raw files of MIMIC-CXR, as `medvlp.prepare.dataset.DataSet`."""
+
+    annotations = None
+    # The splits have no documented sizes of their own: those depend on the filters on views and reports.
+    documented = 377_110
+
+    def __init__(
+        self,
+        images: Path,
+        reports: Path,
+        graphs: Store | None,
+        regions: RegionSource | None,
+        labels: Labels,
+        min_words: int = 0,
+    ) -> None:
+        """Find everything that will be read.
+
+        Args:
+            images: Folder of MIMIC-CXR-JPG.
+            reports: Zip or folder.
+            graphs: Scene graphs, if any.
+            regions: Finds the anatomical boxes, if they are wanted.
+            labels: Name of the label table, or none.
+            min_words: Least number of words in a report of 5x200.
+
+        Raises:
+            NotFoundError: If something is not there.
+        """
+        from medvlp.prepared import SYNTHETIC
+
+        self.images = images
+        self.metadata = self._table("metadata")
+        self.split = self._table("split")
+        self.label_table = None if labels == "none" else self._table(labels)
+        if not (images / "files").is_dir():
+            raise NotFoundError(f"--images='{images}' holds no folder 'files'. {HOW['images']}")
+        # Often a link to a larger disk.
+        self.real_images = [os.path.realpath(images), os.path.realpath(images / "files")]
+        self.reports = open_store(
+            reports, "reports", ["mimic-cxr-reports.zip", "mimic-cxr-reports/files", "files"], HOW["reports"]
+        )
+        self.graphs = graphs
+        self.regions = regions
+        ids = ("subject_id", "study_id")
+        self.labels = [name for name in column_names(self.label_table) if name not in ids] if self.label_table else []
+        self.splits: Mapping[str, SplitVariant] = {"official": OFFICIAL}
+        if {*CLASSES} <= {*self.labels}:
+            self.splits = {**self.splits, "5x200": FIVE_BY_200}
+        self.min_words = min_words
+        self.options: dict[str, object] = {
+            "dataset": "mimic_cxr",
+            "labels": labels,
+            "synthetic": (images / SYNTHETIC).is_file(),
+            "regions": regions.name if regions else "none",
+        }
+        self.rows = 0
+
+    def studies(self, skip: Skip) -> Iterator[Study]:
+        """Yield the studies by subject and study number, and their images by name."""
+        rows = self._read_rows(skip)
+        values = self._read_labels(skip)
+        unlabelled = bytes(len(self.labels))
+        locate_report = locator(self.reports, lambda name: name.startswith("s") and name.endswith(".txt"), skip)
+        locate_graph = locator(self.graphs, lambda name: name.endswith(SUFFIX), skip)
+
+        def report_of(subject: int, study: int) -> Callable[[], Report]:
+            return partial(self._read_report, locate_report(f"{folder(subject)}s{study}.txt"))
+
+        has_5x200 = "5x200" in self.splits
+        drawn = self._draw(rows, values, report_of) if has_5x200 else set()
+        apart = {subject for subject, *_, image_id, _ in rows if image_id in drawn}
+        # Images of one study are in one official split, that of their patient; one can be drawn, and the other one not.
+        for (*ids, test), images in itertools.groupby(rows, lambda row: (*row[:3], row[3] in drawn)):
+            subject, study, split = ids
+            elsewhere = "" if subject in apart or split == "test" else split
+            yield Study(
+                study_id=str(study),
+                subject_id=str(subject),
+                split=split,
+                pictures=[
+                    Picture(
+                        image_id=image_id,
+                        view=view,
+                        path=f"files/{folder(subject)}s{study}/{image_id}.jpg",
+                        graph=locate_graph(f"{image_id}{SUFFIX}"),
+                    )
+                    for *_, image_id, view in images
+                ],
+                labels=[LABEL_VALUES[value] for value in values.get(study, unlabelled)],
+                report=report_of(subject, study),
+                other_splits={"5x200": "test" if test else elsewhere} if has_5x200 else {},
+            )
+
+    def _draw(
+        self,
+        rows: list[tuple[int, int, str, str, str]],
+        values: Mapping[int, bytes],
+        report_of: Callable[[int, int], Callable[[], Report]],
+    ) -> set[str]:
+        """Return the images of 5x200."""
+        unlabelled = bytes(len(self.labels))
+        frontal = {image_id: (subject, study) for subject, study, _, image_id, view in rows if view in FRONTAL}
+        labelled = (
+            (image_id, [LABEL_VALUES[value] for value in values.get(study, unlabelled)])
+            for image_id, (_, study) in frontal.items()
+        )
+
+        def reported(image_id: str) -> bool:
+            try:
+                report = report_of(*frontal[image_id])()
+            except LeftOutError:
+                return False
+            return bool(report.findings or report.impression) and has_words(
+                report.findings, report.impression, self.min_words
+            )
+
+        alone = candidates(labelled, self.labels)
+        return draw({name: [*filter(reported, images)] for name, images in alone.items()})
+
+    def _table(self, name: str) -> Path:
+        path = find_table(self.images, TABLE.format(name))
+        if path is None:
+            file = TABLE.format(name) + ".csv"
+            advice = " Or give --labels none." if name in ("chexpert", "negbio") else ""
+            raise NotFoundError(f"--images='{self.images}' holds neither {file} nor {file}.gz. {HOW['images']}{advice}")
+        return path
+
+    def _read_rows(self, skip: Skip) -> list[tuple[int, int, str, str, str]]:
+        """Return (subject, study, split, image, view) of all images, sorted."""
+        splits: dict[str, str] = {}
+        for place, (image_id, split) in read_table(self.split, ["dicom_id", "split"], skip):
+            if split not in SPLITS:
+                skip(place, f"unreadable row: split '{split}'")
+            elif splits.setdefault(image_id, sys.intern(split)) != split:
+                skip(place, "duplicate id")
+        rows = []
+        seen = set()
+        columns = ["subject_id", "study_id", "dicom_id", "ViewPosition"]
+        for place, (subject, study, image_id, view) in read_table(self.metadata, columns, partial(self._bad_row, skip)):
+            self.rows += 1
+            if not (subject.isdecimal() and study.isdecimal() and image_id):
+                skip(place, "unreadable row: subject_id, study_id or dicom_id")
+            elif image_id in seen:
+                skip(place, "duplicate id")
+            elif image_id not in splits:
+                skip(image_id, "not in the split table")
+            else:
+                seen.add(image_id)
+                rows.append((int(subject), int(study), splits[image_id], image_id, sys.intern(view)))
+        return sorted(rows)
+
+    def _bad_row(self, skip: Skip, place: str, reason: str) -> None:
+        self.rows += 1
+        skip(place, reason)
+
+    def _read_labels(self, skip: Skip) -> dict[int, bytes]:
+        """Return each study's labels, as keys of LABEL_VALUES."""
+        values: dict[int, bytes] = {}
+        if self.label_table is None:
+            return values
+        for place, (study, *fields) in read_table(self.label_table, ["study_id", *self.labels], skip):
+            try:
+                row = bytes(LABEL_BYTES[field.strip()] for field in fields)
+                number = int(study)
+            except (KeyError, ValueError):
+                skip(place, "unreadable row: a label or study_id")
+                continue
+            if values.setdefault(number, row) is not row:
+                skip(place, "duplicate id")
+        return values
+
+    def _read_report(self, name: str | None) -> Report:
+        if name is None:
+            raise LeftOutError("no report")
+        try:
+            data = self.reports.read(name)
+        except FileNotFoundError:
+            raise LeftOutError("no report") from None
+        except EscapesRootError:
+            raise LeftOutError(f"report {ESCAPES}") from None
+        except (OSError, ValueError, zlib.error):
+            raise LeftOutError("unreadable report") from None
+        text, utf8 = decode(data)
+        if not text.strip():
+            raise LeftOutError("empty report")
+        from medvlp.parse.sections import find_sections
+
+        return Report(*find_sections(text), utf8)

@@ -1,0 +1,189 @@
+"""MS-CXR: phrases of reports with boxes that radiologists drew for them, in images of MIMIC-CXR.
+
+Boecking et al., Making the Most of Text Semantics to Improve Biomedical Vision-Language Processing, ECCV 2022,
+https://arxiv.org/abs/2204.09817; https://physionet.org/content/ms-cxr/.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from medvlp.errors import LeftOutError, NotFoundError
+from medvlp.prepare.annotations import Box
+from medvlp.prepare.boxes import Boxes, boxes_text
+from medvlp.prepare.datasets.mimic_cxr import folder
+from medvlp.prepare.objects import group_objects
+from medvlp.prepare.pipeline import prepare
+from medvlp.prepare.plan import Options, parse_views
+from medvlp.prepare.splits import SplitVariant
+from medvlp.prepare.study import Picture, Skip, Study
+from medvlp.prepare.tables import column_names, find_table, read_table
+from medvlp.prepared import Resize
+
+TABLE = "MS_CXR_Local_Alignment_v*.csv"
+METADATA = "mimic-cxr-2.0.0-metadata"
+STAND_IN = "'medvlp phantom --layouts ms_cxr' writes a synthetic stand-in of both."
+HOW = {
+    "root": "Download MS-CXR from https://physionet.org/content/ms-cxr/ (credentialed access) and give the folder that "
+    f"holds {TABLE}. {STAND_IN}",
+    "images": "Download MIMIC-CXR-JPG 2.0.0 from https://physionet.org/content/mimic-cxr-jpg/2.0.0/ (credentialed "
+    f"access) and give the folder that holds {METADATA}.csv and 'files'. {STAND_IN}",
+}
+COLUMNS = ["dicom_id", "category_name", "label_text", "x", "y", "w", "h", "image_width", "image_height"]
+CATEGORIES = [
+    "Atelectasis",
+    "Cardiomegaly",
+    "Consolidation",
+    "Edema",
+    "Lung Opacity",
+    "Pleural Effusion",
+    "Pneumonia",
+    "Pneumothorax",
+]
+# The words of the table, which version 1.1.0 brought.
+OFFICIAL = {"train": "train", "val": "validate", "test": "test"}
+
+
+def ms_cxr(
+    root: Path,
+    images: Path,
+    out: Path,
+    size: int = 256,
+    resize: Resize = "pad",
+    views: str = "PA,AP",
+    workers: int | None = None,
+) -> None:
+    """Prepare MS-CXR: the images it has phrases for, and the boxes of these phrases, to one folder.
+
+    Can be interrupted at any moment; the same command goes on where it stopped.
+
+    Args:
+        root: Folder with MS_CXR_Local_Alignment_v1.1.0.csv, or that of another version, or the folder around it; of
+            several the last is read.
+        images: Folder of MIMIC-CXR-JPG 2.0.0, with its metadata table and 'files'; of these only the images of MS-CXR
+            are needed.
+        out: Folder to write; it is what --data.root of training means.
+        size: Side of the prepared images in pixels.
+        resize: Keep the aspect ratio and pad with black, or squash.
+        views: ViewPosition to keep, separated by commas.
+        workers: Number of processes; one a CPU core if not given.
+    """
+    prepare(MsCxr(root, images), out, Options(size, resize, parse_views(views)), workers)
+
+
+class MsCxr:
+    """The table of MS-CXR and the images of MIMIC-CXR-JPG, as `medvlp.prepare.dataset.DataSet`.
+
+    A label is present where a phrase of it is boxed; whether the others are absent, nobody has said.
+    """
+
+    labels = CATEGORIES
+    regions = None
+    # Boxes are given in shares of the image, whose size in the table need not be that of the file.
+    annotations = Boxes(masks=False, side=1)
+    documented = None
+    splits: Mapping[str, SplitVariant] = {
+        "official": SplitVariant("the split of the table, by patient; where a version has none, all images are test"),
+        "all": SplitVariant("all images are test, as BioViL and MaCo measure"),
+    }
+
+    def __init__(self, root: Path, images: Path) -> None:
+        """Find everything that will be read.
+
+        Args:
+            root: Folder of the table.
+            images: Folder of MIMIC-CXR-JPG.
+
+        Raises:
+            NotFoundError: If something is not there.
+        """
+        from medvlp.prepared import SYNTHETIC
+
+        # PhysioNet has a folder for each version.
+        patterns = (f"{folder}{TABLE}{suffix}" for folder in ("", "*/") for suffix in ("", ".gz"))
+        tables = sorted((path for pattern in patterns for path in root.glob(pattern)), key=lambda path: path.name)
+        if not tables:
+            raise NotFoundError(f"--root='{root}' holds no {TABLE}. {HOW['root']}")
+        self.table = tables[-1]
+        metadata = find_table(images, METADATA)
+        if metadata is None or not (images / "files").is_dir():
+            missing = f"neither {METADATA}.csv nor {METADATA}.csv.gz" if metadata is None else "no folder 'files'"
+            raise NotFoundError(f"--images='{images}' holds {missing}. {HOW['images']}")
+        self.images, self.metadata = images, metadata
+        self.real_images = [os.path.realpath(images), os.path.realpath(images / "files")]
+        self.options: dict[str, object] = {
+            "dataset": "ms_cxr",
+            "table": self.table.name.removesuffix(".gz"),
+            "synthetic": (images / SYNTHETIC).is_file(),
+        }
+        self.rows = 0
+
+    def studies(self, skip: Skip) -> Iterator[Study]:
+        """Yield each image as a study, in the order of the table."""
+        boxes = group_objects(read_table(self.table, COLUMNS, skip), read_box, skip)
+        self.rows = len(boxes)
+        splits = self._read_splits(skip) or dict.fromkeys(boxes, "test")
+        known = self._read_metadata(boxes)
+        for image_id, found in boxes.items():
+            if image_id not in known:
+                skip(image_id, "not in the metadata table")
+            elif found:
+                subject, study, view = known[image_id]
+                path = f"files/{folder(subject)}s{study}/{image_id}.jpg"
+                names = {box.name for box in found}
+                yield Study(
+                    study_id=str(study),
+                    subject_id=str(subject),
+                    split=splits.get(image_id, ""),
+                    pictures=[Picture(image_id, view, path, annotation=boxes_text(found))],
+                    labels=[1 if name in names else None for name in CATEGORIES],
+                    other_splits={"all": "test"},
+                )
+
+    def _read_splits(self, skip: Skip) -> dict[str, str]:
+        """Return the split of each image; nothing where the table has none."""
+        splits: dict[str, str] = {}
+        if "split" in column_names(self.table):
+            # Rows that cannot be read have been reported.
+            for place, (image_id, split) in read_table(self.table, ["dicom_id", "split"], lambda *_: None):
+                if split not in OFFICIAL:
+                    skip(place, f"unreadable row: split '{split}'")
+                elif splits.setdefault(image_id, OFFICIAL[split]) != OFFICIAL[split]:
+                    skip(place, "unreadable row: another split than above")
+        return splits
+
+    def _read_metadata(self, images: Mapping[str, object]) -> dict[str, tuple[int, int, str]]:
+        """Return subject, study and view of these images."""
+        found = {}
+        columns = ["dicom_id", "subject_id", "study_id", "ViewPosition"]
+        for _, (image_id, subject, study, view) in read_table(self.metadata, columns, lambda *_: None):
+            if image_id in images and subject.isdecimal() and study.isdecimal():
+                found[image_id] = (int(subject), int(study), view)
+        return found
+
+
+def read_box(fields: Sequence[str]) -> Box:
+    """Return the box of a row, in shares of its image.
+
+    Args:
+        fields: Those of COLUMNS behind the first.
+
+    Raises:
+        LeftOutError: If they are no box of a phrase of a known category.
+    """
+    name, phrase, *texts = fields
+    try:
+        x, y, width, height, columns, rows = map(float, texts)
+    except ValueError:
+        raise LeftOutError("unreadable row: box or size") from None
+    positive = all(0 < value < math.inf for value in (width, height, columns, rows))
+    if not (positive and math.isfinite(x) and math.isfinite(y)):
+        raise LeftOutError("unreadable row: box or size")
+    if name not in CATEGORIES:
+        raise LeftOutError(f"unreadable row: category '{name}'")
+    if not phrase.strip():
+        raise LeftOutError("unreadable row: no label_text")
+    return Box(name, x / columns, y / rows, (x + width) / columns, (y + height) / rows, phrase.strip())

@@ -1,0 +1,100 @@
+"""A pre-trained model back from a file, without running any code of the file."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.cli import instantiate_module
+from safetensors.torch import load_file
+
+from medvlp.config.parser import concise
+from medvlp.config.trust import check_trusted
+from medvlp.data.preprocessing import Preprocessing
+from medvlp.errors import NotFoundError, UserError
+from medvlp.models.recipe import image_encoder_options
+from medvlp.models.weights import EXPORTED
+from medvlp.tasks.pretraining import PretrainingTask
+
+# What `medvlp export` writes.
+CONFIG, WEIGHTS, PROTOCOL, TEXT_ENCODER = "config.json", EXPORTED, "protocol.yaml", "text_encoder"
+TRUSTED = ("medvlp",)
+# The hyper-parameters that decide what a model computes; optimiser and schedule are training's.
+MADE_OF = ("image_encoder", "text_encoder", "objectives", "protocol")
+
+
+def load_pretraining(weights: str | Path, trust: Sequence[str] = ()) -> PretrainingTask:
+    """Rebuild the task of a checkpoint that `medvlp fit` wrote, or of a folder of `medvlp export`.
+
+    Args:
+        weights: The file or folder.
+        trust: Packages of your own whose classes the model may be made of, beside those of medvlp.
+
+    Returns:
+        The task, in evaluation mode.
+
+    Raises:
+        NotFoundError: If there is no such file or folder.
+        UserError: If it holds something else, or classes of packages that are not trusted.
+    """
+    path = Path(weights)
+    if not path.exists():
+        raise NotFoundError(
+            f"weights='{weights}': no such file. Pass a checkpoint of 'medvlp fit', runs/.../last.ckpt, or a folder of "
+            "'medvlp export'."
+        )
+    try:
+        checkpoint = _read(path)
+        hyper_parameters = {**checkpoint["hyper_parameters"]}
+        # The checkpoint holds its weights: those it started from need not be at hand.
+        hyper_parameters["image_encoder"]["init_args"] = image_encoder_options(checkpoint)
+        # Of training alone: the same text must have the same embedding each time.
+        hyper_parameters["text_encoder"]["init_args"].update(dropout=False)
+        crop = Preprocessing(**checkpoint["data"]["preprocessing"]).crop
+    except Exception as error:  # whatever a damaged or foreign file makes of the unpickler
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"weights='{weights}' is no checkpoint of 'medvlp fit': {reason}") from error
+    made_of = {k: v for k, v in hyper_parameters.items() if k in ("_class_path", *MADE_OF)}
+    check_trusted(made_of, [*TRUSTED, *trust], f"weights='{weights}'")
+    try:
+        with warnings.catch_warnings():
+            # A task made from settings stores these, not its modules.
+            warnings.filterwarnings("ignore", ".*is an instance of `nn.Module` and is already saved")
+            task: PretrainingTask = instantiate_module(PretrainingTask, made_of)
+        task.image_encoder.fit(crop)
+        task.on_load_checkpoint(checkpoint)
+        state = checkpoint["state_dict"]
+        if path.is_dir():
+            # A trained text encoder has read its weights from its own folder.
+            state |= {key: value for key, value in task.state_dict().items() if key.startswith(f"{TEXT_ENCODER}.")}
+        task.load_state_dict(state)
+    except UserError:
+        raise
+    except Exception as error:  # what does not fit together, in the words of whatever finds out first
+        reason = concise(str(error)) or type(error).__name__
+        raise UserError(f"weights='{weights}' cannot be rebuilt by this medvlp: {reason}") from error
+    return task.eval().requires_grad_(False)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Return hyper-parameters, weights and `data` of a checkpoint or an exported folder."""
+    if path.is_file():
+        checkpoint: dict[str, Any] = torch.load(path, "cpu", weights_only=True, mmap=True)
+        return checkpoint
+    exported: dict[str, Any] = json.loads((path / CONFIG).read_text())
+    _locate_text_encoders(exported["hyper_parameters"], path)
+    exported["hyper_parameters"]["protocol"] = str(path / PROTOCOL)
+    return {**exported, "state_dict": {**load_file(path / EXPORTED), **exported["extra_state"]}}
+
+
+def _locate_text_encoders(settings: Any, folder: Path) -> None:
+    """Turn the names of text encoders, folders in an exported one, into paths."""
+    if isinstance(settings, dict):
+        if str(settings.get("class_path", "")).endswith(".TextEncoder"):
+            settings["init_args"]["name"] = str(folder / Path(settings["init_args"]["name"]).name)
+        for value in settings.values():
+            _locate_text_encoders(value, folder)

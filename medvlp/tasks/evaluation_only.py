@@ -1,0 +1,76 @@
+"""What zero-shot classification, retrieval and grounding share: a pre-trained model that is tested as it is."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from medvlp.errors import UserError
+from medvlp.models.pretrained import digest
+from medvlp.prepared import Prepared
+from medvlp.tasks.checkpoints import load_pretraining
+from medvlp.tasks.per_image import PerImageTask
+from medvlp.types import Batch
+
+
+class EvaluationOnlyTask(PerImageTask):
+    """Tests a pre-trained model on data that it need not have seen; nothing is trained.
+
+    Images are cut and scaled as they were in its pre-training, whatever `data.resize` and `data.crop` say.
+
+    Args:
+        weights: A checkpoint of pre-training, or a folder of `medvlp export`.
+    """
+
+    def __init__(self, weights: Path) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.weights = str(weights)
+        self.model = load_pretraining(weights)
+        self.encoder = self.model.image_encoder
+        self.encoder_sha256 = digest(self.encoder)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The options, and the architecture of the model."""
+        return {**super().settings, "architecture": self.encoder.backbone.pretrained_cfg["architecture"]}
+
+    @property
+    def trained_on(self) -> Mapping[str, Any]:
+        """What the model was trained on."""
+        return self.model.trained_on
+
+    @abstractmethod
+    def texts(self) -> Sequence[str]:
+        """Return the texts that a test embeds."""
+
+    def prepare_data(self) -> None:
+        """Embed the texts with a frozen text encoder, on one process."""
+        self._match_preprocessing()
+        self.model.text_encoder.open_cache(self.datamodule.text_cache)
+        self.model.text_encoder.fill(list(self.texts()), self.trainer.strategy.root_device, progress=True)
+
+    def setup(self, stage: str) -> None:
+        """Have images seen as in pre-training, and read the embedded texts, on every process."""
+        self._match_preprocessing()
+        self.model.text_encoder.open_cache(self.datamodule.text_cache)
+        self.model.to(self.trainer.strategy.root_device)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        """Never reached; the Trainer wants it before it asks for an optimiser."""
+
+    def configure_optimizers(self) -> NoReturn:
+        """Refuse to train.
+
+        Raises:
+            UserError: Always.
+        """
+        raise UserError(f"a {type(self).__name__} trains nothing: run 'medvlp test', or 'medvlp benchmark'.")
+
+    def _match_preprocessing(self) -> None:
+        data, preprocessing = self.datamodule, self.model.preprocessing
+        assert preprocessing is not None  # a model that was loaded has it
+        preprocessing.check(Prepared.open(data.root))
+        data.resize, data.crop = preprocessing.side, preprocessing.crop

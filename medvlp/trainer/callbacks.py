@@ -1,0 +1,261 @@
+"""Callbacks of the Trainer that Lightning lacks."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import time
+from collections import deque
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import lightning
+import pyarrow as pa
+import pyarrow.parquet as pq
+import timm
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+
+from medvlp import __version__
+from medvlp.errors import UserError
+from medvlp.metrics.bootstrap import interval
+from medvlp.models.weights import fingerprint
+from medvlp.prepared import Prepared
+from medvlp.tasks import DownstreamTask, PerImageTask
+
+# How the Trainer's profiler calls the fetch of a training batch, behind the name of a class.
+FETCH = "train_dataloader_next"
+
+
+class Throughput(Callback):
+    """Logs how fast training goes, and how much of that time it waits for data.
+
+    Every `log_every_n_steps` steps, over the batches of as many steps:
+
+    - `time/images_per_second`: studies trained on per second by all ranks together. A study seen in several views
+      counts once, as it is one row of `batch["image"]` (B, ...).
+    - `time/data_wait`: share of the time, between 0 and 1, in which the first rank stands still because the loader has
+      no batch ready. What else lies between two batches, such as the wait for a GPU to finish, is not in it.
+
+    Validation and what happens between epochs is left out. Nothing here synchronises with a GPU: the host can run
+    ahead of it by no more than the length of its launch queue, less than a step of most models, so over a window the
+    clock of the host is the clock of the GPU.
+
+    Args:
+        warn_above: Value of `time/data_wait` above which a warning is given, once.
+        warn_after: Number of batches before the warning can come.
+    """
+
+    def __init__(self, warn_above: float = 0.3, warn_after: int = 200) -> None:
+        self.warn_above = warn_above
+        self.warn_after = warn_after
+        self.warned = False
+        self.batches_seen = 0
+        self.every_n_steps = 0
+        self.logged_step = 0
+        self.began = 0.0
+        self.fetch_began = 0.0
+        self.fetching = 0.0
+        self.window: deque[tuple[float, float, int]] = deque()
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start with an empty window, and listen for the fetches of batches."""
+        self.every_n_steps = trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by a connector
+        self.window = deque(maxlen=self.every_n_steps * trainer.accumulate_grad_batches)
+        self.logged_step = trainer.global_step
+        # The Trainer has no hook around a fetch, but tells its profiler.
+        self.teardown(trainer, pl_module, "fit")  # of a run that failed
+        profiler: Any = trainer.profiler  # type: ignore[attr-defined]  # set by a connector
+        start, stop = profiler.start, profiler.stop
+
+        def start_timed(action: str) -> None:
+            start(action)
+            if action.endswith(FETCH):
+                self.fetch_began = time.perf_counter()
+
+        def stop_timed(action: str) -> None:
+            if action.endswith(FETCH):
+                self.fetching += time.perf_counter() - self.fetch_began
+            stop(action)
+
+        profiler.start, profiler.stop = start_timed, stop_timed
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Stop listening."""
+        for name in ("start", "stop"):
+            vars(trainer.profiler).pop(name, None)  # type: ignore[attr-defined]  # set by a connector
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin with the first batch of the epoch."""
+        self.began, self.fetching = time.perf_counter(), 0.0
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin anew, where validation came between two batches."""
+        self.began = time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Take the times of the batch, and log those of the window when it is due."""
+        ended = time.perf_counter()
+        images = len(batch["image"]) * trainer.world_size
+        self.window.append((self.fetching, ended - self.began, images))
+        self.began, self.fetching = ended, 0.0
+        self.batches_seen += 1
+        # With accumulation, several batches end with the same step.
+        step = trainer.global_step
+        if step == self.logged_step or step % self.every_n_steps:
+            return
+        self.logged_step = step
+        waited, elapsed, seen = (sum(column) for column in zip(*self.window, strict=True))
+        data_wait = waited / elapsed
+        pl_module.log_dict({"time/images_per_second": seen / elapsed, "time/data_wait": data_wait}, rank_zero_only=True)
+        if data_wait > self.warn_above and self.batches_seen >= self.warn_after and not self.warned:
+            self.warned = True
+            rank_zero_warn(f"Training spends {data_wait:.0%} of its time waiting for data: raise --data.num_workers.")
+
+
+class SaveResults(Callback):
+    """Writes what a test has found, with everything that must be known to compare it.
+
+    - `predictions.parquet`: one row for each test image, or phrase of one;
+    - `bootstrap.parquet`: the metrics on the bootstrap samples of the test images, one column a metric;
+    - `subset.csv`: `image_id` of the images that training saw, none in a zero-shot test;
+    - `results.json`, last and at once, so that a run with it is a finished one.
+
+    Args:
+        benchmark: Name of the benchmark.
+        folder: Where to write; the Trainer's `default_root_dir` if not said.
+    """
+
+    def __init__(self, benchmark: str, folder: Path | None = None) -> None:
+        self.benchmark = benchmark
+        self.folder = folder
+        self.subset: dict[str, Any] = {}
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note which images training will see, for its checkpoints."""
+        self.subset = describe_subset(pl_module)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return which images training sees."""
+        return self.subset
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Compare the training images of the config with those of the checkpoint.
+
+        Raises:
+            UserError: If the checkpoint was trained on others: its results would go under a wrong label fraction.
+        """
+        self.subset = describe_subset(pl_module)
+        if not trainer.ckpt_path:
+            return
+        callbacks = torch.load(trainer.ckpt_path, "cpu", weights_only=True, mmap=True).get("callbacks", {})
+        trained = callbacks.get(self.state_key, self.subset)
+        if trained["subset_sha256"] != self.subset["subset_sha256"]:
+            raise UserError(
+                f"--ckpt_path '{trainer.ckpt_path}' was trained with data.fraction={trained['fraction']} and "
+                f"data.subset_seed={trained['subset_seed']} on {trained['n_train']} images, the config says "
+                f"{self.subset['fraction']} and {self.subset['subset_seed']}, {self.subset['n_train']} images: test it "
+                "with what it was trained with."
+            )
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write, on the first process."""
+        if not trainer.is_global_zero or not isinstance(pl_module, PerImageTask) or pl_module.predictions is None:
+            return
+        loader: Any = trainer.test_dataloaders
+        folder = self.folder or Path(trainer.default_root_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "results.json").unlink(missing_ok=True)
+        pq.write_table(pl_module.predictions, folder / "predictions.parquet")
+        statistics = pl_module.statistics
+        replicates = {name: s.replicates for name, s in statistics.items() if s.replicates is not None}
+        pq.write_table(pa.table(replicates), folder / "bootstrap.parquet")
+        with (folder / "subset.csv").open("w", newline="") as file:
+            csv.writer(file).writerows([["image_id"], *([name] for name in training_images(pl_module))])
+        bounds = {name: interval(array) for name, array in replicates.items()}
+        content = {
+            "benchmark": self.benchmark,
+            "task": type(pl_module).__name__,
+            "how": pl_module.how,
+            "protocol": describe_protocol(trainer, pl_module),
+            "weights_sha256": fingerprint(pl_module.weights),
+            "encoder_sha256": pl_module.encoder_sha256,
+            "data": describe_data(pl_module),
+            "seed": int(os.environ.get("PL_GLOBAL_SEED", "0")),
+            **self.subset,
+            "n_test": len(loader.dataset),
+            "metrics": {
+                name: dict(zip(("value", "low", "high"), (s.value, *bounds.get(name, (None, None))), strict=True))
+                | ({"counted": s.counted._asdict()} if s.counted else {})
+                for name, s in statistics.items()
+            },
+            "left_out": pl_module.left_out,
+            "notes": pl_module.notes,
+            "versions": {
+                "medvlp": __version__,
+                "torch": torch.__version__,
+                "lightning": lightning.__version__,
+                "timm": timm.__version__,
+            },
+        }
+        unfinished = folder / "results.json.tmp"
+        unfinished.write_text(json.dumps(content, indent=2, default=str) + "\n")
+        unfinished.replace(folder / "results.json")
+
+
+def training_images(task: LightningModule) -> list[str]:
+    """Return the names of the images that a task trains on; none of one that trains nothing."""
+    return task.datamodule.subset if isinstance(task, DownstreamTask) else []
+
+
+def describe_subset(task: LightningModule) -> dict[str, Any]:
+    """Return which images training sees: by what rule, how many, and a hash of their names."""
+    names = training_images(task)
+    digest = hashlib.sha256("".join(f"{name}\n" for name in sorted(names)).encode()).hexdigest()
+    fraction, seed = 0.0, 0
+    if isinstance(task, DownstreamTask):
+        fraction, seed = task.datamodule.share.fraction, task.datamodule.share.seed
+    return {"fraction": fraction, "subset_seed": seed, "subset_sha256": digest, "n_train": len(names)}
+
+
+def describe_protocol(trainer: Trainer, task: PerImageTask) -> dict[str, Any]:
+    """Return what was chosen, but for the data and their share: the settings of the task, and of training."""
+    data = task.datamodule
+    seen = {**task.settings, "crop": data.crop, "resize": data.resize, "precision": str(trainer.precision)}
+    if not isinstance(task, DownstreamTask):
+        return seen
+    early = [c for c in trainer.callbacks if isinstance(c, EarlyStopping)]  # type: ignore[attr-defined]
+    return {
+        **seen,
+        "batch_size": data.batch_size,
+        "balance": data.share.balance,
+        "augmentation": None if task.cache_features else asdict(data.augmentation),
+        "max_epochs": trainer.max_epochs,
+        "patience": early[0].patience if early else None,
+    }
+
+
+def describe_data(task: PerImageTask) -> dict[str, Any]:
+    """Return which data they were, how they were prepared, and how they were split."""
+    data = task.datamodule
+    prepared = Prepared.open(data.root)
+    name = data.split or next(iter(prepared.split_variants))
+    variant = prepared.split_variants[name]
+    return {
+        "root": str(Path(data.root).resolve()),
+        "split": name,
+        "split_sha256": variant["sha256"],
+        "rule": variant["rule"],
+        "counts": variant["counts"],
+        "documented": variant["documented"],
+        "synthetic": prepared.synthetic,
+        "sha256": prepared.manifest["sha256"],
+        "options": prepared.manifest["options"],
+    }

@@ -1,0 +1,211 @@
+import gzip
+import shutil
+from collections import Counter
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.model_selection import train_test_split
+
+from medvlp.errors import LeftOutError, NotFoundError, UserError
+from medvlp.prepare.annotations import Box
+from medvlp.prepare.datasets.siim import RunLengths, Siim, siim
+from medvlp.prepared import Prepared
+from medvlp.run_lengths import encode
+
+HEADER = ["ImageId", " EncodedPixels"]
+SHAPE = (90, 100)
+
+
+def square(y1, x1, y2, x2):
+    mask = np.zeros(SHAPE, bool)
+    mask[y1:y2, x1:x2] = True
+    return mask
+
+
+PARTS = [square(10, 20, 30, 40), square(50, 60, 80, 64)]
+
+
+class RawSiim:
+    """Eight images in folders of their studies and series; `i1` has two parts, `i3` one."""
+
+    def __init__(self, root, dicom, write_csv):
+        self.root, self.dicom, self.write_csv = root, dicom, write_csv
+        self.rows = [[f"i{number}", " -1"] for number in range(8)]
+        self.rows[1][1], self.rows[3][1] = map(encode, PARTS)
+        self.rows.append(["i1", encode(PARTS[1])])
+        for number in range(8):
+            self.image(f"i{number}")
+
+    def path(self, name):
+        return self.root / f"dicom-images-train/study{name}/series/{name}.dcm"
+
+    def image(self, name):
+        self.path(name).parent.mkdir(parents=True)
+        self.path(name).write_bytes(self.dicom(np.random.default_rng(0).integers(0, 255, SHAPE).astype(np.uint8)))
+
+    def table(self, header=HEADER):
+        self.write_csv(self.root / "train-rle.csv", header, self.rows)
+        return self
+
+
+@pytest.fixture
+def raw(tmp_path, dicom, write_csv):
+    return RawSiim(tmp_path / "siim", dicom, write_csv)
+
+
+def run(raw, out, **options):
+    siim(raw.root, out, size=50, workers=1, **options)
+    return Prepared.open(out)
+
+
+def test_prepared(raw, tmp_path):
+    prepared = run(raw.table(), tmp_path / "out")
+    index = prepared.index
+    assert prepared.labels == ["Pneumothorax"]
+    assert index["image_id"].to_pylist() == [f"i{number}" for number in range(8)]
+    assert index["label/Pneumothorax"].to_pylist() == [0, 1, 0, 1, 0, 0, 0, 0]
+    assert list(map(len, index["boxes"])) == [0, 2, 0, 1, 0, 0, 0, 0]
+    # 90 x 100 in 45 x 50, below two rows of black.
+    first, second = index["boxes"][1].as_py()
+    assert first == {"name": "Pneumothorax", "x1": 10, "y1": 7, "x2": 20, "y2": 17, "phrase": None}
+    assert second == {"name": "Pneumothorax", "x1": 30, "y1": 27, "x2": 32, "y2": 42, "phrase": None}
+    expected = np.zeros((50, 50), np.uint8)
+    expected[7:17, 10:20] = expected[27:42, 30:32] = 255
+    np.testing.assert_array_equal(prepared.masks[1], expected)
+    assert not prepared.masks[[0, 2, 4, 5, 6, 7]].any()
+
+
+def test_flat_folder_of_copies_of_another_size(raw, tmp_path):
+    shutil.rmtree(raw.root / "dicom-images-train")
+    (raw.root / "dicom-images-train").mkdir()
+    for number in range(8):
+        Image.new("L", (45, 45), 9).save(raw.root / f"dicom-images-train/i{number}.png")
+    raw.rows = [["i0", "0 450"], *([f"i{number}", "-1"] for number in range(1, 8))]
+    prepared = run(raw.table(), tmp_path / "out", annotation_size=90)
+    # Five columns of 90.
+    assert prepared.masks[0].sum() / 255 == pytest.approx(50 * 50 * 5 / 90, rel=0.01)
+    (box,) = prepared.index["boxes"][0].as_py()
+    assert [box[key] for key in ("x1", "y1", "x2", "y2")] == pytest.approx([0, 0, 50 * 5 / 90, 50])
+    with pytest.raises(UserError, match="--annotation_size=-1"):
+        run(raw, tmp_path / "other", annotation_size=-1)
+
+
+# Damage.
+
+
+def test_missing_files(raw, tmp_path, skipped):
+    with pytest.raises(NotFoundError, match=r"neither train-rle\.csv nor train-rle\.csv\.gz\. Download it from https"):
+        run(raw, tmp_path / "out")
+    raw.path("i3").unlink()
+    prepared = run(raw.table(), tmp_path / "out")
+    assert skipped(tmp_path / "out") == [("i3", "missing file")]
+    assert len(prepared.index) == 7
+    shutil.rmtree(raw.root / "dicom-images-train")
+    with pytest.raises(NotFoundError, match="holds no folder 'dicom-images-train'"):
+        run(raw, tmp_path / "other")
+
+
+def test_wrong_header(raw, tmp_path):
+    raw.table(header=["ImageId", "Pixels"])
+    with pytest.raises(UserError, match="has no column 'EncodedPixels'; its columns are ImageId, Pixels"):
+        run(raw, tmp_path / "out")
+
+
+def test_truncated_dicom(raw, tmp_path, skipped):
+    raw.path("i5").write_bytes(raw.path("i5").read_bytes()[:6000])
+    assert len(run(raw.table(), tmp_path / "out").index) == 7
+    assert skipped(tmp_path / "out") == [("i5", "truncated image")]
+
+
+def test_unknown_images(raw, tmp_path, skipped):
+    raw.rows.append(["unknown", "-1"])
+    raw.image("extra")
+    assert len(run(raw.table(), tmp_path / "out").index) == 8
+    assert set(skipped(tmp_path / "out")) == {("unknown", "missing file"), ("extra", "not in the label table")}
+
+
+def test_duplicate_ids(raw, tmp_path, skipped):
+    raw.rows += [["i0", "-1"], ["i3", encode(PARTS[1])]]
+    prepared = run(raw.table(), tmp_path / "out")
+    assert skipped(tmp_path / "out") == [("train-rle.csv:11", "duplicate id"), ("train-rle.csv:12", "duplicate id")]
+    assert len(prepared.index["boxes"][3]) == 1
+
+
+@pytest.mark.parametrize(("name", "code"), [("i1", "-1"), ("i0", "1 5"), ("i0", " ")])
+def test_an_image_whose_rows_contradict_is_left_out(raw, tmp_path, skipped, name, code):
+    raw.rows.append([name, code])
+    prepared = run(raw.table(), tmp_path / "out")
+    assert name not in prepared.index["image_id"].to_pylist()
+    (place, reason), last = skipped(tmp_path / "out")
+    assert place == "train-rle.csv:11"
+    assert reason.startswith("unreadable row")
+    assert last == (name, "a row of it is unreadable")
+
+
+@pytest.mark.parametrize("code", ["1 2 3", "a b", "0 9001", "-1 -1", "1;2", "5 0"])
+def test_codes_that_cannot_be_read(raw, tmp_path, skipped, code):
+    raw.rows[5][1] = code
+    prepared = run(raw.table(), tmp_path / "out")
+    assert len(prepared.index) == 7
+    ((what, reason),) = skipped(tmp_path / "out")
+    assert what == "i5"
+    assert reason.startswith("unreadable run-length code: ")
+
+
+def test_run_lengths():
+    annotation = RunLengths(None).read(";".join(map(encode, PARTS)), *SHAPE)
+    assert annotation.boxes == [Box("Pneumothorax", 20, 10, 40, 30), Box("Pneumothorax", 60, 50, 64, 80)]
+    np.testing.assert_array_equal(annotation.mask, PARTS[0] | PARTS[1])
+    assert not RunLengths(None).read("", *SHAPE).mask.any()
+    with pytest.raises(LeftOutError, match="unreadable run-length code: ends at pixel 9001 of 9000"):
+        RunLengths(None).read("0 9001", *SHAPE)
+
+
+# The real table.
+
+
+def test_published_sizes(shared_data, tmp_path):
+    shutil.copyfile(shared_data / "labels/siim-pneumothorax-train-rle.csv.gz", tmp_path / "train-rle.csv.gz")
+    (tmp_path / "dicom-images-train").mkdir()
+    data, skips = Siim(tmp_path, None), []
+    studies = list(data.studies(lambda *skip: skips.append(skip)))
+    assert not skips
+    assert data.rows == len(studies) == data.documented == 12_047
+    sizes = Counter(study.split for study in studies)
+    assert sizes == data.splits["images"].documented == {"train": 8_433, "validate": 1_807, "test": 1_807}
+    assert Counter(study.labels[0] for study in studies) == {0: 9_378, 1: 2_669}
+    parts = Counter(len(study.pictures[0].annotation.split(";")) for study in studies if study.labels == [1])
+    assert (parts[1], parts[2], parts[3], sum(parts[n] for n in parts if n > 3)) == (2_045, 447, 112, 65)
+    train, rest = train_test_split([study.study_id for study in studies], test_size=3_614, random_state=0)
+    test, _ = train_test_split(rest, test_size=1_807, random_state=0)
+    assert {study.study_id for study in studies if study.split == "train"} == set(train)
+    assert {study.study_id for study in studies if study.split == "test"} == set(test)
+
+
+def test_real_masks(shared_data, tmp_path):
+    """All pixels that the codes of an image say, if their parts do not overlap."""
+    with gzip.open(shared_data / "labels/siim-pneumothorax-train-rle.csv.gz", "rt") as lines:
+        codes = [line.split(",")[1].strip() for line in lines][1:]
+    for code in [code for code in codes if code != "-1"][:40]:
+        annotation = RunLengths(None).read(code, 1024, 1024)
+        assert annotation.mask.sum() == sum(int(length) for length in code.split()[1::2])
+        ((_, x1, y1, x2, y2, _),) = annotation.boxes
+        rows, columns = np.nonzero(annotation.mask)
+        assert (x1, y1, x2, y2) == (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+
+
+def test_real_image_with_its_code(shared_data, tmp_path, write_csv):
+    """An image of SIIM by its real DICOM; the table says that it has no pneumothorax."""
+    name = "1.2.276.0.7230010.3.1.4.8323329.6904.1517875201.850819"
+    folder = tmp_path / "raw/dicom-images-train/study/series"
+    folder.mkdir(parents=True)
+    shutil.copyfile(shared_data / f"dicom/{name}.dcm", folder / f"{name}.dcm")
+    with gzip.open(shared_data / "labels/siim-pneumothorax-train-rle.csv.gz", "rt") as lines:
+        rows = [line.strip().split(",") for line in lines if line.startswith(name)]
+    write_csv(tmp_path / "raw/train-rle.csv", HEADER, rows)
+    siim(tmp_path / "raw", tmp_path / "out", size=64, workers=1)
+    prepared = Prepared.open(tmp_path / "out")
+    assert prepared.index["label/Pneumothorax"].to_pylist() == [0]
+    assert prepared.index["boxes"].to_pylist() == [[]]
+    assert prepared.images[0].std() > 30
