@@ -18,12 +18,12 @@ from typing import Any, cast
 
 import torch
 import wandb
-import yaml
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from medvlp.benchmarks.configuration import PREPARED, changes, compose, differing, flatten, settings
 from medvlp.benchmarks.processes import lead
 from medvlp.benchmarks.results import CELL, RESULTS, Cell, short_hash
+from medvlp.config.parser import dump_settings
 from medvlp.errors import UserError
 from medvlp.prepared import Prepared
 from medvlp.protocols import Protocol
@@ -95,7 +95,7 @@ class Plan:
         options = {"project": "medvlp", "save_dir": str(self.folder), "name": name, "id": identifier}
         logger = {"class_path": "WandbLogger", "init_args": options, "dict_kwargs": {"group": self.benchmark}}
         beneath = self.folder / BENEATH
-        beneath.write_text(yaml.safe_dump({"trainer": {"logger": logger, **QUIET}}, sort_keys=False))
+        beneath.write_text(dump_settings({"trainer": {"logger": logger, **QUIET}}))
         return ["-c", str(beneath), *self.args, *self._own]
 
     @property

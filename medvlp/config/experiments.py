@@ -9,7 +9,7 @@ import yaml
 from jsonargparse import ActionConfigFile
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
-from medvlp.config.parser import concise, load_value
+from medvlp.config.parser import concise, dump_settings, load_value
 from medvlp.errors import NotFoundError, UserError, suggestion
 
 PACKAGE = Path(__file__).parents[1]
@@ -63,7 +63,7 @@ class ConfigFile(ActionConfigFile):
             parser.error(str(error), error)
         if note:
             rank_zero_info(f"{path}: {note}")
-            parser.unwrapped = yaml.safe_dump(settings)
+            parser.unwrapped = dump_settings(settings)
         ActionConfigFile.apply_config(parser, cfg, dest, str(path))
         parser.source = parser.unwrapped = None
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn, get_args, get_origin
 
 import yaml
-from jsonargparse import ArgumentParser, get_loader, set_loader
+from jsonargparse import ArgumentParser, get_loader, set_dumper, set_loader
 
 from medvlp.errors import suggestion
 
@@ -94,7 +94,31 @@ def check_keys(node: yaml.Node | None) -> None:
                 lines[key.value] = line
 
 
+class SettingsDumper(yaml.SafeDumper):
+    """Writes YAML that `load_value` reads back: it takes `1e5` for a number, which YAML 1.1 takes for text."""
+
+    def represent_text(self, text: str) -> yaml.Node:
+        """Quote text that looks like a number, such as the id of a run, 12e45678."""
+        try:
+            float(text)
+        except ValueError:
+            return self.represent_str(text)
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style="'")
+
+
+SettingsDumper.add_representer(str, SettingsDumper.represent_text)
+
+
+def dump_settings(settings: Any) -> str:
+    """Return settings as YAML that the parser reads back as they are."""
+    text: str = yaml.dump(
+        settings, Dumper=SettingsDumper, allow_unicode=True, default_flow_style=False, sort_keys=False
+    )
+    return text
+
+
 set_loader("yaml", load_value, exceptions=(yaml.YAMLError,))
+set_dumper("yaml", dump_settings)
 
 
 class Parser(ArgumentParser):

@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
-import yaml
 from rich.console import Console
 from rich.table import Column, Table
+
+from medvlp.config.parser import dump_settings
 
 ZERO_SHOT, REPORT, REGION, TAG = "test/zeroshot/", "test/retrieval/report/", "test/region/", "test/tag/auroc/"
 
@@ -59,7 +60,7 @@ def demo(out: Path = Path("runs/demo"), studies: int = 3200, epochs: int = 6, se
     )
 
     overlay = out / "demo.yaml"
-    overlay.write_text(yaml.safe_dump(settings(out, epochs, workers), sort_keys=False))
+    overlay.write_text(dump_settings(settings(out, epochs, workers)))
     configs = ["imitate_asg", "overlays/small", "overlays/small_imitate_asg", str(overlay)]
     configs = [word for name in configs for word in ("-c", name)]
     quiet = ["--trainer.logger", "false", "--trainer.callbacks", "[]", "--trainer.enable_model_summary", "false"]
