@@ -12,7 +12,8 @@ import yaml
 
 from medvlp.__main__ import main
 from medvlp.benchmarks import cells, command
-from medvlp.benchmarks.command import benchmarks, numbers
+from medvlp.benchmarks.catalogue import benchmarks
+from medvlp.benchmarks.planning import numbers
 from medvlp.config.experiments import EXPERIMENTS
 from medvlp.errors import UserError
 from medvlp.protocols import Protocol
@@ -348,7 +349,7 @@ def test_what_a_cell_logs_and_shows_is_beneath_what_the_user_says(tmp_path):
 
     def composed(*more):
         plan = cells.Plan("rsna", "random", 50, 0, tmp_path, ["-c", "classification/rsna", *more], None, "")
-        return cells.compose(plan.command("identifier"))["trainer"]
+        return cells.compose(["fit", *plan.command("identifier")])["trainer"]
 
     found = composed()
     logger = found["logger"]["init_args"]
