@@ -49,7 +49,7 @@ def benchmark(
             that the benchmark's config names.
         data: Folder of the prepared folders, instead of the one that the configs name.
         out: Where to write, one folder a cell.
-        args: Further options of `medvlp fit` and `medvlp test`, in quotes: --args="--trainer.enable_progress_bar=true".
+        args: Further options of `medvlp fit` and `medvlp test`, in quotes: --args "--trainer.enable_progress_bar true".
             {task} stands for classification, segmentation or detection: --args "-c overlays/small_{task}".
         redo: Compute finished cells anew that were made with other settings.
 
@@ -109,7 +109,3 @@ def show(cells: Sequence[Cell], console: Console) -> None:
     for result in summarise([cell for cell in cells if cell.content["metrics"]]):
         for table in rich_tables(result):
             console.print(table)
-
-
-COMMAND = benchmark
-POSITIONAL = True
