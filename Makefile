@@ -18,19 +18,22 @@ STUDIES ?= 4000
 PHANTOM := data/phantom
 RAW := $(PHANTOM)/raw
 
-BENCHMARKS := chexpert nih rsna covidx mimic siim rsna-seg rsna-det object-cxr
-AS_IT_IS := zeroshot-rsna zeroshot-siim zeroshot-nih zeroshot-chexpert zeroshot-chexpert-5x200 zeroshot-mimic \
-	zeroshot-mimic-5x200 zeroshot-open-i retrieval-mimic retrieval-open-i grounding-ms-cxr grounding-rsna \
-	grounding-nih grounding-chest-imagenome grounding-regions
+# A config under experiments/ that gives SaveResults a benchmark's name makes a target of that name, and its first line is
+# the target's line in `make help`.
+LIST = awk 'FNR == 1 { summary = substr($$0, 3) } \
+	/^[^\#]*benchmark: / { sub(/^.*benchmark: */, ""); sub(/[^a-zA-Z0-9_-].*/, ""); print $$0, summary }' experiments/*/*.yaml
+BENCHMARKS := $(shell $(LIST) | cut -d ' ' -f 1)
 GROUPS := zeroshot retrieval grounding
 RUN = $(BIN)/medvlp benchmark --weights "$(WEIGHTS)" $(if $(NAME),--name "$(NAME)") --fractions "$(FRACTIONS)" \
 	--seeds "$(SEEDS)" $(if $(PROTOCOLS),--protocols "$(PROTOCOLS)") --data "$(DATA)" --out "$(OUT)" --args="$(ARGS)"
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo app test lint format bench clean weights benchmarks results benchmark-data $(BENCHMARKS) $(AS_IT_IS) $(GROUPS)
+.PHONY: help install demo app test lint format bench clean weights benchmarks results benchmark-data $(BENCHMARKS) $(GROUPS)
 
 help: ## Show this list.
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-26s %s\n", $$1, $$2}'
+	@echo
+	@$(LIST) | awk '{ name = $$1; sub(/^[^ ]* /, ""); printf "make %-26s %s\n", name, $$0 }'
 	@echo
 	@echo 'A benchmark takes WEIGHTS=FILE, a checkpoint of pre-training (or imagenet, or random), and, if wanted,'
 	@echo 'FRACTIONS="1 10 100" (percent of the labels), SEEDS="0 1 2", NAME=LABEL (of the weights in tables),'
@@ -53,33 +56,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: $(INSTALLED) ## Pre-train on synthetic chest X-rays, from nothing to a results table.
 	WANDB_MODE=offline HF_HUB_OFFLINE=1 $(BIN)/medvlp demo
 
-chexpert: ## CheXpert: AUROC of the five competition labels, linear probe.
-nih: ## NIH ChestX-ray14: AUROC of 14 findings, linear probe.
-rsna: ## RSNA Pneumonia: AUROC, linear probe.
-covidx: ## COVIDx: accuracy among three classes, linear probe.
-mimic: ## MIMIC-CXR: AUROC of its CheXpert labels, linear probe.
-siim: ## SIIM-ACR Pneumothorax: Dice of a segmentation on the frozen encoder.
-rsna-seg: ## RSNA Pneumonia: Dice of a segmentation on the frozen encoder.
-rsna-det: ## RSNA Pneumonia: mAP of a detector on the frozen encoder.
-object-cxr: ## Object-CXR: mAP of a detector on the frozen encoder.
-
-zeroshot-rsna: ## RSNA Pneumonia, zero-shot.
-zeroshot-siim: ## SIIM-ACR Pneumothorax, zero-shot.
-zeroshot-nih: ## NIH ChestX-ray14, zero-shot.
-zeroshot-chexpert: ## CheXpert's five competition labels, zero-shot.
-zeroshot-chexpert-5x200: ## CheXpert 5x200, zero-shot: which of five findings.
-zeroshot-mimic: ## MIMIC-CXR's CheXpert labels, zero-shot.
-zeroshot-mimic-5x200: ## MIMIC 5x200, zero-shot: which of five findings.
-zeroshot-open-i: ## Open-I's human labels, zero-shot.
-retrieval-mimic: ## MIMIC 5x200: image to report and report to image.
-retrieval-open-i: ## Open-I: image to report and report to image.
-grounding-ms-cxr: ## MS-CXR: where the phrases of reports are true.
-grounding-rsna: ## RSNA Pneumonia: where the pneumonia is.
-grounding-nih: ## NIH ChestX-ray14: where its boxed findings are.
-grounding-chest-imagenome: ## Chest ImaGenome: the regions of sentences, of scene graphs.
-grounding-regions: ## The regions of sentences without scene graphs: agreement with medvlp's localiser.
-
-$(BENCHMARKS) $(AS_IT_IS): weights
+$(BENCHMARKS): weights
 	$(RUN) $@
 
 benchmarks: weights ## All that learn from labels, of those whose data is prepared, and their tables.

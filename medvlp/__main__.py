@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import difflib
 import os
-import re
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib import import_module
 
 from medvlp import __version__
@@ -18,29 +18,102 @@ TRAINER = {
     "validate": "evaluate on the validation split",
     "test": "evaluate on the test split",
 }
-# Each module has COMMAND, one function, or COMMANDS, functions by name, or both: then COMMAND needs no name. With
-# POSITIONAL, what the function must be given, and is not a keyword, comes without the name of its option. Options named
-# in REPEATED are lists whose items come one by one.
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command: the function of its name in a module, or functions by name in the module's `COMMANDS`, or both.
+
+    The options of a function are its arguments, their help is its docstring.
+
+    Attributes:
+        module: The module, imported when the command is run.
+        help: Line of `medvlp --help`.
+        positional: Whether arguments without a default, unless they are keywords, come without the name of an option.
+        repeated: Options that are lists and come once for each item: `--text A --text B`.
+        quoted: Options whose value may begin with dashes: `--args "--data.split null"`.
+    """
+
+    module: str
+    help: str
+    positional: bool = False
+    repeated: Sequence[str] = ()
+    quoted: Sequence[str] = ()
+
+    def run(self, name: str, words: Sequence[str]) -> None:
+        """Carry out the command.
+
+        Args:
+            name: Name of the command.
+            words: The words behind it on the command line.
+        """
+        from jsonargparse import auto_cli
+
+        from medvlp.config.parser import Parser
+
+        module = import_module(self.module)
+        functions = getattr(module, "COMMANDS", {})
+        if not (words and words[0] in functions):
+            functions = getattr(module, name, functions)
+        prog, positional = f"medvlp {name}", self.positional
+        auto_cli(functions, args=self.spell(words), prog=prog, as_positional=positional, parser_class=Parser)
+
+    def spell(self, words: Sequence[str]) -> list[str]:
+        """Return the words as jsonargparse wants them.
+
+        To jsonargparse `--text+ A --text+ B` is a list, and `--text A --text B` means B. What follows `--args` is to it
+        an option, if it begins with one of this command.
+        """
+        spelt: list[str] = []
+        for word in words:
+            option, equals, value = word.partition("=")
+            if spelt and spelt[-1] in self.quoted:
+                spelt[-1] += f"={word}"
+            else:
+                spelt.append(f"{option}+{equals}{value}" if option in self.repeated else word)
+        return spelt
+
+
 COMMANDS = {
-    "phantom": ("medvlp.phantom", "write synthetic chest X-rays and reports in the raw layout of a real data set"),
-    "prepare": ("medvlp.prepare.datasets", "turn a raw data set into a prepared folder, once"),
-    "parse": ("medvlp.parse.command", "read <region, finding, existence> from reports, and measure how well"),
-    "regions": ("medvlp.localiser", "train the automatic localiser of anatomical regions anew"),
-    "benchmark": ("medvlp.benchmarks.command", "train and test an encoder with shares of labels, or a model as it is"),
-    "results": ("medvlp.benchmarks.report", "lay the results of benchmarks beside the published ones"),
-    "predict": ("medvlp.inference.predict", "ask a model about image files: findings, tags, embeddings"),
-    "explain": ("medvlp.inference.explain", "draw where in an image a model sees what a text says"),
-    "search": ("medvlp.inference.search", "find the studies that are nearest to a text or an image"),
-    "export": ("medvlp.export", "write a checkpoint as a folder that others can load, or as ONNX"),
-    "app": ("medvlp.app", "open a page on this machine to ask a model about images"),
-    "demo": ("medvlp.demo.command", "phantom, prepare, fit and test on a small scale"),
-    "bench": ("medvlp.demo.speed", "compare speeds with their floors"),
+    "phantom": Command(
+        "medvlp.phantom.command", "write synthetic chest X-rays and reports in the raw layout of a real data set"
+    ),
+    "prepare": Command("medvlp.prepare.datasets", "turn a raw data set into a prepared folder, once"),
+    "parse": Command("medvlp.parse.command", "read <region, finding, existence> from reports, and measure how well"),
+    "regions": Command("medvlp.localiser", "train the automatic localiser of anatomical regions anew"),
+    "benchmark": Command(
+        "medvlp.benchmarks.command",
+        "train and test an encoder with shares of labels, or a model as it is",
+        positional=True,
+        quoted=["--args"],
+    ),
+    "results": Command(
+        "medvlp.benchmarks.report", "lay the results of benchmarks beside the published ones", positional=True
+    ),
+    "predict": Command(
+        "medvlp.inference.predict", "ask a model about image files: findings, tags, embeddings", positional=True
+    ),
+    "explain": Command(
+        "medvlp.inference.explain",
+        "draw where in an image a model sees what a text says",
+        positional=True,
+        repeated=["--text"],
+    ),
+    "search": Command(
+        "medvlp.inference.search", "find the studies that are nearest to a text or an image", positional=True
+    ),
+    "export": Command(
+        "medvlp.export.command", "write a checkpoint as a folder that others can load, or as ONNX", positional=True
+    ),
+    "app": Command("medvlp.app.command", "open a page on this machine to ask a model about images"),
+    "demo": Command("medvlp.demo.command", "phantom, prepare, fit and test on a small scale"),
+    "bench": Command("medvlp.demo.speed", "compare speeds with their floors"),
 }
 
 
 def usage() -> str:
     """Return what `medvlp --help` prints."""
-    table = {**TRAINER, **{name: line for name, (_, line) in COMMANDS.items()}}
+    table = {**TRAINER, **{name: command.help for name, command in COMMANDS.items()}}
     rows = "\n".join(f"  {name:<9} {line}" for name, line in table.items())
     return f"""usage: medvlp COMMAND [options]
 
@@ -74,18 +147,7 @@ def run(args: Sequence[str]) -> None:
 
         trainer_main(args)
     elif args[0] in COMMANDS:
-        from jsonargparse import auto_cli
-
-        from medvlp.config.parser import Parser
-
-        module = import_module(COMMANDS[args[0]][0])
-        named = getattr(module, "COMMANDS", {})
-        functions = named if args[1:2] and args[1] in named else getattr(module, "COMMAND", named)
-        positional = hasattr(module, "POSITIONAL")
-        # To jsonargparse `--text+ A --text+ B` is a list, and `--text A --text B` means B.
-        repeated = [f"--{name}" for name in getattr(module, "REPEATED", ())]
-        words = [re.sub(rf"^({'|'.join(repeated)})(?==|$)", r"\1+", word) if repeated else word for word in args[1:]]
-        auto_cli(functions, args=words, prog=f"medvlp {args[0]}", as_positional=positional, parser_class=Parser)
+        COMMANDS[args[0]].run(args[0], args[1:])
     else:
         close = difflib.get_close_matches(args[0], [*TRAINER, *COMMANDS], n=1)
         suggestion = f"Did you mean '{close[0]}'?" if close else "'medvlp --help' lists the commands."

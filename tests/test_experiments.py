@@ -11,37 +11,44 @@ import wandb
 import yaml
 
 from medvlp.__main__ import main
-from medvlp.config.experiments import DEFAULTS, EXPERIMENTS
+from medvlp.benchmarks.catalogue import benchmarks
+from medvlp.config.experiments import DEFAULTS, EXPERIMENTS, find_config, read_layers
 from medvlp.trainer.command import WANDB_PRIVACY
 from tests.support.tiny import make_language_model, make_prepared, options
 
-NAMES = {path.relative_to(EXPERIMENTS).with_suffix("").as_posix() for path in EXPERIMENTS.rglob("*.yaml")}
-# Laid over a pre-training, in the order of the command line.
-PRE_TRAININGS = [
-    ["imitate"],
-    ["imitate", "imitate_official"],
-    ["imitate", "overlays/small"],
-    ["imitate", "imitate_official", "overlays/small"],
-    ["asg"],
-    ["asg", "overlays/small", "overlays/small_asg"],
-    ["imitate_asg"],
-    ["imitate_asg", "overlays/small", "overlays/small_imitate_asg"],
-    ["imitate_asg", "overlays/overfit"],
-]
-EVALUATIONS = sorted(name for name in NAMES if name.startswith(("zeroshot/", "retrieval/", "grounding/")))
-# Each with what is laid over it; the tiny data have labels of their own.
-CLASSIFICATIONS = [[f"classification/{name}"] for name in ("chexpert", "covidx", "mimic", "nih", "rsna")]
+
+def name_under(path):
+    return path.relative_to(EXPERIMENTS).with_suffix("").as_posix()
+
+
+NAMES = sorted(map(name_under, EXPERIMENTS.rglob("*.yaml")))
+BENCHMARK_NAMES = sorted(map(name_under, benchmarks().values()))
+# A pre-training is a config at the top, but for the defaults.
+TOP = [name for name in NAMES if "/" not in name and name != DEFAULTS.stem]
+LEARNT = [name for name in BENCHMARK_NAMES if name.startswith(("classification/", "segmentation/", "detection/"))]
+EVALUATIONS = [name for name in BENCHMARK_NAMES if name not in LEARNT]
+CLASSIFICATIONS = [[name] for name in LEARNT if name.startswith("classification/")]
 NAMED = ("chexpert", "covidx", "nih", "rsna")  # data sets whose labels are in the code
-DETECTIONS = [[f"detection/{name}"] for name in ("object_cxr", "rsna")]
+# NAME.1.yaml goes over NAME.yaml at 1 % of the labels.
+FRACTIONS = [[name.rpartition(".")[0], name] for name in NAMES if name.rpartition(".")[0] in LEARNT]
+BASES = [name for name in NAMES if name.startswith("base/")]
+OVERLAYS = [name for name in NAMES if name.startswith("overlays/")]
+
+
+def laid_over(overlay):
+    """Return the stack of an overlay: small_NAME is over the last of the benchmarks NAME/, or over the pre-training."""
+    name = overlay.removeprefix("overlays/small_")
+    of_kind = [benchmark for benchmark in LEARNT if benchmark.startswith(f"{name}/")]
+    return [of_kind[-1] if of_kind else name if name in TOP else "imitate", overlay]
+
+
+STACKS = [laid_over(name) for name in OVERLAYS]
+PRE_TRAININGS = [*([name] for name in TOP), *(stack for stack in STACKS if stack[0] in TOP)]
+PRE_TRAININGS += [["imitate_official", "overlays/small"], ["imitate_asg", "overlays/overfit"]]
 BENCHMARKS = [
-    *CLASSIFICATIONS,
-    ["classification/rsna", "overlays/small_classification"],
-    ["segmentation/rsna"],
-    ["segmentation/siim"],
-    ["segmentation/siim", "overlays/small_segmentation"],
-    *DETECTIONS,
-    *([name, f"{name}.1"] for (name,) in DETECTIONS),
-    ["detection/rsna", "overlays/small_detection"],
+    *([name] for name in LEARNT),
+    *FRACTIONS,
+    *(stack for stack in STACKS if stack[0] in LEARNT),
     ["detection/rsna", "detection/rsna.1", "overlays/small_detection"],
 ]
 
@@ -66,8 +73,22 @@ def workplace(tmp_path, monkeypatch):
     wandb.finish()
 
 
-def test_every_config_is_tested_here():
-    assert {name for names in PRE_TRAININGS + BENCHMARKS for name in names} | {*EVALUATIONS, DEFAULTS.stem} == NAMES
+def test_every_config_is_run_here():
+    """Bases are run by what stands on them."""
+    stacks = [*PRE_TRAININGS, *BENCHMARKS, *([name] for name in EVALUATIONS)]
+    layers = {layer.path for names in stacks for name in names for layer in read_layers(find_config(name), "fit")}
+    assert layers | {DEFAULTS} == set(EXPERIMENTS.rglob("*.yaml"))
+
+
+def test_a_benchmark_is_short_and_has_a_line_and_a_name_of_its_own():
+    for config in benchmarks().values():
+        lines = config.read_text().splitlines()
+        assert lines[0].startswith("# "), config
+        assert lines[0].endswith("."), config
+        assert sum(not line.lstrip().startswith("#") for line in lines) <= 20, config
+    assert set(BENCHMARK_NAMES) == {name for name in NAMES if "/" in name} - {*OVERLAYS, *BASES} - {
+        over for _, over in FRACTIONS
+    }
 
 
 def fit(place, names, *arguments):
@@ -166,7 +187,7 @@ def test_benchmarks_are_the_specified_protocols(capsys):
         return optimizer["lr"], optimizer["weight_decay"], data["batch_size"], data["targets"], *selection
 
     loss = ("val/loss", "min")
-    for (name,) in CLASSIFICATIONS:
+    for name in (f"classification/{dataset}" for dataset in ("chexpert", "covidx", "mimic", "nih", "rsna")):
         assert recipe(name) == (5e-4, 1e-6, 48, None, *loss, name.split("/")[1])
     assert recipe("segmentation/siim") == (5e-4, 0.05, 8, "mask", *loss, "siim")
     assert recipe("segmentation/rsna") == (5e-4, 0.05, 16, "mask", *loss, "rsna-seg")

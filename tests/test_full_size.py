@@ -7,7 +7,6 @@ and how many batches a run, the loggers, and loader processes.
 import gc
 import json
 import shutil
-from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -16,9 +15,11 @@ from lightning.pytorch.callbacks import Callback
 from transformers import BertConfig, BertModel, BertTokenizerFast
 
 from medvlp.models import ImageEncoder
+from medvlp.prepare.datasets import chexpert, covidx, nih, open_i, rsna, siim
 from medvlp.trainer.command import main
+from medvlp.trainer.composition import compose
 from tests.support.tiny import WORDS, make_prepared
-from tests.test_experiments import BENCHMARKS, EVALUATIONS, PRE_TRAININGS
+from tests.test_experiments import BENCHMARKS, EVALUATIONS, LEARNT, PRE_TRAININGS
 
 pytestmark = pytest.mark.slow
 
@@ -30,7 +31,6 @@ FULL, HEADS = (
 )
 # By architecture, parameters without the classifier.
 MADE = {"resnet50": 23_508_032, "deit_base_patch16_224": 85_798_656}
-SPLITS = {"chexpert": ["5x200"], "mimic_cxr": ["5x200"], "ms_cxr": ["all"]}
 MACHINE = {
     "trainer.accelerator": "cpu",
     "trainer.devices": 1,
@@ -42,14 +42,27 @@ MACHINE = {
 STEPS = {"trainer.max_steps": 2, "trainer.limit_train_batches": 2, "trainer.limit_val_batches": 1}
 
 
-def labels_of(dataset):
-    """The labels that `medvlp prepare` writes."""
-    if dataset in ("object_cxr", "ms_cxr"):
-        return []
-    module = import_module(f"medvlp.prepare.datasets.{'chexpert' if dataset == 'mimic_cxr' else dataset}")
-    if dataset in ("covidx", "nih"):
-        return list((module.CLASSES if dataset == "covidx" else module.FINDINGS).values())
-    return [module.LABEL] if hasattr(module, "LABEL") else list(module.LABELS)
+# Data sets whose labels the code of `medvlp prepare` names; of others, those that the configs name.
+LABELS = {
+    **dict.fromkeys(("chexpert", "mimic_cxr"), chexpert.LABELS),
+    "covidx": covidx.CLASSES.values(),
+    "nih": nih.FINDINGS.values(),
+    "open_i": open_i.LABELS,
+    "rsna": [rsna.LABEL],
+    "siim": [siim.LABEL],
+}
+
+
+def make_data(folder):
+    """Make the prepared folder of every config, with the labels and the splits that its configs ask for."""
+    labels, splits = {}, {}
+    for name in [*LEARNT, *EVALUATIONS]:
+        config = compose(["fit", "-c", name, "--model.weights=random"])
+        root, chosen = config["data"]["root"], config["model"]["init_args"].get("labels")
+        labels.setdefault(root, dict.fromkeys(LABELS.get(Path(root).name, ()))).update(dict.fromkeys(chosen or ()))
+        splits.setdefault(root, set()).update(filter(None, [config["data"]["split"]]))
+    for root, names in labels.items():
+        make_prepared(folder / root, 16, SIZE, labels=[*names], splits=sorted(splits[root]))
 
 
 class Watch(Callback):
@@ -75,9 +88,7 @@ def place(tmp_path_factory):
     (folder / "bert" / "vocab.txt").write_text("\n".join(vocabulary))
     BertTokenizerFast(str(folder / "bert" / "vocab.txt")).save_pretrained(folder / "bert")
     BertModel(BertConfig(vocab_size=len(vocabulary)), add_pooling_layer=False).save_pretrained(folder / "bert")
-    for dataset in ("mimic_cxr", "chexpert", "covidx", "nih", "rsna", "siim", "open_i", "object_cxr", "ms_cxr"):
-        root = folder / "data" / dataset
-        make_prepared(root, 16, SIZE, labels=labels_of(dataset), splits=SPLITS.get(dataset, ()))
+    make_data(folder)
     yield folder
     shutil.rmtree(folder)
 

@@ -5,6 +5,4 @@ Its server needs the extra `app`.
 
 from medvlp.app.command import app
 
-COMMAND = app
-
-__all__ = ["COMMAND", "app"]
+__all__ = ["app"]

@@ -20,13 +20,14 @@ import torch
 import wandb
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from medvlp.benchmarks.configuration import PREPARED, changes, compose, differing, flatten, settings
+from medvlp.benchmarks.configuration import PREPARED, changes, differing, flatten, settings
 from medvlp.benchmarks.processes import lead
 from medvlp.benchmarks.results import CELL, RESULTS, Cell, short_hash
 from medvlp.config.parser import dump_settings
 from medvlp.errors import UserError
 from medvlp.prepared import Prepared
 from medvlp.protocols import Protocol
+from medvlp.trainer.composition import compose
 
 QUIET = {"enable_progress_bar": False, "enable_model_summary": False}
 BENEATH = "beneath.yaml"
@@ -75,7 +76,7 @@ class Plan:
 
     def configuration(self) -> dict[str, Any]:
         """Return everything that the results are a function of, by dotted name."""
-        config = compose([*self.args, *self._own])
+        config = compose(["fit", *self.args, *self._own])
         manifest = Prepared.open(Path(config["data"]["root"])).manifest
         found = settings(config)
         found["model.weights"] = self.weights_sha256 or found["model.weights"]

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
-
-import yaml
-
-from medvlp.trainer.command import main
 
 # What changes where a cell runs, or what is shown of it, and not its results.
 ELSEWHERE = {
@@ -30,19 +24,6 @@ ELSEWHERE = {
 }
 # Before the options of a preparation in a configuration.
 PREPARED = "prepared"
-
-
-def compose(args: Sequence[str]) -> dict[str, Any]:
-    """Return the whole config that a command line of `medvlp fit` stands for."""
-    printed = io.StringIO()
-    try:
-        with contextlib.redirect_stdout(printed):
-            main(["fit", *args, "--print_config"])
-    except SystemExit as end:
-        if end.code:
-            raise
-    config: dict[str, Any] = yaml.safe_load(printed.getvalue())
-    return config
 
 
 def settings(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -40,7 +40,3 @@ def results(folder: Path, *, pictures: bool = False) -> None:
     for reason in unreadable:
         console.print(f"left out, unreadable: {reason}", style="red", markup=False)
     console.print(f"{len(cells)} cells: {folder / MARKDOWN}, {folder / RESULTS}, {folder / PAGE}", markup=False)
-
-
-COMMAND = results
-POSITIONAL = True

@@ -1,7 +1,16 @@
-"""Config files: found by their names, and refused or unwrapped where they are not plain settings."""
+"""Config files: found by their names, laid over their bases, and unwrapped or refused if they are no plain settings.
+
+A config may name others at its top, which are laid beneath it as if each was a `--config` just before it:
+
+    base: classification/base        # or a list: the first is the lowest
+
+A base is a name under experiments/, or a file given relative to the config. Bases may have bases.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,49 +32,94 @@ VERBS = ("fit", "test", "validate", "predict")
 OF_ONE_VERB = ("ckpt_path", "verbose", "weights_only", "return_predictions")
 RECORDS = ("config", "subcommand")
 WANDB = ("wandb_version", "_wandb")
+# The key of the configs beneath a config.
+BASE = "base"
 
 
-def find_config(name: str) -> Path:
+def find_config(name: str, folder: Path = Path()) -> Path:
     """Return the config file of this name.
 
     Args:
         name: A path, or a name under experiments/ with or without `.yaml`.
+        folder: Folder to which a path is relative.
 
     Raises:
         NotFoundError: If there is neither such a file nor such a name.
     """
-    for path in (Path(name), EXPERIMENTS / name, EXPERIMENTS / f"{name}.yaml"):
+    for path in (folder / name, EXPERIMENTS / name, EXPERIMENTS / f"{name}.yaml"):
         if path.is_file():
             return path
-    known = sorted(path.relative_to(EXPERIMENTS).with_suffix("").as_posix() for path in EXPERIMENTS.rglob("*.yaml"))
+    names = sorted(path.relative_to(EXPERIMENTS).with_suffix("").as_posix() for path in EXPERIMENTS.rglob("*.yaml"))
     raise NotFoundError(
         f"config '{name}' is neither a file nor a name under {EXPERIMENTS}."
-        f"{suggestion(name.removesuffix('.yaml'), known) or ' There are: ' + ', '.join(known) + '.'}"
+        f"{suggestion(name.removesuffix('.yaml'), names) or ' There are: ' + ', '.join(names) + '.'}"
     )
 
 
 class ConfigFile(ActionConfigFile):
-    """`--config`, which also takes names under experiments/."""
+    """`--config`, which also takes names under experiments/, and lays a config over its bases."""
 
     @staticmethod
     def apply_config(parser: Any, cfg: Any, dest: str, value: str) -> None:
-        """Merge a config file into what was parsed so far."""
+        """Merge a config file and its bases into what was parsed so far."""
         try:
-            path = find_config(value)
-        except NotFoundError as error:
-            parser.error(str(error), error)
-        parser.source = path
-        try:
-            settings, note = plain_settings(path.read_text("utf-8"), path, parser.subcommand)
-        except UnicodeDecodeError as error:
-            parser.error("the file is not text in UTF-8.", error)
+            layers = list(read_layers(find_config(value), parser.subcommand))
         except UserError as error:
             parser.error(str(error), error)
-        if note:
-            rank_zero_info(f"{path}: {note}")
-            parser.unwrapped = dump_settings(settings)
-        ActionConfigFile.apply_config(parser, cfg, dest, str(path))
-        parser.source = parser.unwrapped = None
+        for layer in layers:
+            parser.source = layer.path
+            parser.content = None if layer.plain else dump_settings(layer.settings)
+            ActionConfigFile.apply_config(parser, cfg, dest, str(layer.path))
+        parser.source = parser.content = None
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The settings of one config file.
+
+    Attributes:
+        path: The file.
+        settings: Its settings by name, without its bases.
+        plain: Whether the file holds nothing else.
+    """
+
+    path: Path
+    settings: dict[str, Any]
+    plain: bool
+
+
+def read_layers(path: Path, verb: str, above: Sequence[Path] = ()) -> Iterator[Layer]:
+    """Yield the bases of a config file and the file itself, the lowest first.
+
+    Args:
+        path: The file.
+        verb: The Trainer's verb.
+        above: Files whose base this one is, the uppermost first.
+
+    Raises:
+        NotFoundError: If a base is not there.
+        UserError: If a file holds something else than settings, or is its own base.
+    """
+    if path in above:
+        circle = [*above[above.index(path) :], path]
+        raise UserError(f"{path}: the config is its own base, by way of {' -> '.join(map(str, circle))}.")
+    try:
+        settings, note = plain_settings(path.read_text("utf-8"), path, verb)
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: the file is not text in UTF-8.") from error
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    if note:
+        rank_zero_info(f"{path}: {note}")
+    plain = not note and BASE not in settings
+    bases = settings.pop(BASE, [])
+    for name in [bases] if isinstance(bases, str) else bases:
+        try:
+            base = find_config(name, path.parent)
+        except NotFoundError as error:
+            raise NotFoundError(f"{path}: {BASE}: {error}") from error
+        yield from read_layers(base, verb, [*above, path])
+    yield Layer(path, settings, plain)
 
 
 def plain_settings(text: str, path: Path, verb: str) -> tuple[dict[str, Any], str]:
@@ -77,7 +131,7 @@ def plain_settings(text: str, path: Path, verb: str) -> tuple[dict[str, Any], st
         verb: The Trainer's verb.
 
     Raises:
-        UserError: If it holds something else than settings.
+        UserError: If it holds something else than settings, or bases that are no names.
     """
     try:
         content = load_value(text)
@@ -92,6 +146,9 @@ def plain_settings(text: str, path: Path, verb: str) -> tuple[dict[str, Any], st
         raise UserError(f"the file holds {what}, not settings by name, such as 'trainer: {{max_epochs: 1}}'.")
     if any(key in content for key in WANDB) or _is_wandb(content):
         raise UserError(f"this is W&B's record of a run, not its config: use {_beside(path)}.")
+    bases = content.get(BASE, [])
+    if not isinstance(bases, str) and not (isinstance(bases, list) and all(isinstance(name, str) for name in bases)):
+        raise UserError(f"'{BASE}:' holds neither the name of a config nor a list of names, such as '{BASE}: imitate'.")
     verbs = [name for name in VERBS if name in content]
     if not verbs:
         return content, ""

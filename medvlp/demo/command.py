@@ -157,6 +157,3 @@ def read_log(path: Path) -> dict[str, list[tuple[int, float]]]:
                 if value and name != "step":
                     series.setdefault(name, []).append((int(row["step"]), float(value)))
     return series
-
-
-COMMAND = demo

@@ -247,6 +247,3 @@ def probe_rows(folder: Path, crop: int, rounds: int) -> dict[str, list[float]]:
             run()
             rows[name].append(time.perf_counter() - start)
     return rows
-
-
-COMMAND = bench

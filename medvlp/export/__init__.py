@@ -5,5 +5,4 @@ One file a format, and the model card.
 
 from medvlp.export.command import export
 
-COMMAND = export
-POSITIONAL = True
+__all__ = ["export"]

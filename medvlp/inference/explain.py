@@ -185,8 +185,3 @@ def explain(
     ]
     console.print(" ".join(filter(None, legend)), style="dim", highlight=False)
     console.print(f"The picture is {out}.", markup=False, highlight=False)
-
-
-COMMAND = explain
-POSITIONAL = True
-REPEATED = ("text",)

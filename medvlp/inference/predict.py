@@ -157,7 +157,3 @@ def summary(batches: Iterable[pa.RecordBatch]) -> Iterator[str]:
             del counts[name]
         if counts:
             yield f"  {counts.total():>9,}  others"
-
-
-COMMAND = predict
-POSITIONAL = True

@@ -148,7 +148,3 @@ def write(found: Sequence[Found], out: Path) -> None:
         writer = csv.DictWriter(file, [field.name for field in fields(Found)], lineterminator="\n")
         writer.writeheader()
         writer.writerows({**row, "labels": ";".join(row["labels"])} for row in rows)
-
-
-COMMAND = search
-POSITIONAL = True

@@ -164,5 +164,4 @@ def _write_radgraph(path: Path, out: Path) -> int:
     return count
 
 
-COMMAND = parse
 COMMANDS = {"score": score, "negation": negation}

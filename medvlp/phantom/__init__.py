@@ -3,6 +3,6 @@
 It draws images and reports, and writes them in the raw layouts of real data sets. Free of torch.
 """
 
-from medvlp.phantom.command import COMMAND, phantom
+from medvlp.phantom.command import phantom
 
-__all__ = ["COMMAND", "phantom"]
+__all__ = ["phantom"]

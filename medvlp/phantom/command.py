@@ -179,6 +179,3 @@ def _patient(job: _Job) -> _Done:
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-COMMAND = phantom

@@ -37,15 +37,15 @@ class TrainerParser(Parser, LightningArgumentParser):
 
     Attributes:
         subcommand: The verb; jsonargparse sets it.
-        unwrapped: What to read in place of the content of the config file that is being read.
+        content: Settings to read in place of the text of the config file that is being read, as YAML.
     """
 
     subcommand: str
-    unwrapped: str | None = None
+    content: str | None = None
 
     def parse_string(self, content: str, path: str | os.PathLike[str] = "", *args: Any, **kwargs: Any) -> Any:
         """Parse the content of a config file."""
-        return super().parse_string(self.unwrapped or content, path, *args, **kwargs)
+        return super().parse_string(self.content or content, path, *args, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Say what is wrong, and exit with code 2."""
@@ -258,19 +258,24 @@ def run(
     return trainer
 
 
+def base_classes() -> tuple[type[LightningModule], type[LightningDataModule]]:
+    """Return the base class of the tasks and the class of the data module, all classes of configs imported."""
+    # Configs name their classes without the module, so the modules must be there.
+    for module in ("medvlp.trainer.callbacks", "medvlp.trainer.heat_maps", "medvlp.objectives", "medvlp.tasks"):
+        import_module(module)
+    from medvlp.data import CXRDataModule
+    from medvlp.tasks import BaseTask
+
+    return BaseTask, CXRDataModule
+
+
 def main(args: Sequence[str]) -> Trainer:
     """Run one of the Trainer's verbs; return the Trainer.
 
     Args:
         args: The command line, the verb first.
     """
-    # Imported so that configs can name their classes without the module.
-    for module in ("medvlp.trainer.callbacks", "medvlp.trainer.heat_maps", "medvlp.objectives", "medvlp.tasks"):
-        import_module(module)
-    from medvlp.data import CXRDataModule
-    from medvlp.tasks import BaseTask
-
     keep_freed_memory()
     # Tasks made from a config store the config, not their modules.
     warnings.filterwarnings("ignore", ".*is an instance of `nn.Module` and is already saved")
-    return run(BaseTask, CXRDataModule, args)
+    return run(*base_classes(), args)

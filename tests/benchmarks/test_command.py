@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -11,8 +12,9 @@ import wandb
 import yaml
 
 from medvlp.__main__ import main
-from medvlp.benchmarks import cells, command
-from medvlp.benchmarks.command import benchmarks, numbers
+from medvlp.benchmarks import catalogue, cells, command
+from medvlp.benchmarks.catalogue import benchmarks
+from medvlp.benchmarks.planning import numbers
 from medvlp.config.experiments import EXPERIMENTS
 from medvlp.errors import UserError
 from medvlp.protocols import Protocol
@@ -20,8 +22,9 @@ from medvlp.tasks import ClassificationTask
 from medvlp.trainer.command import WANDB_PRIVACY
 from tests.support.tiny import make_language_model, make_prepared, options
 
+# Begins with an option that also begins with one of the command itself, --data.
 TINY = (
-    "--model.architecture test_resnet --model.labels [Cardiomegaly] --data.crop 32 --data.batch_size 8 "
+    "--data.crop 32 --data.batch_size 8 --model.architecture test_resnet --model.labels [Cardiomegaly] "
     "--data.num_workers 0 --trainer.accelerator cpu --trainer.precision 32-true --trainer.logger false"
 )
 CELLS = Path("runs/benchmarks/rsna/random")
@@ -280,10 +283,34 @@ def test_names_of_benchmarks():
     known = benchmarks()
     found = [name for name in known if known[name].parent.name in ("classification", "detection", "segmentation")]
     assert found == [*classification, "object-cxr", "rsna-det", "rsna-seg", "siim"]
-    # `make zeroshot-rsna` runs the benchmark of that name, and `make help` lists it.
-    makefile = (EXPERIMENTS.parent / "Makefile").read_text()
-    assert all(f"\n{name}: ## " in makefile for name in known)
-    assert len(re.findall("(zeroshot|retrieval|grounding)-[a-z0-9-]+: ## ", makefile)) == len(known) - len(found)
+
+
+def test_make_has_a_target_and_a_line_for_each_benchmark():
+    """Without anything installed: the target's recipe is shown, not run."""
+
+    def make(*words):
+        command = ["make", "--no-print-directory", "-C", str(EXPERIMENTS.parent), *words]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert done.stderr == ""
+        return done.stdout
+
+    text = make("help")
+    for name, path in benchmarks().items():
+        summary = path.read_text().splitlines()[0].removeprefix("# ")
+        assert re.search(rf"^make {name} +{re.escape(summary)}$", text, re.MULTILINE), name
+    for name in ("rsna", "zeroshot-mimic-5x200"):
+        assert make("--dry-run", name, "WEIGHTS=last.ckpt").splitlines()[-1].endswith(f" {name}")
+    targets = re.findall("^make ([a-z0-9-]+) ", text, re.MULTILINE)
+    assert len(targets) == len(set(targets))
+
+
+def test_two_configs_with_one_name_are_refused(monkeypatch, tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / "kind").mkdir(exist_ok=True)
+        (tmp_path / "kind" / f"{name}.yaml").write_text("base: classification/rsna\n")
+    monkeypatch.setattr(catalogue, "EXPERIMENTS", tmp_path)
+    with pytest.raises(UserError, match=r"two.yaml and .*one.yaml are both benchmark 'rsna'"):
+        benchmarks()
 
 
 def test_models_as_they_are_are_tested_once_for_each_protocol(capsys):
@@ -348,7 +375,7 @@ def test_what_a_cell_logs_and_shows_is_beneath_what_the_user_says(tmp_path):
 
     def composed(*more):
         plan = cells.Plan("rsna", "random", 50, 0, tmp_path, ["-c", "classification/rsna", *more], None, "")
-        return cells.compose(plan.command("identifier"))["trainer"]
+        return cells.compose(["fit", *plan.command("identifier")])["trainer"]
 
     found = composed()
     logger = found["logger"]["init_args"]

@@ -4,7 +4,7 @@ import re
 
 import yaml
 
-from medvlp.benchmarks.command import benchmarks
+from medvlp.benchmarks.catalogue import benchmarks
 from medvlp.benchmarks.published import FILE, cautions, published, title
 from medvlp.benchmarks.results import METRICS
 

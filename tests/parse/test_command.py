@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from medvlp.errors import NotFoundError, UserError
-from medvlp.parse.command import COMMAND, COMMANDS, parse, show
+from medvlp.parse.command import COMMANDS, parse, show
 
 HEADER = ["uid", "indication", "findings", "impression", "note"]
 ROWS = [
@@ -133,7 +133,6 @@ def test_a_missing_file_is_not_found(tmp_path):
 
 
 def test_commands():
-    assert COMMAND is parse
     assert set(COMMANDS) == {"score", "negation"}
 
 

@@ -1,0 +1,67 @@
+"""The benchmarks by name: configs under experiments/ that give `SaveResults` the name of one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from medvlp.config.experiments import EXPERIMENTS, read_layers
+from medvlp.errors import NotFoundError, UserError, suggestion
+
+
+def benchmarks() -> dict[str, Path]:
+    """Return the config of each benchmark by its name.
+
+    Raises:
+        UserError: If two configs have one name.
+    """
+    configs: dict[str, Path] = {}
+    for path in sorted(EXPERIMENTS.glob("*/*.yaml")):
+        if name := name_of(path):
+            if name in configs:
+                raise UserError(f"{path} and {configs[name]} are both benchmark '{name}': give one another name.")
+            configs[name] = path
+    return configs
+
+
+def name_of(config: Path) -> str | None:
+    """Return the name of the benchmark that a config describes; None if it describes none.
+
+    Raises:
+        UserError: If the file holds no settings.
+    """
+    for layer in reversed(list(read_layers(config, "fit"))):
+        trainer: Mapping[str, Any] = layer.settings.get("trainer") or {}
+        callbacks = trainer.get("callbacks+") or trainer.get("callbacks") or []
+        for callback in callbacks if isinstance(callbacks, list) else [callbacks]:
+            if isinstance(callback, dict) and callback.get("class_path") == "SaveResults":
+                name: str = callback["init_args"]["benchmark"]
+                return name
+    return None
+
+
+def find(name: str) -> dict[str, Path]:
+    """Return the configs of the benchmarks that a word of the command line means, by name.
+
+    Args:
+        name: Name of a benchmark, of a folder of benchmarks, a config file, or several of these with commas between.
+
+    Raises:
+        NotFoundError: If there is no such benchmark.
+    """
+    return _find(name, benchmarks())
+
+
+def _find(name: str, configs: Mapping[str, Path]) -> dict[str, Path]:
+    if "," in name:
+        return {key: path for part in name.split(",") for key, path in _find(part.strip(), configs).items()}
+    if name in configs:
+        return {name: configs[name]}
+    if group := {key: path for key, path in configs.items() if path.parent.name == name}:
+        return group
+    if Path(name).is_file() and (key := name_of(Path(name))):
+        return {key: Path(name)}
+    names = [*configs, *dict.fromkeys(path.parent.name for path in configs.values())]
+    close = suggestion(name, names) or f" There are: {', '.join(names)}."
+    raise NotFoundError(f"'{name}' is no benchmark.{close}")

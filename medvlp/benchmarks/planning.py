@@ -1,0 +1,212 @@
+"""What `medvlp benchmark` was asked for, and the cells which that makes of a benchmark."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from medvlp.benchmarks.cells import Plan
+from medvlp.benchmarks.configuration import settings
+from medvlp.benchmarks.results import short_hash, weights_label
+from medvlp.errors import NotFoundError, UserError
+from medvlp.models.weights import fingerprint
+from medvlp.prepared import Prepared
+from medvlp.protocols import Protocol
+from medvlp.tasks import DownstreamTask, PerImageTask
+from medvlp.trainer.composition import compose
+
+TASK = "{task}"
+# Options that name the way in which a model is tested as it is.
+WAYS = ("protocol", "source")
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """The encoder that is tested.
+
+    Attributes:
+        weights: `imagenet`, `random` or a file.
+        label: Its name in tables and folders.
+        sha256: Hash of the file; None if there is none.
+    """
+
+    weights: str
+    label: str
+    sha256: str | None
+
+
+def read_encoder(weights: str, name: str | None) -> Encoder:
+    """Read the options of the encoder.
+
+    Args:
+        weights: `imagenet`, `random` or a file.
+        name: Its name in tables; None for that of the file with eight digits of the hash.
+
+    Raises:
+        NotFoundError: If there is no such file.
+        UserError: If the name cannot be that of a folder.
+    """
+    sha256 = fingerprint(weights)
+    if sha256 is None and weights not in ("imagenet", "random"):
+        raise NotFoundError(
+            f"--weights '{weights}': no such file. Give a checkpoint of 'medvlp fit', a folder of 'medvlp export', a "
+            "file with a state dict, imagenet or random."
+        )
+    label = name or weights_label(weights, sha256)
+    if not re.fullmatch(r"[\w.+-]+", label) or label.startswith("."):
+        raise UserError(f"--name '{label}' names a folder: use letters, digits, '-', '_', '.' and '+'.")
+    return Encoder(weights, label, sha256)
+
+
+def read_grid(fractions: str, seeds: str) -> list[tuple[float, int]]:
+    """Return each label fraction in percent with each seed.
+
+    Raises:
+        UserError: If either are no such numbers.
+    """
+    percents = numbers("fractions", fractions)
+    if any(not 0 < percent <= 100 for percent in percents):
+        raise UserError(f"--fractions '{fractions}': shares in percent are above 0 and at most 100.")
+    return [(percent, seed) for percent in percents for seed in map(int, numbers("seeds", seeds))]
+
+
+def numbers(option: str, text: str) -> list[float]:
+    """Read numbers with commas or spaces between them."""
+    try:
+        values = [float(word) for word in re.split(r"[,\s]+", text.strip())]
+    except ValueError:
+        raise UserError(f"--{option} '{text}' are not numbers with commas between them.") from None
+    if option == "seeds" and any(value < 0 or value % 1 for value in values):
+        raise UserError(f"--seeds '{text}' are not whole numbers.")
+    return list(dict.fromkeys(values))
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """One benchmark with one encoder.
+
+    Attributes:
+        name: Name of the benchmark.
+        config: Its config file.
+        encoder: The encoder.
+        options: Options of `medvlp fit` beside the config.
+        composed: The whole config.
+        root: Prepared folder.
+    """
+
+    name: str
+    config: Path
+    encoder: Encoder
+    options: list[str]
+    composed: dict[str, Any]
+    root: Path
+
+    @property
+    def task(self) -> type[PerImageTask]:
+        """Class of the task."""
+        module, _, name = self.composed["model"]["class_path"].rpartition(".")
+        task: type[PerImageTask] = getattr(import_module(module), name)
+        return task
+
+    def check_data(self) -> None:
+        """Refuse data that is not there or not suitable.
+
+        Raises:
+            NotFoundError: If nothing was prepared.
+            UnsuitableDataError: If the prepared folder lacks what the task needs.
+        """
+        self.task.check_data(Prepared.open(self.root), self.composed["model"]["init_args"])
+
+    def plans(self, grid: list[tuple[float, int]], protocols: str, out: Path) -> list[Plan]:
+        """Return the cells: one for each fraction and seed, or, without training, for each way of testing.
+
+        Args:
+            grid: Label fractions in percent and seeds.
+            protocols: Names of protocols or sources; empty for the config's own.
+            out: Folder of all results.
+
+        Raises:
+            UserError: If there is no such protocol.
+        """
+        folder = out / self.name / self.encoder.label
+
+        def plan(percent: float, seed: int, cell: str, options: list[str], shared: str) -> Plan:
+            encoder = self.encoder
+            return Plan(self.name, encoder.label, percent, seed, folder / cell, options, encoder.sha256, shared)
+
+        if issubclass(self.task, DownstreamTask):
+            shared = recipe(self.composed, self.config)
+            return [
+                plan(percent, seed, f"{percent:g}-{seed}", [*configs(self.config, percent), *self.options], shared)
+                for percent, seed in grid
+            ]
+        plans = []
+        for way, option in ways(self.composed, protocols):
+            options = ["-c", str(self.config), *self.options, *option]
+            plans.append(plan(0, 0, way, options, recipe(compose(["fit", *options]), self.config)))
+        return plans
+
+
+def compose_benchmark(name: str, config: Path, encoder: Encoder, data: Path | None, args: str) -> Benchmark:
+    """Compose the config of a benchmark.
+
+    Args:
+        name: Name of the benchmark.
+        config: Its config file.
+        encoder: The encoder.
+        data: Folder of the prepared folders; None for those that configs name.
+        args: Further options of `medvlp fit`, as one text.
+    """
+    options = [*shlex.split(args.replace(TASK, config.parent.name)), f"--model.weights={encoder.weights}"]
+    composed = compose(["fit", "-c", str(config), *options])
+    root = Path(composed["data"]["root"])
+    if data is not None:
+        root = data / root.name
+        options.append(f"--data.root={root}")
+    return Benchmark(name, config, encoder, options, composed, root)
+
+
+def configs(config: Path, percent: float) -> list[str]:
+    """Return the options for a benchmark's config and what goes over it at a label fraction: NAME.10.yaml at 10 %."""
+    over = config.with_suffix(f".{percent:g}.yaml")
+    return [word for path in (config, over) if path.is_file() for word in ("-c", str(path))]
+
+
+def ways(composed: Mapping[str, Any], protocols: str) -> list[tuple[str, list[str]]]:
+    """Return the ways in which a model is to be tested as it is: the name and the options of each.
+
+    Args:
+        composed: The whole config.
+        protocols: Names of protocols or sources; empty for the config's own.
+
+    Raises:
+        UserError: If there is no choice, or no such protocol.
+    """
+    arguments: Mapping[str, Any] = composed["model"].get("init_args", {})
+    option = next((name for name in WAYS if name in arguments), None)
+    names = re.split(r"[,\s]+", protocols.strip()) if protocols.strip() else []
+    if option is None:
+        if names:
+            raise UserError(f"--protocols '{protocols}': a {composed['model']['class_path']} has none.")
+        return [("test", [])]
+    choices = [(Path(name).stem, [f"--model.{option}={name}"]) for name in names or [arguments[option]]]
+    if option == "protocol":
+        for name in names:
+            Protocol.read(name)
+    if len({way for way, _ in choices}) < len(choices):
+        raise UserError(f"--protocols '{protocols}': two of them have one name.")
+    return choices
+
+
+def recipe(composed: Mapping[str, Any], config: Path) -> str:
+    """Return a hash of the settings that the cells of a benchmark share, whatever the weights and the data."""
+    shared = settings(composed)
+    del shared["model.weights"]
+    fractions = [path.read_text() for path in sorted(config.parent.glob(f"{config.stem}.*.yaml"))]
+    return short_hash(json.dumps([shared, fractions], sort_keys=True))
