@@ -5,23 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from medvlp.phantom.world import Sentence
+from medvlp.prepared import CHEXPERT_LABELS
 
-CHEXPERT: tuple[str, ...] = (
-    "Atelectasis",
-    "Cardiomegaly",
-    "Consolidation",
-    "Edema",
-    "Enlarged Cardiomediastinum",
-    "Fracture",
-    "Lung Lesion",
-    "Lung Opacity",
-    "No Finding",
-    "Pleural Effusion",
-    "Pleural Other",
-    "Pneumonia",
-    "Pneumothorax",
-    "Support Devices",
-)
 COLUMN = {
     "atelectasis": "Atelectasis",
     "collapse": "Atelectasis",
@@ -52,7 +37,7 @@ def chexpert(sentences: Iterable[Sentence]) -> dict[str, str]:
     A finding mentioned several times is present if any mention says so, else uncertain if any does, else absent. No
     Finding is 1.0 where nothing but devices is present or uncertain.
     """
-    out = dict.fromkeys(CHEXPERT, "")
+    out = dict.fromkeys(CHEXPERT_LABELS, "")
     said: dict[str, set[str]] = {}
     for sentence in sentences:
         for t in sentence.triplets:
@@ -60,6 +45,6 @@ def chexpert(sentences: Iterable[Sentence]) -> dict[str, str]:
                 said.setdefault(COLUMN[t.finding], set()).add(t.existence)
     for column, existences in said.items():
         out[column] = next(value for name, value in _VALUE.items() if name in existences)
-    if not any(out[c] in ("1.0", "-1.0") for c in CHEXPERT if c != "Support Devices"):
+    if not any(out[c] in ("1.0", "-1.0") for c in CHEXPERT_LABELS if c != "Support Devices"):
         out["No Finding"] = "1.0"
     return out

@@ -6,7 +6,7 @@ import itertools
 import os
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -44,6 +44,36 @@ def inside(root: Path, path: str, real_roots: Iterable[str]) -> str:
         if any(real.startswith(folder.rstrip(os.sep) + os.sep) for folder in real_roots):
             return real
     raise EscapesRootError(ESCAPES)
+
+
+def missing(root: Path, content: str, how: str, argument: str = "root") -> NotFoundError:
+    """Return the error for a folder on the command line that is absent or incomplete.
+
+    Args:
+        root: The folder.
+        content: What an existing folder has instead of the files: "no folder 'images'".
+        how: How to get the data.
+        argument: Name of the command-line option.
+    """
+    return NotFoundError(f"--{argument}='{root}' {f'holds {content}' if root.is_dir() else 'is not there'}. {how}")
+
+
+def require_folder(root: Path, names: Sequence[str], how: str, argument: str = "root") -> Path:
+    """Return the first existing one of several folders in a folder on the command line.
+
+    Args:
+        root: The folder on the command line.
+        names: Paths relative to it.
+        how: How to get the data, for the error.
+        argument: Name of the command-line option, for the error.
+
+    Raises:
+        NotFoundError: If none of them exists.
+    """
+    folder = next((root / name for name in names if (root / name).is_dir()), None)
+    if folder is None:
+        raise missing(root, f"no folder {' or '.join(repr(name) for name in names)}", how, argument)
+    return folder
 
 
 def find_images(root: Path, *folders: Path) -> dict[str, str]:

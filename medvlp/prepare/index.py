@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def write_index(
     plan: Path,
     journal: Journal,
-    labels: list[str],
+    labels: Sequence[str],
     variants: Sequence[str],
     index: Path,
     skipped: Path,

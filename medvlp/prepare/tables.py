@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, cast
 
-from medvlp.errors import NotFoundError, UserError
+from medvlp.errors import UserError
+from medvlp.prepare.files import missing
 
 
 def decode(data: bytes) -> tuple[str, bool]:
@@ -31,21 +32,22 @@ def find_table(folder: Path, name: str, suffix: str = ".csv") -> Path | None:
     return next((path for path in paths if path.is_file()), None)
 
 
-def require_table(root: Path, name: str, how: str, suffix: str = ".csv") -> Path:
-    """Return what `find_table` finds in the folder that --root gives.
+def require_table(root: Path, name: str, how: str, suffix: str = ".csv", argument: str = "root") -> Path:
+    """Return the path of a table in a folder on the command line; see `find_table`.
 
     Args:
         root: The folder.
-        name: Of the file, without suffix.
+        name: File name without suffix.
         how: How to get the data, for the error.
-        suffix: Of the file, which may be followed by .gz.
+        suffix: Suffix of the file; .gz may follow it.
+        argument: Name of the command-line option, for the error.
 
     Raises:
-        NotFoundError: If it is not there.
+        NotFoundError: If the table is missing.
     """
     path = find_table(root, name, suffix)
     if path is None:
-        raise NotFoundError(f"--root='{root}' holds neither {name}{suffix} nor {name}{suffix}.gz. {how}")
+        raise missing(root, f"neither {name}{suffix} nor {name}{suffix}.gz", how, argument)
     return path
 
 

@@ -7,10 +7,11 @@ from pathlib import Path
 import cv2
 
 from medvlp.phantom.files import Table, write
-from medvlp.phantom.labels import CHEXPERT, COLUMN, chexpert
+from medvlp.phantom.labels import COLUMN, chexpert
 from medvlp.phantom.layouts import Pictures, Rows, write_mark
 from medvlp.phantom.reports import Report
 from medvlp.phantom.world import DEVICES, Finding, Study
+from medvlp.prepared import CHEXPERT_LABELS
 
 ROOT = "CheXpert-v1.0-small"
 LABELS = (
@@ -71,4 +72,4 @@ def observed(findings: tuple[Finding, ...]) -> dict[str, str]:
     present |= {"Enlarged Cardiomediastinum"} if "cardiomegaly" in names else set()
     present |= {"Pneumonia"} if any(f.infectious for f in findings) else set()
     present |= {"No Finding"} if names <= DEVICES else set()
-    return {name: "1.0" if name in present else "0.0" for name in CHEXPERT}
+    return {name: "1.0" if name in present else "0.0" for name in CHEXPERT_LABELS}

@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from medvlp.errors import NotFoundError, UserError
+from medvlp.errors import UserError
+from medvlp.prepare.dataset import DataSet
 from medvlp.prepare.datasets.mimic_cxr import LABEL_BYTES, LABEL_VALUES
+from medvlp.prepare.files import require_folder
 from medvlp.prepare.five_by_200 import CLASSES, EACH, candidates, draw
 from medvlp.prepare.pipeline import prepare
 from medvlp.prepare.plan import Options, parse_views
 from medvlp.prepare.splits import SplitVariant, by_patient, scaled
 from medvlp.prepare.study import Picture, Skip, Study
-from medvlp.prepare.tables import read_table, require_table
-from medvlp.prepared import Resize
+from medvlp.prepare.tables import require_table
+from medvlp.prepared import CHEXPERT_LABELS, SYNTHETIC, Resize
 
 HOW = (
     "Download CheXpert-v1.0 or CheXpert-v1.0-small from https://stanfordaimi.azurewebsites.net (free registration) and "
@@ -28,22 +29,7 @@ HOW = (
     "'medvlp phantom --layouts chexpert' writes a synthetic stand-in."
 )
 FOLDERS = ("CheXpert-v1.0", "CheXpert-v1.0-small")
-LABELS = [
-    "Atelectasis",
-    "Cardiomegaly",
-    "Consolidation",
-    "Edema",
-    "Enlarged Cardiomediastinum",
-    "Fracture",
-    "Lung Lesion",
-    "Lung Opacity",
-    "No Finding",
-    "Pleural Effusion",
-    "Pleural Other",
-    "Pneumonia",
-    "Pneumothorax",
-    "Support Devices",
-]
+LABELS = list(CHEXPERT_LABELS)
 # Rows of train.csv and valid.csv, frontal ones of train.csv, and what is taken from those.
 ROWS, FRONTAL, VALIDATE = 223_414 + 234, 191_027, 5_000
 SPLITS: Mapping[str, SplitVariant] = {
@@ -101,15 +87,13 @@ class Row(NamedTuple):
         return [LABEL_VALUES[value] for value in self.labels]
 
 
-class CheXpert:
-    """The files of CheXpert, as `medvlp.prepare.dataset.DataSet`.
+class CheXpert(DataSet):
+    """The files of CheXpert.
 
-    Images are called as the tables call them, without the first folder: train/patient00001/study1/view1_frontal.jpg.
+    An image is named by its path in the tables without the first folder: train/patient00001/study1/view1_frontal.jpg.
     """
 
     labels = LABELS
-    regions = None
-    annotations = None
     splits = SPLITS
     documented = ROWS
 
@@ -123,24 +107,15 @@ class CheXpert:
             NotFoundError: If something is not there.
             UserError: If there are two copies.
         """
-        from medvlp.prepared import SYNTHETIC
-
-        if not root.is_dir():
-            raise NotFoundError(f"--root='{root}' is not there. {HOW}")
         below = [root / name for name in FOLDERS if (root / name).is_dir()]
         if len(below) > 1:
             raise UserError(f"--root='{root}' holds two copies of CheXpert: give '{below[0]}' or '{below[1]}'.")
         self.images = below[0] if below else root
         tables = {"train": "train", "test": "valid"}
         self.tables = {split: require_table(self.images, name, HOW) for split, name in tables.items()}
-        if not (self.images / "train").is_dir():
-            raise NotFoundError(f"--root='{self.images}' holds no folder 'train'. {HOW}")
+        require_folder(self.images, ["train"], HOW)
         self.real_images = [os.path.realpath(self.images / name) for name in ("", "train", "valid")]
-        self.options: dict[str, object] = {
-            "dataset": "chexpert",
-            "synthetic": (self.images / SYNTHETIC).is_file(),
-        }
-        self.rows = 0
+        self.options = {"dataset": "chexpert", "synthetic": (self.images / SYNTHETIC).is_file()}
 
     def studies(self, skip: Skip) -> Iterator[Study]:
         """Yield each image as a study, those of train.csv and then those of valid.csv, in the order of the tables."""
@@ -167,9 +142,7 @@ class CheXpert:
 
     def _read_rows(self, split: str, seen: set[str], skip: Skip) -> Iterator[Row]:
         columns = ["Path", "Frontal/Lateral", *LABELS]
-        bad_row = partial(self._bad_row, skip)
-        for place, (path, view, *fields) in read_table(self.tables[split], columns, bad_row):
-            self.rows += 1
+        for place, (path, view, *fields) in self.counted_rows(self.tables[split], columns, skip):
             _, _, image_id = path.partition("/")
             parts = image_id.split("/")
             try:
@@ -185,10 +158,6 @@ class CheXpert:
                 seen.add(image_id)
                 *_, patient, study, _ = parts
                 yield Row(image_id, patient, f"{patient}/{study}", view.upper(), labels)
-
-    def _bad_row(self, skip: Skip, place: str, reason: str) -> None:
-        self.rows += 1
-        skip(place, reason)
 
 
 def _study(row: Row, split: str, other_splits: Mapping[str, str]) -> Study:

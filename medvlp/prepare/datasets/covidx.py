@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from medvlp.errors import NotFoundError
+from medvlp.prepare.dataset import DataSet
+from medvlp.prepare.files import require_folder
 from medvlp.prepare.pipeline import prepare
 from medvlp.prepare.plan import Options
 from medvlp.prepare.splits import SplitVariant, shuffled, split_by_variant
 from medvlp.prepare.study import Picture, Skip, Study
 from medvlp.prepare.tables import read_lines
-from medvlp.prepared import Resize
+from medvlp.prepared import SYNTHETIC, Resize
 
 TRAIN_LIST, TEST_LIST = "train_COVIDx9A.txt", "test_COVIDx9A.txt"
 HOW = (
@@ -68,11 +70,8 @@ class Line(NamedTuple):
     path: str
 
 
-class CovidX:
-    """The files of COVIDx, as `medvlp.prepare.dataset.DataSet`."""
-
-    regions = None
-    annotations = None
+class CovidX(DataSet):
+    """The files of COVIDx."""
 
     def __init__(self, root: Path, train_list: str, test_list: str) -> None:
         """Find everything that will be read.
@@ -85,35 +84,29 @@ class CovidX:
         Raises:
             NotFoundError: If something is not there.
         """
-        from medvlp.prepared import SYNTHETIC
-
-        if not root.is_dir():
-            raise NotFoundError(f"--root='{root}' is not there. {HOW}")
+        require_folder(root, ["train"], HOW)
         self.lists = {"train": root / train_list, "test": root / test_list}
         for split, path in self.lists.items():
             if not path.is_file():
                 raise NotFoundError(f"--{split}_list='{path.name}' is not in --root='{root}'. {HOW}")
-        if not (root / "train").is_dir():
-            raise NotFoundError(f"--root='{root}' holds no folder 'train'. {HOW}")
         self.images = root
         self.real_images = [os.path.realpath(root / name) for name in ("", "train", "test")]
         self.labels = list(CLASSES.values())
-        known = (train_list, test_list) == (TRAIN_LIST, TEST_LIST)
-        self.documented = LINES if known else None
+        is_published = (train_list, test_list) == (TRAIN_LIST, TEST_LIST)
+        self.documented = LINES if is_published else None
         self.splits = {
             "mgca": SplitVariant(
                 "test list is test; of the training list, 20 % of the images are validate: train_test_split of its "
                 "lines, seed 0, as by MGCA (whose sizes are of the 29,986 images it had files of)",
-                {"train": 23_988, "validate": 5_998, "test": 400} if known else {},
+                {"train": 23_988, "validate": 5_998, "test": 400} if is_published else {},
             ),
             "asg": SplitVariant("as mgca, with 10 % validate, as ASG says"),
         }
-        self.options: dict[str, object] = {
+        self.options = {
             "dataset": "covidx",
             "lists": [path.name for path in self.lists.values()],
             "synthetic": (root / SYNTHETIC).is_file(),
         }
-        self.rows = 0
 
     def studies(self, skip: Skip) -> Iterator[Study]:
         """Yield each image as a study, those of the test list and then those of the training list, in their order."""

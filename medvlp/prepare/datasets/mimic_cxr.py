@@ -16,8 +16,9 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from medvlp.errors import LeftOutError, NotFoundError
-from medvlp.prepare.files import ESCAPES, EscapesRootError, Store, locator, open_store
+from medvlp.errors import LeftOutError
+from medvlp.prepare.dataset import DataSet
+from medvlp.prepare.files import ESCAPES, EscapesRootError, Store, locator, open_store, require_folder
 from medvlp.prepare.five_by_200 import CLASSES, candidates, draw
 from medvlp.prepare.pipeline import prepare
 from medvlp.prepare.plan import Options, parse_views
@@ -26,8 +27,8 @@ from medvlp.prepare.regions.scene_graphs import SUFFIX
 from medvlp.prepare.reports import has_words
 from medvlp.prepare.splits import SPLITS, SplitVariant
 from medvlp.prepare.study import Picture, Report, Skip, Study
-from medvlp.prepare.tables import column_names, decode, find_table, read_table
-from medvlp.prepared import Resize
+from medvlp.prepare.tables import column_names, decode, read_table, require_table
+from medvlp.prepared import SYNTHETIC, Resize
 
 Labels = Literal["chexpert", "negbio", "none"]
 
@@ -111,10 +112,9 @@ def folder(subject: int) -> str:
     return f"p{str(subject)[:2]}/p{subject}/"
 
 
-class MimicCxr:
-    """The raw files of MIMIC-CXR, as `medvlp.prepare.dataset.DataSet`."""
+class MimicCxr(DataSet):
+    """The raw files of MIMIC-CXR."""
 
-    annotations = None
     # The splits have no documented sizes of their own: those depend on the filters on views and reports.
     documented = 377_110
 
@@ -140,16 +140,13 @@ class MimicCxr:
         Raises:
             NotFoundError: If something is not there.
         """
-        from medvlp.prepared import SYNTHETIC
-
         self.images = images
         self.metadata = self._table("metadata")
         self.split = self._table("split")
         self.label_table = None if labels == "none" else self._table(labels)
-        if not (images / "files").is_dir():
-            raise NotFoundError(f"--images='{images}' holds no folder 'files'. {HOW['images']}")
         # Often a link to a larger disk.
-        self.real_images = [os.path.realpath(images), os.path.realpath(images / "files")]
+        files = require_folder(images, ["files"], HOW["images"], "images")
+        self.real_images = [os.path.realpath(path) for path in (images, files)]
         self.reports = open_store(
             reports, "reports", ["mimic-cxr-reports.zip", "mimic-cxr-reports/files", "files"], HOW["reports"]
         )
@@ -157,17 +154,16 @@ class MimicCxr:
         self.regions = regions
         ids = ("subject_id", "study_id")
         self.labels = [name for name in column_names(self.label_table) if name not in ids] if self.label_table else []
-        self.splits: Mapping[str, SplitVariant] = {"official": OFFICIAL}
+        self.splits = {"official": OFFICIAL}
         if {*CLASSES} <= {*self.labels}:
             self.splits = {**self.splits, "5x200": FIVE_BY_200}
         self.min_words = min_words
-        self.options: dict[str, object] = {
+        self.options = {
             "dataset": "mimic_cxr",
             "labels": labels,
             "synthetic": (images / SYNTHETIC).is_file(),
             "regions": regions.name if regions else "none",
         }
-        self.rows = 0
 
     def studies(self, skip: Skip) -> Iterator[Study]:
         """Yield the studies by subject and study number, and their images by name."""
@@ -232,12 +228,8 @@ class MimicCxr:
         return draw({name: [*filter(reported, images)] for name, images in alone.items()})
 
     def _table(self, name: str) -> Path:
-        path = find_table(self.images, TABLE.format(name))
-        if path is None:
-            file = TABLE.format(name) + ".csv"
-            advice = " Or give --labels none." if name in ("chexpert", "negbio") else ""
-            raise NotFoundError(f"--images='{self.images}' holds neither {file} nor {file}.gz. {HOW['images']}{advice}")
-        return path
+        advice = " Or give --labels none." if name in ("chexpert", "negbio") else ""
+        return require_table(self.images, TABLE.format(name), HOW["images"] + advice, argument="images")
 
     def _read_rows(self, skip: Skip) -> list[tuple[int, int, str, str, str]]:
         """Return (subject, study, split, image, view) of all images, sorted."""
@@ -250,8 +242,7 @@ class MimicCxr:
         rows = []
         seen = set()
         columns = ["subject_id", "study_id", "dicom_id", "ViewPosition"]
-        for place, (subject, study, image_id, view) in read_table(self.metadata, columns, partial(self._bad_row, skip)):
-            self.rows += 1
+        for place, (subject, study, image_id, view) in self.counted_rows(self.metadata, columns, skip):
             if not (subject.isdecimal() and study.isdecimal() and image_id):
                 skip(place, "unreadable row: subject_id, study_id or dicom_id")
             elif image_id in seen:
@@ -262,10 +253,6 @@ class MimicCxr:
                 seen.add(image_id)
                 rows.append((int(subject), int(study), splits[image_id], image_id, sys.intern(view)))
         return sorted(rows)
-
-    def _bad_row(self, skip: Skip, place: str, reason: str) -> None:
-        self.rows += 1
-        skip(place, reason)
 
     def _read_labels(self, skip: Skip) -> dict[int, bytes]:
         """Return each study's labels, as keys of LABEL_VALUES."""

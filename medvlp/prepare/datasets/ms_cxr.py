@@ -11,17 +11,19 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from medvlp.errors import LeftOutError, NotFoundError
+from medvlp.errors import LeftOutError
 from medvlp.prepare.annotations import Box
 from medvlp.prepare.boxes import Boxes, boxes_text
+from medvlp.prepare.dataset import DataSet
 from medvlp.prepare.datasets.mimic_cxr import folder
+from medvlp.prepare.files import missing, require_folder
 from medvlp.prepare.objects import group_objects
 from medvlp.prepare.pipeline import prepare
 from medvlp.prepare.plan import Options, parse_views
 from medvlp.prepare.splits import SplitVariant
 from medvlp.prepare.study import Picture, Skip, Study
-from medvlp.prepare.tables import column_names, find_table, read_table
-from medvlp.prepared import Resize
+from medvlp.prepare.tables import column_names, read_table, require_table
+from medvlp.prepared import SYNTHETIC, Resize
 
 TABLE = "MS_CXR_Local_Alignment_v*.csv"
 METADATA = "mimic-cxr-2.0.0-metadata"
@@ -74,17 +76,15 @@ def ms_cxr(
     prepare(MsCxr(root, images), out, Options(size, resize, parse_views(views)), workers)
 
 
-class MsCxr:
-    """The table of MS-CXR and the images of MIMIC-CXR-JPG, as `medvlp.prepare.dataset.DataSet`.
+class MsCxr(DataSet):
+    """The table of MS-CXR and the images of MIMIC-CXR-JPG.
 
     A label is present where a phrase of it is boxed; whether the others are absent, nobody has said.
     """
 
     labels = CATEGORIES
-    regions = None
     # Boxes are given in shares of the image, whose size in the table need not be that of the file.
     annotations = Boxes(masks=False, side=1)
-    documented = None
     splits: Mapping[str, SplitVariant] = {
         "official": SplitVariant("the split of the table, by patient; where a version has none, all images are test"),
         "all": SplitVariant("all images are test, as BioViL and MaCo measure"),
@@ -100,26 +100,21 @@ class MsCxr:
         Raises:
             NotFoundError: If something is not there.
         """
-        from medvlp.prepared import SYNTHETIC
-
         # PhysioNet has a folder for each version.
         patterns = (f"{folder}{TABLE}{suffix}" for folder in ("", "*/") for suffix in ("", ".gz"))
         tables = sorted((path for pattern in patterns for path in root.glob(pattern)), key=lambda path: path.name)
         if not tables:
-            raise NotFoundError(f"--root='{root}' holds no {TABLE}. {HOW['root']}")
+            raise missing(root, f"no {TABLE}", HOW["root"])
         self.table = tables[-1]
-        metadata = find_table(images, METADATA)
-        if metadata is None or not (images / "files").is_dir():
-            missing = f"neither {METADATA}.csv nor {METADATA}.csv.gz" if metadata is None else "no folder 'files'"
-            raise NotFoundError(f"--images='{images}' holds {missing}. {HOW['images']}")
-        self.images, self.metadata = images, metadata
-        self.real_images = [os.path.realpath(images), os.path.realpath(images / "files")]
-        self.options: dict[str, object] = {
+        self.images = images
+        self.metadata = require_table(images, METADATA, HOW["images"], argument="images")
+        files = require_folder(images, ["files"], HOW["images"], "images")
+        self.real_images = [os.path.realpath(path) for path in (images, files)]
+        self.options = {
             "dataset": "ms_cxr",
             "table": self.table.name.removesuffix(".gz"),
             "synthetic": (images / SYNTHETIC).is_file(),
         }
-        self.rows = 0
 
     def studies(self, skip: Skip) -> Iterator[Study]:
         """Yield each image as a study, in the order of the table."""

@@ -9,20 +9,20 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Mapping
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from medvlp.errors import NotFoundError, UserError
+from medvlp.errors import UserError
 from medvlp.prepare.annotations import Box
 from medvlp.prepare.boxes import Boxes, boxes_text
-from medvlp.prepare.files import find_images
+from medvlp.prepare.dataset import DataSet
+from medvlp.prepare.files import find_images, missing
 from medvlp.prepare.pipeline import prepare
 from medvlp.prepare.plan import Options, parse_views
 from medvlp.prepare.splits import SplitVariant, by_patient, scaled, shuffled, split_by_variant
 from medvlp.prepare.study import Picture, Skip, Study
-from medvlp.prepare.tables import find_table, read_lines, read_table, require_table
-from medvlp.prepared import Resize
+from medvlp.prepare.tables import find_table, read_lines, require_table
+from medvlp.prepared import SYNTHETIC, Resize
 
 HOW = (
     "Download it from https://nihcc.app.box.com/v/ChestXray-NIHCC and give the folder that holds "
@@ -109,10 +109,9 @@ class Row(NamedTuple):
     labels: list[int | None]
 
 
-class Nih:
-    """The files of NIH ChestX-ray14, as `medvlp.prepare.dataset.DataSet`."""
+class Nih(DataSet):
+    """The files of NIH ChestX-ray14."""
 
-    regions = None
     annotations = Boxes(masks=False, side=SIDE)
     splits = SPLITS
     documented = TRAIN + VALIDATE + TEST
@@ -126,10 +125,6 @@ class Nih:
         Raises:
             NotFoundError: If something is not there.
         """
-        from medvlp.prepared import SYNTHETIC
-
-        if not root.is_dir():
-            raise NotFoundError(f"--root='{root}' is not there. {HOW}")
         self.images = root
         earlier = find_table(root, EARLIER) if find_table(root, TABLE) is None else None
         self.table = earlier or require_table(root, TABLE, HOW)
@@ -137,13 +132,12 @@ class Nih:
         self.lists = {name: require_table(root, f"{name}_list", HOW, ".txt") for name in ("test", "train_val")}
         self.folders = [path for path in (root / "images", *sorted(root.glob("images_*/images"))) if path.is_dir()]
         if not self.folders:
-            raise NotFoundError(f"--root='{root}' holds no folder of images. {HOW}")
+            raise missing(root, "no folder of images", HOW)
         self.real_images = [os.path.realpath(folder) for folder in (root, *self.folders)]
         self.labels = list(FINDINGS.values())
-        self.options: dict[str, object] = {"dataset": "nih", "synthetic": (root / SYNTHETIC).is_file()}
+        self.options = {"dataset": "nih", "synthetic": (root / SYNTHETIC).is_file()}
         if earlier is not None:
             self.options["table"] = f"{EARLIER}.csv"
-        self.rows = 0
 
     @property
     def note(self) -> str:
@@ -191,8 +185,7 @@ class Nih:
         known: dict[str, list[int | None]] = {}
         # The header's last two names hold commas, as the rows have fields: only the names before them are whole.
         columns = ["Image Index", "Finding Labels", "Patient ID", "View Position"]
-        for place, (image_id, findings, patient, view) in read_table(self.table, columns, partial(self._bad_row, skip)):
-            self.rows += 1
+        for place, (image_id, findings, patient, view) in self.counted_rows(self.table, columns, skip):
             words = findings.split("|")
             if not (image_id and patient):
                 skip(place, "unreadable row: Image Index or Patient ID")
@@ -210,10 +203,6 @@ class Nih:
             if image_id not in rows:
                 skip(image_id, "not in the label table")
         return [rows[image_id] for image_id in sorted(rows)]
-
-    def _bad_row(self, skip: Skip, place: str, reason: str) -> None:
-        self.rows += 1
-        skip(place, reason)
 
     def _read_boxes(self, images: set[str], skip: Skip) -> dict[str, list[Box]]:
         """Return the boxes of each image that has any."""

@@ -7,21 +7,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from medvlp.errors import LeftOutError, NotFoundError
+from medvlp.errors import LeftOutError
 from medvlp.prepare import shapes
 from medvlp.prepare.annotations import Annotation, Box
-from medvlp.prepare.files import find_images
+from medvlp.prepare.dataset import DataSet
+from medvlp.prepare.files import find_images, require_folder
 from medvlp.prepare.pipeline import prepare
 from medvlp.prepare.plan import Options
 from medvlp.prepare.splits import SplitVariant, scaled, shuffled, split_by_variant
 from medvlp.prepare.study import Picture, Skip, Study
-from medvlp.prepare.tables import read_table, require_table
-from medvlp.prepared import Resize
+from medvlp.prepare.tables import require_table
+from medvlp.prepared import SYNTHETIC, Resize
 
 HOW = (
     "Object-CXR has train.csv, dev.csv and the folders 'train' and 'dev'; it was at https://jfhealthcare.github.io/"
@@ -52,10 +52,9 @@ def object_cxr(root: Path, out: Path, size: int = 256, resize: Resize = "squash"
     prepare(ObjectCxr(root), out, Options(size, resize, ["FRONTAL"]), workers)
 
 
-class ObjectCxr:
-    """The files of Object-CXR, as `medvlp.prepare.dataset.DataSet`."""
+class ObjectCxr(DataSet):
+    """The files of Object-CXR."""
 
-    regions = None
     documented = TRAIN + TEST
     splits: Mapping[str, SplitVariant] = {
         "mgca": SplitVariant(
@@ -77,16 +76,13 @@ class ObjectCxr:
         Raises:
             NotFoundError: If something is not there.
         """
-        from medvlp.prepared import SYNTHETIC
-
         self.images = root
         self.tables = {part: require_table(root, part, HOW) for part in ("train", "dev")}
-        self.folders = {part: self._folder(part) for part in self.tables}
+        self.folders = {part: require_folder(root, [part, f"{part}_image"], HOW) for part in self.tables}
         self.real_images = [os.path.realpath(path) for path in (root, *self.folders.values())]
         self.annotations = Shapes()
-        self.options: dict[str, object] = {"dataset": "object_cxr", "synthetic": (root / SYNTHETIC).is_file()}
+        self.options = {"dataset": "object_cxr", "synthetic": (root / SYNTHETIC).is_file()}
         self.labels = [LABEL]
-        self.rows = 0
 
     def studies(self, skip: Skip) -> Iterator[Study]:
         """Yield each image as a study, those of dev.csv and then those of train.csv, in their order."""
@@ -110,19 +106,11 @@ class ObjectCxr:
             for stem in paths:
                 skip(f"{part}/{stem}", "not in the label table")
 
-    def _folder(self, part: str) -> Path:
-        folders = (self.images / part, self.images / f"{part}_image")
-        folder = next((folder for folder in folders if folder.is_dir()), None)
-        if folder is None:
-            raise NotFoundError(f"--root='{self.images}' holds no folder '{part}'. {HOW}")
-        return folder
-
     def _read_rows(self, part: str, others: Mapping[str, str], skip: Skip) -> dict[str, str]:
         """Return the annotations of a table by image, without the images of another one."""
         found: dict[str, str] = {}
         columns = ["image_name", "annotation"]
-        for place, (image_id, annotation) in read_table(self.tables[part], columns, partial(self._bad_row, skip)):
-            self.rows += 1
+        for place, (image_id, annotation) in self.counted_rows(self.tables[part], columns, skip):
             if not image_id:
                 skip(place, "unreadable row: image_name")
             elif image_id in found or image_id in others:
@@ -130,10 +118,6 @@ class ObjectCxr:
             else:
                 found[image_id] = annotation
         return found
-
-    def _bad_row(self, skip: Skip, place: str, reason: str) -> None:
-        self.rows += 1
-        skip(place, reason)
 
 
 class Shapes:

@@ -14,6 +14,8 @@ from functools import partial
 from pathlib import Path
 
 from medvlp.errors import NotFoundError
+from medvlp.prepare.dataset import DataSet
+from medvlp.prepare.files import require_folder
 from medvlp.prepare.pipeline import prepare
 from medvlp.prepare.plan import Options, parse_views
 from medvlp.prepare.regions import Automatic, Regions, RegionSource
@@ -87,11 +89,8 @@ def open_i(
     prepare(data, out, Options(size, resize, parse_views(views), min_words), workers)
 
 
-class OpenI:
-    """The files of Open-I, as `medvlp.prepare.dataset.DataSet`."""
-
-    annotations = None
-    documented = None
+class OpenI(DataSet):
+    """The files of Open-I."""
 
     def __init__(self, root: Path, split_file: Path | None, regions: RegionSource | None) -> None:
         """Find everything that will be read.
@@ -104,16 +103,10 @@ class OpenI:
         Raises:
             NotFoundError: If something is not there.
         """
-        if not root.is_dir():
-            raise NotFoundError(f"--root='{root}' is not there. {HOW}")
         self.reports = require_table(root, "indiana_reports", HOW)
         self.projections = require_table(root, "indiana_projections", HOW)
-        folders = (root / "images" / "images_normalized", root / "images")
-        images = next((folder for folder in folders if folder.is_dir()), None)
-        if images is None:
-            raise NotFoundError(f"--root='{root}' holds no folder 'images'. {HOW}")
-        self.images = images
-        self.real_images = [os.path.realpath(root), os.path.realpath(images)]
+        self.images = require_folder(root, ["images/images_normalized", "images"], HOW)
+        self.real_images = [os.path.realpath(path) for path in (root, self.images)]
         self.split_file = split_file
         split = f"{TRAIN:.0%} train, {VALIDATE:.0%} validate by sha256 of the uid"
         if split_file is not None:
@@ -123,12 +116,11 @@ class OpenI:
         self.splits = {"hash" if split_file is None else "file": SplitVariant(split)}
         self.labels = list(LABELS)
         self.regions = regions
-        self.options: dict[str, object] = {
+        self.options = {
             "dataset": "open_i",
             "split": split,
             "regions": regions.name if regions else "none",
         }
-        self.rows = 0
 
     def studies(self, skip: Skip) -> Iterator[Study]:
         """Yield the studies by number, and their images by name."""
@@ -137,8 +129,7 @@ class OpenI:
         rows = []
         seen = set()
         columns = ["uid", "filename", "projection"]
-        for place, (uid, name, projection) in read_table(self.projections, columns, partial(self._bad_row, skip)):
-            self.rows += 1
+        for place, (uid, name, projection) in self.counted_rows(self.projections, columns, skip):
             if not (uid and name):
                 skip(place, "unreadable row: uid or filename")
             elif name in seen:
@@ -159,10 +150,6 @@ class OpenI:
             # The collection does not say which studies are of one patient.
             pictures = [Picture(name, view, name) for *_, name, view in images]
             yield Study(uid, uid, split, pictures, labels, report=partial(Report, report.findings, report.impression))
-
-    def _bad_row(self, skip: Skip, place: str, reason: str) -> None:
-        self.rows += 1
-        skip(place, reason)
 
     def _read_reports(self, skip: Skip) -> dict[str, tuple[Report, list[int | None]]]:
         found = {}
