@@ -9,6 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from medvlp.prepared import SPLIT_PREFIX
 
 SPLITS = ("train", "validate", "test")
 SLICE = 1 << 14
@@ -99,12 +104,6 @@ def describe_splits(index: Path, variants: Mapping[str, SplitVariant]) -> dict[s
         index: index.parquet.
         variants: By name.
     """
-    import pyarrow as pa
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
-
-    from medvlp.prepared import SPLIT_PREFIX
-
     described = {}
     for name, variant in variants.items():
         # As Arrow arrays: the names of hundred thousands of images take many times as much as a list of strings.
