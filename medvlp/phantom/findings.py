@@ -14,10 +14,12 @@ LEVEL = {"mild": 0, "moderate": 1, "severe": 2}
 ZONE_V = {"upper": 0.25, "mid": 0.50, "lower": 0.76}
 
 
-def draw(canvas: Canvas, t: Thorax, layers: Layers, vessels: Array, fields: Array, found: tuple[Finding, ...]) -> None:
+def draw(
+    canvas: Canvas, t: Thorax, layers: Layers, vessels: Array, fields: Array, findings: tuple[Finding, ...]
+) -> None:
     """Add the findings, then the vessels that remain visible, to the layers; their masks go to `layers.masks`."""
     vessels = vessels * canvas.fill(*t.lungs.values())
-    for f in found:
+    for f in findings:
         if f.name == "edema":
             vessels = _edema(canvas, t, layers, vessels, fields, f)
         elif f.name == "pneumothorax":

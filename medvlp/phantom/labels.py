@@ -38,12 +38,12 @@ def chexpert(sentences: Iterable[Sentence]) -> dict[str, str]:
     Finding is 1.0 where nothing but devices is present or uncertain.
     """
     out = dict.fromkeys(CHEXPERT_LABELS, "")
-    said: dict[str, set[str]] = {}
+    existences_of: dict[str, set[str]] = {}
     for sentence in sentences:
         for t in sentence.triplets:
             if t.finding in COLUMN:
-                said.setdefault(COLUMN[t.finding], set()).add(t.existence)
-    for column, existences in said.items():
+                existences_of.setdefault(COLUMN[t.finding], set()).add(t.existence)
+    for column, existences in existences_of.items():
         out[column] = next(value for name, value in _VALUE.items() if name in existences)
     if not any(out[c] in ("1.0", "-1.0") for c in CHEXPERT_LABELS if c != "Support Devices"):
         out["No Finding"] = "1.0"

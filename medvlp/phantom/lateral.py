@@ -24,14 +24,14 @@ SHOWN = frozenset(
 )
 
 
-def lateral(canvas: Canvas, body: Body, shot: Shot, found: tuple[Finding, ...]) -> Layers:
+def lateral(canvas: Canvas, body: Body, shot: Shot, findings: tuple[Finding, ...]) -> Layers:
     """Return the layers of a lateral view."""
     h = body.lung_height * shot.inspiration
     lungs = _lungs(h)
     torso = _torso(canvas, body, h)
     fields = canvas.fill(lungs)
     lung = canvas.dome(fields, 4.0, 15.0)
-    big = named(found, "cardiomegaly")
+    big = named(findings, "cardiomegaly")
     grow = 1.0 + (0.12 * (1 + LEVEL[big.severity]) if big else 0.0)
     heart = canvas.fill(ellipse(-4.0 * grow + 0.4, 0.70 * h - 1.2 * (grow - 1), 5.6 * grow, 4.2 * grow, 48)) * fields
     lung = np.maximum(lung - 0.75 * canvas.blur(canvas.dome(heart, 5.0, 10.0), 0.2), 0)
@@ -49,7 +49,7 @@ def lateral(canvas: Canvas, body: Body, shot: Shot, found: tuple[Finding, ...]) 
     layers.air += canvas.blur(canvas.dome(canvas.fill(ellipse(-2.0, 0.97 * h, 2.4, 1.1)), 1.3, 3.5), 0.15)
     layers.masks["lungs"] = fields > 0.5
     layers.masks["heart"] = heart > 0.5
-    for f in found:
+    for f in findings:
         if f.name in SHOWN:
             _draw(canvas, body, layers, fields, h, f)
     return layers

@@ -54,12 +54,12 @@ def develop(layers: Layers, shot: Shot, canvas: Canvas) -> npt.NDArray[np.uint8]
     path += MU_BONE * layers.bone + MU_METAL * layers.metal
     primary = np.exp(-path)
     # Scatter comes from the body and adds a veil: thick parts lose more contrast than thin ones.
-    seen = primary + np.float32(0.35) * canvas.blur(np.minimum(primary, 0.25), 3.0)
+    signal = primary + np.float32(0.35) * canvas.blur(np.minimum(primary, 0.25), 3.0)
     photons = np.float32(shot.quanta * 1.2e6 / canvas.frame.scale**2)
     # Quantum noise is one draw per pixel: the only thing that differs between sizes.
-    grain = rng.standard_normal(seen.shape, dtype=np.float32)
-    seen += np.sqrt(seen / photons) * grain
-    density = -np.log(np.maximum(seen, 1e-3))
+    grain = rng.standard_normal(signal.shape, dtype=np.float32)
+    signal += np.sqrt(signal / photons) * grain
+    density = -np.log(np.maximum(signal, 1e-3))
     density = canvas.blur(density, shot.blur)
     low, high = 0.55 + 0.12 * shot.exposure, 3.45 + 0.12 * shot.exposure
     middle = (low + high) / 2

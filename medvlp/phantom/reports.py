@@ -110,13 +110,13 @@ def _state(f: Finding, study: Study, rng: np.random.Generator, chance: float) ->
 
 
 def _findings(study: Study, rng: np.random.Generator) -> list[Sentence]:
-    found = study.findings
-    names = {f.name for f in found}
+    findings = study.findings
+    names = {f.name for f in findings}
     chance = 0.6 if study.previous else 0.0
-    devices = [_state(f, study, rng, 0.35) for f in found if f.name in DEVICES and rng.random() < 0.95]
+    devices = [_state(f, study, rng, 0.35) for f in findings if f.name in DEVICES and rng.random() < 0.95]
     heart: list[Sentence] = []
     lungs: list[Sentence] = []
-    for f in found:
+    for f in findings:
         if f.name not in DEVICES and rng.random() < 0.93:
             (heart if f.name == "cardiomegaly" else lungs).append(_state(f, study, rng, chance))
     if study.previous is not None:
@@ -176,15 +176,15 @@ def _denials(names: AbstractSet[str], rng: np.random.Generator, chance: float) -
 
 
 def _impression(study: Study, rng: np.random.Generator) -> list[Sentence]:
-    found = study.findings
-    names = {f.name for f in found}
-    acute = [f for f in found if f.name not in DEVICES]
+    findings = study.findings
+    names = {f.name for f in findings}
+    acute = [f for f in findings if f.name not in DEVICES]
     out = [
         _state(f, study, rng, 0.5 if study.previous else 0.0)
         for f in acute
         if f.severity != "mild" or rng.random() < 0.8
     ]
-    out += [_state(f, study, rng, 0.3) for f in found if f.name in DEVICES and rng.random() < 0.2]
+    out += [_state(f, study, rng, 0.3) for f in findings if f.name in DEVICES and rng.random() < 0.2]
     if not names - DEVICES:
         out.insert(0, fixed(grammar.NORMAL_IMPRESSION, rng, ("acute disease", "absent")))
     elif names - DEVICES == {"cardiomegaly"} and rng.random() < 0.6:

@@ -112,8 +112,8 @@ def present(f: Finding, rng: np.random.Generator, change: str | None, existence:
             "size": f"{nodule_diameter(f):.1f}" if name == "nodule" else f"{2 + 3 * f.place[0]:.1f}",
         },
     )
-    said = {severity, adverb} - grammar.LOOKS - {""}
-    stated = f.severity if any(re.search(rf"\b{re.escape(w)}\b", text.lower()) for w in said) else None
+    severity_words = {severity, adverb} - grammar.LOOKS - {""}
+    stated = f.severity if any(re.search(rf"\b{re.escape(w)}\b", text.lower()) for w in severity_words) else None
     # Edema is on both sides, in no zone, and nobody says so.
     side, zone = (f.side, f.zone) if name != "edema" else (None, None)
     triplets = [
@@ -163,17 +163,17 @@ def _named(text: str, name: str) -> tuple[str, ...]:
 
 def _signs(text: str, main: Triplet | None = None) -> list[Triplet]:
     """Return what a sentence says beside the finding it is about."""
-    found = []
+    triplets = []
     for words, sign in grammar.SIGNS.items():
         if words not in text.lower() or "nodular" in text:
             continue
         if main is not None and words in ("blunting", "densit", "volume loss"):
-            found.append(Triplet(sign, "present", main.side, None, None, main.regions))
+            triplets.append(Triplet(sign, "present", main.side, None, None, main.regions))
         else:
-            found.append(Triplet(sign, "present", regions=regions_of(sign, None, text=text)))
+            triplets.append(Triplet(sign, "present", regions=regions_of(sign, None, text=text)))
     if re.search(r"\btip\b", text):
-        found.append(Triplet("tip", "present", regions=regions_of("tip", None, text=text[text.index("tip") :])))
-    return found
+        triplets.append(Triplet("tip", "present", regions=regions_of("tip", None, text=text[text.index("tip") :])))
+    return triplets
 
 
 def _before_tip(text: str) -> str:
@@ -186,8 +186,8 @@ def gone(f: Finding, rng: np.random.Generator) -> Sentence:
     noun = "pulmonary edema" if f.name == "edema" else f.name
     side = f"{f.side} " if f.side in ("right", "left") else ""
     text = grammar.expand(grammar.REMOVED if f.name in DEVICES else grammar.RESOLVED, rng, {"noun": side + noun})
-    said = f.side if side else None
-    triplet = Triplet(f.name, "absent", said, None, None, regions_of(f.name, said), "resolved")
+    stated_side = f.side if side else None
+    triplet = Triplet(f.name, "absent", stated_side, None, None, regions_of(f.name, stated_side), "resolved")
     return Sentence(text + ".", (triplet,))
 
 

@@ -150,8 +150,8 @@ def _next(rng: np.random.Generator, previous: tuple[Finding, ...]) -> tuple[Find
         step = 0 if f.name in _CHRONIC else int(rng.choice((-1, 0, 1), p=(0.25, 0.5, 0.25)))
         level = min(max(_SEVERITIES.index(f.severity) + step, 0), 2)
         out.append(Finding(f.name, f.side, f.zone, _SEVERITIES[level], f.place, f.infectious))
-    had = {f.name for f in previous}
-    out += [_make(rng, name) for name, p in _BASE.items() if name not in had and rng.random() < 0.4 * p]
+    names_before = {f.name for f in previous}
+    out += [_make(rng, name) for name, p in _BASE.items() if name not in names_before and rng.random() < 0.4 * p]
     return _settle(out)
 
 

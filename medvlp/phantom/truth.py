@@ -42,12 +42,12 @@ def read_mask(path: Path, name: str) -> npt.NDArray[np.bool_]:
 def image_line(study: Study, shot: Shot, image: Image) -> str:
     """Return the line of an image in images.jsonl: what is drawn in it, and where."""
     rows, columns = image.pixels.shape
-    found = []
+    findings = []
     for f in study.findings:
         # Nothing of a finding may fall on the picture: a lateral view hides many, collimation some.
         mask = image.masks.get(f.name)
         box = None if mask is None else bounds(mask)
-        found.append({**asdict(f), "drawn": box is not None, "box": box})
+        findings.append({**asdict(f), "drawn": box is not None, "box": box})
     record = {
         "dicom_id": shot.dicom_id,
         "study_id": study.study_id,
@@ -57,8 +57,8 @@ def image_line(study: Study, shot: Shot, image: Image) -> str:
         "rows": rows,
         "columns": columns,
         "heart_ratio": None if image.heart_ratio is None else round(image.heart_ratio, 4),
-        "findings": found,
-        "labels": {name: any(f["name"] == name and f["drawn"] for f in found) for name in FINDINGS},
+        "findings": findings,
+        "labels": {name: any(f["name"] == name and f["drawn"] for f in findings) for name in FINDINGS},
         "regions": image.regions,
     }
     return json.dumps(record)

@@ -120,7 +120,7 @@ class Zip:
         Raises:
             UserError: If the archive cannot be read.
         """
-        found = {}
+        locators = {}
         try:
             with zipfile.ZipFile(self.path) as archive:
                 for member in archive.infolist():
@@ -130,12 +130,12 @@ class Zip:
                     if escapes(member.filename):
                         skip(f"{self.path.name}:{member.filename}", ESCAPES)
                     else:
-                        found[name] = (
+                        locators[name] = (
                             f"{member.header_offset} {member.compress_size} {member.compress_type} {member.CRC}"
                         )
         except (zipfile.BadZipFile, OSError) as error:
             raise UserError(f"'{self.path}' is not a readable zip archive ({error}). Download it again.") from error
-        return found
+        return locators
 
     def read(self, locator: str) -> bytes:
         """Return the content of a member."""

@@ -34,12 +34,12 @@ def candidates(images: Iterable[tuple[str, Iterable[int | None]]], names: Sequen
         images: Names of frontal images, and their labels: 1, 0, -1 or None each.
         names: Of the labels.
     """
-    found: dict[str, list[str]] = {name: [] for name in CLASSES}
+    images_of: dict[str, list[str]] = {name: [] for name in CLASSES}
     for image_id, values in images:
         name = class_of(tuple(names), tuple(values))
         if name is not None:
-            found[name].append(image_id)
-    return found
+            images_of[name].append(image_id)
+    return images_of
 
 
 def draw(candidates: Mapping[str, Sequence[str]], each: int = EACH) -> set[str]:

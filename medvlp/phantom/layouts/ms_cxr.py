@@ -61,12 +61,12 @@ def write_study(out: Path, study: Study, pictures: Pictures, report: Report) -> 
             "split": _SPLITS[study.split],
         }
         for phrase, (category, f) in dict(phrases(report, drawn(study, image))).items():
-            said = about | {"category_name": category, "label_text": phrase}
-            rows += [said | {"x": x1, "y": y1, "w": x2 - x1, "h": y2 - y1} for x1, y1, x2, y2 in each_side(f, image)]
+            row = about | {"category_name": category, "label_text": phrase}
+            rows += [row | {"x": x1, "y": y1, "w": x2 - x1, "h": y2 - y1} for x1, y1, x2, y2 in each_side(f, image)]
     return {"boxes": rows}
 
 
-def phrases(report: Report, found: tuple[Finding, ...]) -> Iterator[tuple[str, tuple[str, Finding]]]:
+def phrases(report: Report, findings: tuple[Finding, ...]) -> Iterator[tuple[str, tuple[str, Finding]]]:
     """Yield each sentence that states one of the findings, without its full stop, its category, and the finding.
 
     It is the first finding of the sentence: others, such as pneumonia, are what the first one is taken for.
@@ -74,6 +74,6 @@ def phrases(report: Report, found: tuple[Finding, ...]) -> Iterator[tuple[str, t
     for sentence in report.sentences:
         for triplet in sentence.triplets[:1]:
             category, name = _CATEGORIES.get(triplet.finding, ("", ""))
-            f = named(found, name)
+            f = named(findings, name)
             if f is not None and triplet.existence == "present":
                 yield sentence.text.rstrip("."), (category, f)

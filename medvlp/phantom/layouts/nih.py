@@ -68,11 +68,11 @@ def write_study(out: Path, study: Study, pictures: Pictures, report: Report) -> 
         side = max(image.pixels.shape)
         _, png = cv2.imencode(".png", cv2.resize(image.pixels, (side, side), interpolation=cv2.INTER_LINEAR))
         write(out / ROOT / "images" / name, png.tobytes())
-        found = [(label(f), f) for f in drawn(study, image) if f.name not in DEVICES]
-        rows["entry"].append(_entry(study, shot, name, number, sorted(text for text, _ in found)))
+        findings = [(label(f), f) for f in drawn(study, image) if f.name not in DEVICES]
+        rows["entry"].append(_entry(study, shot, name, number, sorted(text for text, _ in findings)))
         rows["test" if test else "train"].append({"Image Index": name})
         if test and stream(shot.key, 61).random() < 0.5:
-            for text, f in found:
+            for text, f in findings:
                 if text in _OUTLINED:
                     rows["boxes"] += [
                         {"Image Index": name, "Finding Label": _OUTLINED[text]} | box for box in _boxes(f, image)

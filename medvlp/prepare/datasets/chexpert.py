@@ -119,8 +119,8 @@ class CheXpert(DataSet):
 
     def studies(self, skip: Skip) -> Iterator[Study]:
         """Yield each image as a study, those of train.csv and then those of valid.csv, in the order of the tables."""
-        seen: set[str] = set()
-        train = list(self._read_rows("train", seen, skip))
+        ids: set[str] = set()
+        train = list(self._read_rows("train", ids, skip))
         patient_of = {row.image_id: row.patient for row in train if row.view == "FRONTAL"}
         frontal = ((row.image_id, row.values) for row in train if row.view == "FRONTAL")
         drawn = draw(candidates(frontal, LABELS), scaled(EACH, FRONTAL, len(patient_of)))
@@ -137,10 +137,10 @@ class CheXpert(DataSet):
                 yield _study(row, "5x200", {"reported": other, "5x200": "test"})
             else:
                 yield _study(row, split, {"reported": other, "5x200": "" if row.patient in apart else split})
-        for row in self._read_rows("test", seen, skip):
+        for row in self._read_rows("test", ids, skip):
             yield _study(row, "test", {"reported": "test", "5x200": ""})
 
-    def _read_rows(self, split: str, seen: set[str], skip: Skip) -> Iterator[Row]:
+    def _read_rows(self, split: str, ids: set[str], skip: Skip) -> Iterator[Row]:
         columns = ["Path", "Frontal/Lateral", *LABELS]
         for place, (path, view, *fields) in self.counted_rows(self.tables[split], columns, skip):
             _, _, image_id = path.partition("/")
@@ -152,10 +152,10 @@ class CheXpert(DataSet):
                 continue
             if len(parts) < 3 or not all(parts):
                 skip(place, "unreadable row: Path")
-            elif image_id in seen:
+            elif image_id in ids:
                 skip(place, "duplicate id")
             else:
-                seen.add(image_id)
+                ids.add(image_id)
                 *_, patient, study, _ = parts
                 yield Row(image_id, patient, f"{patient}/{study}", view.upper(), labels)
 

@@ -125,7 +125,7 @@ class CovidX(DataSet):
 
     def _read_list(self, split: str, others: dict[str, Line], skip: Skip) -> dict[str, Line]:
         """Return the images of a list by name, without those of another one."""
-        found: dict[str, Line] = {}
+        lines: dict[str, Line] = {}
         for place, line in read_lines(self.lists[split]):
             self.rows += 1
             # From the end: patients of older versions are called 'COVID 1'.
@@ -136,8 +136,8 @@ class CovidX(DataSet):
             patient, image_id, word, _ = fields
             if word not in CLASSES:
                 skip(place, f"unreadable row: class '{word}'")
-            elif image_id in found or image_id in others:
+            elif image_id in lines or image_id in others:
                 skip(place, "duplicate id")
             else:
-                found[image_id] = Line(image_id, patient, word, f"{split}/{image_id}")
-        return found
+                lines[image_id] = Line(image_id, patient, word, f"{split}/{image_id}")
+        return lines

@@ -240,17 +240,17 @@ class MimicCxr(DataSet):
             elif splits.setdefault(image_id, sys.intern(split)) != split:
                 skip(place, "duplicate id")
         rows = []
-        seen = set()
+        ids = set()
         columns = ["subject_id", "study_id", "dicom_id", "ViewPosition"]
         for place, (subject, study, image_id, view) in self.counted_rows(self.metadata, columns, skip):
             if not (subject.isdecimal() and study.isdecimal() and image_id):
                 skip(place, "unreadable row: subject_id, study_id or dicom_id")
-            elif image_id in seen:
+            elif image_id in ids:
                 skip(place, "duplicate id")
             elif image_id not in splits:
                 skip(image_id, "not in the split table")
             else:
-                seen.add(image_id)
+                ids.add(image_id)
                 rows.append((int(subject), int(study), splits[image_id], image_id, sys.intern(view)))
         return sorted(rows)
 

@@ -118,22 +118,22 @@ class MsCxr(DataSet):
 
     def studies(self, skip: Skip) -> Iterator[Study]:
         """Yield each image as a study, in the order of the table."""
-        boxes = group_objects(read_table(self.table, COLUMNS, skip), read_box, skip)
-        self.rows = len(boxes)
-        splits = self._read_splits(skip) or dict.fromkeys(boxes, "test")
-        known = self._read_metadata(boxes)
-        for image_id, found in boxes.items():
-            if image_id not in known:
+        boxes_of = group_objects(read_table(self.table, COLUMNS, skip), read_box, skip)
+        self.rows = len(boxes_of)
+        splits = self._read_splits(skip) or dict.fromkeys(boxes_of, "test")
+        metadata = self._read_metadata(boxes_of)
+        for image_id, boxes in boxes_of.items():
+            if image_id not in metadata:
                 skip(image_id, "not in the metadata table")
-            elif found:
-                subject, study, view = known[image_id]
+            elif boxes:
+                subject, study, view = metadata[image_id]
                 path = f"files/{folder(subject)}s{study}/{image_id}.jpg"
-                names = {box.name for box in found}
+                names = {box.name for box in boxes}
                 yield Study(
                     study_id=str(study),
                     subject_id=str(subject),
                     split=splits.get(image_id, ""),
-                    pictures=[Picture(image_id, view, path, annotation=boxes_text(found))],
+                    pictures=[Picture(image_id, view, path, annotation=boxes_text(boxes))],
                     labels=[1 if name in names else None for name in CATEGORIES],
                     other_splits={"all": "test"},
                 )
@@ -152,12 +152,12 @@ class MsCxr(DataSet):
 
     def _read_metadata(self, images: Mapping[str, object]) -> dict[str, tuple[int, int, str]]:
         """Return subject, study and view of these images."""
-        found = {}
+        metadata = {}
         columns = ["dicom_id", "subject_id", "study_id", "ViewPosition"]
         for _, (image_id, subject, study, view) in read_table(self.metadata, columns, lambda *_: None):
             if image_id in images and subject.isdecimal() and study.isdecimal():
-                found[image_id] = (int(subject), int(study), view)
-        return found
+                metadata[image_id] = (int(subject), int(study), view)
+        return metadata
 
 
 def read_box(fields: Sequence[str]) -> Box:

@@ -151,16 +151,16 @@ class Nih(DataSet):
 
     def studies(self, skip: Skip) -> Iterator[Study]:
         """Yield each image as a study, by name."""
-        listed = self._read_lists(skip)
-        rows = self._read_rows(listed, skip)
+        list_of = self._read_lists(skip)
+        rows = self._read_rows(list_of, skip)
         boxes = self._read_boxes({row.image_id for row in rows}, skip)
-        patients = {row.image_id: row.patient for row in rows if listed[row.image_id] == "train_val"}
+        patients = {row.image_id: row.patient for row in rows if list_of[row.image_id] == "train_val"}
         count = scaled(VALIDATE, TRAIN + VALIDATE, len(patients))
         _, kad = shuffled(sorted(patients), [len(patients) - count, count])
         validate = {"kad": set(kad), "patients": by_patient(patients, count, "nih")}
         paths = find_images(self.images, *self.folders)
         for image_id, patient, view, labels in rows:
-            split_of = split_by_variant(image_id, validate, test=listed[image_id] == "test")
+            split_of = split_by_variant(image_id, validate, test=list_of[image_id] == "test")
             stem, _, _ = image_id.rpartition(".")
             # Where there is no file, the name that it should have is reported as missing.
             path = paths.get(stem, f"images/{image_id}")
@@ -170,19 +170,19 @@ class Nih(DataSet):
 
     def _read_lists(self, skip: Skip) -> dict[str, str]:
         """Return the list that each image is in; test has what is in both."""
-        listed: dict[str, str] = {}
+        list_of: dict[str, str] = {}
         for name, path in self.lists.items():
             for place, image_id in read_lines(path):
-                if image_id in listed:
+                if image_id in list_of:
                     skip(place, "duplicate id")
                 else:
-                    listed[image_id] = name
-        return listed
+                    list_of[image_id] = name
+        return list_of
 
-    def _read_rows(self, listed: Mapping[str, str], skip: Skip) -> list[Row]:
+    def _read_rows(self, list_of: Mapping[str, str], skip: Skip) -> list[Row]:
         """Return all images, sorted by name."""
         rows: dict[str, Row] = {}
-        known: dict[str, list[int | None]] = {}
+        labels_of: dict[str, list[int | None]] = {}
         # The header's last two names hold commas, as the rows have fields: only the names before them are whole.
         columns = ["Image Index", "Finding Labels", "Patient ID", "View Position"]
         for place, (image_id, findings, patient, view) in self.counted_rows(self.table, columns, skip):
@@ -193,13 +193,13 @@ class Nih(DataSet):
                 skip(place, f"unreadable row: finding '{unknown[0]}'")
             elif image_id in rows:
                 skip(place, "duplicate id")
-            elif image_id not in listed:
+            elif image_id not in list_of:
                 skip(image_id, "not in the split table")
             else:
                 # What was not mined from the report counts as absent, as in all work with these labels.
-                labels = known.setdefault(findings, [int(word in words) for word in FINDINGS])
+                labels = labels_of.setdefault(findings, [int(word in words) for word in FINDINGS])
                 rows[image_id] = Row(image_id, patient, view, labels)
-        for image_id in listed:
+        for image_id in list_of:
             if image_id not in rows:
                 skip(image_id, "not in the label table")
         return [rows[image_id] for image_id in sorted(rows)]
@@ -211,7 +211,7 @@ class Nih(DataSet):
         _, header = next(lines, ("", ""))
         if not header.startswith(BOX_HEADER):
             raise UserError(f"'{self.boxes}' does not begin with '{BOX_HEADER}', but with '{header[:60]}'.")
-        found: dict[str, list[Box]] = {}
+        boxes: dict[str, list[Box]] = {}
         for place, line in lines:
             image_id, *fields = line.rstrip(",").split(",")
             try:
@@ -220,10 +220,10 @@ class Nih(DataSet):
                 skip(place, f"unreadable row: {error}")
                 continue
             if image_id in images:
-                found.setdefault(image_id, []).append(box)
+                boxes.setdefault(image_id, []).append(box)
             else:
                 skip(place, "box of an unknown image")
-        return found
+        return boxes
 
 
 def parse_box(fields: list[str]) -> Box:

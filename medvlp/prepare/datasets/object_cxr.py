@@ -108,16 +108,16 @@ class ObjectCxr(DataSet):
 
     def _read_rows(self, part: str, others: Mapping[str, str], skip: Skip) -> dict[str, str]:
         """Return the annotations of a table by image, without the images of another one."""
-        found: dict[str, str] = {}
+        annotations: dict[str, str] = {}
         columns = ["image_name", "annotation"]
         for place, (image_id, annotation) in self.counted_rows(self.tables[part], columns, skip):
             if not image_id:
                 skip(place, "unreadable row: image_name")
-            elif image_id in found or image_id in others:
+            elif image_id in annotations or image_id in others:
                 skip(place, "duplicate id")
             else:
-                found[image_id] = annotation
-        return found
+                annotations[image_id] = annotation
+        return annotations
 
 
 class Shapes:

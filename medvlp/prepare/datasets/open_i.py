@@ -127,19 +127,19 @@ class OpenI(DataSet):
         reports = self._read_reports(skip)
         split_of = self._read_split(skip)
         rows = []
-        seen = set()
+        names = set()
         columns = ["uid", "filename", "projection"]
         for place, (uid, name, projection) in self.counted_rows(self.projections, columns, skip):
             if not (uid and name):
                 skip(place, "unreadable row: uid or filename")
-            elif name in seen:
+            elif name in names:
                 skip(place, "duplicate id")
             elif uid not in reports:
                 skip(name, "no report")
             elif split_of(uid) is None:
                 skip(name, "not in the split table")
             else:
-                seen.add(name)
+                names.add(name)
                 # Numbers in their own order, and anything else after them.
                 number = (0, int(uid)) if uid.isdecimal() else (1, 0)
                 rows.append((number, uid, name, projection.strip().upper()))
@@ -152,15 +152,15 @@ class OpenI(DataSet):
             yield Study(uid, uid, split, pictures, labels, report=partial(Report, report.findings, report.impression))
 
     def _read_reports(self, skip: Skip) -> dict[str, tuple[Report, list[int | None]]]:
-        found = {}
+        reports = {}
         columns = ["uid", "MeSH", "Problems", "findings", "impression"]
         for place, (uid, mesh, problems, findings, impression) in read_table(self.reports, columns, skip):
-            if uid in found:
+            if uid in reports:
                 skip(place, "duplicate id")
                 continue
             report = Report(findings.strip() or None, impression.strip() or None)
-            found[uid] = report, find_labels(mesh, problems)
-        return found
+            reports[uid] = report, find_labels(mesh, problems)
+        return reports
 
     def _read_split(self, skip: Skip) -> Callable[[str], str | None]:
         if self.split_file is None:

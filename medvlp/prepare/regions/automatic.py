@@ -43,11 +43,11 @@ class Automatic:
             raise LeftOutError("no automatic regions in other than frontal views")
         left, top = geometry.corner
         width, height = geometry.inner
-        found = localiser().find(pixels[top : top + height, left : left + width])
-        if found is None:
+        boxes = localiser().find(pixels[top : top + height, left : left + width])
+        if boxes is None:
             raise LeftOutError("no lung fields found")
         regions: list[Region] = []
-        for name, box in found.items():
+        for name, box in boxes.items():
             x1, y1, x2, y2 = (round(share * length, 2) for share, length in zip(box, (width, height) * 2, strict=True))
             regions.append((name, x1 + left, y1 + top, x2 + left, y2 + top))
         return regions

@@ -65,14 +65,14 @@ class Landmarks:
 
 def landmarks(masks: Mask) -> Landmarks | None:
     """Return the landmarks on masks of the structures; None where these are no two lungs and a heart between them."""
-    found = [_largest(mask) for mask in masks]
-    areas = [int(mask.sum()) for mask, _ in found]
+    parts = [_largest(mask) for mask in masks]
+    areas = [int(mask.sum()) for mask, _ in parts]
     side = masks.shape[-1]
-    for area, (_, (x1, y1, x2, y2)), mask in zip(areas, found, masks, strict=True):
+    for area, (_, (x1, y1, x2, y2)), mask in zip(areas, parts, masks, strict=True):
         width, height = x2 - x1, y2 - y1
         if min(width, height) < LEAST_SIDE * side or area < max(LEAST_FILL * width * height, LEAST_WHOLE * mask.sum()):
             return None
-    (right, (right_x1, right_y1, right_x2, right_y2)), (left, (left_x1, left_y1, left_x2, left_y2)), (_, heart) = found
+    (right, (right_x1, right_y1, right_x2, right_y2)), (left, (left_x1, left_y1, left_x2, left_y2)), (_, heart) = parts
     level = min(right_y2, left_y2) - max(right_y1, left_y1)
     if (
         min(areas[:2]) < LEAST_RATIO * max(areas[:2])

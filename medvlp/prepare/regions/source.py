@@ -36,10 +36,10 @@ class RegionSource(Protocol):
         """
 
 
-def joined(found: Iterable[Region]) -> list[Region]:
+def joined(regions: Iterable[Region]) -> list[Region]:
     """Join the boxes of one name, in the place of the first."""
     boxes: dict[str, Region] = {}
-    for name, x1, y1, x2, y2 in found:
+    for name, x1, y1, x2, y2 in regions:
         _, a, b, c, d = boxes.get(name, (name, x1, y1, x2, y2))
         boxes[name] = (name, min(x1, a), min(y1, b), max(x2, c), max(y2, d))
     return list(boxes.values())
