@@ -1,4 +1,4 @@
-"""Files inside a folder or a zip archive, found by name and read without leaving it."""
+"""Files in a folder or a zip archive: search by name, and reading that never leaves the folder."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from pathlib import Path, PurePosixPath
 from medvlp.errors import NotFoundError, UserError
 
 ESCAPES = "escapes root"
-# Originals before copies that may have lost something.
+# Originals before copies, which may have lost information.
 IMAGE_SUFFIXES = (".dcm", ".png", ".jpg", ".jpeg")
-# No report or scene graph comes near; a zip bomb does.
+# Far more than any report or scene graph has; a zip bomb has more.
 MAX_BYTES = 1 << 26
 
 
 class EscapesRootError(ValueError):
-    """A path leads out of the folder it must lie in."""
+    """A path leads out of its folder."""
 
 
 def escapes(path: str) -> bool:
-    """Return whether a relative path leads out of its root, going by its text alone."""
+    """Return whether the text of a relative path leads out of its root."""
     return path.startswith(("/", "\\")) or ".." in PurePosixPath(path.replace("\\", "/")).parts or "\0" in path
 
 
@@ -32,12 +32,12 @@ def inside(root: Path, path: str, real_roots: Iterable[str]) -> str:
     """Return the real path of a file below a root.
 
     Args:
-        root: The folder that `path` is relative to.
-        path: Relative path.
-        real_roots: Folders without links, in one of which the file must lie.
+        root: The folder.
+        path: Path relative to root.
+        real_roots: Folders without links. The file must lie in one of them.
 
     Raises:
-        EscapesRootError: If the file lies elsewhere, by its name or by a link.
+        EscapesRootError: If its name or a link leads elsewhere.
     """
     if not escapes(path):
         real = os.path.realpath(os.path.join(root, path))
@@ -77,9 +77,9 @@ def require_folder(root: Path, names: Sequence[str], how: str, argument: str = "
 
 
 def find_images(root: Path, *folders: Path) -> dict[str, str]:
-    """Return the images in folders and those below them, by name without suffix, as paths relative to a root.
+    """Return the images in and below some folders, by name without suffix, as paths relative to a root.
 
-    Of several of one name it is the first folder's, and there the one whose suffix is first in IMAGE_SUFFIXES.
+    The first folder wins if several have an image of one name, and in it the first suffix of IMAGE_SUFFIXES.
     """
     paths: dict[str, str] = {}
     for where, below, names in itertools.chain.from_iterable(map(os.walk, folders)):
@@ -95,7 +95,7 @@ def find_images(root: Path, *folders: Path) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Folder:
-    """Files in a folder; a locator is a path relative to it."""
+    """The files of a folder. A locator is a path relative to it."""
 
     root: Path
 
@@ -107,15 +107,19 @@ class Folder:
 
 @dataclass(frozen=True)
 class Zip:
-    """Members of a zip archive; a locator is `offset size method crc`.
+    """The members of a zip archive. A locator is `offset size method crc`.
 
-    Worker processes read members by their position: a ZipFile of MIMIC-CXR's size takes 200 MB, in each of them.
+    Worker processes read members by their position: a ZipFile of MIMIC-CXR takes 200 MB in each process.
     """
 
     path: Path
 
     def index(self, wanted: Callable[[str], bool], skip: Callable[[str, str], None]) -> dict[str, str]:
-        """Return locators by the base names of the members whose base name is wanted.
+        """Return the locators of members by their base names.
+
+        Args:
+            wanted: Tells whether a base name is wanted.
+            skip: Called for each wanted member that cannot be used.
 
         Raises:
             UserError: If the archive cannot be read.
@@ -142,7 +146,7 @@ class Zip:
         offset, size, method, crc = map(int, locator.split())
         with open(self.path, "rb") as file:
             file.seek(offset)
-            # The local header ends in a name and an extra field of its own, not the central directory's, length.
+            # Name and extra field of the local header may be longer than those of the central directory.
             header = file.read(30)
             file.seek(int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little"), os.SEEK_CUR)
             data = file.read(size)
@@ -159,16 +163,16 @@ Store = Folder | Zip
 
 
 def open_store(path: Path, argument: str, below: Iterable[str], how: str) -> Store:
-    """Return the folder or archive that a command-line argument means.
+    """Return the folder or archive of a command-line argument.
 
     Args:
-        path: What the user gave.
+        path: Value of the argument.
         argument: Name of the option, for the error.
-        below: Paths that may lead on from `path` to the files, the likeliest first; the last resort is `path` itself.
+        below: Paths below `path` that may hold the files, the likeliest first. Without any of them `path` does.
         how: How to get the data, for the error.
 
     Raises:
-        NotFoundError: If nothing is there.
+        NotFoundError: If `path` does not exist.
     """
     if path.is_file():
         return Zip(path)
@@ -185,15 +189,15 @@ def open_store(path: Path, argument: str, below: Iterable[str], how: str) -> Sto
 def locator(
     store: Store | None, wanted: Callable[[str], bool], skip: Callable[[str, str], None]
 ) -> Callable[[str], str | None]:
-    """Return a function from a file's path below a store's root to its locator, or None where it has none.
+    """Return a function from the path of a file below the root of a store to its locator; None if it has none.
 
     Args:
         store: Folder or archive; None has no files.
-        wanted: Whether a base name is one that will be asked for.
+        wanted: Tells whether a base name may be asked for.
         skip: Called for each member of an archive that cannot be used.
     """
     if isinstance(store, Zip):
-        # Base names suffice: the numbers in them are unique.
+        # The numbers in base names are unique.
         index = store.index(wanted, skip)
         return lambda name: index.get(name.rpartition("/")[2])
     return lambda name: name if store else None

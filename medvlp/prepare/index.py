@@ -1,4 +1,4 @@
-"""From the plan and the journal to index.parquet and skipped.csv."""
+"""The index and skipped.csv, from the plan and the journal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CheXpert: chest radiographs with the labels of a rule-based labeler.
+"""CheXpert: chest radiographs with labels of a rule-based labeler.
 
 Irvin et al., CheXpert: A Large Chest Radiograph Dataset with Uncertainty Labels and Expert Comparison, AAAI 2019,
 https://arxiv.org/abs/1901.07031.
@@ -30,7 +30,7 @@ HOW = (
 )
 FOLDERS = ("CheXpert-v1.0", "CheXpert-v1.0-small")
 LABELS = list(CHEXPERT_LABELS)
-# Rows of train.csv and valid.csv, frontal ones of train.csv, and what is taken from those.
+# Number of rows of train.csv and valid.csv, of frontal images of train.csv, and of those among them in validate.
 ROWS, FRONTAL, VALIDATE = 223_414 + 234, 191_027, 5_000
 SPLITS: Mapping[str, SplitVariant] = {
     "patients": SplitVariant(
@@ -38,7 +38,7 @@ SPLITS: Mapping[str, SplitVariant] = {
         "patient, are validate, and the 5x200 images, drawn as by MGCA, are in no split",
         {"train": FRONTAL - VALIDATE - EACH * len(CLASSES), "validate": VALIDATE, "test": 202},
     ),
-    # MGCA draws validate by image, and a bug leaves some of those images in train as well.
+    # MGCA draws validate by image, and by a bug keeps some of these images in train, too.
     "reported": SplitVariant(
         "as patients, but with the 5x200 images: the sizes that MGCA, IMITATE and G2D report",
         {"train": FRONTAL - VALIDATE, "validate": VALIDATE, "test": 202},
@@ -57,23 +57,23 @@ def chexpert(
     views: str = "FRONTAL",
     workers: int | None = None,
 ) -> None:
-    """Prepare CheXpert: images and labels to one folder.
+    """Prepare CheXpert: images and labels.
 
-    Can be interrupted at any moment; the same command goes on where it stopped.
+    The same command resumes an interrupted run.
 
     Args:
-        root: CheXpert-v1.0 or CheXpert-v1.0-small, or the folder that holds one of them.
-        out: Folder to write; it is what --data.root of training means.
+        root: CheXpert-v1.0 or CheXpert-v1.0-small, or the folder around it.
+        out: Folder to write, the --data.root of training.
         size: Side of the prepared images in pixels.
         resize: Keep the aspect ratio and pad with black, or squash.
         views: FRONTAL, LATERAL, or both separated by a comma.
-        workers: Number of processes; one a CPU core if not given.
+        workers: Number of processes; one per CPU core if not given.
     """
     prepare(CheXpert(root), out, Options(size, resize, parse_views(views)), workers)
 
 
 class Row(NamedTuple):
-    """An image in a table; its labels are keys of LABEL_VALUES."""
+    """An image in a table. Its labels are positions in LABEL_VALUES."""
 
     image_id: str
     patient: str
@@ -83,7 +83,7 @@ class Row(NamedTuple):
 
     @property
     def values(self) -> list[int | None]:
-        """The labels as an index has them."""
+        """The labels as in the index."""
         return [LABEL_VALUES[value] for value in self.labels]
 
 
@@ -98,14 +98,14 @@ class CheXpert(DataSet):
     documented = ROWS
 
     def __init__(self, root: Path) -> None:
-        """Find everything that will be read.
+        """Find all files.
 
         Args:
             root: Folder of the data set, or the one around it.
 
         Raises:
-            NotFoundError: If something is not there.
-            UserError: If there are two copies.
+            NotFoundError: If a file or folder is missing.
+            UserError: If root holds two copies.
         """
         below = [root / name for name in FOLDERS if (root / name).is_dir()]
         if len(below) > 1:
@@ -161,7 +161,7 @@ class CheXpert(DataSet):
 
 
 def _study(row: Row, split: str, other_splits: Mapping[str, str]) -> Study:
-    # An image of a study can be of 5x200, and the other one not.
+    # Images of one study can be in different splits of 5x200.
     return Study(
         study_id=row.study,
         subject_id=row.patient,

@@ -1,4 +1,4 @@
-"""COVIDx: chest radiographs that are normal, or of pneumonia, or of COVID-19.
+"""COVIDx: chest radiographs with one of three classes, normal, pneumonia and COVID-19.
 
 Wang, Lin and Wong, COVID-Net: a tailored deep convolutional neural network design for detection of COVID-19 cases from
 chest X-ray images, Scientific Reports 10, 2020, https://arxiv.org/abs/2003.09871.
@@ -28,9 +28,9 @@ HOW = (
     "https://github.com/lindawangg/COVID-Net/tree/master/labels beside its folders 'train' and 'test', and give the "
     "folder that holds them. 'medvlp phantom --layouts covidx' writes a synthetic stand-in."
 )
-# Labels by the word of the lists, in MGCA's order.
+# Labels by their word in the lists, in the order of MGCA.
 CLASSES = {"normal": "Normal", "pneumonia": "Pneumonia", "COVID-19": "COVID-19"}
-# Lines of the two lists.
+# Number of lines of the two lists.
 LINES = 30_130 + 400
 VALIDATE = {"mgca": 0.2, "asg": 0.1}
 
@@ -44,18 +44,18 @@ def covidx(
     resize: Resize = "pad",
     workers: int | None = None,
 ) -> None:
-    """Prepare COVIDx: images and classes to one folder.
+    """Prepare COVIDx: images and classes.
 
-    Can be interrupted at any moment; the same command goes on where it stopped.
+    The same command resumes an interrupted run.
 
     Args:
         root: Folder with the two lists and the images in 'train' and 'test'.
-        out: Folder to write; it is what --data.root of training means.
-        train_list: List of the training images, a file in root. That of another version has other splits.
+        out: Folder to write, the --data.root of training.
+        train_list: List of the training images, a file in root. Another version of it gives other splits.
         test_list: List of the test images, a file in root.
         size: Side of the prepared images in pixels.
         resize: Keep the aspect ratio and pad with black, or squash.
-        workers: Number of processes; one a CPU core if not given.
+        workers: Number of processes; one per CPU core if not given.
     """
     data = CovidX(root, train_list, test_list)
     prepare(data, out, Options(size, resize, ["FRONTAL"]), workers)
@@ -74,15 +74,15 @@ class CovidX(DataSet):
     """The files of COVIDx."""
 
     def __init__(self, root: Path, train_list: str, test_list: str) -> None:
-        """Find everything that will be read.
+        """Find all files.
 
         Args:
             root: Folder of the data set.
-            train_list: Name of a file in it.
-            test_list: Name of a file in it.
+            train_list: File name of the training list in root.
+            test_list: File name of the test list in root.
 
         Raises:
-            NotFoundError: If something is not there.
+            NotFoundError: If a file or folder is missing.
         """
         require_folder(root, ["train"], HOW)
         self.lists = {"train": root / train_list, "test": root / test_list}
@@ -110,7 +110,7 @@ class CovidX(DataSet):
 
     def studies(self, skip: Skip) -> Iterator[Study]:
         """Yield each image as a study, those of the test list and then those of the training list, in their order."""
-        # Read first, so that an image in both lists is tested on, and not trained on.
+        # The test list is read first: an image in both lists belongs to test.
         test = self._read_list("test", {}, skip)
         train = self._read_list("train", test, skip)
         validate = {}
@@ -124,11 +124,11 @@ class CovidX(DataSet):
             yield Study(image_id, patient, split_of.pop("mgca"), pictures, labels, other_splits=split_of)
 
     def _read_list(self, split: str, others: dict[str, Line], skip: Skip) -> dict[str, Line]:
-        """Return the images of a list by name, without those of another one."""
+        """Return the images of a list by name, without those in `others`."""
         lines: dict[str, Line] = {}
         for place, line in read_lines(self.lists[split]):
             self.rows += 1
-            # From the end: patients of older versions are called 'COVID 1'.
+            # From the end: names of patients in older versions have blanks, such as 'COVID 1'.
             fields = line.rsplit(maxsplit=3)
             if len(fields) != 4:
                 skip(place, f"unreadable row: {len(fields)} fields, not 4")

@@ -43,7 +43,7 @@ HOW = {
     "https://physionet.org/content/chest-imagenome/1.0.0/ (credentialed access) and give it, or the folder it "
     f"unpacks to, or leave the option away. {STAND_IN}",
 }
-# A byte a label keeps a quarter of a million studies small.
+# One byte per label: there are a quarter of a million studies.
 LABEL_BYTES = {"": 0, "-1.0": 1, "-1": 1, "0.0": 2, "0": 2, "1.0": 3, "1": 3}
 LABEL_VALUES = (None, -1, 0, 1)
 OFFICIAL = SplitVariant("mimic-cxr-2.0.0-split.csv, by patient")
@@ -67,22 +67,22 @@ def mimic_cxr(
     labels: Labels = "chexpert",
     workers: int | None = None,
 ) -> None:
-    """Prepare MIMIC-CXR for training: raw JPEG images and reports to one folder.
+    """Prepare MIMIC-CXR: images, reports, labels and anatomical regions.
 
-    Can be interrupted at any moment; the same command goes on where it stopped.
+    The same command resumes an interrupted run.
 
     Args:
         images: Folder of MIMIC-CXR-JPG 2.0.0, with its csv tables and 'files'.
-        reports: mimic-cxr-reports.zip of MIMIC-CXR 2.0.0, or the folder it unpacks to.
-        out: Folder to write; it is what --data.root of training means.
-        scene_graphs: scene_graph.zip of Chest ImaGenome 1.0.0, or a folder that holds it or what it unpacks to.
-        regions: Where no scene_graphs are given, find the anatomical regions in frontal images, or none.
+        reports: mimic-cxr-reports.zip of MIMIC-CXR 2.0.0, or the folder of its content.
+        out: Folder to write, the --data.root of training.
+        scene_graphs: scene_graph.zip of Chest ImaGenome 1.0.0, or a folder with it or with its content.
+        regions: Without scene_graphs, find the anatomical regions in frontal images, or none.
         size: Side of the prepared images in pixels.
         resize: Keep the aspect ratio and pad with black, or squash.
-        views: ViewPosition to keep, separated by commas.
-        min_words: Least number of words in a report, counted as MGCA does.
-        labels: Which automatic labels to take along.
-        workers: Number of processes; one a CPU core if not given.
+        views: Values of ViewPosition to keep, separated by commas.
+        min_words: Least number of words in a report, counted as by MGCA.
+        labels: Table of automatic labels to use.
+        workers: Number of processes; one per CPU core if not given.
     """
     graphs = None if scene_graphs is None else open_graphs(scene_graphs)
     source = SceneGraphs(graphs) if graphs else Automatic() if regions == "automatic" else None
@@ -91,13 +91,13 @@ def mimic_cxr(
 
 
 def open_graphs(path: Path) -> Store:
-    """Return where the scene graphs are.
+    """Return the store of the scene graphs.
 
     Args:
-        path: Zip or folder.
+        path: Zip archive or folder.
 
     Raises:
-        NotFoundError: If it is not there.
+        NotFoundError: If the path does not exist.
     """
     below = [
         f"{folder}{name}"
@@ -115,7 +115,7 @@ def folder(subject: int) -> str:
 class MimicCxr(DataSet):
     """The raw files of MIMIC-CXR."""
 
-    # The splits have no documented sizes of their own: those depend on the filters on views and reports.
+    # The splits have no documented sizes: they depend on the filters on views and reports.
     documented = 377_110
 
     def __init__(
@@ -127,18 +127,18 @@ class MimicCxr(DataSet):
         labels: Labels,
         min_words: int = 0,
     ) -> None:
-        """Find everything that will be read.
+        """Find all files.
 
         Args:
             images: Folder of MIMIC-CXR-JPG.
-            reports: Zip or folder.
-            graphs: Scene graphs, if any.
-            regions: Finds the anatomical boxes, if they are wanted.
+            reports: Zip archive or folder of the reports.
+            graphs: Store of the scene graphs; None without them.
+            regions: Finder of the anatomical boxes; None if the preparation needs none.
             labels: Name of the label table, or none.
             min_words: Least number of words in a report of 5x200.
 
         Raises:
-            NotFoundError: If something is not there.
+            NotFoundError: If a file or folder is missing.
         """
         self.images = images
         self.metadata = self._table("metadata")
@@ -179,7 +179,7 @@ class MimicCxr(DataSet):
         has_5x200 = "5x200" in self.splits
         drawn = self._draw(rows, values, report_of) if has_5x200 else set()
         apart = {subject for subject, *_, image_id, _ in rows if image_id in drawn}
-        # Images of one study are in one official split, that of their patient; one can be drawn, and the other one not.
+        # All images of a patient are in one official split, but images of one study can be in different ones of 5x200.
         for (*ids, test), images in itertools.groupby(rows, lambda row: (*row[:3], row[3] in drawn)):
             subject, study, split = ids
             elsewhere = "" if subject in apart or split == "test" else split
@@ -255,7 +255,7 @@ class MimicCxr(DataSet):
         return sorted(rows)
 
     def _read_labels(self, skip: Skip) -> dict[int, bytes]:
-        """Return each study's labels, as keys of LABEL_VALUES."""
+        """Return the labels of each study, as positions in LABEL_VALUES."""
         values: dict[int, bytes] = {}
         if self.label_table is None:
             return values

@@ -1,4 +1,4 @@
-"""MS-CXR: phrases of reports with boxes that radiologists drew for them, in images of MIMIC-CXR.
+"""MS-CXR: phrases of reports with boxes by radiologists, in images of MIMIC-CXR.
 
 Boecking et al., Making the Most of Text Semantics to Improve Biomedical Vision-Language Processing, ECCV 2022,
 https://arxiv.org/abs/2204.09817; https://physionet.org/content/ms-cxr/.
@@ -45,7 +45,7 @@ CATEGORIES = [
     "Pneumonia",
     "Pneumothorax",
 ]
-# The words of the table, which version 1.1.0 brought.
+# Splits by their word in the table; the first version with them is 1.1.0.
 OFFICIAL = {"train": "train", "val": "validate", "test": "test"}
 
 
@@ -58,20 +58,20 @@ def ms_cxr(
     views: str = "PA,AP",
     workers: int | None = None,
 ) -> None:
-    """Prepare MS-CXR: the images it has phrases for, and the boxes of these phrases, to one folder.
+    """Prepare MS-CXR: images with phrases, and the boxes of the phrases.
 
-    Can be interrupted at any moment; the same command goes on where it stopped.
+    The same command resumes an interrupted run.
 
     Args:
-        root: Folder with MS_CXR_Local_Alignment_v1.1.0.csv, or that of another version, or the folder around it; of
-            several the last is read.
-        images: Folder of MIMIC-CXR-JPG 2.0.0, with its metadata table and 'files'; of these only the images of MS-CXR
-            are needed.
-        out: Folder to write; it is what --data.root of training means.
+        root: Folder with MS_CXR_Local_Alignment_v1.1.0.csv or another version, or the folder around it. The last of
+            several versions counts.
+        images: Folder of MIMIC-CXR-JPG 2.0.0, with its metadata table and 'files', which needs the images of MS-CXR
+            alone.
+        out: Folder to write, the --data.root of training.
         size: Side of the prepared images in pixels.
         resize: Keep the aspect ratio and pad with black, or squash.
-        views: ViewPosition to keep, separated by commas.
-        workers: Number of processes; one a CPU core if not given.
+        views: Values of ViewPosition to keep, separated by commas.
+        workers: Number of processes; one per CPU core if not given.
     """
     prepare(MsCxr(root, images), out, Options(size, resize, parse_views(views)), workers)
 
@@ -79,11 +79,11 @@ def ms_cxr(
 class MsCxr(DataSet):
     """The table of MS-CXR and the images of MIMIC-CXR-JPG.
 
-    A label is present where a phrase of it is boxed; whether the others are absent, nobody has said.
+    A label with a boxed phrase is present. The others are unknown, not absent.
     """
 
     labels = CATEGORIES
-    # Boxes are given in shares of the image, whose size in the table need not be that of the file.
+    # Boxes are shares of the image: its size in the table may differ from that of the file.
     annotations = Boxes(masks=False, side=1)
     splits: Mapping[str, SplitVariant] = {
         "official": SplitVariant("the split of the table, by patient; where a version has none, all images are test"),
@@ -91,14 +91,14 @@ class MsCxr(DataSet):
     }
 
     def __init__(self, root: Path, images: Path) -> None:
-        """Find everything that will be read.
+        """Find all files.
 
         Args:
             root: Folder of the table.
             images: Folder of MIMIC-CXR-JPG.
 
         Raises:
-            NotFoundError: If something is not there.
+            NotFoundError: If a file or folder is missing.
         """
         # PhysioNet has a folder for each version.
         patterns = (f"{folder}{TABLE}{suffix}" for folder in ("", "*/") for suffix in ("", ".gz"))
@@ -139,10 +139,10 @@ class MsCxr(DataSet):
                 )
 
     def _read_splits(self, skip: Skip) -> dict[str, str]:
-        """Return the split of each image; nothing where the table has none."""
+        """Return the split of each image; an empty dictionary if the table has no splits."""
         splits: dict[str, str] = {}
         if "split" in column_names(self.table):
-            # Rows that cannot be read have been reported.
+            # Unreadable rows have been reported already.
             for place, (image_id, split) in read_table(self.table, ["dicom_id", "split"], lambda *_: None):
                 if split not in OFFICIAL:
                     skip(place, f"unreadable row: split '{split}'")
@@ -164,10 +164,10 @@ def read_box(fields: Sequence[str]) -> Box:
     """Return the box of a row, in shares of its image.
 
     Args:
-        fields: Those of COLUMNS behind the first.
+        fields: Fields of COLUMNS without the first.
 
     Raises:
-        LeftOutError: If they are no box of a phrase of a known category.
+        LeftOutError: If they are not the box of a phrase of one of CATEGORIES.
     """
     name, phrase, *texts = fields
     try:

@@ -1,4 +1,4 @@
-"""NIH ChestX-ray14: chest radiographs with 14 findings mined from their reports, and boxes of 880 of them.
+"""NIH ChestX-ray14: chest radiographs with 14 findings mined from their reports, and boxes in 880 of them.
 
 Wang et al., ChestX-ray8: Hospital-scale Chest X-ray Database and Benchmarks on Weakly-Supervised Classification and
 Localization of Common Thorax Diseases, CVPR 2017, https://arxiv.org/abs/1705.02315.
@@ -30,9 +30,9 @@ HOW = (
     "in 'images_001/images' and so on. Kaggle's copy, with Data_Entry_2017.csv, will do. 'medvlp phantom --layouts "
     "nih' writes a synthetic stand-in."
 )
-# Two versions of one table. That of Kaggle's copy ends each line, its header included, with a comma.
+# Two versions of one table. In Kaggle's copy each line, including the header, ends with a comma.
 TABLE, EARLIER = "Data_Entry_2017_v2020", "Data_Entry_2017"
-# Labels by the word of the table, in KAD's order. Spelt as in CheXpert where it has the finding.
+# Labels by their word in the table, in the order of KAD. CheXpert's spelling, if it has the finding.
 FINDINGS = {
     "Atelectasis": "Atelectasis",
     "Cardiomegaly": "Cardiomegaly",
@@ -50,15 +50,15 @@ FINDINGS = {
     "Hernia": "Hernia",
     "No Finding": "No Finding",
 }
-# The table of boxes has a word of its own for one of them.
+# The table of boxes has another word for one of them.
 BOXED = {**FINDINGS, "Infiltrate": "Infiltration"}
 BOX_HEADER = "Image Index,Finding Label,Bbox [x,y,w,h]"
-# Side of the images as they are published; boxes are in its pixels.
+# Side of the published images in pixels; boxes refer to it.
 SIDE = 1024
 TRAIN, VALIDATE, TEST = 77_872, 8_652, 25_596
 SIZES = {"train": TRAIN, "validate": VALIDATE, "test": TEST}
 SPLITS: Mapping[str, SplitVariant] = {
-    # KAD draws validate by image; which images it drew is in lists of its authors that are not public.
+    # KAD draws validate by image, and its lists are not public.
     "kad": SplitVariant(
         "test_list.txt is test; of train_val_list.txt, a tenth of the images are validate, as many as in KAD's "
         "split but not the same ones: train_test_split of the sorted names, seed 0",
@@ -80,19 +80,19 @@ def nih(
     views: str = "PA,AP",
     workers: int | None = None,
 ) -> None:
-    """Prepare NIH ChestX-ray14: images, labels and boxes to one folder.
+    """Prepare NIH ChestX-ray14: images, labels and boxes.
 
-    Can be interrupted at any moment; the same command goes on where it stopped.
+    The same command resumes an interrupted run.
 
     Args:
         root: Folder with Data_Entry_2017_v2020.csv (or, in Kaggle's copy, Data_Entry_2017.csv, an earlier version of
             the labels), BBox_List_2017.csv, train_val_list.txt, test_list.txt and the images, in 'images' or in
             'images_001/images' and so on.
-        out: Folder to write; it is what --data.root of training means.
+        out: Folder to write, the --data.root of training.
         size: Side of the prepared images in pixels.
         resize: Keep the aspect ratio and pad with black, or squash.
         views: PA, AP, or both separated by a comma.
-        workers: Number of processes; one a CPU core if not given.
+        workers: Number of processes; one per CPU core if not given.
     """
     data = Nih(root)
     if note := data.note:
@@ -117,13 +117,13 @@ class Nih(DataSet):
     documented = TRAIN + VALIDATE + TEST
 
     def __init__(self, root: Path) -> None:
-        """Find everything that will be read.
+        """Find all files.
 
         Args:
             root: Folder of the data set.
 
         Raises:
-            NotFoundError: If something is not there.
+            NotFoundError: If a file or folder is missing.
         """
         self.images = root
         earlier = find_table(root, EARLIER) if find_table(root, TABLE) is None else None
@@ -141,12 +141,12 @@ class Nih(DataSet):
 
     @property
     def note(self) -> str:
-        """What must be said of the labels; empty where there is nothing to say."""
+        """A note about the version of the labels; empty for the latest one."""
         if "table" not in self.options:
             return ""
         return (
             f"The labels are those of {self.options['table']}, an earlier version than {TABLE}.csv. Manifest and "
-            "results say so: figures on the two are not of the same labels."
+            "results state it: figures on the two versions are not comparable."
         )
 
     def studies(self, skip: Skip) -> Iterator[Study]:
@@ -169,7 +169,7 @@ class Nih(DataSet):
             yield Study(image_id, patient, split_of.pop("kad"), [picture], labels, other_splits=split_of)
 
     def _read_lists(self, skip: Skip) -> dict[str, str]:
-        """Return the list that each image is in; test has what is in both."""
+        """Return the list of each image; an image in both lists belongs to test."""
         list_of: dict[str, str] = {}
         for name, path in self.lists.items():
             for place, image_id in read_lines(path):
@@ -183,7 +183,7 @@ class Nih(DataSet):
         """Return all images, sorted by name."""
         rows: dict[str, Row] = {}
         labels_of: dict[str, list[int | None]] = {}
-        # The header's last two names hold commas, as the rows have fields: only the names before them are whole.
+        # The last two names of the header contain commas and so give two fields each; those before them are whole.
         columns = ["Image Index", "Finding Labels", "Patient ID", "View Position"]
         for place, (image_id, findings, patient, view) in self.counted_rows(self.table, columns, skip):
             words = findings.split("|")
@@ -196,7 +196,7 @@ class Nih(DataSet):
             elif image_id not in list_of:
                 skip(image_id, "not in the split table")
             else:
-                # What was not mined from the report counts as absent, as in all work with these labels.
+                # Findings that were not mined from the report count as absent, as in all work with these labels.
                 labels = labels_of.setdefault(findings, [int(word in words) for word in FINDINGS])
                 rows[image_id] = Row(image_id, patient, view, labels)
         for image_id in list_of:
@@ -205,8 +205,8 @@ class Nih(DataSet):
         return [rows[image_id] for image_id in sorted(rows)]
 
     def _read_boxes(self, images: set[str], skip: Skip) -> dict[str, list[Box]]:
-        """Return the boxes of each image that has any."""
-        # No table to csv readers: the header has nine fields, and the rows have six.
+        """Return the boxes of each image with any."""
+        # A csv reader would reject it: the header has nine fields, and the rows have six.
         lines = read_lines(self.boxes)
         _, header = next(lines, ("", ""))
         if not header.startswith(BOX_HEADER):
@@ -233,7 +233,7 @@ def parse_box(fields: list[str]) -> Box:
         fields: Finding, left, top, width and height.
 
     Raises:
-        ValueError: If they are no box of a known finding; the message says why.
+        ValueError: If they are not a box of one of BOXED; the message says why.
     """
     if len(fields) != 5:
         raise ValueError(f"{1 + len(fields)} fields, not 6")

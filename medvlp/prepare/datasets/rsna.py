@@ -1,4 +1,4 @@
-"""RSNA Pneumonia Detection Challenge, stage 2: chest radiographs with boxes around opacities that may be pneumonia.
+"""RSNA Pneumonia Detection Challenge, stage 2: chest radiographs with boxes around possible pneumonia.
 
 Shih et al., Augmenting the National Institutes of Health Chest Radiograph Dataset with Expert Annotations of Possible
 Pneumonia, Radiology: Artificial Intelligence 1(1), 2019.
@@ -41,18 +41,18 @@ def rsna(
     resize: Resize = "pad",
     workers: int | None = None,
 ) -> None:
-    """Prepare RSNA Pneumonia: images, labels, boxes and the masks that they fill, to one folder.
+    """Prepare RSNA Pneumonia: images, labels, boxes, and the masks that they fill.
 
-    Can be interrupted at any moment; the same command goes on where it stopped.
+    The same command resumes an interrupted run.
 
     Args:
         root: Folder with stage_2_train_labels.csv and 'stage_2_train_images', of DICOM, png or jpg.
-        out: Folder to write; it is what --data.root of training means.
-        annotation_size: Side in pixels of the images that the boxes were drawn in, 1024 for the original ones, if those
-            at hand are copies of another size.
+        out: Folder to write, the --data.root of training.
+        annotation_size: Side of the annotated images in pixels, if the images in root have another size; 1024 for the
+            original ones.
         size: Side of the prepared images in pixels.
         resize: Keep the aspect ratio and pad with black, or squash.
-        workers: Number of processes; one a CPU core if not given.
+        workers: Number of processes; one per CPU core if not given.
     """
     prepare(Rsna(root, annotation_size), out, Options(size, resize, ["FRONTAL"]), workers)
 

@@ -38,19 +38,19 @@ def siim(
     resize: Resize = "pad",
     workers: int | None = None,
 ) -> None:
-    """Prepare SIIM-ACR Pneumothorax: images, labels and masks to one folder.
+    """Prepare SIIM-ACR Pneumothorax: images, labels and masks.
 
-    Can be interrupted at any moment; the same command goes on where it stopped.
+    The same command resumes an interrupted run.
 
     Args:
-        root: Folder with train-rle.csv and 'dicom-images-train', of DICOM, png or jpg, in folders of their studies and
-            series or not.
-        out: Folder to write; it is what --data.root of training means.
-        annotation_size: Side in pixels of the images that were annotated, 1024 for the original ones, if those at hand
-            are copies of another size.
+        root: Folder with train-rle.csv and 'dicom-images-train', of DICOM, png or jpg, with or without folders for
+            studies and series.
+        out: Folder to write, the --data.root of training.
+        annotation_size: Side of the annotated images in pixels, if the images in root have another size; 1024 for the
+            original ones.
         size: Side of the prepared images in pixels.
         resize: Keep the aspect ratio and pad with black, or squash.
-        workers: Number of processes; one a CPU core if not given.
+        workers: Number of processes; one per CPU core if not given.
     """
     prepare(Siim(root, annotation_size), out, Options(size, resize, ["FRONTAL"]), workers)
 
@@ -93,17 +93,17 @@ class Siim(ObjectTable[str]):
 
 @dataclass(frozen=True)
 class RunLengths:
-    """Reads run-length codes separated by semicolons, as `medvlp.prepare.annotations.AnnotationSource`.
+    """The reader of run-length codes separated by semicolons; see `medvlp.prepare.annotations.AnnotationSource`.
 
     Attributes:
-        side: Side in pixels of the square images that were annotated, if those at hand are copies of another size.
+        side: Side in pixels of the annotated images, which are squares; None for the size of the images at hand.
     """
 
     side: int | None
     masks: bool = True
 
     def read(self, text: str, height: int, width: int) -> Annotation:
-        """Return the mask, and a box around the part that each code gives; see `AnnotationSource`."""
+        """Return the mask, and a box around the part of each code; see `AnnotationSource`."""
         rows, columns = (height, width) if self.side is None else (self.side, self.side)
         mask = np.zeros((rows, columns), np.bool_)
         boxes: list[Box] = []
