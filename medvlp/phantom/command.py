@@ -1,4 +1,4 @@
-"""`medvlp phantom`: writes a phantom to a folder."""
+"""`medvlp phantom`: writes a phantom into a folder."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def phantom(
     workers: int | None = None,
     layouts: str = _DEFAULT,
 ) -> None:
-    """Write synthetic chest X-rays in the raw layouts of real data sets, with the truth about them apart.
+    """Write synthetic chest X-rays in the raw layouts of real data sets, and the truth about them in another folder.
 
     The same seed gives the same bytes, and a larger number of studies does not change the first ones. The same command
     completes an interrupted run. Every layout shows the same patients: pre-train on a phantom of another seed.
@@ -57,14 +57,14 @@ def phantom(
         out: Folder to write to. It gets truth/ and a folder for each layout: mimic-cxr-jpg/ with mimic-cxr-reports/ and
             chest-imagenome/, CheXpert-v1.0-small/, nih/, rsna/, siim/, covidx/, object-cxr/, ms-cxr/.
         studies: Number of studies; each has one report and one to three images.
-        seed: Another seed gives other patients.
-        size: Longest side of the images in pixels; the anatomy is the same at every size.
+        seed: Seed of the patients.
+        size: Longest side of the images in pixels. It does not change the anatomy.
         workers: Number of processes; all cores if not given.
-        layouts: Names with commas: mimic_cxr, chexpert, nih, rsna, siim, covidx, object_cxr, ms_cxr; or all. The images
-            of ms_cxr are those of mimic_cxr, which comes with it.
+        layouts: Names separated by commas: mimic_cxr, chexpert, nih, rsna, siim, covidx, object_cxr, ms_cxr; or all.
+            ms_cxr includes mimic_cxr, which has its images.
 
     Raises:
-        UserError: If a value is out of range, or the folder holds something else or cannot be written.
+        UserError: If a value is out of range, the folder has other content, or it cannot be written.
     """
     for name, value, least in (("studies", studies, 1), ("seed", seed, 0), ("size", size, 64), ("workers", workers, 1)):
         if value is not None and value < least:

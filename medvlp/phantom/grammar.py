@@ -1,6 +1,6 @@
-"""The words of the reports: templates of sentences, and their expansion.
+"""Templates of the sentences of reports, and their expansion.
 
-`{a|b|}` chooses one alternative (they nest), `<name>` is filled by the caller.
+`{a|b|}` stands for one of the alternatives, which nest; `<name>` for a word of the caller.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ SEVERITY = {
 }
 ADVERB = {"mild": "{mildly|slightly}", "moderate": "{moderately|}", "severe": "{markedly|severely|massively}"}
 
-# Of the words above, those that describe how a finding looks, and say nothing of how much there is of it.
+# Those of the words above that describe the appearance of a finding, not its severity.
 LOOKS = frozenset({"patchy", "dense", "linear", "plate-like"})
 
-# Present findings. Plural forms are for bilateral findings.
+# Present findings. Plurals are for bilateral findings.
 PRESENT = {
     "pleural effusion": (
         "{There is <a> <sev> <side> pleural effusion|<a> <sev> <side> pleural effusion is {present|seen"
@@ -242,13 +242,13 @@ NEUTRAL = (
     "|The imaged upper abdomen shows a normal bowel gas pattern|Findings were discussed with Dr. ___ at ___ on ___}"
 )
 
-# Words in which a template says another finding, or several.
+# Words of a template that name another finding, or several.
 OTHERWISE = {
     "lobar collapse": ("collapse",),
     "nodule or mass": ("nodule", "mass"),
     "nodular density": ("nodular opacity",),
 }
-# Signs that the templates mention beside the finding they are for.
+# Signs that the templates mention besides their finding.
 SIGNS = {
     "blunting": "blunting",
     "densit": "opacity",
@@ -291,7 +291,13 @@ ZONE_ADJECTIVES = {
 
 
 def expand(template: str, rng: np.random.Generator, slots: Mapping[str, str] | None = None) -> str:
-    """Return one sentence of a template, without its full stop: choices made, slots filled, a/an and blanks right."""
+    """Return a sentence of a template without a full stop.
+
+    Args:
+        template: The template.
+        rng: Chooses the alternatives.
+        slots: Words by slot; a slot without words is empty.
+    """
     text = template
     slots = slots or {}
     while True:

@@ -1,4 +1,4 @@
-"""CheXpert's 14 labels of a report, as a labeller would read them from its sentences."""
+"""The 14 CheXpert labels of a report, as a labeler would read them from its sentences."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ _VALUE = {"present": "1.0", "uncertain": "-1.0", "absent": "0.0"}
 def chexpert(sentences: Iterable[Sentence]) -> dict[str, str]:
     """Return the value of every column: 1.0, 0.0, -1.0 or empty.
 
-    A finding mentioned several times is present if any mention says so, else uncertain if any does, else absent. No
-    Finding is 1.0 where nothing but devices is present or uncertain.
+    Precedence, weakest first: of several mentions of a finding, absent, uncertain or present, the strongest one wins.
+    No Finding is 1.0 if nothing except devices is present or uncertain.
     """
     out = dict.fromkeys(CHEXPERT_LABELS, "")
     existences_of: dict[str, set[str]] = {}

@@ -1,4 +1,4 @@
-"""The lateral projection: the patient looks to the left of the picture, the spine is on its right."""
+"""The lateral projection. The patient faces the left of the image; the spine is on the right."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from medvlp.phantom.geometry import Array, Canvas, Points, ellipse, points, spli
 from medvlp.phantom.render import Layers
 from medvlp.phantom.world import Body, Finding, Shot, named, stream
 
-# Findings that the lateral view shows; a pneumothorax, tubes and lines are judged on the frontal view.
+# Findings in the lateral view. Pneumothoraces, tubes and lines are in the frontal view alone.
 SHOWN = frozenset(
     {
         "pleural effusion",
@@ -151,7 +151,7 @@ def _draw(canvas: Canvas, body: Body, layers: Layers, fields: Array, h: float, f
         x = np.linspace(-9, 9, 20)
         line = np.stack([x, top + (2.2 - 0.3 * level) * (1 - ((x - 1) / 7.5) ** 2)], axis=1)
         mask = canvas.blur(canvas.fill(np.vstack([line, [[9, 50], [-9, 50]]])), 0.3) * fields
-        # Fluid of one side hides half of the air on the beam's way.
+        # Fluid of one side replaces half of the air along the beam.
         layers.lung *= 1 - (0.9 if f.side == "bilateral" else 0.6) * mask
     elif f.name == "consolidation":
         y = ZONE_V[str(f.zone)] * h

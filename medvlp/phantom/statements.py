@@ -1,4 +1,4 @@
-"""Sentences about findings, each with the triplets of what it says."""
+"""Sentences about findings, each with its triplets."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from medvlp.phantom import grammar
 from medvlp.phantom.findings import nodule_diameter
 from medvlp.phantom.world import DEVICES, REGIONS, Existence, Finding, Sentence, Severity, Side, Triplet, Zone
 
-# Share of consolidations that are called an opacity.
+# Share of consolidations that the report calls an opacity.
 _OPACITY: dict[Severity, float] = {"mild": 0.9, "moderate": 0.15, "severe": 0.05}
 _LUNGS = ("right lung", "left lung")
 _HILA = ("right hilar structures", "left hilar structures")
-# Where a finding lies when the sentence does not say.
+# Regions of a finding if the sentence states no place.
 _EVERYWHERE = {
     "pleural effusion": ("right costophrenic angle", "left costophrenic angle"),
     "blunting": ("right costophrenic angle", "left costophrenic angle"),
@@ -37,7 +37,7 @@ _EVERYWHERE = {
     "tip": (),
     "acute disease": (),
 }
-# What the sentences about devices and vessels say of their place.
+# Regions of the places in sentences about devices and vessels.
 _PLACES: dict[str, tuple[str, ...]] = {
     "svc": ("svc",),
     "cavoatrial junction": ("cavoatrial junction",),
@@ -52,25 +52,25 @@ _RANK = ("mild", "moderate", "severe")
 
 
 def change_of(f: Finding, previous: tuple[Finding, ...] | None) -> str | None:
-    """Return how a finding compares with the previous study; None where there was none."""
+    """Return the change of a finding since the previous study; None if there is no previous study."""
     if previous is None:
         return None
     before = next((p for p in previous if p.name == f.name), None)
     if before is None:
         return "new"
-    # A device is there or not.
+    # A device has no severity.
     step = 0 if f.name in DEVICES else _RANK.index(f.severity) - _RANK.index(before.severity)
     return "stable" if step == 0 else "increased" if step > 0 else "decreased"
 
 
 def regions_of(name: str, side: Side | None, zone: Zone | None = None, text: str = "") -> tuple[str, ...]:
-    """Return the Chest ImaGenome regions of a finding: where the sentence says it lies, else where it usually does.
+    """Return the Chest ImaGenome regions of a finding: the stated ones, else the usual ones.
 
     Args:
         name: The finding.
-        side: If said.
-        zone: Of the lung, if said.
-        text: The words of the sentence that may name a place.
+        side: The stated side; None if there is none.
+        zone: The stated zone of the lung; None if there is none.
+        text: Words of the sentence that may name a place.
     """
     for words, regions in _PLACES.items():
         if words in text.lower():
@@ -88,10 +88,10 @@ def present(f: Finding, rng: np.random.Generator, change: str | None, existence:
     """Return a sentence that states a drawn finding as present or uncertain.
 
     Args:
-        f: What is drawn.
+        f: The drawn finding.
         rng: Chooses the words.
-        change: Comparison to state, None for no comparison.
-        existence: How sure the reader is.
+        change: Change to state; None for no comparison.
+        existence: Existence to state.
     """
     name = f.name
     word = _word(f, rng) if existence == "present" else str(name)
@@ -114,7 +114,7 @@ def present(f: Finding, rng: np.random.Generator, change: str | None, existence:
     )
     severity_words = {severity, adverb} - grammar.LOOKS - {""}
     stated = f.severity if any(re.search(rf"\b{re.escape(w)}\b", text.lower()) for w in severity_words) else None
-    # Edema is on both sides, in no zone, and nobody says so.
+    # Edema is bilateral and in all zones; reports do not state it.
     side, zone = (f.side, f.zone) if name != "edema" else (None, None)
     triplets = [
         Triplet(n, existence, side, zone, stated, regions_of(n, side, zone, _before_tip(text)), change)
@@ -136,7 +136,7 @@ def present(f: Finding, rng: np.random.Generator, change: str | None, existence:
 
 def _word(f: Finding, rng: np.random.Generator) -> str:
     if f.name == "consolidation":
-        # The fainter it is, the more cautious the word.
+        # A fainter consolidation gets the more cautious word.
         return "opacity" if rng.random() < _OPACITY[f.severity] else "consolidation"
     if f.name == "nodule":
         return "mass" if nodule_diameter(f) > 3 else "nodule"
@@ -144,7 +144,7 @@ def _word(f: Finding, rng: np.random.Generator) -> str:
 
 
 def absent(names: Sequence[str], rng: np.random.Generator) -> Sentence:
-    """Return one sentence that denies these findings."""
+    """Return a sentence that denies findings."""
     plural = rng.random() < 0.25
     nouns = [
         (plural and grammar.ABSENT_PLURAL.get(n)) or grammar.expand(grammar.ABSENT_NOUN[n], rng).lower() for n in names
@@ -157,12 +157,12 @@ def absent(names: Sequence[str], rng: np.random.Generator) -> Sentence:
 
 
 def _named(text: str, name: str) -> tuple[str, ...]:
-    """Return the findings that words of a template for a finding name."""
+    """Return the findings in the words of a template for a finding."""
     return next((names for words, names in grammar.OTHERWISE.items() if words in text.lower()), (name,))
 
 
 def _signs(text: str, main: Triplet | None = None) -> list[Triplet]:
-    """Return what a sentence says beside the finding it is about."""
+    """Return the triplets of a sentence besides those of its finding."""
     triplets = []
     for words, sign in grammar.SIGNS.items():
         if words not in text.lower() or "nodular" in text:
@@ -177,12 +177,12 @@ def _signs(text: str, main: Triplet | None = None) -> list[Triplet]:
 
 
 def _before_tip(text: str) -> str:
-    """Return the part of a sentence whose places are not those of the tip of a tube."""
+    """Return the part of a sentence before the tip of a tube, whose places do not belong to the tip."""
     return re.split(r"\btip\b", text)[0]
 
 
 def gone(f: Finding, rng: np.random.Generator) -> Sentence:
-    """Return a sentence that says a finding of the previous study is no longer there."""
+    """Return a sentence that states the resolution of a finding of the previous study."""
     noun = "pulmonary edema" if f.name == "edema" else f.name
     side = f"{f.side} " if f.side in ("right", "left") else ""
     text = grammar.expand(grammar.REMOVED if f.name in DEVICES else grammar.RESOLVED, rng, {"noun": side + noun})
@@ -192,7 +192,7 @@ def gone(f: Finding, rng: np.random.Generator) -> Sentence:
 
 
 def fixed(template: str, rng: np.random.Generator, *says: tuple[str, Existence]) -> Sentence:
-    """Return a sentence of a template that says these (finding, existence) without a place."""
+    """Return a sentence of a template with the triplets of (finding, existence), without a place."""
     text = grammar.expand(template, rng)
     side: Side | None = "bilateral" if re.search(r"\b[Bb]oth|bilaterally", text) else None
     if "hilar" in text:
@@ -202,7 +202,7 @@ def fixed(template: str, rng: np.random.Generator, *says: tuple[str, Existence])
 
 
 def neutral(volume: Literal["low", "normal"], rng: np.random.Generator) -> Sentence:
-    """Return a sentence on the side: the volume of the lungs, or nothing about a finding."""
+    """Return a sentence about the volume of the lungs, or about no finding."""
     text = grammar.expand(grammar.NEUTRAL, rng, {"volume": volume}) + "."
     if "volume" not in text:
         return Sentence(text)

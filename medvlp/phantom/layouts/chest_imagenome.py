@@ -1,4 +1,4 @@
-"""Scene graphs as Chest ImaGenome 1.0.0 has them, for frontal images."""
+"""The scene graphs of Chest ImaGenome 1.0.0, for frontal images."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def write_graph(out: Path, study: Study, shot: Shot, image: Image, report: Repor
 def graph(study: Study, shot: Shot, image: Image, report: Report) -> dict[str, Any]:
     """Return the scene graph of a frontal image."""
     rng = stream(shot.key, 41)
-    # The silver boxes of the real data set miss an object now and then.
+    # The silver boxes of the real data set lack a few objects.
     kept = [name for name in REGIONS if rng.random() > _MISSING and name in image.regions]
     date, time = str(study.date), f"{study.time:06d}"
     return {

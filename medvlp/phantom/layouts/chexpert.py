@@ -43,7 +43,7 @@ def begin(out: Path) -> dict[str, Table]:
 def write_study(out: Path, study: Study, pictures: Pictures, report: Report) -> Rows:
     """Write the images of a study and return their rows; patients of the test split are in valid.csv.
 
-    As in CheXpert, a labeller has read the reports of train.csv, and radiologists the images of valid.csv.
+    As in CheXpert, the labels of train.csv are those of the reports, and the labels of valid.csv those of the images.
     """
     folder = "valid" if study.split == "test" else "train"
     labels = observed(study.findings) if folder == "valid" else chexpert(report.sentences)
@@ -65,7 +65,7 @@ def write_study(out: Path, study: Study, pictures: Pictures, report: Report) -> 
 
 
 def observed(findings: tuple[Finding, ...]) -> dict[str, str]:
-    """Return what a radiologist would enter who sees these findings: 1.0 or 0.0 in every column."""
+    """Return the labels of a radiologist for visible findings: 1.0 or 0.0 in every column."""
     names = {f.name for f in findings}
     present = {COLUMN[name] for name in names}
     present |= {"Lung Opacity"} if names & _OPACITIES else set()
