@@ -70,7 +70,7 @@ class Frame:
         return np.asarray(turned + np.array([self.width / 2, self.height / 2]))
 
     def box(self, pts: Points) -> tuple[int, int, int, int] | None:
-        """Return the box x1, y1, x2, y2 (exclusive) around points in cm, in pixels, cut to the image; None if outside."""
+        """Return the box x1, y1, x2, y2 (exclusive, in pixels) around points in cm, cut to the image; None outside."""
         px = self.to_pixels(pts)
         x1, y1 = np.floor(px.min(axis=0)).astype(int)
         x2, y2 = np.ceil(px.max(axis=0)).astype(int)

@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 
 from medvlp.phantom import grammar
+from medvlp.phantom.expansion import expand
 from medvlp.phantom.findings import nodule_diameter
 from medvlp.phantom.world import DEVICES, REGIONS, Existence, Finding, Sentence, Severity, Side, Triplet, Zone
 
@@ -97,9 +98,9 @@ def present(f: Finding, rng: np.random.Generator, change: str | None, existence:
     word = _word(f, rng) if existence == "present" else str(name)
     table = grammar.PRESENT if existence == "present" else grammar.UNCERTAIN
     plural = f.side == "bilateral" and f"{word}, plural" in table
-    severity = grammar.expand(grammar.SEVERITY.get(name, {}).get(f.severity, ""), rng).lower()
-    adverb = grammar.expand(grammar.ADVERB[f.severity], rng).lower()
-    text = grammar.expand(
+    severity = expand(grammar.SEVERITY.get(name, {}).get(f.severity, ""), rng).lower()
+    adverb = expand(grammar.ADVERB[f.severity], rng).lower()
+    text = expand(
         table[f"{word}, plural" if plural else word],
         rng,
         {
@@ -127,10 +128,10 @@ def present(f: Finding, rng: np.random.Generator, change: str | None, existence:
     if name == "consolidation" and existence == "present" and f.infectious and rng.random() < 0.5:
         sure = f.place[1] < 0.6
         regions = triplets[0].regions
-        text += ", " + grammar.expand(grammar.PNEUMONIA[0 if sure else 1], rng).lower()
+        text += ", " + expand(grammar.PNEUMONIA[0 if sure else 1], rng).lower()
         triplets.append(Triplet("pneumonia", "present" if sure else "uncertain", f.side, f.zone, None, regions))
     if change is not None:
-        text += ", " + grammar.expand(grammar.CHANGE[change], rng).lower()
+        text += ", " + expand(grammar.CHANGE[change], rng).lower()
     return Sentence(text + ".", tuple(triplets))
 
 
@@ -146,12 +147,10 @@ def _word(f: Finding, rng: np.random.Generator) -> str:
 def absent(names: Sequence[str], rng: np.random.Generator) -> Sentence:
     """Return a sentence that denies findings."""
     plural = rng.random() < 0.25
-    nouns = [
-        (plural and grammar.ABSENT_PLURAL.get(n)) or grammar.expand(grammar.ABSENT_NOUN[n], rng).lower() for n in names
-    ]
+    nouns = [(plural and grammar.ABSENT_PLURAL.get(n)) or expand(grammar.ABSENT_NOUN[n], rng).lower() for n in names]
     glue = ", or " if rng.random() < 0.6 else " or "
     words = " or ".join(nouns) if len(nouns) < 3 else ", ".join(nouns[:-1]) + glue + nouns[-1]
-    text = grammar.expand(grammar.ABSENT_PLURAL_FRAME if plural else grammar.ABSENT_FRAME, rng, {"list": words})
+    text = expand(grammar.ABSENT_PLURAL_FRAME if plural else grammar.ABSENT_FRAME, rng, {"list": words})
     denied = [n for noun, name in zip(nouns, names, strict=True) for n in _named(noun, name)]
     return Sentence(text + ".", tuple(Triplet(n, "absent", regions=regions_of(n, None)) for n in denied))
 
@@ -185,7 +184,7 @@ def gone(f: Finding, rng: np.random.Generator) -> Sentence:
     """Return a sentence that states the resolution of a finding of the previous study."""
     noun = "pulmonary edema" if f.name == "edema" else f.name
     side = f"{f.side} " if f.side in ("right", "left") else ""
-    text = grammar.expand(grammar.REMOVED if f.name in DEVICES else grammar.RESOLVED, rng, {"noun": side + noun})
+    text = expand(grammar.REMOVED if f.name in DEVICES else grammar.RESOLVED, rng, {"noun": side + noun})
     stated_side = f.side if side else None
     triplet = Triplet(f.name, "absent", stated_side, None, None, regions_of(f.name, stated_side), "resolved")
     return Sentence(text + ".", (triplet,))
@@ -193,7 +192,7 @@ def gone(f: Finding, rng: np.random.Generator) -> Sentence:
 
 def fixed(template: str, rng: np.random.Generator, *says: tuple[str, Existence]) -> Sentence:
     """Return a sentence of a template with the triplets of (finding, existence), without a place."""
-    text = grammar.expand(template, rng)
+    text = expand(template, rng)
     side: Side | None = "bilateral" if re.search(r"\b[Bb]oth|bilaterally", text) else None
     if "hilar" in text:
         says = (*says, ("hilar enlargement", "absent"))
@@ -203,7 +202,7 @@ def fixed(template: str, rng: np.random.Generator, *says: tuple[str, Existence])
 
 def neutral(volume: Literal["low", "normal"], rng: np.random.Generator) -> Sentence:
     """Return a sentence about the volume of the lungs, or about no finding."""
-    text = grammar.expand(grammar.NEUTRAL, rng, {"volume": volume}) + "."
+    text = expand(grammar.NEUTRAL, rng, {"volume": volume}) + "."
     if "volume" not in text:
         return Sentence(text)
     existence: Existence = "present" if volume == "low" else "absent"

@@ -32,14 +32,13 @@ import pyarrow.parquet as pq
 from medvlp import __version__
 from medvlp.errors import NotFoundError, UserError
 from medvlp.prepare.arrays import allocate, digests, forget_lost, synchronise
-from medvlp.prepare.chunks import CHUNK, Chunk, Decoder
+from medvlp.prepare.chunks import CHUNK, Decoder
 from medvlp.prepare.dataset import DataSet
 from medvlp.prepare.index import write_index
 from medvlp.prepare.journal import Journal
-from medvlp.prepare.plan import Options, write_plan
+from medvlp.prepare.plan import Options, read_chunks, write_plan
 from medvlp.prepare.progress import progress
 from medvlp.prepare.splits import describe_splits
-from medvlp.prepare.study import Picture
 from medvlp.prepare.summary import nothing_left, summarise
 from medvlp.prepare.workers import in_parallel
 from medvlp.prepared import FORMAT_VERSION, IMAGES, INDEX, MANIFEST, MASKS, SKIPPED, TRIPLETS, index_schema
@@ -173,7 +172,7 @@ def decode_images(job: Job, journal: Journal) -> None:
     done = sum(min(CHUNK, total - first) for first in journal.offsets)
     if done:
         print(f"Going on with {done:,} of {total:,} images decoded. Tables and reports are not read again.")
-    todo = (chunk for chunk in _chunks(job.plan) if chunk.first not in journal.offsets)
+    todo = (chunk for chunk in read_chunks(job.plan) if chunk.first not in journal.offsets)
     processes = min(job.workers, -(-(total - done) // CHUNK) or 1)
     with progress("images", total, done) as advance:
         for result in in_parallel(decoder, todo, processes):
@@ -237,17 +236,6 @@ def _reports(index: Path) -> Iterator[tuple[str, dict[str, str]]]:
             if study != last:
                 yield study, {name: text or "" for name, text in row.items()}
             last = study
-
-
-def _chunks(plan: Path) -> Iterator[Chunk]:
-    file = pq.ParquetFile(plan)
-    start = 0
-    for group in range(file.num_row_groups):
-        table = file.read_row_group(group, columns=["image_id", "view", "path", "graph", "annotation"])
-        pictures = [Picture(**row) for row in table.to_pylist()]
-        for first in range(0, len(pictures), CHUNK):
-            yield Chunk(start + first, pictures[first : first + CHUNK])
-        start += len(pictures)
 
 
 @contextmanager

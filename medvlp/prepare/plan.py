@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from medvlp.errors import LeftOutError
-from medvlp.prepare.chunks import CHUNK
+from medvlp.prepare.chunks import CHUNK, Chunk
 from medvlp.prepare.dataset import DataSet
 from medvlp.prepare.files import ESCAPES, escapes
 from medvlp.prepare.progress import progress
@@ -163,3 +163,15 @@ def _rows(data: DataSet, keep: Filter, skip: Skip, advance: Callable[[int], None
                 **{LABEL_PREFIX + name: value for name, value in zip(data.labels, study.labels, strict=True)},
             }
         advance(1)
+
+
+def read_chunks(plan: Path) -> Iterator[Chunk]:
+    """Yield the images of a plan in chunks."""
+    file = pq.ParquetFile(plan)
+    start = 0
+    for group in range(file.num_row_groups):
+        table = file.read_row_group(group, columns=["image_id", "view", "path", "graph", "annotation"])
+        pictures = [Picture(**row) for row in table.to_pylist()]
+        for first in range(0, len(pictures), CHUNK):
+            yield Chunk(start + first, pictures[first : first + CHUNK])
+        start += len(pictures)

@@ -189,8 +189,8 @@ class Nih(DataSet):
             words = findings.split("|")
             if not (image_id and patient):
                 skip(place, "unreadable row: Image Index or Patient ID")
-            elif unknown := [word for word in words if word not in FINDINGS]:
-                skip(place, f"unreadable row: finding '{unknown[0]}'")
+            elif others := [word for word in words if word not in FINDINGS]:
+                skip(place, f"unreadable row: finding '{others[0]}'")
             elif image_id in rows:
                 skip(place, "duplicate id")
             elif image_id not in list_of:
