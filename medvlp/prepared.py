@@ -66,6 +66,24 @@ TEXT = "text"
 LABEL_PREFIX = "label/"
 SPLIT_PREFIX = "split/"
 
+# The labels of CheXpert, which MIMIC-CXR has, too, in the order of their columns.
+CHEXPERT_LABELS: tuple[str, ...] = (
+    "Atelectasis",
+    "Cardiomegaly",
+    "Consolidation",
+    "Edema",
+    "Enlarged Cardiomediastinum",
+    "Fracture",
+    "Lung Lesion",
+    "Lung Opacity",
+    "No Finding",
+    "Pleural Effusion",
+    "Pleural Other",
+    "Pneumonia",
+    "Pneumothorax",
+    "Support Devices",
+)
+
 REGION_TYPE = pa.struct(
     [("name", pa.string()), ("x1", pa.float32()), ("y1", pa.float32()), ("x2", pa.float32()), ("y2", pa.float32())]
 )

@@ -1,6 +1,6 @@
-"""Radiology reports into triplets of anatomical region, finding and existence; the command `parse`.
+"""The parser of radiology reports into triplets of anatomical region, finding and existence; the command `parse`.
 
-What the parser knows is in `vocabulary/`, YAML files for radiologists. Free of torch.
+Its vocabulary is in `vocabulary/`, YAML files for radiologists. Nothing here imports torch.
 """
 
 from medvlp.parse.cues import Existence

@@ -1,4 +1,4 @@
-"""How triplets compare with labels: per finding, by existence and by side."""
+"""The comparison of triplets with labels, by existence and by side."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from medvlp.parse.lexicon import LABEL_SETS
 VALUES: dict[str, Existence] = {"1": "present", "0": "absent", "-1": "uncertain"}
 
 
-class Said(NamedTuple):
-    """What a report says in one sentence about one finding."""
+class Assertion(NamedTuple):
+    """A statement of a report about one finding, in one sentence."""
 
     text: str
     finding: str
@@ -28,14 +28,14 @@ class Said(NamedTuple):
 
 @dataclass
 class Score:
-    """How the triplets compare with one label.
+    """The comparison of triplets with one label.
 
     Attributes:
         label: Its name in the csv.
-        hits: Reports in which both say yes.
-        excess: Reports in which only the triplets do.
-        misses: Reports in which only the csv does.
-        both: Reports of which both speak, by what the csv and the triplets say.
+        hits: Reports with the label in both the csv and the triplets.
+        excess: Reports with the label in the triplets alone.
+        misses: Reports with the label in the csv alone.
+        both: Number of reports by existence in the csv and in the triplets, if both mention the label.
     """
 
     label: str
@@ -46,12 +46,12 @@ class Score:
 
     @property
     def precision(self) -> float:
-        """Share of what the triplets say that the csv says too."""
+        """Share of the labels of the triplets that the csv has, too."""
         return ratio(len(self.hits), len(self.hits) + len(self.excess))
 
     @property
     def recall(self) -> float:
-        """Share of what the csv says that the triplets say too."""
+        """Share of the labels of the csv that the triplets have, too."""
         return ratio(len(self.hits), len(self.hits) + len(self.misses))
 
     @property
@@ -61,22 +61,22 @@ class Score:
 
     @property
     def agreement(self) -> float:
-        """Share of the reports of which both speak in which they say the same of present, absent and uncertain."""
+        """Share of equal existences among the reports in which both mention the label."""
         return ratio(sum(n for (a, b), n in self.both.items() if a == b), sum(self.both.values()))
 
 
 def ratio(part: float, whole: float) -> float:
-    """Return a share, not-a-number of nothing."""
+    """Return a share; not-a-number if the whole is zero."""
     return part / whole if whole else math.nan
 
 
 def plain(name: str) -> str:
-    """Return a name without what sources spell differently: Pleural_Thickening, pleural thickening."""
+    """Return a name in lower case with blanks alone: Pleural_Thickening is pleural thickening."""
     return re.sub(r"[^a-z]+", " ", name.lower()).strip()
 
 
 def label_scores(
-    reports: Mapping[str, Sequence[Said]],
+    reports: Mapping[str, Sequence[Assertion]],
     table: Iterable[Mapping[str, str]],
     id: str,
     label_set: str,
@@ -86,18 +86,18 @@ def label_scores(
     """Compare reports with the rows of a csv.
 
     Args:
-        reports: What each report says; a report that is missing here says nothing.
+        reports: Assertions of each report; a missing report has none.
         table: Rows of the csv.
-        id: Column of the report.
+        id: Column with the name of the report.
         label_set: One of `LABEL_SETS`.
         columns: Label of each column.
-        uncertain: What uncertain counts as for precision and recall.
+        uncertain: The existence that uncertain counts as, for precision and recall.
     """
     scores = {column: Score(column) for column in columns}
     for row in table:
-        said = labels_of(summary((s.finding, s.existence) for s in reports.get(row[id], ())), label_set)
+        report_labels = labels_of(summary((s.finding, s.existence) for s in reports.get(row[id], ())), label_set)
         for column, label in columns.items():
-            score, want, have = scores[column], _value(row[column]), said.get(label)
+            score, want, have = scores[column], _value(row[column]), report_labels.get(label)
             if want is not None and have is not None:
                 score.both[want, have] += 1
             positive = have == "present" or (have == "uncertain" and uncertain == "present")
@@ -115,7 +115,7 @@ def _value(cell: str) -> Existence | None:
 
 
 class WrongSide(NamedTuple):
-    """A report in which the sides differ."""
+    """A report with different sides in the csv and the triplets."""
 
     report: str
     finding: str
@@ -125,13 +125,13 @@ class WrongSide(NamedTuple):
 
 @dataclass
 class Sides:
-    """How the sides of triplets compare with those of a csv.
+    """The comparison of the sides of triplets with those of a csv.
 
     Attributes:
-        right: Reports with the same side, by finding.
-        compared: Reports in which both give a side.
-        wrong: Those that differ.
-        unknown: Findings of the csv that are no label of any set.
+        right: Number of reports with the same side, by finding.
+        compared: Number of reports with a side in both, by finding.
+        wrong: Reports with different sides.
+        unknown: Findings of the csv that are in no label set.
     """
 
     right: dict[str, int] = field(default_factory=lambda: defaultdict(int))
@@ -140,14 +140,14 @@ class Sides:
     unknown: dict[str, None] = field(default_factory=dict)
 
 
-def side_scores(reports: Mapping[str, Sequence[Said]], table: Iterable[Mapping[str, str]], id: str) -> Sides:
-    """Compare sides, where the csv and the triplets give one for the same finding of the same report.
+def side_scores(reports: Mapping[str, Sequence[Assertion]], table: Iterable[Mapping[str, str]], id: str) -> Sides:
+    """Compare the sides of the same finding of the same report, if both the csv and the triplets have one.
 
     Several rows or triplets of one finding are joined: left and right make bilateral. The finding of the csv is a label
-    of any label set; the triplets' are those that give the label and are not absent.
+    of any label set. The triplets are those of the findings of this label that are not absent.
 
     Args:
-        reports: What each report says.
+        reports: Assertions of each report.
         table: Rows with the columns id, finding and side.
         id: Column of the report.
     """

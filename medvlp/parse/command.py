@@ -23,7 +23,7 @@ from medvlp.parse.sentences import split
 from medvlp.parse.table import Report, new_table, progress, rows, write_triplets
 
 STYLES = {"present": "bold green", "absent": "red", "uncertain": "yellow"}
-# One line of a csv file may hold a whole report with line breaks.
+# A field of a csv file may hold a whole report with line breaks.
 READING = pyarrow.csv.ParseOptions(newlines_in_values=True)
 
 
@@ -42,14 +42,14 @@ def parse(
     parse negation` the cues of negation alone.
 
     Args:
-        text: A report or a part of one; its triplets are printed. Headers such as FINDINGS: at the start of a line part
-            it into sections.
+        text: A report or a part of one; its triplets are printed. Headers such as FINDINGS: at the start of a line
+            separate its sections.
         input: Table of reports, one a row: csv, csv.gz or parquet.
         radgraph: RadGraph's inference file (JSON).
         out: Parquet file to write the triplets of input or radgraph to.
-        id: Column of input that names a report.
-        sections: Columns of input that hold text, separated by commas; what an indication, history or comparison
-            speaks of is never present.
+        id: Column of input with the name of the report.
+        sections: Text columns of input, separated by commas. Findings in an indication, history or comparison are
+            never present.
         workers: Number of processes; all cores if not given.
 
     Raises:
@@ -57,8 +57,8 @@ def parse(
     """
     given = [name for name, value in (("text", text), ("input", input), ("radgraph", radgraph)) if value is not None]
     if len(given) != 1:
-        said = " and ".join(f"--{name}" for name in given) or "none"
-        raise UserError(f"one of --text, --input and --radgraph is needed, given: {said}.")
+        options = " and ".join(f"--{name}" for name in given) or "none"
+        raise UserError(f"one of --text, --input and --radgraph is needed, given: {options}.")
     if text is not None:
         if out is not None:
             raise UserError(f"--out '{out}': the triplets of --text are printed; give a table with --input.")
@@ -77,17 +77,17 @@ def parse(
 
 
 def show(text: str, console: Console) -> None:
-    """Print the triplets of a report, and its sentences with the words that speak of findings coloured."""
+    """Print the triplets of a report, and its sentences with the words of findings in colour."""
     sections = all_sections(text) or {"report": text}
-    said: dict[tuple[str, int], list[Triplet]] = {}
+    triplets_of: dict[tuple[str, int], list[Triplet]] = {}
     for triplet in parse_report(sections):
-        said.setdefault((triplet.section, triplet.sentence), []).append(triplet)
-    if not said:
+        triplets_of.setdefault((triplet.section, triplet.sentence), []).append(triplet)
+    if not triplets_of:
         console.print("No finding of the vocabulary is in this text.")
         return
     table = Table("", "finding", "existence", "regions", "side", "severity")
     sentences = []
-    for number, ((section, sentence), triplets) in enumerate(said.items(), 1):
+    for number, ((section, sentence), triplets) in enumerate(triplets_of.items(), 1):
         offset = split(sections[section])[sentence][0]
         coloured = Text(triplets[0].text)
         for t in triplets:
@@ -104,11 +104,11 @@ def read_reports(path: Path, columns: Sequence[str]) -> pa.Table:
 
     Args:
         path: csv, csv.gz or parquet file.
-        columns: Names; the first names the reports.
+        columns: Names of the columns; the first has the names of the reports.
 
     Raises:
         NotFoundError: If there is no such file.
-        UserError: If it cannot be read, lacks a column, or has a report without a name or two of the same name.
+        UserError: If it cannot be read, lacks a column, or if a report has no name or the name of another.
     """
     if not path.is_file():
         raise NotFoundError(f"input='{path}' is not there.")

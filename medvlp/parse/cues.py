@@ -2,8 +2,8 @@
 
 The cues are in `vocabulary/cues.yaml`. They are found in one pass, and one sweep from left to right gives each its
 scope: linear in the length of the sentence. Triggers with scopes are the idea of NegEx (Chapman et al., J Biomed
-Inform 34:301-310, 2001) and ConText (Harkema et al., J Biomed Inform 42:839-851, 2009); here a scope ends where the
-clause or the list ends, not behind a number of words.
+Inform 34:301-310, 2001) and ConText (Harkema et al., J Biomed Inform 42:839-851, 2009). Their scopes end after a number
+of words; these end with the clause or the list.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ class Mention(NamedTuple):
 
 
 class Cue(NamedTuple):
-    """What a phrase does; `vocabulary/cues.yaml` describes the kinds.
+    """The effect of a phrase; `vocabulary/cues.yaml` describes the kinds.
 
     Attributes:
-        says: What it says of the findings in its scope; None where it only bounds the scopes of others.
-        kind: Where its scope is, or how it bounds.
+        says: Existence of the findings in its scope; None if it only bounds the scopes of others.
+        kind: Position of its scope, or the way in which it bounds.
     """
 
     says: Existence | None
@@ -54,7 +54,7 @@ def load(vocabulary: dict[str, dict[str, list[str]]]) -> Phrases[Cue]:
         vocabulary: Phrases by group (absent, uncertain, bounds) and kind.
 
     Raises:
-        UserError: There is no such group or kind.
+        UserError: If there is no such group or kind.
     """
     return Phrases(_cues(vocabulary))
 
@@ -79,7 +79,7 @@ _CUES = load(read("cues"))
 
 
 def assess(sentence: list[Word], mentions: Sequence[Mention]) -> list[Existence]:
-    """Return whether each finding is stated as present, absent or uncertain.
+    """Return the existence of each finding.
 
     Args:
         sentence: Its words.
@@ -88,41 +88,41 @@ def assess(sentence: list[Word], mentions: Sequence[Mention]) -> list[Existence]
     cues = _CUES.find(sentence)
     if not any(cue.meaning.says or cue.meaning.kind == "nothing" for cue in cues):
         return ["present"] * len(mentions)
-    named = bytearray(len(sentence))
+    in_name = bytearray(len(sentence))
     for first, last in mentions:
-        named[first:last] = b"\1" * (last - first)
+        in_name[first:last] = b"\1" * (last - first)
     # "Calcified" in "calcified granuloma" still begins a new item.
     cues = [
         part
         for c in cues
-        if not (named[c.first] and named[c.last - 1]) or c.meaning.kind in ("degree", "side")
-        for part in (_head(sentence, named, c) if c.meaning.kind == "nothing" and named[c.last - 1] else [c])
+        if not (in_name[c.first] and in_name[c.last - 1]) or c.meaning.kind in ("degree", "side")
+        for part in (_head(sentence, in_name, c) if c.meaning.kind == "nothing" and in_name[c.last - 1] else [c])
     ]
-    said = _Sweep(len(sentence)).over(cues)
-    return [said[first] or said[last - 1] or "present" for first, last in mentions]
+    existences = _Sweep(len(sentence)).over(cues)
+    return [existences[first] or existences[last - 1] or "present" for first, last in mentions]
 
 
-def _head(sentence: list[Word], named: bytearray, cue: Match[Cue]) -> list[Match[Cue]]:
-    """Return the cues before a finding that begins within a phrase: "no change in" is none if CHANGE is the finding."""
-    head = sentence[cue.first : named.index(1, cue.first)]
+def _head(sentence: list[Word], in_name: bytearray, cue: Match[Cue]) -> list[Match[Cue]]:
+    """Return the cues before a finding that begins inside a phrase: "no change in" is none if CHANGE is a finding."""
+    head = sentence[cue.first : in_name.index(1, cue.first)]
     return [Match(m.first + cue.first, m.last + cue.first, m.meaning) for m in _CUES.find(head)]
 
 
 class _Sweep:
     """One pass over the cues of a sentence.
 
-    Forward, a cue opens a scope that grows until something ends it. Backward, a cue reaches to the start of its
-    subject, which is kept up to date: the last item of a list, or the whole list once `and` or `or` has joined it.
+    A forward cue opens a scope that grows until a bound ends it. A backward cue reaches to the start of its subject:
+    the last item of a list, or the whole list once `and` or `or` has joined it.
 
     Args:
         length: Number of words.
     """
 
     def __init__(self, length: int) -> None:
-        self.said: list[Existence | None] = [None] * length
-        # The open forward scope: what it says, where it starts, where it ends if nothing carries it on,
-        # whether a verb has completed its sentence, whether it is a condition, in which no other cue counts,
-        # whether it is a series, over whose commas it goes on, and whether it is of what is gone.
+        self.existences: list[Existence | None] = [None] * length
+        # The open forward scope: its existence, its first word, its end unless a later word extends it, whether a verb
+        # has completed its sentence, whether it is a condition, in which no other cue counts, whether it is a series,
+        # which extends over commas, and whether its cue is of kind `gone`.
         self.open: Existence | None = None
         self.start = 0
         self.cut: int | None = None
@@ -130,19 +130,19 @@ class _Sweep:
         self.conditional = False
         self.series = False
         self.gone = False
-        # Where a subject begins: the list, and its last item.
+        # First word of the subject: of the list, and of its last item.
         self.list = self.item = 0
         self.joined = False
-        # The list stands behind a verb: it is no subject, but what follows "and" may be one.
+        # The list stands behind a verb: it is no subject, but the words behind "and" may be one.
         self.object = False
         # The last separator: its kind, its place, and the first word behind it.
         self.by, self.gap, self.segment = "stop", 0, 0
-        # The words since the last stop or comma begin here; those before it are a subject left open.
+        # First of the words since the last stop or comma; the words before it are a subject that may be open.
         self.begin = 0
         self.previous = (0, 0)
 
     def over(self, cues: list[Match[Cue]]) -> list[Existence | None]:
-        """Return what the cues say of each word; None where they say nothing."""
+        """Return the existence of each word by the cues; None for a word outside of all scopes."""
         verb: int | None = None
         for cue, following in zip_longest(cues, cues[1:]):
             first, last, (says, kind) = cue
@@ -154,11 +154,11 @@ class _Sweep:
             elif says is None:
                 self._bound(kind, first, last)
             elif not self.conditional:
-                # Nothing is behind it that it could speak of: "Effusion: no."
-                lone = last == len(self.said) or next_kind == "stop"
+                # No word stands behind it: "Effusion: no."
+                lone = last == len(self.existences) or next_kind == "stop"
                 self._cue(says, kind, first, last, lone)
-        self._close(len(self.said))
-        return self.said
+        self._close(len(self.existences))
+        return self.existences
 
     def _cue(self, says: Existence, kind: str, first: int, last: int, lone: bool) -> None:
         if kind == "before" or (kind == "after" and lone) or (kind == "either" and (lone or first > self.segment)):
@@ -195,7 +195,7 @@ class _Sweep:
                 self._close(self.gap)
 
     def _join(self, kind: str, first: int, last: int) -> None:
-        """Meet a separator: a list goes on, or a clause follows; what comes next will tell."""
+        """Meet a separator: the list continues, or a clause follows; the next cue decides."""
         if kind == "with" and self.gone:
             self._close(first)
         elif kind == "or" or (kind == "and" and self.open == "uncertain") or self.series:
@@ -230,7 +230,7 @@ class _Sweep:
             self._close(self.gap)
 
     def _forward(self, says: Existence, first: int, last: int) -> None:
-        """Meet a cue of what follows."""
+        """Meet a cue whose scope follows it."""
         new_item = first == self.segment and self.by in ("comma", "and")
         if self.open == "absent" and says == "uncertain" and self.cut is None and not new_item:
             return  # "no finding suspicious for" denies it
@@ -238,7 +238,7 @@ class _Sweep:
         self.open, self.start = says, last
 
     def _backward(self, says: Existence, first: int, last: int) -> None:
-        """Meet a cue of what precedes; without a subject of its own it speaks of the previous one."""
+        """Meet a cue whose scope precedes it; without a subject its scope is the previous one."""
         self._new_clause()
         begin = self.list if self.joined else self.item
         if begin == first:
@@ -261,5 +261,5 @@ class _Sweep:
 
     def _fill(self, first: int, last: int, says: Existence) -> None:
         for i in range(first, last):
-            if self.said[i] != "absent":
-                self.said[i] = says
+            if self.existences[i] != "absent":
+                self.existences[i] = says

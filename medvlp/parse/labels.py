@@ -1,4 +1,4 @@
-"""Labels of a report from what it says."""
+"""The labels of a report, from its findings."""
 
 from __future__ import annotations
 
@@ -7,39 +7,39 @@ from collections.abc import Iterable, Mapping
 from medvlp.parse.cues import Existence
 from medvlp.parse.lexicon import LABEL_SETS
 
-# A finding mentioned several times is present if any mention says so, else uncertain if any does.
+# Precedence, weakest first: of several mentions of a finding the strongest one wins.
 STRENGTH: tuple[Existence, ...] = ("absent", "uncertain", "present")
 
 
 def strongest(existences: Iterable[Existence]) -> Existence:
-    """Return what several mentions say together: present, else uncertain, else absent."""
+    """Return the strongest of several existences: present, else uncertain, else absent."""
     return max(existences, key=STRENGTH.index)
 
 
-def summary(said: Iterable[tuple[str, Existence]]) -> dict[str, Existence]:
-    """Return each finding of a report once.
+def summary(mentions: Iterable[tuple[str, Existence]]) -> dict[str, Existence]:
+    """Return the existence of each finding of a report: the strongest of its mentions.
 
     Args:
-        said: Finding and existence of its triplets.
+        mentions: Finding and existence of its triplets.
     """
     out: dict[str, Existence] = {}
-    for finding, existence in said:
+    for finding, existence in mentions:
         out[finding] = strongest((existence, out.get(finding, existence)))
     return out
 
 
-def labels(said: Mapping[str, Existence], label_set: str) -> dict[str, Existence]:
-    """Return the labels of a report, without those it does not speak of.
+def labels(existence_of: Mapping[str, Existence], label_set: str) -> dict[str, Existence]:
+    """Return the labels of a report, without those that it does not mention.
 
-    CheXpert's No Finding is present where no label but Support Devices is present or uncertain.
+    CheXpert's No Finding is present if no label except Support Devices is present or uncertain.
 
     Args:
-        said: Its findings, see `summary`.
+        existence_of: Existence of its findings, see `summary`.
         label_set: One of `LABEL_SETS`.
     """
     out: dict[str, Existence] = {}
     for label, findings in LABEL_SETS[label_set].items():
-        existences = [said[f] for f in findings if f in said]
+        existences = [existence_of[f] for f in findings if f in existence_of]
         if existences:
             out[label] = strongest(existences)
     if label_set == "chexpert" and all(e == "absent" for label, e in out.items() if label != "Support Devices"):

@@ -14,17 +14,17 @@ from medvlp.parse.words import Phrases
 Side = Literal["left", "right", "bilateral"]
 Severity = Literal["mild", "moderate", "severe"]
 BOTH: tuple[Side, ...] = ("right", "left")
-# Where PyYAML comes with libyaml, reading takes a tenth of the time.
+# With libyaml, if PyYAML has it, reading takes a tenth of the time.
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class Named(NamedTuple):
-    """A phrase that names a finding.
+    """A phrase for a finding.
 
     Attributes:
         finding: Its name.
-        denied: The phrase says by itself that the finding is absent.
-        deniable: The phrase counts only where it is denied.
+        denied: The phrase itself denies the finding.
+        deniable: The phrase counts only if the sentence denies it.
     """
 
     finding: str
@@ -33,17 +33,17 @@ class Named(NamedTuple):
 
 
 class Quality(NamedTuple):
-    """A phrase that is said of an organ: enlarged, clear."""
+    """A phrase for a property of an organ: enlarged, clear."""
 
     name: str
 
 
 class Organ(NamedTuple):
-    """A phrase that names an organ.
+    """A phrase for an organ.
 
     Attributes:
         name: Of the organ.
-        says: What each quality states or denies of it.
+        says: Findings that each quality of it states or denies.
     """
 
     name: str
@@ -51,12 +51,12 @@ class Organ(NamedTuple):
 
 
 class Area(NamedTuple):
-    """A phrase that names regions.
+    """A phrase for regions.
 
     Attributes:
-        regions: Names, those of a pair without their side; empty for a place that none of the 29 holds.
-        side: Side that the phrase itself gives.
-        short: The phrase names it only in a list that a full name ends.
+        regions: Names, without the side of a pair; empty for a place outside of the 29 regions.
+        side: Side in the phrase itself.
+        short: The phrase counts only in a list that ends with a full name.
     """
 
     regions: tuple[str, ...]
@@ -75,7 +75,7 @@ _STATEMENTS = read("statements")
 _REGIONS = read("regions")
 
 PAIRED = frozenset(name for name, entry in _REGIONS["regions"].items() if entry.get("paired"))
-# In the file a pair is one entry; the 29 list everything right before everything left, but the clavicles.
+# A pair is one entry of the file; the list of 29 has all right regions before all left ones, except the clavicles.
 _LUNG_SIDE = [name for name in _REGIONS["regions"] if name in PAIRED and name != "clavicle"]
 REGIONS: tuple[str, ...] = (
     *(f"{side} {name}" for side in BOTH for name in _LUNG_SIDE),
@@ -87,7 +87,7 @@ REGIONS: tuple[str, ...] = (
     ),
 )
 FINDINGS: tuple[str, ...] = tuple(_FINDINGS["findings"])
-# Where a finding lies when the sentence does not say.
+# Regions of a finding if the sentence states no place.
 IMPLIED: dict[str, tuple[str, ...]] = {name: tuple(entry["regions"]) for name, entry in _FINDINGS["findings"].items()}
 LABEL_SETS: dict[str, dict[str, tuple[str, ...]]] = {
     data_set: {label: tuple(findings) for label, findings in labels.items()}
@@ -102,12 +102,12 @@ def _ancestors(region: str) -> tuple[str, ...]:
 
 @lru_cache(maxsize=4096)
 def full_names(regions: tuple[str, ...], side: Side | None) -> tuple[str, ...]:
-    """Return the names of regions with their sides; both sides of a pair where none is given."""
+    """Return the names of regions with their sides; without a side both names of a pair."""
     sides = BOTH if side in (None, "bilateral") else (side,)
     return tuple(dict.fromkeys(f"{s} {name}" if name in PAIRED else name for s in sides for name in regions))
 
 
-# The regions that hold each of the 29.
+# The regions that contain each of the 29.
 ANCESTORS: dict[str, frozenset[str]] = {
     full: frozenset(full_names(_ancestors(name), side))
     for name in _REGIONS["regions"]
@@ -123,15 +123,15 @@ def _concepts() -> Iterator[tuple[str, Named | Organ | Quality | None]]:
         yield from ((pattern, Named(name, True)) for pattern in entry.get("denied", ()))
         yield from ((pattern, Named(name, False, True)) for pattern in entry.get("deniable", ()))
     for name, entry in _STATEMENTS["organs"].items():
-        says = {quality: tuple(map(_named, _list(said))) for quality, said in entry["says"].items()}
+        says = {quality: tuple(map(_named, _list(statement))) for quality, statement in entry["says"].items()}
         yield from ((pattern, Organ(name, says)) for pattern in entry["words"])
     for name, patterns in _STATEMENTS["qualities"].items():
         yield from ((pattern, Quality(name)) for pattern in patterns)
 
 
-def _named(said: str) -> Named:
-    name = said.removeprefix("no ")
-    return Named(name, name != said)
+def _named(statement: str) -> Named:
+    name = statement.removeprefix("no ")
+    return Named(name, name != statement)
 
 
 def _list(value: str | list[str]) -> list[str]:
@@ -152,7 +152,7 @@ def _places() -> Iterator[tuple[str, Area | Side | Severity]]:
 
 
 # Lists of small words, by name.
-GRAMMAR: dict[str, frozenset[str]] = {name: frozenset(listed) for name, listed in read("grammar").items()}
+GRAMMAR: dict[str, frozenset[str]] = {name: frozenset(entries) for name, entries in read("grammar").items()}
 SEVERITIES = frozenset(get_args(Severity))
 CONCEPTS: Phrases[Named | Organ | Quality | None] = Phrases(_concepts())
 PLACES: Phrases[Area | Side | Severity] = Phrases(_places())

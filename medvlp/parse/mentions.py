@@ -1,4 +1,4 @@
-"""What a sentence speaks of: findings by their names, and findings that follow from what is said of an organ."""
+"""The findings of a sentence: those it names, and those that follow from a statement about an organ."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ NOT_BEFORE = GRAMMAR["not_before"]
 VERBS = GRAMMAR["verbs"]
 ORGANS = GRAMMAR["organs"]
 ARTICLES = GRAMMAR["articles"]
-# No more than these are said of organs at a time, so that long lists of both take linear time.
+# Greatest number of qualities of one list of organs, so that long lists of both take linear time.
 QUALITIES = 4
 ADJECTIVES = frozenset([",", "and"])
 
 
 class Spoken(NamedTuple):
-    """A finding that a sentence speaks of.
+    """A finding that a sentence mentions.
 
     Attributes:
         finding: Its name.
-        denied: The words say by themselves that it is absent: normal, clear.
-        deniable: The words count only where they are denied.
-        first: First word of what says so.
-        last: Behind the last of these words.
-        organ: First word and end of the organ this is said of, None where the finding is named.
+        denied: The words themselves deny it: normal, clear.
+        deniable: The words count only if the sentence denies them.
+        first: First of its words.
+        last: Behind the last of its words.
+        organ: First word and end of the organ that the words describe; None if they name the finding.
     """
 
     finding: str
@@ -39,28 +39,31 @@ class Spoken(NamedTuple):
 
 
 def spoken(sentence: list[Word]) -> list[Spoken]:
-    """Return all findings a sentence speaks of, in their order."""
+    """Return all findings that a sentence mentions, in their order."""
     concepts = CONCEPTS.find(sentence)
-    found = [Spoken(*m.meaning, m.first, m.last, None) for m in concepts if isinstance(m.meaning, Named)]
-    if len(found) < len(concepts):
-        found += _statements(sentence, concepts)
-        found.sort(key=lambda f: f.first)
-    return found
+    findings = [Spoken(*m.meaning, m.first, m.last, None) for m in concepts if isinstance(m.meaning, Named)]
+    if len(findings) < len(concepts):
+        findings += _statements(sentence, concepts)
+        findings.sort(key=lambda f: f.first)
+    return findings
 
 
 def _statements(sentence: list[Word], concepts: Sequence[Match[Any]]) -> list[Spoken]:
-    """Return what is said of organs: each quality goes to the organs it follows or to those it stands before."""
-    found: list[Spoken] = []
+    """Return the findings of statements about organs.
+
+    A quality belongs to the organs it follows, or to those it stands before.
+    """
+    findings: list[Spoken] = []
     group: list[tuple[Match[Any], Organ]] = []  # the last list of organs
-    end = 0  # of this list, or of what was last said of it
-    described = 0  # how much was said behind it
-    before: list[tuple[Match[Any], Quality]] = []  # what is said before it
+    end = 0  # of this list, or of its last quality
+    described = 0  # number of qualities behind it
+    before: list[tuple[Match[Any], Quality]] = []  # qualities before it
 
     def say(organs: Iterable[tuple[Match[Any], Organ]], qualities: Iterable[tuple[Match[Any], Quality]]) -> None:
         for words, quality in qualities:
             for place, organ in organs:
                 for named in organ.says.get(quality.name, ()):
-                    found.append(Spoken(*named, words.first, words.last, (place.first, place.last)))
+                    findings.append(Spoken(*named, words.first, words.last, (place.first, place.last)))
 
     leads = _leading(sentence, concepts)
     for concept, leading in zip(concepts, leads, strict=True):
@@ -92,11 +95,11 @@ def _statements(sentence: list[Word], concepts: Sequence[Match[Any]]) -> list[Sp
                 before = [*before[1 - QUALITIES :], (concept, meaning)]
                 end, described = concept.last, 0
     say(group, before)
-    return found
+    return findings
 
 
 def _leading(sentence: list[Word], concepts: Sequence[Match[Any]]) -> list[type | None]:
-    """Return what each concept stands before as an adjective: `Organ`, `Named` or nothing."""
+    """Return the kind of concept before which each concept stands as an adjective: `Organ`, `Named` or None."""
     leads: list[type | None] = [None] * len(concepts)
     for i in range(len(concepts) - 2, -1, -1):
         following = concepts[i + 1]

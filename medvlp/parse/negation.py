@@ -1,4 +1,4 @@
-"""`medvlp parse negation`: the cue engine measured on the sentences of NegEx."""
+"""`medvlp parse negation`: measures the cue engine on the sentences of NegEx."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ _COLUMNS = ("Report No.", "Concept", "Sentence", "Negation")
 
 
 def negation(sentences: Path) -> None:
-    """Print how well negation is told from affirmation, and the sentences behind the errors.
+    """Print precision and recall of negation, and the sentences of the errors.
 
-    Uncertain concepts count as affirmed, as in NegEx. A concept that is not in its sentence word by word, such as one
-    that runs on into the next sentence, is listed and left out of the figures.
+    Uncertain concepts count as affirmed, as in NegEx. A concept that its sentence does not contain word by word, such
+    as one that continues in the next sentence, is printed and does not count.
 
     Args:
         sentences: Tab-separated file in Latin-1 with the columns Report No., Concept, Sentence and Negation (Affirmed
             or Negated), such as the annotated sentences of NegEx.
 
     Raises:
-        UserError: The file is not there, lacks a column, or holds no concept that can be found in its sentence.
+        UserError: If the file is missing, lacks a column, or no sentence contains its concept.
     """
     rows = _read(sentences)
     places = [locate(row["Concept"], row["Sentence"]) for row in rows]
@@ -56,15 +56,15 @@ def negation(sentences: Path) -> None:
 
 
 def locate(concept: str, sentence: str) -> Mention | None:
-    """Return where a concept is in a sentence: the occurrence in capitals, or else the first; None where it is not."""
-    wanted, have = [w.text for w in words(concept)], words(sentence)
-    found = [
-        Mention(i, i + len(wanted))
-        for i in range(len(have) - len(wanted) + 1)
-        if wanted and [w.text for w in have[i : i + len(wanted)]] == wanted
+    """Return the place of a concept in a sentence: its occurrence in capitals, else the first one, else None."""
+    phrase, have = [w.text for w in words(concept)], words(sentence)
+    matches = [
+        Mention(i, i + len(phrase))
+        for i in range(len(have) - len(phrase) + 1)
+        if phrase and [w.text for w in have[i : i + len(phrase)]] == phrase
     ]
-    capital = (m for m in found if sentence[have[m.first].start : have[m.last - 1].end].isupper())
-    return next(capital, next(iter(found), None))
+    capital = (m for m in matches if sentence[have[m.first].start : have[m.last - 1].end].isupper())
+    return next(capital, next(iter(matches), None))
 
 
 def _read(path: Path) -> list[dict[str, str]]:

@@ -1,4 +1,4 @@
-"""Places in a sentence: regions and sides, and the words that say how much there is."""
+"""The places in a sentence, regions and sides, and its words for severity."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Place(NamedTuple):
     Attributes:
         first: First word.
         last: Behind its last word.
-        side: If said.
-        regions: Names, those of a pair without their side; empty where only a side is said.
-        elsewhere: It is in none of the 29 regions.
+        side: The stated side; None if there is none.
+        regions: Names, without the side of a pair; empty if only a side is stated.
+        elsewhere: It is outside of the 29 regions.
         short: Its name is short for that of the next: upper and lower lobe.
     """
 
@@ -34,12 +34,12 @@ class Place(NamedTuple):
 
 
 class Grade(NamedTuple):
-    """A word for how much there is of something.
+    """A word for the severity of a finding.
 
     Attributes:
         first: First word.
         last: Behind its last word.
-        severity: What it says.
+        severity: Its meaning.
     """
 
     first: int
@@ -50,8 +50,8 @@ class Grade(NamedTuple):
 def find_places(sentence: list[Word]) -> tuple[list[Place], list[Grade]]:
     """Return the places of a sentence and its words for severity, in their order."""
     places, grades = [], []
-    found = PLACES.find(sentence)
-    for m, named in zip(found, _named(sentence, found), strict=True):
+    matches = PLACES.find(sentence)
+    for m, named in zip(matches, _named(sentence, matches), strict=True):
         if isinstance(m.meaning, Area):
             if named:
                 regions, side, short = m.meaning
@@ -63,24 +63,26 @@ def find_places(sentence: list[Word]) -> tuple[list[Place], list[Grade]]:
     return _joined(sentence, places), grades
 
 
-def _named(sentence: list[Word], found: list[Match[Area | Side | Severity]]) -> list[bool]:
-    """Return which phrases name regions by themselves or by the list they stand in: upper and (left) lower lobe."""
-    named = [isinstance(m.meaning, Area) for m in found]
-    for i in range(len(found) - 1, -1, -1):
-        short = found[i].meaning
+def _named(sentence: list[Word], matches: list[Match[Area | Side | Severity]]) -> list[bool]:
+    """Return whether each phrase names a region, by itself or in a list: upper and (left) lower lobe."""
+    named = [isinstance(m.meaning, Area) for m in matches]
+    for i in range(len(matches) - 1, -1, -1):
+        short = matches[i].meaning
         if isinstance(short, Area) and short.short:
-            sided = i + 2 < len(found) and found[i + 1].meaning in BOTH and found[i + 1].last == found[i + 2].first
+            sided = (
+                i + 2 < len(matches) and matches[i + 1].meaning in BOTH and matches[i + 1].last == matches[i + 2].first
+            )
             named[i] = (
-                i + 1 < len(found)
+                i + 1 < len(matches)
                 and named[i + 2 if sided else i + 1]
-                and found[i].last < found[i + 1].first
-                and only(sentence, found[i].last, found[i + 1].first, LIST)
+                and matches[i].last < matches[i + 1].first
+                and only(sentence, matches[i].last, matches[i + 1].first, LIST)
             )
     return named
 
 
 def _joined(sentence: list[Word], parts: list[Place]) -> list[Place]:
-    """Join sides and regions that speak of one place: the base of the left lung."""
+    """Join the sides and regions of one place: the base of the left lung."""
     places: list[Place] = []
     for part in parts:
         before = places[-1] if places else None

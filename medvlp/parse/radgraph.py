@@ -1,6 +1,6 @@
-"""RadGraph's inference file into triplets, for those who have it.
+"""The triplets of RadGraph's inference file, for those who have it.
 
-The file is one JSON object: report -> `text`, whose words are parted by blanks, and `entities`: id -> `tokens`, `label`
+The file is one JSON object: report -> `text`, with blanks between the words, and `entities`: id -> `tokens`, `label`
 (ANAT-DP, OBS-DP, OBS-U or OBS-DA; RadGraph-XL writes Observation::definitely present and so on), `start_ix` and
 `end_ix` (first and last word), `relations` ([kind, id] with kind modify, located_at or suggestive_of).
 """
@@ -27,7 +27,7 @@ EXISTENCE: dict[str, Existence] = {
     "OBS-DP": "present",
     "OBS-U": "uncertain",
     "OBS-DA": "absent",
-    # RadGraph-XL writes them out.
+    # RadGraph-XL writes the words out.
     "Observation::definitely present": "present",
     "Observation::uncertain": "uncertain",
     "Observation::definitely absent": "absent",
@@ -67,13 +67,13 @@ def read_radgraph(path: Path) -> Iterator[tuple[str, list[Triplet]]]:
 def triplets(text: str, entities: Mapping[str, Entity]) -> list[Triplet]:
     """Return the triplets of one report.
 
-    Each observation is read as a phrase of its own, made of its words and of those it is joined to (what modifies it,
-    where it is located), in the order of the text. So names, regions and sides are those of the vocabulary, and only
-    the existence is RadGraph's. Observations that the vocabulary does not know are left out.
+    Each observation is read as a phrase: its words and those of its modifiers and locations, in the order of the text.
+    Names, regions and sides are therefore those of the vocabulary; only the existence is RadGraph's. Observations
+    outside the vocabulary are dropped.
 
     Args:
         text: The report.
-        entities: What RadGraph found in it.
+        entities: The entities of RadGraph, by id.
     """
     tokens = [match.span() for match in re.finditer(r"\S+", text)]
     sentences = split(text)
@@ -83,7 +83,7 @@ def triplets(text: str, entities: Mapping[str, Entity]) -> list[Triplet]:
         for kind, target in entity["relations"]:
             if kind == "modify":
                 modifiers[target].append(name)
-    found: dict[Triplet, None] = {}
+    results: dict[Triplet, None] = {}
     for name, entity in sorted(entities.items(), key=lambda item: item[1]["start_ix"]):
         if entity["label"] not in EXISTENCE or any(_modifies(r, entities) for r in entity["relations"]):
             continue
@@ -91,15 +91,15 @@ def triplets(text: str, entities: Mapping[str, Entity]) -> list[Triplet]:
         joined = {name, *modifiers[name], *located, *(m for target in located for m in modifiers[target])}
         phrase = [w for part in joined for w in _words(text, tokens, entities[part])]
         phrase.sort(key=lambda word: word.start)
-        own = {w.start for w in _words(text, tokens, entity)}
+        core = {w.start for w in _words(text, tokens, entity)}
         number = max(bisect_right(starts, tokens[entity["start_ix"]][0]) - 1, 0)
-        for triplet in _read(phrase, own, EXISTENCE[entity["label"]], text, number, sentences):
-            found[triplet] = None
-    return list(found)
+        for triplet in _read(phrase, core, EXISTENCE[entity["label"]], text, number, sentences):
+            results[triplet] = None
+    return list(results)
 
 
 def _modifies(relation: tuple[str, str], entities: Mapping[str, Entity]) -> bool:
-    """Return whether a relation makes its entity a mere property of another observation."""
+    """Return whether a relation makes its entity a modifier of another observation."""
     kind, target = relation
     return kind == "modify" and entities[target]["label"] in EXISTENCE
 
@@ -111,15 +111,15 @@ def _words(text: str, tokens: list[tuple[int, int]], entity: Entity) -> list[Wor
 
 def _read(
     phrase: list[Word],
-    own: set[int],
+    core: set[int],
     existence: Existence,
     text: str,
     number: int,
     sentences: list[tuple[int, int]],
 ) -> Iterator[Triplet]:
-    said = [s for s in spoken(phrase) if any(phrase[i].start in own for i in range(s.first, s.last))]
+    findings = [s for s in spoken(phrase) if any(phrase[i].start in core for i in range(s.first, s.last))]
     start, end = sentences[number]
-    for s, places in zip(said, locate(phrase, said, [existence] * len(said)), strict=True):
+    for s, places in zip(findings, locate(phrase, findings, [existence] * len(findings)), strict=True):
         stated = denied(existence) if s.denied else existence
         if s.deniable and stated != "absent":
             continue

@@ -14,25 +14,25 @@ from medvlp.parse.mentions import spoken
 from medvlp.parse.sentences import split
 from medvlp.parse.words import words
 
-# What these sections speak of is asked or known from before: never present in this image.
+# The findings of these sections are questions or history: never present in this image.
 ASKING = ("indication", "history", "comparison", "reason", "clinical")
 CACHED_LENGTH = 400
 
 
 @dataclass(frozen=True, slots=True)
 class Triplet:
-    """What a sentence says about one finding.
+    """The statement of a sentence about one finding.
 
     Attributes:
         section: Name of the section.
         sentence: Number of the sentence in its section, from 0.
         text: The sentence, a slice of the section.
-        regions: Names of the anatomical regions: those said, else those the finding implies; may be empty.
-        side: If said.
+        regions: Names of the anatomical regions: the stated ones, else those that the finding implies; may be empty.
+        side: The stated side; None if there is none.
         finding: One of `FINDINGS`.
-        existence: Whether it is there.
-        severity: If said.
-        start: First character, in the section, of the words that speak of the finding.
+        existence: Whether it is present, absent or uncertain.
+        severity: The stated severity; None if there is none.
+        start: First character, in the section, of the words for the finding.
         end: Behind their last character.
     """
 
@@ -49,7 +49,7 @@ class Triplet:
 
 
 class Statement(NamedTuple):
-    """What a sentence says about one finding; as in `Triplet`, but start and end count in the sentence."""
+    """The statement of a sentence about one finding; as in `Triplet`, but start and end count in the sentence."""
 
     regions: tuple[str, ...]
     side: Side | None
@@ -61,10 +61,10 @@ class Statement(NamedTuple):
 
 
 def parse_report(sections: Mapping[str, str]) -> list[Triplet]:
-    """Return what a report says, in the order of its sentences.
+    """Return the triplets of a report, in the order of its sentences.
 
     Args:
-        sections: Texts by name. What is said in an indication, history or comparison is uncertain unless absent.
+        sections: Texts by name. Findings of an indication, history or comparison are uncertain unless absent.
     """
     triplets = []
     for section, text in sections.items():
@@ -91,22 +91,22 @@ def parse_report(sections: Mapping[str, str]) -> list[Triplet]:
 
 
 def parse_sentence(sentence: str) -> tuple[Statement, ...]:
-    """Return what a sentence says, each once."""
+    """Return the statements of a sentence, each once."""
     tokens = words(sentence)
-    found = spoken(tokens)
-    if not found:
+    findings = spoken(tokens)
+    if not findings:
         return ()
     existences = [
         denied(e) if f.denied else e
-        for f, e in zip(found, assess(tokens, [Mention(f.first, f.last) for f in found]), strict=True)
+        for f, e in zip(findings, assess(tokens, [Mention(f.first, f.last) for f in findings]), strict=True)
     ]
     statements: dict[tuple[object, ...], Statement] = {}
-    for f, existence, places in zip(found, existences, locate(tokens, found, existences), strict=True):
+    for f, existence, places in zip(findings, existences, locate(tokens, findings, existences), strict=True):
         if f.deniable and existence != "absent":
             continue
         first, last = (f.first, f.last) if f.organ is None else (min(f.first, f.organ[0]), max(f.last, f.organ[1]))
         for place in places:
-            said = Statement(
+            statement = Statement(
                 place.regions,
                 place.side,
                 f.finding,
@@ -115,7 +115,7 @@ def parse_sentence(sentence: str) -> tuple[Statement, ...]:
                 tokens[first].start,
                 tokens[last - 1].end,
             )
-            statements.setdefault(said[:5], said)
+            statements.setdefault(statement[:5], statement)
     return tuple(statements.values())
 
 
@@ -123,6 +123,6 @@ _cached = lru_cache(maxsize=1 << 16)(parse_sentence)
 
 
 def denied(existence: Existence) -> Existence:
-    """Return the existence of a finding that its words deny (normal, clear), from what the cues say of these words."""
-    # Lungs that are not clear need not be consolidated.
+    """Return the existence of a finding that its words deny (normal, clear), from that of these words by the cues."""
+    # Lungs that are not clear may have no consolidation.
     return "absent" if existence == "present" else "uncertain"

@@ -1,4 +1,4 @@
-"""`medvlp parse score`: triplets against the labels of a csv, and the sentences behind the errors."""
+"""`medvlp parse score`: compares triplets with the labels of a csv, and shows the sentences of the errors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from medvlp.errors import NotFoundError, UserError
-from medvlp.parse.agreement import Said, Score, Sides, label_scores, plain, ratio, side_scores
+from medvlp.parse.agreement import Assertion, Score, Sides, label_scores, plain, ratio, side_scores
 from medvlp.parse.lexicon import LABEL_SETS
 from medvlp.parse.table import SCHEMA
 
@@ -30,19 +30,19 @@ def score(
     uncertain: Literal["present", "absent"] = "absent",
     errors: int = 5,
 ) -> None:
-    """Compare a table of triplets with a csv of labels, and print the sentences behind the errors.
+    """Compare a table of triplets with a csv of labels, and print the sentences of the errors.
 
-    The csv has either one column a label, with 1 present, 0 absent, -1 uncertain and empty for not mentioned (names of
-    ASG, CheXpert or NIH are known), or one row a finding with the columns `finding` and `side`.
+    The csv has either a column for each label or a row for each finding. A label of ASG, CheXpert, NIH or Open-I is 1
+    for present, 0 for absent, -1 for uncertain, and empty if not mentioned. A row has the columns `finding` and `side`.
 
     Args:
-        triplets: Table that `medvlp parse` wrote.
+        triplets: Table of `medvlp parse`.
         labels: Csv file.
-        id: Column of the csv that holds the report, as in the table.
-        columns: Score only these columns of the csv, separated by commas; all that are labels if not given.
-        sections: Use only these sections, separated by commas; all if not given.
-        uncertain: What an uncertain finding counts as against a csv that only knows yes and no.
-        errors: How many reports to show a label and kind of error; 0 for none.
+        id: Column of the csv with the name of the report, as in the table.
+        columns: Columns of the csv to score, separated by commas; all labels if not given.
+        sections: Sections to use, separated by commas; all if not given.
+        uncertain: The existence that an uncertain finding counts as, against a csv of yes and no.
+        errors: Number of reports to show for each label and kind of error.
 
     Raises:
         NotFoundError: If a file is missing.
@@ -67,8 +67,8 @@ def score(
     _print_errors(console, scores, reports, label_set, matched, errors)
 
 
-def read_triplets(path: Path, sections: str | None = None) -> dict[str, list[Said]]:
-    """Return what each report of a table says.
+def read_triplets(path: Path, sections: str | None = None) -> dict[str, list[Assertion]]:
+    """Return the assertions of each report of a table.
 
     Args:
         path: Parquet file.
@@ -89,11 +89,11 @@ def read_triplets(path: Path, sections: str | None = None) -> dict[str, list[Sai
     present = set(pc.unique(table["section"]).to_pylist())
     if wanted is not None and (missing := sorted(wanted - present)):
         raise UserError(f"sections: {path} has no {' or '.join(missing)}, it has {', '.join(sorted(present))}.")
-    reports: dict[str, dict[Said, None]] = {}
-    for name, section, *said in zip(*(table[c].to_pylist() for c in table.column_names), strict=True):
+    reports: dict[str, dict[Assertion, None]] = {}
+    for name, section, *fields in zip(*(table[c].to_pylist() for c in table.column_names), strict=True):
         if wanted is None or section in wanted:
-            reports.setdefault(name, {})[Said(*said)] = None
-    return {name: list(said) for name, said in reports.items()}
+            reports.setdefault(name, {})[Assertion(*fields)] = None
+    return {name: list(assertions) for name, assertions in reports.items()}
 
 
 def read_csv(path: Path, id: str) -> tuple[list[str], list[dict[str, str]]]:
@@ -122,15 +122,15 @@ def read_csv(path: Path, id: str) -> tuple[list[str], list[dict[str, str]]]:
 
 
 def match_columns(columns: Sequence[str]) -> tuple[str, dict[str, str], list[str]]:
-    """Return the label set that has most of these columns, the label of each of them, and the columns it has not."""
+    """Return the label set with most of these columns, the label of each column in it, and the other columns."""
 
     def matched(label_set: str) -> dict[str, str]:
-        known = {plain(label): label for label in LABEL_SETS[label_set]}
-        return {column: known[plain(column)] for column in columns if plain(column) in known}
+        names = {plain(label): label for label in LABEL_SETS[label_set]}
+        return {column: names[plain(column)] for column in columns if plain(column) in names}
 
     label_set = max(LABEL_SETS, key=lambda name: len(matched(name)))
-    found = matched(label_set)
-    return label_set, found, [column for column in columns if column not in found]
+    labels = matched(label_set)
+    return label_set, labels, [column for column in columns if column not in labels]
 
 
 def _print_scores(console: Console, scores: Sequence[Score], label_set: str, unmatched: Sequence[str]) -> None:
@@ -160,7 +160,7 @@ def _print_scores(console: Console, scores: Sequence[Score], label_set: str, unm
 def _print_errors(
     console: Console,
     scores: Sequence[Score],
-    reports: Mapping[str, Sequence[Said]],
+    reports: Mapping[str, Sequence[Assertion]],
     label_set: str,
     columns: Mapping[str, str],
     count: int,
@@ -171,24 +171,26 @@ def _print_errors(
             for number, name in enumerate(names[:count]):
                 if not number:
                     console.print(f"\n[bold]{s.label}[/bold], {title}: {len(names)} reports")
-                said = reports.get(name, ())
-                # What is said of the finding; where it is not mentioned, what is there.
-                behind = [t for t in said if t.finding in findings] or [t for t in said if t.existence != "absent"]
+                assertions = reports.get(name, ())
+                # The assertions about the finding; if there is none, those about other findings.
+                behind = [t for t in assertions if t.finding in findings] or [
+                    t for t in assertions if t.existence != "absent"
+                ]
                 for text, what in _by_sentence(behind):
                     console.print(f"  {name}: {text} [{what}]", markup=False, highlight=False)
                 if not behind:
                     console.print(f"  {name}: nothing is said to be there", markup=False, highlight=False)
 
 
-def _by_sentence(said: Iterable[Said]) -> Iterator[tuple[str, str]]:
+def _by_sentence(assertions: Iterable[Assertion]) -> Iterator[tuple[str, str]]:
     sentences: dict[str, list[str]] = defaultdict(list)
-    for s in said:
+    for s in assertions:
         sentences[" ".join(s.text.split())].append(f"{s.finding} {s.existence}")
     for text, what in sentences.items():
         yield text, ", ".join(what)
 
 
-def _print_sides(console: Console, sides: Sides, reports: Mapping[str, Sequence[Said]], errors: int) -> None:
+def _print_sides(console: Console, sides: Sides, reports: Mapping[str, Sequence[Assertion]], errors: int) -> None:
     table = Table(title="Sides, where both give one")
     for name in ("finding", "reports", "accuracy"):
         table.add_column(name, justify="left" if name == "finding" else "right")

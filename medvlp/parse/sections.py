@@ -13,38 +13,39 @@ JOINTS = re.compile(r"\s*(?:/|\band\b)\s*")
 
 
 def find_sections(text: str) -> tuple[str | None, str | None]:
-    """Return Findings and Impression of a MIMIC-CXR report, None where one is missing or empty.
+    """Return Findings and Impression of a MIMIC-CXR report; None for one that is missing or empty.
 
     The rules of MIT-LCP/mimic-cxr `txt/section_parser.py`: a section lasts to the next header, the last section of a
-    name counts, and a joint section of findings and impression is an Impression. Its hand-made exceptions for single
-    reports are left out, and so is its `last_paragraph`: a report with neither section is dropped, as IMITATE does.
+    name counts, and a joint section of findings and impression is an Impression. Two of its parts are missing here: the
+    hand-made exceptions for single reports, and `last_paragraph`. A report with neither section is dropped, as in
+    IMITATE.
 
     Args:
         text: The report.
     """
-    found = all_sections(text)
-    return found.get("findings"), found.get("impression")
+    sections = all_sections(text)
+    return sections.get("findings"), sections.get("impression")
 
 
 def all_sections(text: str) -> dict[str, str]:
-    """Return the sections of a report that are not empty: findings, impression, and others by their headers.
+    """Return the non-empty sections of a report: findings, impression, and others by their headers.
 
     Args:
-        text: The report; what stands before the first header is left out.
+        text: The report. The text before the first header belongs to no section.
     """
-    found: dict[str, str] = {}
+    sections: dict[str, str] = {}
     text = f"\n{text}"  # A header may open the text.
     headers = list(HEADER.finditer(text))
     for header, following in itertools.zip_longest(headers, headers[1:]):
         content = text[header.end() : following.start() if following else None].strip()
         if content:
-            found[section_name(header[1]) or header[1].strip().lower()] = content
-    return found
+            sections[section_name(header[1]) or header[1].strip().lower()] = content
+    return sections
 
 
 @lru_cache(maxsize=4096)
 def section_name(header: str) -> str | None:
-    """Return which of the two sections a header opens, its typing errors forgiven, or None."""
+    """Return the section of a header, findings or impression, in spite of typing errors; None for another one."""
     parts = [part for part in JOINTS.split(header.strip().lower()) if part]
     names = [close[0] for part in parts if (close := difflib.get_close_matches(part, SYNONYMS, n=1, cutoff=0.85))]
     sections = {SYNONYMS[name] for name in names}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-# What may end a sentence. A single line break does not: MIMIC-CXR wraps its lines.
-#   full stop, question or exclamation mark, unless the word goes on (1.5, e.g.) ; blank line ; next item of a list
+# The ends of sentences. A single line break is none: MIMIC-CXR wraps its lines.
+#   full stop, question or exclamation mark, unless the word continues (1.5, e.g.) ; blank line ; next item of a list
 END = re.compile(
     r"(?P<stop>(?<![.?!])[.?!]+)(?=[\s\"')\]]|$|(?<=[a-z)]\.)[A-Z][a-z])"
     r"|\n[ \t]*(?=\n)"
@@ -17,7 +17,7 @@ ABBREVIATION = re.compile(
     r"(?:\b(?:dr|mr|mrs|ms|drs|prof|vs|approx|e\.g|i\.e|st|fig|a\.k\.a|resp)|^\s*\d{1,2})\.$", re.IGNORECASE
 )
 LONGEST_ABBREVIATION = 12
-# A question mark before what it asks: ? pneumonia.
+# A question mark before its question: ? pneumonia.
 ASKING = re.compile(r"\s*\?|.?\s\?\s+[a-z]", re.DOTALL)
 
 

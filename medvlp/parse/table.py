@@ -4,12 +4,12 @@ id               string, the report
 section          string
 sentence         int32, number of the sentence in its section, from 0
 text             string, the sentence
-region           string, one of the 29 regions; null where the triplet has none
-side             string, left, right or bilateral; null where none is said
+region           string, one of the 29 regions; null if the triplet has none
+side             string, left, right or bilateral; null if the sentence states none
 finding          string
 existence        string, present, absent or uncertain
-severity         string, mild, moderate or severe; null where none is said
-start, end       int32, the words of the finding in the section; null from RadGraph, which has none
+severity         string, mild, moderate or severe; null if the sentence states none
+start, end       int32, first character of the words for the finding in the section, and end
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ SCHEMA = pa.schema(
         ("end", pa.int32()),
     ]
 )
-CHUNK = 256  # reports that a process takes at a time
-AHEAD = 64  # chunks that are handed out before their results are taken
+# Number of reports that a process parses at a time, and of chunks in the queue.
+CHUNK, AHEAD = 256, 64
 # Below this many reports, starting processes takes longer than parsing.
 FEW = 4000
 
@@ -54,7 +54,7 @@ Report = tuple[str, Mapping[str, str]]
 
 
 def write_triplets(reports: Iterable[Report], out: Path, total: int | None = None, workers: int | None = None) -> int:
-    """Parse reports and write their triplets; the file appears when all are done.
+    """Parse reports and write their triplets; the file appears at the end.
 
     Args:
         reports: Id and sections of each.
@@ -82,7 +82,7 @@ def write_triplets(reports: Iterable[Report], out: Path, total: int | None = Non
 
 @contextmanager
 def new_table(out: Path) -> Iterator[pq.ParquetWriter]:
-    """Open a table of triplets for writing; the file appears at the end, and only if nothing went wrong.
+    """Open a table of triplets for writing; the file appears at the end, and only without an error.
 
     Args:
         out: Parquet file.
@@ -99,7 +99,7 @@ def new_table(out: Path) -> Iterator[pq.ParquetWriter]:
             yield table
         os.replace(temporary, out)
     except UserError:
-        raise  # What is read, not what is written.
+        raise  # An error of the input, not of this file.
     except OSError as error:
         raise UserError(f"out='{out}' cannot be written: {error}. Pass another --out.") from error
     finally:
@@ -133,7 +133,7 @@ def _parsed(reports: Iterator[Report], processes: int) -> Iterator[tuple[pa.Reco
         return
     # Forking a process that has threads (Arrow) can hang; a spawned one is clean.
     with multiprocessing.get_context("spawn").Pool(processes, _ignore_interrupt) as pool:
-        # In portions, for a pool takes in all the chunks it is given: memory stays constant.
+        # A pool reads all its chunks at once: portions keep the memory constant.
         while portion := list(islice(chunks, AHEAD)):
             yield from pool.imap(_parse, portion)
 
@@ -143,7 +143,7 @@ def _parse(chunk: list[Report]) -> tuple[pa.RecordBatch, int]:
 
 
 def _ignore_interrupt() -> None:
-    # Ctrl-C reaches the whole group; the parent stops its children.
+    # Ctrl-C reaches the whole process group; the parent stops its children.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 

@@ -1,4 +1,4 @@
-"""Words of a sentence, and a dictionary of phrases that finds all of them in one pass."""
+"""The words of a sentence, and a dictionary of phrases that finds all its phrases in one pass."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any, Generic, NamedTuple, TypeVar
 
-# A word, a number, a hole of de-identification, or a single sign. Hyphens inside a word only part it.
+# A word, a number, a hole of de-identification, or a single sign. A hyphen inside a word separates two.
 TOKEN = re.compile(
     r"\d+(?:[.,]\d+)+|[^\W_]+(?:['\N{RIGHT SINGLE QUOTATION MARK}][^\W\d_]+)?|_+|(?<!\w)-(?!\w)|[^\w\s-]"
 )
 GROUP = re.compile(r"\(([^()]*)\)")
-# What de-identification leaves: underscores in MIMIC-CXR, XXXX in Open-I. All of them read the same.
+# Holes of de-identification: underscores in MIMIC-CXR, XXXX in Open-I. All of them mean the same.
 HOLE = "___"
 HOLES = dict.fromkeys([*("_" * n for n in range(1, 20)), *("x" * n for n in range(3, 9))], HOLE)
 
@@ -38,12 +38,12 @@ def words(sentence: str) -> list[Word]:
     if sentence.isascii():
         text = sentence.lower()
         return [Word(HOLES.get(m[0], m[0]), m.start(), m.end()) for m in TOKEN.finditer(text)]
-    # In other scripts a letter may grow when it is made small: the spans are those of the sentence as it is.
+    # Some letters are longer in lower case: the spans must be those of the unchanged sentence.
     return [Word(plain(m[0]), m.start(), m.end()) for m in TOKEN.finditer(sentence)]
 
 
 def plain(word: str) -> str:
-    """Return a word in lower case, with a plain apostrophe; every hole of de-identification as `HOLE`."""
+    """Return a word in lower case with a plain apostrophe; `HOLE` for a hole of de-identification."""
     word = word.lower().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
     return HOLES.get(word, word)
 
@@ -62,7 +62,7 @@ class Match(NamedTuple, Generic[T]):
     Attributes:
         first: Its first word.
         last: Behind its last word.
-        meaning: What the phrase stands for.
+        meaning: Meaning of the phrase.
     """
 
     first: int
@@ -74,7 +74,7 @@ class Phrases(Generic[T]):
     """A dictionary of phrases of one or more words, each with a meaning.
 
     Args:
-        entries: Patterns (see `expand`) and their meanings; where a phrase comes twice, the first counts.
+        entries: Patterns (see `expand`) and their meanings. The first meaning of a phrase counts.
     """
 
     def __init__(self, entries: Iterable[tuple[str, T]]) -> None:
@@ -89,7 +89,7 @@ class Phrases(Generic[T]):
 
     def find(self, sentence: list[Word]) -> list[Match[T]]:
         """Return the phrases in a sentence from left to right: at each place the longest, none inside another."""
-        found: list[Match[T]] = []
+        matches: list[Match[T]] = []
         root, first, count = self._root, 0, len(sentence)
         while first < count:
             node: Any = root.get(sentence[first].text)
@@ -105,24 +105,24 @@ class Phrases(Generic[T]):
             if best is None:
                 first += 1
             else:
-                found.append(best)
+                matches.append(best)
                 first = best.last
-        return found
+        return matches
 
 
-# Grammar does not reach further than this many words.
+# Greatest number of words over which the grammar reaches.
 REACH = 10
 
 
 def holds(sentence: list[Word], start: int, end: int, any_of: frozenset[str]) -> bool:
-    """Return whether a gap between two words holds one of these, or is too wide to tell."""
+    """Return whether a gap between two words contains one of `any_of`, or is wider than REACH."""
     return end - start > REACH or not any_of.isdisjoint([w.text for w in sentence[start:end]])
 
 
 def only(
     sentence: list[Word], start: int, end: int, any_of: frozenset[str], alone: frozenset[str] = frozenset()
 ) -> bool:
-    """Return whether all words of a gap, which is not too wide, are among `any_of`, and it is not one of `alone`."""
+    """Return whether a gap has at most REACH words, all among `any_of`, and is not one of `alone` by itself."""
     if end - start > REACH or (end - start == 1 and sentence[start].text in alone):
         return False
     return any_of.issuperset([w.text for w in sentence[start:end]])

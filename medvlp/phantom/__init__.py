@@ -1,6 +1,6 @@
-"""A synthetic chest radiograph world with known truth; the command `phantom`.
+"""Synthetic chest radiographs and reports with a known truth; the command `phantom`.
 
-It draws images and reports, and writes them in the raw layouts of real data sets. Free of torch.
+The phantom has the raw layouts of real data sets. Nothing here imports torch.
 """
 
 from medvlp.phantom.command import phantom

@@ -22,11 +22,11 @@ class Thorax:
 
     Attributes:
         body: The patient.
-        height: Apex to costophrenic angle.
+        height: Distance from apex to costophrenic angle.
         width: Inner half-width.
         shift: Displacement of the mediastinum to the patient's left.
-        ratio: Cardiothoracic ratio as drawn.
-        lungs: Outline of each lung with the part behind the heart.
+        ratio: Drawn cardiothoracic ratio.
+        lungs: Outline of each lung, including the part behind the heart.
         diaphragms: Curve of each hemidiaphragm, from lateral to medial.
         walls: Inner chest wall of each side, from apex to costophrenic angle.
         heart: Outline.
@@ -47,17 +47,17 @@ class Thorax:
     heart_half: tuple[float, float]
 
     def at(self, side: str, u: float, v: float) -> tuple[float, float]:
-        """Return the point at `u` of the half-width and `v` of the lung height on that side."""
+        """Return the point at share `u` of the half-width and share `v` of the lung height on a side, in cm."""
         return SIGN[side] * u * self.width, v * self.height
 
     def wall_x(self, side: str, v: float) -> float:
-        """Return how far (cm) the inner chest wall is from the midline at `v` of the lung height."""
+        """Return the distance in cm of the inner chest wall from the midline at share `v` of the lung height."""
         wall = self.walls[side]
         return float(np.interp(v * self.height, wall[:, 1], np.abs(wall[:, 0])))
 
 
 def thorax(body: Body, shot: Shot, findings: tuple[Finding, ...]) -> Thorax:
-    """Return the outlines of this body in this image; findings push, pull and enlarge."""
+    """Return the outlines of a body in one image. Findings shift, lift and enlarge them."""
     rng = stream(body.key, 1)
     wide, tall = body.half_width, body.lung_height * shot.inspiration
     big = named(findings, "cardiomegaly")

@@ -1,4 +1,4 @@
-"""`medvlp phantom`: writes a phantom to a folder."""
+"""`medvlp phantom`: writes a phantom into a folder."""
 
 from __future__ import annotations
 
@@ -48,23 +48,23 @@ def phantom(
     workers: int | None = None,
     layouts: str = _DEFAULT,
 ) -> None:
-    """Write synthetic chest X-rays in the raw layouts of real data sets, with the truth about them apart.
+    """Write synthetic chest X-rays in the raw layouts of real data sets, and the truth about them in another folder.
 
-    The same seed gives the same bytes, and the first studies are the same however many are asked for. An interrupted
-    run is completed by running it again. Every layout shows the same patients: pre-train on a phantom of another seed.
+    The same seed gives the same bytes, and a larger number of studies does not change the first ones. The same command
+    completes an interrupted run. Every layout shows the same patients: pre-train on a phantom of another seed.
 
     Args:
         out: Folder to write to. It gets truth/ and a folder for each layout: mimic-cxr-jpg/ with mimic-cxr-reports/ and
             chest-imagenome/, CheXpert-v1.0-small/, nih/, rsna/, siim/, covidx/, object-cxr/, ms-cxr/.
         studies: Number of studies; each has one report and one to three images.
-        seed: Another seed gives other patients.
-        size: Longest side of the images in pixels; the anatomy is the same at every size.
+        seed: Seed of the patients.
+        size: Longest side of the images in pixels. It does not change the anatomy.
         workers: Number of processes; all cores if not given.
-        layouts: Names with commas: mimic_cxr, chexpert, nih, rsna, siim, covidx, object_cxr, ms_cxr; or all. The images
-            of ms_cxr are those of mimic_cxr, which comes with it.
+        layouts: Names separated by commas: mimic_cxr, chexpert, nih, rsna, siim, covidx, object_cxr, ms_cxr; or all.
+            ms_cxr includes mimic_cxr, which has its images.
 
     Raises:
-        UserError: If a value is out of range, or the folder holds something else or cannot be written.
+        UserError: If a value is out of range, the folder has other content, or it cannot be written.
     """
     for name, value, least in (("studies", studies, 1), ("seed", seed, 0), ("size", size, 64), ("workers", workers, 1)):
         if value is not None and value < least:
@@ -73,7 +73,7 @@ def phantom(
         raise UserError(f"studies={studies} is too many: eight-digit ids allow 10000000.")
     chosen = _chosen(layouts)
     options: dict[str, object] = {"version": _VERSION, "studies": studies, "seed": seed, "size": size}
-    # Marks without layouts are of MIMIC-CXR's alone.
+    # A mark without layouts stands for the one of MIMIC-CXR.
     options |= {} if chosen == (_DEFAULT,) else {"layouts": list(chosen)}
     try:
         _claim(out, options)
@@ -86,24 +86,24 @@ def _chosen(layouts: str) -> tuple[str, ...]:
     from medvlp.errors import suggestion
     from medvlp.phantom.layouts import NAMES
 
-    asked = [name.strip() for name in layouts.split(",")]
-    for name in asked:
+    names = [name.strip() for name in layouts.split(",")]
+    for name in names:
         if name not in (*NAMES, "all"):
             close = suggestion(name, [*NAMES, "all"]) or f" There are: {', '.join(NAMES)}; or all."
             raise UserError(f"layouts='{layouts}': there is no layout '{name}'.{close}")
-    asked += [_DEFAULT] if "ms_cxr" in asked else []
-    return NAMES if "all" in asked else tuple(name for name in NAMES if name in asked)
+    names += [_DEFAULT] if "ms_cxr" in names else []
+    return NAMES if "all" in names else tuple(name for name in NAMES if name in names)
 
 
 def _claim(out: Path, options: dict[str, object]) -> None:
     mark = out / _MARK
     if mark.is_file():
         try:
-            held = json.loads(mark.read_text())
+            content = json.loads(mark.read_text())
         except ValueError:
-            held = None
-        if held != options:
-            raise UserError(f"out='{out}' holds another phantom ({held}): delete it, or pass another --out.")
+            content = None
+        if content != options:
+            raise UserError(f"out='{out}' holds another phantom ({content}): delete it, or pass another --out.")
     elif out.is_dir() and any(out.iterdir()):
         raise UserError(f"out='{out}' is not empty and not a phantom: pass a new or empty folder.")
     else:
@@ -150,7 +150,7 @@ def _run(jobs: Iterator[_Job], workers: int) -> Iterable[_Done]:
 
     # Forking a process that has threads (torch, OpenCV) can hang; a spawned one is clean.
     with multiprocessing.get_context("spawn").Pool(workers, _alone) as pool:
-        # In batches, for a pool takes in all the jobs it is given: memory stays constant.
+        # A pool reads all its jobs at once: batches keep the memory constant.
         while batch := list(islice(jobs, _BATCH)):
             yield from pool.imap(_patient, batch, chunksize=2)
 

@@ -1,4 +1,4 @@
-"""Tubes, lines, pacemakers and wires of the frontal projection, as cm of metal."""
+"""Tubes, lines, pacemakers and wires of the frontal projection, as path lengths in metal."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from medvlp.phantom.world import Finding
 
 
 def device(canvas: Canvas, t: Thorax, f: Finding) -> Array:
-    """Return the path length in metal (cm) of a device."""
+    """Return the path lengths (cm) of a device in metal."""
     h, s = t.height, t.shift
     if f.name == "endotracheal tube":
         tip = 0.37 * h - 2.0 - 3.0 * f.place[0]

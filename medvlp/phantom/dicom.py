@@ -12,19 +12,19 @@ from medvlp.phantom.world import Shot, Study, stream
 
 Form = Literal["8 bit", "8 bit inverted", "12 bit", "12 bit inverted"]
 _FORMS: tuple[Form, ...] = ("8 bit", "8 bit inverted", "12 bit", "12 bit inverted")
-# Detector values of the 12-bit forms: what lies below and above the window shows as black and white.
+# Detector values of the 12-bit forms. Values below and above the window are black and white.
 _LOW, _STEP, _MAXIMUM = 600, 8, 4095
 _WIDTH = 255 * _STEP + 1
 _CENTRE = _LOW + _WIDTH / 2
 
 
 def form_of(shot: Shot) -> Form:
-    """Return the form in which an image is stored: most are plain 8 bit."""
+    """Return the form of the stored pixels; most images are plain 8 bit."""
     return _FORMS[int(stream(shot.key, 53).choice(4, p=(0.7, 0.1, 0.12, 0.08)))]
 
 
 def uids(number: int) -> tuple[str, str, str]:
-    """Return the UIDs of study, series and image, derived from a 128-bit number as DICOM derives them from UUIDs."""
+    """Return the UIDs of study, series and image from a 128-bit number, as DICOM derives them from UUIDs."""
     return f"2.25.{number ^ 1}", f"2.25.{number ^ 2}", f"2.25.{number}"
 
 
@@ -32,14 +32,14 @@ def dicom(study: Study, shot: Shot, pixels: npt.NDArray[np.uint8], patient: str,
     """Return an image as a DICOM file, uncompressed, explicit little endian.
 
     Args:
-        study: Whose sex and age the file names.
-        shot: How the image was taken; fixes the form of the pixels too.
-        pixels: uint8 (rows, columns) as they are to be seen. Every form shows exactly these, the 12-bit ones through
-            their window, by the DICOM standard's linear function (PS3.3 C.11.2.1.2.1) to the nearest grey level.
+        study: Study, for sex and age.
+        shot: Acquisition of the image, which also decides the form of the pixels.
+        pixels: Displayed pixels, uint8 (rows, columns). Every form displays exactly these. The 12-bit forms do so
+            through their window, by the linear function of DICOM (PS3.3 C.11.2.1.2.1), to the nearest grey level.
         patient: Id of the patient in this data set.
         number: 128-bit number of the image.
     """
-    # Commands that write no DICOM start without it.
+    # Commands that write no DICOM start faster without it.
     from pydicom.dataset import Dataset, FileMetaDataset
     from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 
@@ -88,7 +88,7 @@ def dicom(study: Study, shot: Shot, pixels: npt.NDArray[np.uint8], patient: str,
 
 
 def _detector(pixels: npt.NDArray[np.uint8], shot: Shot) -> npt.NDArray[np.uint16]:
-    """Return 12-bit values that the window shows as these pixels, and that spread where it shows black or white."""
+    """Return 12-bit values that the window displays as these pixels; values of black and white vary beyond it."""
     fine = stream(shot.key, 59).integers(0, 4, pixels.shape, dtype=np.uint16)
     values = _LOW + _STEP * pixels.astype(np.uint16) + fine
     values[pixels == 0] = (fine * (_LOW // 4))[pixels == 0]

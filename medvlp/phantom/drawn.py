@@ -1,4 +1,4 @@
-"""What can be seen in one image, as those who label an image and not its report would see it."""
+"""The visible findings of one image, as annotators of images, not of reports, see them."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import numpy.typing as npt
 from medvlp.phantom.images import Box, Image
 from medvlp.phantom.world import Finding, Shot, Study
 
-# Nobody outlines a speck.
+# Least area that annotators outline.
 _LEAST_CM2 = 1.0
 
 
 def drawn(study: Study, image: Image) -> tuple[Finding, ...]:
-    """Return the findings of a study of which something falls on this image."""
+    """Return the findings of a study with at least one pixel in this image."""
     return tuple(f for f in study.findings if (mask := image.masks.get(f.name)) is not None and mask.any())
 
 
@@ -24,7 +24,7 @@ def frontal(pictures: list[tuple[Shot, Image]]) -> list[tuple[Shot, Image]]:
 
 
 def bounds(mask: npt.NDArray[np.bool_]) -> Box | None:
-    """Return the box x1, y1, x2, y2 (exclusive) of a mask, None where it is empty."""
+    """Return the box x1, y1, x2, y2 (exclusive) of a mask; None if it is empty."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not len(rows):
         return None
@@ -32,7 +32,7 @@ def bounds(mask: npt.NDArray[np.bool_]) -> Box | None:
 
 
 def outlined(mask: npt.NDArray[np.bool_], shot: Shot) -> list[Box]:
-    """Return the boxes x1, y1, x2, y2 (exclusive) of a mask's connected parts of at least 1 cm2, from left to right."""
+    """Return the boxes x1, y1, x2, y2 (exclusive) of the connected parts of a mask from 1 cm2, from left to right."""
     pixels_per_cm = max(mask.shape) / max(shot.field)
     _, _, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8)
     kept = stats[1:][stats[1:, cv2.CC_STAT_AREA] >= _LEAST_CM2 * pixels_per_cm**2]
@@ -40,7 +40,7 @@ def outlined(mask: npt.NDArray[np.bool_], shot: Shot) -> list[Box]:
 
 
 def each_side(f: Finding, image: Image) -> list[Box]:
-    """Return the box of a finding in a frontal image, each side's where it is on both, the patient's right first."""
+    """Return the box of a finding in a frontal image; two boxes, the right first, if it is bilateral."""
     mask = image.masks[f.name]
     spine = image.regions["spine"]
     right = np.arange(mask.shape[1]) < (spine[0] + spine[2]) / 2

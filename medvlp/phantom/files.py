@@ -1,4 +1,4 @@
-"""Writing files that are the same bytes every time, and whole or not there."""
+"""Writers of files that have the same bytes every time, and are never incomplete."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing_extensions import Self
 
 
 def write(path: Path, data: bytes) -> None:
-    """Write a file under another name first, so that an interruption leaves no half file."""
+    """Write a file under another name first, so that an interruption leaves no incomplete file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     part.write_bytes(data)
@@ -22,7 +22,7 @@ def write(path: Path, data: bytes) -> None:
 
 
 class Stream:
-    """A text file, gzip-compressed where its name ends in .gz, that gets its name when it is closed."""
+    """A text file that gets its name when it is closed; gzip-compressed if its name ends in .gz."""
 
     def __init__(self, path: Path) -> None:
         """Begin the file."""
@@ -41,7 +41,7 @@ class Stream:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close the file; it gets its name where no error came."""
+        """Close the file; without an error it gets its name."""
         self._out.close()
         self._raw.close()
         if kind is None:

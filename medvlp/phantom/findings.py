@@ -1,4 +1,4 @@
-"""Findings, drawn into the frontal layers at their anatomical place."""
+"""The drawing of findings into the frontal layers, at their anatomical place."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ LEVEL = {"mild": 0, "moderate": 1, "severe": 2}
 ZONE_V = {"upper": 0.25, "mid": 0.50, "lower": 0.76}
 
 
-def draw(canvas: Canvas, t: Thorax, layers: Layers, vessels: Array, fields: Array, found: tuple[Finding, ...]) -> None:
-    """Add the findings, then the vessels that remain visible, to the layers; their masks go to `layers.masks`."""
+def draw(
+    canvas: Canvas, t: Thorax, layers: Layers, vessels: Array, fields: Array, findings: tuple[Finding, ...]
+) -> None:
+    """Add the findings and their masks to the layers, then the vessels that remain visible."""
     vessels = vessels * canvas.fill(*t.lungs.values())
-    for f in found:
+    for f in findings:
         if f.name == "edema":
             vessels = _edema(canvas, t, layers, vessels, fields, f)
         elif f.name == "pneumothorax":
@@ -82,7 +84,7 @@ def _pneumothorax(canvas: Canvas, t: Thorax, layers: Layers, vessels: Array, fie
     space = canvas.fill(t.lungs[side]) * (1 - canvas.fill(lung)) * fields
     layers.air += layers.lung * space
     layers.lung *= 1 - space
-    # The lung that has lost volume is denser.
+    # A lung with less volume is denser.
     inner = canvas.fill(t.lungs[side]) * (1 - space)
     layers.lung *= 1 - (0.06, 0.16, 0.42)[level] * inner
     line = canvas.blur(canvas.bands([(pleura, 0.14, 0.12, 1.0)]), 0.04) * canvas.fill(t.lungs[side])
@@ -138,7 +140,7 @@ def _atelectasis(canvas: Canvas, t: Thorax, layers: Layers, fields: Array, f: Fi
             ]
             plates.append((spline(points(plate)), (0.5, 0.6, 0.7)[level], (0.2, 0.25, 0.3)[level], 1.0))
         bands = canvas.blur(canvas.bands(plates), 0.11) * canvas.fill(t.lungs[side])
-        # In fluid or consolidation nothing is left to outline them.
+        # Fluid and consolidation leave no contrast to them.
         bands = np.asarray(bands * (0.3 + 0.7 * np.clip(layers.lung / 2.5, 0, 1)), np.float32)
         layers.soft += (3.2, 3.6, 3.8)[level] * bands * np.clip(1 + 0.3 * canvas.noise(rng, 0.8), 0.3, 2)
         _mark(layers, f.name, bands, 0.12)

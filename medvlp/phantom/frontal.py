@@ -13,7 +13,7 @@ _RIBS = 10
 
 
 def normal(canvas: Canvas, t: Thorax, shot: Shot) -> tuple[Layers, Array, Array]:
-    """Return the layers of the normal anatomy, and apart from them the vessels (cm) and the lung fields (0 to 1)."""
+    """Return the layers of the normal anatomy, the vessels (cm) and the lung fields (0 to 1)."""
     body = t.body
     ap = shot.view == "AP"
     torso = _torso(canvas, body, ap)
@@ -22,7 +22,7 @@ def normal(canvas: Canvas, t: Thorax, shot: Shot) -> tuple[Layers, Array, Array]
     lung = np.maximum(*(canvas.dome(canvas.fill(t.lungs[side]), 5.5, depth) for side in SIGN))
     heart = canvas.fill(t.heart)
     middle = canvas.fill(t.mediastinum)
-    # What lies beside the heart and in front of or behind it stays lung: the heart is never a uniform white.
+    # The lung in front of and behind the heart remains: the heart is never uniformly white.
     lung *= 1 - canvas.blur(middle, 0.08) * 0.97
     lung = np.maximum(lung - canvas.dome(heart, 4.0, 9.5) - 2.4 * canvas.blur(heart, 0.1), 0)
     fields = hemithorax * (1 - np.maximum(heart, middle))
@@ -197,7 +197,7 @@ def _vessels(canvas: Canvas, t: Thorax) -> Array:
     for side, sign in SIGN.items():
         root = np.array([sign * 2.9 + t.shift, (0.47 if side == "right" else 0.44) * h])
         for start in (-80, -48, -18, 12, 38, 60, 78):
-            # Lower lobe vessels are larger: the patient stands.
+            # The patient stands: vessels of the lower lobes are larger.
             size = 0.55 + 0.3 * (start > 0) + float(rng.normal(0, 0.05))
             _grow(rng, thick, root, np.radians(start + float(rng.normal(0, 7))), sign, size, h * 0.17, 0)
         hilum = spline(
@@ -206,7 +206,7 @@ def _vessels(canvas: Canvas, t: Thorax) -> Array:
             )
         )
         thick.append((hilum, 1.5, 0.5, 0.9))
-    # Thick ones last, for the last band drawn counts.
+    # Thick ones last: the last band counts.
     thick.sort(key=lambda p: p[1])
     return canvas.blur(1.6 * canvas.bands(thick), 0.03)
 

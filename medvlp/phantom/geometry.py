@@ -1,4 +1,4 @@
-"""Drawing in centimetres: the same outlines give the same anatomy at every image size."""
+"""Drawing in centimetres, so that the anatomy is the same at every image size."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def spline(control: Points, closed: bool = False, steps: int = 8) -> Points:
 
 
 def ellipse(x: float, y: float, rx: float, ry: float, degrees: float = 0.0) -> Points:
-    """Return the outline of an ellipse, turned clockwise on the screen."""
+    """Return the outline of an ellipse with the given radii, rotated clockwise on the screen."""
     a = np.linspace(0, 2 * np.pi, 48, endpoint=False)
     c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
     px, py = rx * np.cos(a), ry * np.sin(a)
@@ -46,7 +46,7 @@ def ellipse(x: float, y: float, rx: float, ry: float, degrees: float = 0.0) -> P
 
 @dataclass(frozen=True)
 class Frame:
-    """The detector: where the picture lies in the patient.
+    """The frame of an image in patient coordinates.
 
     Attributes:
         height: Rows of the image in pixels.
@@ -70,7 +70,7 @@ class Frame:
         return np.asarray(turned + np.array([self.width / 2, self.height / 2]))
 
     def box(self, pts: Points) -> tuple[int, int, int, int] | None:
-        """Return x1, y1, x2, y2 (exclusive) in pixels around points in cm, cut to the image; None where outside."""
+        """Return the box x1, y1, x2, y2 (exclusive, in pixels) around points in cm, cut to the image; None outside."""
         px = self.to_pixels(pts)
         x1, y1 = np.floor(px.min(axis=0)).astype(int)
         x2, y2 = np.ceil(px.max(axis=0)).astype(int)
@@ -97,16 +97,16 @@ class Canvas:
         return np.asarray(img.astype(np.float32) * np.float32(1 / 255), np.float32)
 
     def bands(self, paths: Sequence[tuple[Points, float, float, float]]) -> Array:
-        """Return a map of tapering bands; where bands meet the last one drawn counts.
+        """Return a map of tapering bands; the last of several overlapping bands counts.
 
         Args:
             paths: Tuples of points (N, 2), width at the start, width at the end (cm), value (0 to 1).
         """
         img = np.zeros((self.frame.height, self.frame.width), np.uint8)
-        # A band thinner than a pixel is drawn a pixel wide and fainter, so that sizes agree in mean intensity.
+        # A band thinner than a pixel is a pixel wide and fainter, so that the mean intensity is the same at every size.
         floor = 0.5 / self.frame.scale
         shapes: dict[int, tuple[npt.NDArray[np.int32], float]] = {}
-        # Paths of equal length are worked out at once: vessels come by the hundred.
+        # Paths of equal length are computed at once: there are hundreds of vessels.
         for length in {len(path[0]) for path in paths}:
             group = [i for i, path in enumerate(paths) if len(path[0]) == length]
             pts = np.stack([paths[i][0] for i in group])
@@ -139,13 +139,13 @@ class Canvas:
         return np.asarray(cv2.resize(small, (w, h), interpolation=cv2.INTER_LINEAR), np.float32)
 
     def dome(self, mask: Array, radius: float, height: float) -> Array:
-        """Return a thickness map (cm) that rises from the border of the mask like a quarter circle to `height`."""
+        """Return a map of thickness (cm) that rises from the border of a mask to `height` like a quarter circle."""
         distance = cv2.distanceTransform((mask > 0.5).astype(np.uint8), cv2.DIST_L2, 5)
         rest = 1 - np.minimum(distance * np.float32(1 / (self.frame.scale * radius)), 1)
         return np.asarray(np.float32(height) * np.sqrt(1 - rest * rest) * mask, np.float32)
 
     def noise(self, rng: np.random.Generator, cell: float) -> Array:
-        """Return smooth noise (mean 0, deviation about 1) with cells of so many cm, the same at every image size."""
+        """Return smooth noise (mean 0, deviation about 1) with cells of `cell` cm, the same at every image size."""
         lattice = rng.standard_normal((int(48 / cell) + 2, int(48 / cell) + 2)).astype(np.float32)
         px = cell * self.frame.scale
         h, w = self.frame.height, self.frame.width

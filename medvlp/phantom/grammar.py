@@ -1,17 +1,6 @@
-"""The words of the reports: templates of sentences, and their expansion.
-
-`{a|b|}` chooses one alternative (they nest), `<name>` is filled by the caller.
-"""
+"""Templates of the sentences of reports; `medvlp.phantom.expansion` makes sentences of them."""
 
 from __future__ import annotations
-
-import re
-from collections.abc import Mapping
-
-import numpy as np
-
-_CHOICE = re.compile(r"\{([^{}]*)\}")
-_SLOT = re.compile(r"<(\w+)>")
 
 SEVERITY = {
     "pleural effusion": {
@@ -39,10 +28,10 @@ SEVERITY = {
 }
 ADVERB = {"mild": "{mildly|slightly}", "moderate": "{moderately|}", "severe": "{markedly|severely|massively}"}
 
-# Of the words above, those that describe how a finding looks, and say nothing of how much there is of it.
+# Those of the words above that describe the appearance of a finding, not its severity.
 LOOKS = frozenset({"patchy", "dense", "linear", "plate-like"})
 
-# Present findings. Plural forms are for bilateral findings.
+# Present findings. Plurals are for bilateral findings.
 PRESENT = {
     "pleural effusion": (
         "{There is <a> <sev> <side> pleural effusion|<a> <sev> <side> pleural effusion is {present|seen"
@@ -242,13 +231,13 @@ NEUTRAL = (
     "|The imaged upper abdomen shows a normal bowel gas pattern|Findings were discussed with Dr. ___ at ___ on ___}"
 )
 
-# Words in which a template says another finding, or several.
+# Words of a template that name another finding, or several.
 OTHERWISE = {
     "lobar collapse": ("collapse",),
     "nodule or mass": ("nodule", "mass"),
     "nodular density": ("nodular opacity",),
 }
-# Signs that the templates mention beside the finding they are for.
+# Signs that the templates mention besides their finding.
 SIGNS = {
     "blunting": "blunting",
     "densit": "opacity",
@@ -288,24 +277,3 @@ ZONE_ADJECTIVES = {
     "mid": "{mid lung|mid zone}",
     "lower": "{lower lobe|basilar|lower lung}",
 }
-
-
-def expand(template: str, rng: np.random.Generator, slots: Mapping[str, str] | None = None) -> str:
-    """Return one sentence of a template, without its full stop: choices made, slots filled, a/an and blanks right."""
-    text = template
-    slots = slots or {}
-    while True:
-        chosen = _CHOICE.sub(lambda m: _pick(m.group(1), rng), text)
-        filled = _SLOT.sub(lambda m: m.group(0) if m.group(1) == "a" else slots.get(m.group(1), ""), chosen)
-        if filled == text:
-            break
-        text = filled
-    text = re.sub(r"\s+([,.;])", r"\1", " ".join(text.split())).strip(" ,")
-    text = re.sub(r"<a> ", "a ", text)
-    text = re.sub(r"\b([Aa]) (?=[aeioAEIO8]|[uU](?!n?i))", r"\1n ", text)
-    return text[:1].upper() + text[1:]
-
-
-def _pick(inside: str, rng: np.random.Generator) -> str:
-    options = inside.split("|")
-    return options[int(rng.integers(len(options)))]

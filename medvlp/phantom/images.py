@@ -1,4 +1,4 @@
-"""One image of a study: pixels and the truth about them."""
+"""The images of a study: pixels, and the truth about them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Image:
         pixels: uint8 (rows, columns).
         masks: Boolean masks by name: lungs, heart, findings.
         regions: Boxes x1, y1, x2, y2 (exclusive) by region name; empty for a lateral view.
-        heart_ratio: Cardiothoracic ratio as drawn, None for a lateral view.
+        heart_ratio: Drawn cardiothoracic ratio; None for a lateral view.
     """
 
     pixels: npt.NDArray[np.uint8]
@@ -34,7 +34,13 @@ class Image:
 
 
 def image(study: Study, shot: Shot, size: int) -> Image:
-    """Render one image of a study; its longest side has `size` pixels."""
+    """Return one image of a study.
+
+    Args:
+        study: The study.
+        shot: Acquisition of the image.
+        size: Longest side in pixels.
+    """
     canvas = Canvas(frame_of(shot, size))
     if shot.view == "LATERAL":
         layers = lateral(canvas, study.body, shot, study.findings)

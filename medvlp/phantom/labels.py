@@ -1,27 +1,12 @@
-"""CheXpert's 14 labels of a report, as a labeller would read them from its sentences."""
+"""The 14 CheXpert labels of a report, as a labeler would read them from its sentences."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 from medvlp.phantom.world import Sentence
+from medvlp.prepared import CHEXPERT_LABELS
 
-CHEXPERT: tuple[str, ...] = (
-    "Atelectasis",
-    "Cardiomegaly",
-    "Consolidation",
-    "Edema",
-    "Enlarged Cardiomediastinum",
-    "Fracture",
-    "Lung Lesion",
-    "Lung Opacity",
-    "No Finding",
-    "Pleural Effusion",
-    "Pleural Other",
-    "Pneumonia",
-    "Pneumothorax",
-    "Support Devices",
-)
 COLUMN = {
     "atelectasis": "Atelectasis",
     "collapse": "Atelectasis",
@@ -49,17 +34,17 @@ _VALUE = {"present": "1.0", "uncertain": "-1.0", "absent": "0.0"}
 def chexpert(sentences: Iterable[Sentence]) -> dict[str, str]:
     """Return the value of every column: 1.0, 0.0, -1.0 or empty.
 
-    A finding mentioned several times is present if any mention says so, else uncertain if any does, else absent. No
-    Finding is 1.0 where nothing but devices is present or uncertain.
+    Precedence, weakest first: of several mentions of a finding, absent, uncertain or present, the strongest one wins.
+    No Finding is 1.0 if nothing except devices is present or uncertain.
     """
-    out = dict.fromkeys(CHEXPERT, "")
-    said: dict[str, set[str]] = {}
+    out = dict.fromkeys(CHEXPERT_LABELS, "")
+    existences_of: dict[str, set[str]] = {}
     for sentence in sentences:
         for t in sentence.triplets:
             if t.finding in COLUMN:
-                said.setdefault(COLUMN[t.finding], set()).add(t.existence)
-    for column, existences in said.items():
+                existences_of.setdefault(COLUMN[t.finding], set()).add(t.existence)
+    for column, existences in existences_of.items():
         out[column] = next(value for name, value in _VALUE.items() if name in existences)
-    if not any(out[c] in ("1.0", "-1.0") for c in CHEXPERT if c != "Support Devices"):
+    if not any(out[c] in ("1.0", "-1.0") for c in CHEXPERT_LABELS if c != "Support Devices"):
         out["No Finding"] = "1.0"
     return out

@@ -1,4 +1,4 @@
-"""The lateral projection: the patient looks to the left of the picture, the spine is on its right."""
+"""The lateral projection. The patient faces the left of the image; the spine is on the right."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from medvlp.phantom.geometry import Array, Canvas, Points, ellipse, points, spli
 from medvlp.phantom.render import Layers
 from medvlp.phantom.world import Body, Finding, Shot, named, stream
 
-# Findings that the lateral view shows; a pneumothorax, tubes and lines are judged on the frontal view.
+# Findings in the lateral view. Pneumothoraces, tubes and lines are in the frontal view alone.
 SHOWN = frozenset(
     {
         "pleural effusion",
@@ -24,14 +24,14 @@ SHOWN = frozenset(
 )
 
 
-def lateral(canvas: Canvas, body: Body, shot: Shot, found: tuple[Finding, ...]) -> Layers:
+def lateral(canvas: Canvas, body: Body, shot: Shot, findings: tuple[Finding, ...]) -> Layers:
     """Return the layers of a lateral view."""
     h = body.lung_height * shot.inspiration
     lungs = _lungs(h)
     torso = _torso(canvas, body, h)
     fields = canvas.fill(lungs)
     lung = canvas.dome(fields, 4.0, 15.0)
-    big = named(found, "cardiomegaly")
+    big = named(findings, "cardiomegaly")
     grow = 1.0 + (0.12 * (1 + LEVEL[big.severity]) if big else 0.0)
     heart = canvas.fill(ellipse(-4.0 * grow + 0.4, 0.70 * h - 1.2 * (grow - 1), 5.6 * grow, 4.2 * grow, 48)) * fields
     lung = np.maximum(lung - 0.75 * canvas.blur(canvas.dome(heart, 5.0, 10.0), 0.2), 0)
@@ -49,7 +49,7 @@ def lateral(canvas: Canvas, body: Body, shot: Shot, found: tuple[Finding, ...]) 
     layers.air += canvas.blur(canvas.dome(canvas.fill(ellipse(-2.0, 0.97 * h, 2.4, 1.1)), 1.3, 3.5), 0.15)
     layers.masks["lungs"] = fields > 0.5
     layers.masks["heart"] = heart > 0.5
-    for f in found:
+    for f in findings:
         if f.name in SHOWN:
             _draw(canvas, body, layers, fields, h, f)
     return layers
@@ -151,7 +151,7 @@ def _draw(canvas: Canvas, body: Body, layers: Layers, fields: Array, h: float, f
         x = np.linspace(-9, 9, 20)
         line = np.stack([x, top + (2.2 - 0.3 * level) * (1 - ((x - 1) / 7.5) ** 2)], axis=1)
         mask = canvas.blur(canvas.fill(np.vstack([line, [[9, 50], [-9, 50]]])), 0.3) * fields
-        # Fluid of one side hides half of the air on the beam's way.
+        # Fluid of one side replaces half of the air along the beam.
         layers.lung *= 1 - (0.9 if f.side == "bilateral" else 0.6) * mask
     elif f.name == "consolidation":
         y = ZONE_V[str(f.zone)] * h

@@ -1,4 +1,4 @@
-"""Foreign objects that a patient should have taken off: buttons, coins, clips and pins, stamped on a radiograph."""
+"""Foreign objects on a finished radiograph: buttons, coins, clips and pins."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ Kind = Literal["button", "coin", "clip", "pin"]
 _KINDS: tuple[Kind, ...] = get_args(Kind)
 _CHANCE = 0.5
 _TRIES = 24
-# Grey level of dense metal, and the mean grey level above which an object could not be told from what is behind it.
+# Grey level of dense metal, and the mean grey level of a background from which an object does not stand out.
 _METAL, _WHITE = 250, 165
 _WIRE = 0.15  # cm
-# The middle of a paper clip's wire; 1 is half its length, and half its width.
+# Centre line of the wire of a paper clip; 1 is half of its length, and half of its width.
 _CLIP = (
     (-0.35, -1.0),
     (0.72, -1.0),
@@ -46,9 +46,9 @@ class ForeignObject:
     """One object.
 
     Attributes:
-        kind: What it is.
+        kind: Kind of object.
         box: x1, y1, x2, y2 (exclusive) in pixels.
-        outline: Corners (N, 2) of a polygon around it: x and y in pixels, whole numbers, 0 at the image's edge.
+        outline: Corners (N, 2) of a polygon around it: x and y in whole pixels, 0 at the edge of the image.
     """
 
     kind: Kind
@@ -57,9 +57,9 @@ class ForeignObject:
 
 
 def stamp(shot: Shot, image: Image) -> tuple[npt.NDArray[np.uint8], list[ForeignObject]]:
-    """Return the pixels of a frontal image with objects over its lungs, and these objects; half the images have none.
+    """Return the pixels of a frontal image with objects over its lungs, and the objects. Half of the images have none.
 
-    They lie on the finished image and not in the path lengths, so that all layouts share one rendering.
+    The objects are no part of the path lengths, so that all layouts share one rendering.
     """
     rng = stream(shot.key, 71)
     if rng.random() > _CHANCE:
@@ -67,14 +67,14 @@ def stamp(shot: Shot, image: Image) -> tuple[npt.NDArray[np.uint8], list[Foreign
     pixels = image.pixels.copy()
     scale = max(pixels.shape) / max(shot.field)
     lungs = image.masks["right lung"] | image.masks["left lung"]
-    # Buttons of one shirt are of one size.
+    # All buttons of a shirt have one size.
     button = float(rng.uniform(0.6, 0.95))
     things: list[ForeignObject] = []
     for _ in range(int(rng.choice((1, 2, 3, 4, 5), p=(0.35, 0.25, 0.2, 0.12, 0.08)))):
         kind = _KINDS[int(rng.choice(len(_KINDS), p=(0.4, 0.2, 0.2, 0.2)))]
         a, b = _half(kind, button, rng)
         degrees = float(rng.uniform(0, 180))
-        # A frame of no size has its origin in the middle of the object.
+        # The origin of a frame without size is the centre of the object.
         corners = Frame(0, 0, scale, (0.0, 0.0), degrees).to_pixels(_outline(kind, a, b))
         reach = np.ceil(np.abs(corners).max(axis=0)).astype(int)
         centre = _place(rng, pixels, shot, lungs, [thing.box for thing in things], reach)
@@ -97,7 +97,7 @@ def _place(
     taken: list[Box],
     reach: npt.NDArray[np.int64],
 ) -> npt.NDArray[np.int64] | None:
-    """Return the middle of an object that shows wholly, apart from the others, before a lung; None where none does."""
+    """Return a centre at which an object is wholly visible, over a lung, and apart from the others; None if none is."""
     h, w = pixels.shape
     left, top, right, bottom = (round(b * n) for b, n in zip(shot.border, (w, h, w, h), strict=True))
     area = np.reshape(bounds(lungs) or (0, 0, w, h), (2, 2))
@@ -107,7 +107,7 @@ def _place(
         inside = lungs[centre[1], centre[0]]
         shown = left <= x1 and top <= y1 and x2 <= w - right and y2 <= h - bottom
         apart = all(x2 <= t[0] or t[2] <= x1 or y2 <= t[1] or t[3] <= y1 for t in taken)
-        # Nobody can outline white on white.
+        # Annotators cannot outline white on white.
         if inside and shown and apart and pixels[y1:y2, x1:x2].mean() < _WHITE:
             return centre
     return None
@@ -133,7 +133,7 @@ def _outline(kind: Kind, a: float, b: float) -> Points:
 
 
 def _metal(kind: Kind, canvas: Canvas, a: float, b: float) -> Array:
-    """Return how much of the light an object takes away, 0 to 1."""
+    """Return the share of the light that an object absorbs, 0 to 1."""
     disc = canvas.fill(_outline(kind, a, b))
     if kind == "coin":
         return 0.97 * disc

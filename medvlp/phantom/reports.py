@@ -1,4 +1,4 @@
-"""Reports: what a radiologist would say about a study, laid out as MIMIC-CXR's text files are."""
+"""The report of a radiologist about a study, in the layout of the text files of MIMIC-CXR."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Report:
     """A report file.
 
     Attributes:
-        text: The file.
+        text: Content of the file.
         sentences: Its sentences with section, span and triplets, in the order of the text.
     """
 
@@ -29,7 +29,7 @@ class Report:
 
 
 def report(study: Study) -> Report:
-    """Write the report of a study."""
+    """Return the report of a study."""
     rng = stream(study.key, 31)
     findings, impression = _findings(study, rng), _impression(study, rng)
     kind = rng.random()
@@ -101,8 +101,8 @@ def _preamble(page: _Page, study: Study, rng: np.random.Generator) -> None:
 
 
 def _state(f: Finding, study: Study, rng: np.random.Generator, chance: float) -> Sentence:
-    """State one drawn finding; mild ones sometimes with uncertainty."""
-    # One draw per finding and study: Findings and Impression must not disagree about how sure they are.
+    """Return a sentence about a drawn finding. Mild findings are sometimes uncertain."""
+    # One draw per finding and study, so that Findings and Impression agree about its certainty.
     doubt = stream(study.key, FINDINGS.index(f.name)).random()
     sure = f.name in DEVICES or doubt > {"mild": 0.25, "moderate": 0.06, "severe": 0.0}[f.severity]
     change = change_of(f, study.previous) if sure and rng.random() < chance else None
@@ -110,13 +110,13 @@ def _state(f: Finding, study: Study, rng: np.random.Generator, chance: float) ->
 
 
 def _findings(study: Study, rng: np.random.Generator) -> list[Sentence]:
-    found = study.findings
-    names = {f.name for f in found}
+    findings = study.findings
+    names = {f.name for f in findings}
     chance = 0.6 if study.previous else 0.0
-    devices = [_state(f, study, rng, 0.35) for f in found if f.name in DEVICES and rng.random() < 0.95]
+    devices = [_state(f, study, rng, 0.35) for f in findings if f.name in DEVICES and rng.random() < 0.95]
     heart: list[Sentence] = []
     lungs: list[Sentence] = []
-    for f in found:
+    for f in findings:
         if f.name not in DEVICES and rng.random() < 0.93:
             (heart if f.name == "cardiomegaly" else lungs).append(_state(f, study, rng, chance))
     if study.previous is not None:
@@ -144,7 +144,7 @@ def _findings(study: Study, rng: np.random.Generator) -> list[Sentence]:
 
 
 def _denials(names: AbstractSet[str], rng: np.random.Generator, chance: float) -> list[Sentence]:
-    """Deny what is not there, in one sentence or several."""
+    """Return sentences that deny absent findings."""
     likely = {
         "consolidation": 1,
         "pleural effusion": 1,
@@ -176,15 +176,15 @@ def _denials(names: AbstractSet[str], rng: np.random.Generator, chance: float) -
 
 
 def _impression(study: Study, rng: np.random.Generator) -> list[Sentence]:
-    found = study.findings
-    names = {f.name for f in found}
-    acute = [f for f in found if f.name not in DEVICES]
+    findings = study.findings
+    names = {f.name for f in findings}
+    acute = [f for f in findings if f.name not in DEVICES]
     out = [
         _state(f, study, rng, 0.5 if study.previous else 0.0)
         for f in acute
         if f.severity != "mild" or rng.random() < 0.8
     ]
-    out += [_state(f, study, rng, 0.3) for f in found if f.name in DEVICES and rng.random() < 0.2]
+    out += [_state(f, study, rng, 0.3) for f in findings if f.name in DEVICES and rng.random() < 0.2]
     if not names - DEVICES:
         out.insert(0, fixed(grammar.NORMAL_IMPRESSION, rng, ("acute disease", "absent")))
     elif names - DEVICES == {"cardiomegaly"} and rng.random() < 0.6:
@@ -199,7 +199,7 @@ def _impression(study: Study, rng: np.random.Generator) -> list[Sentence]:
 
 
 class _Page:
-    """Puts words on lines as MIMIC-CXR does (a leading blank, wrapped), and knows where every sentence went."""
+    """The lines of a report as in MIMIC-CXR, wrapped, with a leading blank, and the spans of its sentences."""
 
     def __init__(self) -> None:
         self.text = ""
@@ -222,7 +222,7 @@ class _Page:
         self.text += f" \n {text}"
 
     def paragraph(self, text: str) -> None:
-        """Add running text without a record."""
+        """Add text without sentences of record."""
         self._words(text.split())
         self.text += "\n"
 

@@ -1,4 +1,4 @@
-"""Sampling of patients, their diseases over time, and the images of every study."""
+"""Sampling of patients, of their diseases over time, and of the images of each study."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _IDS_PER_KIND = 10_000_000
 
 
 def patients(seed: int, studies: int) -> Iterator[tuple[int, int, int]]:
-    """Yield (patient index, index of the first study, number of studies) until `studies` studies are given."""
+    """Yield (patient index, index of the first study, number of studies), `studies` studies in all."""
     first = patient = 0
     while first < studies:
         count = int(stream(seed, _PATIENT, patient).choice(4, p=(0.5, 0.25, 0.15, 0.1))) + 1
@@ -33,9 +33,9 @@ def split_of(subject_id: int) -> Split:
 
 
 def sample(seed: int, patient: int, first: int, count: int) -> list[Study]:
-    """Return the first `count` studies of a patient, the first of which has the study index `first`."""
+    """Return the first `count` studies of a patient; the first one has the study index `first`."""
     offset = int(stream(seed, _IDS).integers(_IDS_PER_KIND))
-    # Multipliers coprime to 10 permute the numbers, so ids look random and never collide.
+    # Multipliers coprime to 10 permute the numbers: ids look random and are unique.
     subject = 10_000_000 + (patient * 7_368_787 + offset) % _IDS_PER_KIND
     body = _body(stream(seed, _BODY, patient))
     clock = stream(seed, _PATIENT, patient, 1)
@@ -150,13 +150,13 @@ def _next(rng: np.random.Generator, previous: tuple[Finding, ...]) -> tuple[Find
         step = 0 if f.name in _CHRONIC else int(rng.choice((-1, 0, 1), p=(0.25, 0.5, 0.25)))
         level = min(max(_SEVERITIES.index(f.severity) + step, 0), 2)
         out.append(Finding(f.name, f.side, f.zone, _SEVERITIES[level], f.place, f.infectious))
-    had = {f.name for f in previous}
-    out += [_make(rng, name) for name, p in _BASE.items() if name not in had and rng.random() < 0.4 * p]
+    names_before = {f.name for f in previous}
+    out += [_make(rng, name) for name, p in _BASE.items() if name not in names_before and rng.random() < 0.4 * p]
     return _settle(out)
 
 
 def _settle(findings: list[Finding]) -> tuple[Finding, ...]:
-    """Drop combinations that cannot be told apart in one picture: fluid or consolidation in a large pneumothorax."""
+    """Drop findings that a pneumothorax on their side would hide."""
     air = next((f for f in findings if f.name == "pneumothorax"), None)
     if air is None:
         return tuple(findings)

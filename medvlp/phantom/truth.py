@@ -1,4 +1,4 @@
-"""What is true about a study: drawn findings, triplets, boxes and masks, apart from anything training reads."""
+"""The truth about a study: drawn findings, triplets, boxes and masks, in a folder that training never reads."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from medvlp.phantom.reports import Report
 from medvlp.phantom.world import FINDINGS, Shot, Study
 
 TRUTH = "truth"
-# Bit i of a pixel of a mask file says that the pixel belongs to structure i.
+# Bit i of a pixel of a mask file is set if the pixel belongs to structure i.
 BITS: tuple[str, ...] = ("right lung", "left lung", "lungs", "heart", *FINDINGS)
 
 
@@ -40,14 +40,14 @@ def read_mask(path: Path, name: str) -> npt.NDArray[np.bool_]:
 
 
 def image_line(study: Study, shot: Shot, image: Image) -> str:
-    """Return the line of an image in images.jsonl: what is drawn in it, and where."""
+    """Return the line of an image in images.jsonl: its findings, boxes and regions."""
     rows, columns = image.pixels.shape
-    found = []
+    findings = []
     for f in study.findings:
-        # Nothing of a finding may fall on the picture: a lateral view hides many, collimation some.
+        # A lateral view hides many findings, and collimation some.
         mask = image.masks.get(f.name)
         box = None if mask is None else bounds(mask)
-        found.append({**asdict(f), "drawn": box is not None, "box": box})
+        findings.append({**asdict(f), "drawn": box is not None, "box": box})
     record = {
         "dicom_id": shot.dicom_id,
         "study_id": study.study_id,
@@ -57,15 +57,15 @@ def image_line(study: Study, shot: Shot, image: Image) -> str:
         "rows": rows,
         "columns": columns,
         "heart_ratio": None if image.heart_ratio is None else round(image.heart_ratio, 4),
-        "findings": found,
-        "labels": {name: any(f["name"] == name and f["drawn"] for f in found) for name in FINDINGS},
+        "findings": findings,
+        "labels": {name: any(f["name"] == name and f["drawn"] for f in findings) for name in FINDINGS},
         "regions": image.regions,
     }
     return json.dumps(record)
 
 
 def report_line(study: Study, report: Report) -> str:
-    """Return the line of a study in reports.jsonl: what its report says, sentence by sentence."""
+    """Return the line of a study in reports.jsonl: the sentences of its report with their triplets."""
     drawn = {f.name for f in study.findings}
     sentences: list[dict[str, Any]] = [
         {

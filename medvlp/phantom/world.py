@@ -1,4 +1,4 @@
-"""The vocabulary of the synthetic world: findings, patients, studies, images; and its random streams."""
+"""The types of the phantom, findings, patients, studies and images, and its random streams."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FindingName = Literal[
 FINDINGS: tuple[FindingName, ...] = get_args(FindingName)
 DEVICES: frozenset[str] = frozenset(FINDINGS[7:])
 
-# The 29 regions of Chest ImaGenome that RGRG uses, in its order.
+# The 29 regions of Chest ImaGenome in RGRG, in its order.
 REGIONS: tuple[str, ...] = (
     *(
         f"{side} {part}"
@@ -64,15 +64,15 @@ REGIONS: tuple[str, ...] = (
 
 @dataclass(frozen=True)
 class Finding:
-    """One finding of a study, as it is drawn.
+    """One drawn finding of a study.
 
     Attributes:
-        name: What it is.
-        side: Of the patient, None where it has none (heart, midline tubes).
-        zone: Of the lung, None where it has none.
-        severity: How much of it.
-        place: Two numbers in 0..1 that fix the rest of its position and shape.
-        infectious: Consolidation that the radiologist takes for pneumonia.
+        name: Name of the finding.
+        side: Side of the patient; None for the heart and midline tubes.
+        zone: Zone of the lung; None for a finding without a zone.
+        severity: Severity.
+        place: Two numbers in 0..1 that decide the rest of its position and shape.
+        infectious: Whether a radiologist interprets a consolidation as pneumonia.
     """
 
     name: FindingName
@@ -84,7 +84,7 @@ class Finding:
 
     @property
     def sides(self) -> tuple[Literal["right", "left"], ...]:
-        """The single sides it lies on."""
+        """Its single sides."""
         return ("right", "left") if self.side == "bilateral" else () if self.side is None else (self.side,)
 
 
@@ -96,8 +96,8 @@ class Body:
         female: Sex.
         age: Years at the first study.
         half_width: Inner half-width of the thorax.
-        lung_height: Apex to costophrenic angle at full inspiration.
-        fat: Habitus, 0 thin to 1 obese.
+        lung_height: Distance from apex to costophrenic angle at full inspiration.
+        fat: Habitus, from 0 thin to 1 obese.
         heart_ratio: Cardiothoracic ratio without cardiomegaly, below 0.5.
         dome: Height of the right diaphragm's dome.
         knob: Prominence of the aortic knob, 0 to 1.
@@ -121,7 +121,7 @@ class Body:
 
 @dataclass(frozen=True)
 class Shot:
-    """How one image was taken.
+    """The acquisition of one image.
 
     Attributes:
         dicom_id: Name of the image.
@@ -129,14 +129,14 @@ class Shot:
         inspiration: Lung height relative to full inspiration.
         turn: Rotation about the long axis: shift in cm of anterior over posterior structures.
         degrees: Tilt in the image plane.
-        field: Width and height of the picture in cm.
-        centre: Middle of the picture in patient coordinates.
+        field: Width and height of the image in cm.
+        centre: Centre of the image in patient coordinates.
         exposure: Offset of the display window, -1 to 1.
         contrast: Factor on the display contrast.
         blur: Focus and motion blur, cm.
         quanta: Relative number of photons.
-        marker: Text of the side marker, empty for none.
-        border: Collimation: black frame as a fraction of the field on the left, top, right, bottom.
+        marker: Text of the side marker; empty for none.
+        border: Collimation: width of the black border at left, top, right and bottom, as shares of the field.
         key: Seed of the noise.
     """
 
@@ -163,14 +163,14 @@ class Study:
     Attributes:
         subject_id: Eight digits.
         study_id: Eight digits.
-        order: 1 for the patient's first study.
-        date: YYYYMMDD, as MIMIC shifts them.
+        order: Number of the study among those of the patient, from 1.
+        date: YYYYMMDD, shifted as in MIMIC.
         time: HHMMSS.
-        split: Of the patient.
+        split: Split of the patient.
         body: Anatomy.
-        findings: What is drawn.
-        previous: Findings of the study before, None for the first.
-        shots: The images.
+        findings: Drawn findings.
+        previous: Findings of the previous study; None for the first.
+        shots: Acquisitions of the images.
         key: Seed of the report.
     """
 
@@ -189,16 +189,16 @@ class Study:
 
 @dataclass(frozen=True)
 class Triplet:
-    """What one sentence says about one finding.
+    """The statement of one sentence about one finding.
 
     Attributes:
-        finding: Name of the finding as the grammar knows it (a wider list than what is drawn: opacity, pneumonia, ...).
+        finding: Name of the finding in the grammar, which has more than the drawn ones: opacity, pneumonia, ...
         existence: Stated existence.
         side: Stated side.
         zone: Stated zone.
         severity: Stated severity.
-        regions: Chest ImaGenome regions it speaks of.
-        change: Stated comparison with the previous study, None where none is stated.
+        regions: Its Chest ImaGenome regions.
+        change: Stated change since the previous study; None if the sentence states none.
     """
 
     finding: str
@@ -216,10 +216,10 @@ class Sentence:
 
     Attributes:
         text: Its words, with single blanks.
-        triplets: What it says.
-        section: findings, impression or other; set when the report is put together.
+        triplets: Its statements.
+        section: findings, impression or other, in a complete report.
         start: First character in the report file.
-        end: One past its last character.
+        end: Behind its last character.
     """
 
     text: str
@@ -230,10 +230,10 @@ class Sentence:
 
 
 def stream(*keys: int) -> np.random.Generator:
-    """Return the random stream of these keys: independent of every other stream and of the order of drawing."""
+    """Return the random stream of some keys: independent of all other streams and of the order of drawing."""
     return np.random.default_rng([int(k) & 0xFFFFFFFF for k in keys])
 
 
 def named(findings: tuple[Finding, ...], name: str) -> Finding | None:
-    """Return the finding of that name, None where there is none."""
+    """Return the finding of a name; None if there is none."""
     return next((f for f in findings if f.name == name), None)

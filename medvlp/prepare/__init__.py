@@ -1,4 +1,4 @@
-"""From a raw data set to a prepared folder (`medvlp.prepared`), once; free of torch.
+"""The preparation of raw data sets as prepared folders (`medvlp.prepared`).
 
-The pipeline and its parts are here, one file a data set in `medvlp.prepare.datasets`.
+The pipeline and its parts are here; `medvlp.prepare.datasets` has a file for each data set. Nothing imports torch.
 """

@@ -1,4 +1,4 @@
-"""What a source of drawn annotations is: boxes and masks of objects in an image."""
+"""Annotations: boxes and masks that annotators drew, and the contract of their readers."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ class Box(NamedTuple):
     """An object, in pixels of the original image.
 
     Attributes:
-        name: What it is.
+        name: Name of the label or finding.
         x1: Left.
         y1: Top.
         x2: Right, exclusive.
         y2: Bottom, exclusive.
-        phrase: The words of a report that it shows, where annotators boxed phrases.
+        phrase: Words of a report for this box; None if annotators did not box phrases.
     """
 
     name: str
@@ -36,12 +36,12 @@ class Box(NamedTuple):
 
 @dataclass(frozen=True)
 class Annotation:
-    """What annotators drew in one image.
+    """The annotation of one image.
 
     Attributes:
-        boxes: The objects; empty where annotators found none.
-        mask: The pixels of all of them, bool (height, width) of the original, or of a copy of it of another size; None
-            in a data set without masks.
+        boxes: The objects; empty if annotators saw none.
+        mask: Pixels of all objects, bool (height, width) of the original, or of a copy of another size. None in a data
+            set without masks.
     """
 
     boxes: list[Box]
@@ -49,7 +49,7 @@ class Annotation:
 
 
 def cut_boxes(boxes: Iterable[Box], height: int, width: int) -> tuple[list[Box], list[str]]:
-    """Return boxes cut to an image, and the names of those of which nothing is left."""
+    """Return the boxes cut to an image, and the names of the boxes outside of it."""
     kept: list[Box] = []
     outside: list[str] = []
     for box in boxes:
@@ -62,20 +62,20 @@ def cut_boxes(boxes: Iterable[Box], height: int, width: int) -> tuple[list[Box],
 
 
 class AnnotationSource(Protocol):
-    """Reads the annotations of a data set. It is pickled into the worker processes."""
+    """The reader of the annotations of a data set. It is pickled into the worker processes."""
 
     @property
     def masks(self) -> bool:
-        """Whether its annotations have masks; if so, a prepared folder has masks.npy."""
+        """Whether its annotations have masks, so that a prepared folder has masks.npy."""
 
     def read(self, text: str, height: int, width: int) -> Annotation:
-        """Return what an annotation says.
+        """Return the annotation of an image.
 
         Args:
             text: `Picture.annotation`.
-            height: Of the original image, in pixels.
-            width: Of the original image, in pixels.
+            height: Height of the original image in pixels.
+            width: Width of the original image in pixels.
 
         Raises:
-            LeftOutError: If it cannot be read: the image is then left out, for it would count as one without objects.
+            LeftOutError: If it cannot be read. The image is then skipped: it would count as one without objects.
         """

@@ -1,4 +1,4 @@
-"""Boxes that a table lists, and the masks they fill."""
+"""The boxes of a table, and the masks that they fill."""
 
 from __future__ import annotations
 
@@ -14,18 +14,17 @@ from medvlp.prepare.shapes import rectangle
 
 
 def boxes_text(boxes: Iterable[Box]) -> str:
-    """Return boxes as the `annotation` of a `medvlp.prepare.dataset.Picture`, for `Boxes`."""
+    """Return boxes as the `annotation` of a `medvlp.prepare.study.Picture`, for `Boxes`."""
     return json.dumps([list(box) for box in boxes])
 
 
 @dataclass(frozen=True)
 class Boxes:
-    """Reads what `boxes_text` wrote.
+    """The reader of texts of `boxes_text`.
 
     Attributes:
         masks: Whether the pixels in the boxes are a mask.
-        side: Side in pixels of the square images that the boxes were drawn in, if the images at hand are copies of
-            another size.
+        side: Side in pixels of the annotated images, which are squares; None for the size of the images at hand.
     """
 
     masks: bool
@@ -35,8 +34,8 @@ class Boxes:
         """Return the boxes in pixels of the image; see `medvlp.prepare.annotations.AnnotationSource`.
 
         Raises:
-            LeftOutError: If `side` is not known and a box reaches beyond the image by more than a pixel: all may have
-                been drawn in an image of another size.
+            LeftOutError: If `side` is None and a box reaches beyond the image by more than a pixel: the annotated image
+                may have had another size.
         """
         scale_x, scale_y = (1.0, 1.0) if self.side is None else (width / self.side, height / self.side)
         drawn = [Box(*fields) for fields in json.loads(text)]

@@ -1,4 +1,4 @@
-"""Decoding a run of images into their rows of images.npy, and what was drawn in them into those of masks.npy."""
+"""The decoding of consecutive images into their rows of images.npy, and of their masks into those of masks.npy."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from medvlp.prepare.regions import Region, RegionSource, joined
 from medvlp.prepare.study import Picture
 from medvlp.prepared import Geometry, Resize
 
-# Rows that are decoded, hashed and written at once. Part of the meaning of the manifest's hash.
+# Number of rows that are decoded, hashed and written at once. The hashes in the manifest depend on it.
 CHUNK = 32
 
 
@@ -28,8 +28,8 @@ class Chunk:
     """Consecutive rows.
 
     Attributes:
-        first: The first of them.
-        pictures: The image of each.
+        first: Number of the first row.
+        pictures: Image of each row.
     """
 
     first: int
@@ -38,17 +38,17 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Decoder:
-    """Decodes chunks. Runs in the worker processes.
+    """The decoder of chunks. It runs in the worker processes.
 
     Attributes:
         root: Image root.
-        real_roots: Folders in one of which every image must really lie.
-        regions: Finds the anatomical boxes, if they are wanted.
-        annotations: Reads what annotators drew, if they drew anything.
+        real_roots: Folders without links. Every image must lie in one of them.
+        regions: Finder of the anatomical boxes; None if the preparation needs none.
+        annotations: Reader of the drawn objects; None in a data set without any.
         outputs: images.npy and, if there are masks, masks.npy, of their final size.
-        offset: Of their first row, in bytes.
-        size: Side of the prepared images.
-        resize: Keep the aspect ratio, or not.
+        offset: Offset of their first row, in bytes.
+        size: Side of the prepared images in pixels.
+        resize: Keep the aspect ratio and pad, or squash.
     """
 
     root: Path
@@ -64,13 +64,12 @@ class Decoder:
         """Decode and write a chunk.
 
         Returns:
-            The chunk's line in the journal: `first`, `sha256` of its pixels in each output, for each image [height,
-            width, regions, boxes] or None, and what was `skipped`.
+            The line of the chunk in the journal: `first`; `sha256` of its pixels in each output; `images`, which holds
+            [height, width, regions, boxes] or None for each image; and the `skipped` images and boxes with reasons.
 
         Raises:
             OSError: If the output cannot be written.
         """
-        # Images and, if there are masks, those.
         outputs = np.zeros((len(self.outputs), len(chunk.pictures), self.size, self.size), np.uint8)
         images: list[tuple[int, int, list[Region] | None, list[Box] | None] | None] = []
         skipped: list[tuple[str, str]] = []
@@ -99,7 +98,7 @@ class Decoder:
         return {"first": chunk.first, "sha256": hashes, "images": images, "skipped": skipped}
 
     def _annotation(self, picture: Picture, geometry: Geometry, skipped: list[tuple[str, str]]) -> Annotation | None:
-        """Return what was drawn in an image, its boxes cut to it, or None if nobody drew."""
+        """Return the annotation of an image with the boxes cut to it, or None if it was never annotated."""
         if self.annotations is None or picture.annotation is None:
             return None
         drawn = self.annotations.read(picture.annotation, geometry.height, geometry.width)
@@ -129,7 +128,7 @@ class Decoder:
 def write_at(path: Path, data: memoryview, offset: int) -> None:
     """Write bytes into a file at a position.
 
-    A memory map would end the process with SIGBUS where the disk is full; this raises OSError.
+    On a full disk this raises OSError, while a memory map would end the process with SIGBUS.
     """
     descriptor = os.open(path, os.O_WRONLY)
     try:

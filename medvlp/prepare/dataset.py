@@ -1,12 +1,14 @@
-"""What a front end tells the pipeline about a raw data set."""
+"""The base of all front ends: the facts about a raw data set that the pipeline needs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from medvlp.prepare.study import Skip, Study
+from medvlp.prepare.tables import read_table
 
 if TYPE_CHECKING:
     from medvlp.prepare.annotations import AnnotationSource
@@ -14,44 +16,58 @@ if TYPE_CHECKING:
     from medvlp.prepare.splits import SplitVariant
 
 
-class DataSet(Protocol):
-    """A raw data set."""
+class DataSet(ABC):
+    """A raw data set: its files and how they are read.
 
-    @property
-    def options(self) -> dict[str, object]:
-        """What identifies the preparation beside the pipeline's own options. No paths."""
+    A front end sets the attributes without a default and yields its studies. It raises NotFoundError in its
+    constructor if a file is missing, before anything is written.
 
-    @property
-    def labels(self) -> list[str]:
-        """Names of the labels."""
+    Attributes:
+        options: Settings that identify the preparation, beside the pipeline's own. No paths.
+        labels: Names of the labels.
+        images: Image root.
+        real_images: Folders without links. Every image must lie in one of them.
+        splits: Split variants by name. The first is the default. Every `Study` has a split for each of them.
+        regions: Finder of the anatomical boxes; None if the preparation needs none.
+        annotations: Reader of the drawn objects; None in a data set without any.
+        documented: Number of images that the makers publish, to compare with `rows`; None if there is no such number.
+        rows: Number of images in the tables; complete when all studies have been read.
+    """
 
-    @property
-    def images(self) -> Path:
-        """Image root."""
+    options: dict[str, object]
+    labels: Sequence[str]
+    images: Path
+    real_images: list[str]
+    splits: Mapping[str, SplitVariant]
+    regions: RegionSource | None = None
+    annotations: AnnotationSource | None = None
+    documented: int | None = None
+    rows: int = 0
 
-    @property
-    def real_images(self) -> list[str]:
-        """Folders, all links resolved, in one of which every image must lie."""
-
-    @property
-    def regions(self) -> RegionSource | None:
-        """Finds the anatomical boxes of the images, if they are wanted."""
-
-    @property
-    def annotations(self) -> AnnotationSource | None:
-        """Reads what annotators drew in the images, if they drew anything."""
-
-    @property
-    def splits(self) -> Mapping[str, SplitVariant]:
-        """The named ways to split it; the first is the default. All of the same keys in every `Study`."""
-
-    @property
-    def documented(self) -> int | None:
-        """How many `rows` its makers say there are; None where that is not known."""
-
-    @property
-    def rows(self) -> int:
-        """Images in its table, once the studies have been read."""
-
+    @abstractmethod
     def studies(self, skip: Skip) -> Iterator[Study]:
-        """Yield the studies in the order of the index, reporting table rows that cannot be used."""
+        """Yield the studies in the order of the index.
+
+        Args:
+            skip: Called for each table row that cannot be used.
+        """
+
+    def counted_rows(self, path: Path, columns: Sequence[str], skip: Skip) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """Yield the rows of a table of images as `read_table` does, and count them in `rows`.
+
+        Args:
+            path: A .csv or .csv.gz file.
+            columns: Names of the columns.
+            skip: Called for each row with a wrong number of fields. Such rows count, too.
+
+        Raises:
+            UserError: If a column is missing or the file cannot be read to its end.
+        """
+
+        def skip_row(place: str, reason: str) -> None:
+            self.rows += 1
+            skip(place, reason)
+
+        for row in read_table(path, columns, skip_row):
+            self.rows += 1
+            yield row

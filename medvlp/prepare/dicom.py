@@ -1,7 +1,7 @@
-"""One DICOM file to grey pixels, as a display would show them.
+"""The decoding of a DICOM file into grey pixels, as a display would show them.
 
-By DICOM PS3.3: C.11.1 (modality LUT), C.11.2 (VOI LUT and window), C.7.6.3.1.2 (photometric interpretation), C.7.5.1
-(padding).
+Source: DICOM PS3.3, C.11.1 (modality LUT), C.11.2 (VOI LUT and window), C.7.6.3.1.2 (photometric interpretation) and
+C.7.5.1 (padding).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 GREY = ("MONOCHROME1", "MONOCHROME2")
 NEEDED = ["BitsAllocated", "BitsStored", "PhotometricInterpretation", "PixelRepresentation", "SamplesPerPixel"]
-# All that is read beside the pixels: a broken element elsewhere does no harm.
+# The elements that are read beside the pixels: a broken element elsewhere does no harm.
 TAGS = [
     *NEEDED,
     "Columns",
@@ -42,23 +42,23 @@ TAGS = [
 
 
 def is_dicom(file: BufferedReader) -> bool:
-    """Return whether a file, at its beginning, says that it is DICOM, whatever its name."""
+    """Return whether the content of a file, open at its beginning, is DICOM."""
     return file.peek(132)[128:132] == b"DICM"
 
 
 def read_dicom(path: str, max_pixels: int) -> npt.NDArray[np.uint8]:
-    """Return the image of a DICOM file as grey pixels (rows, columns), 0 being black.
+    """Return the image of a DICOM file as grey pixels, uint8 (rows, columns), 0 is black.
 
-    The values go through the modality LUT or rescale, and the first VOI LUT or window. Without either of these two, 8
-    bits stay as they are, and more are scaled from the image's own range. MONOCHROME1 is inverted. Padding is black.
+    The values go through the modality LUT or rescale, and the first VOI LUT or window. Without a VOI LUT or window, 8
+    bits stay unchanged, and more are scaled from the range of the image. MONOCHROME1 is inverted. Padding is black.
 
     Args:
         path: The file.
-        max_pixels: An image of more is taken for a decompression bomb.
+        max_pixels: Greatest number of pixels; a larger image counts as a decompression bomb.
 
     Raises:
-        LeftOutError: If it is truncated, or no single image of grey or colour.
-        Exception: Whatever the parsing of a broken file runs into.
+        LeftOutError: If it is truncated, or not a single image of grey or colour.
+        Exception: Any error of the parser for a broken file.
     """
     from PIL import Image
     from pydicom import dcmread
@@ -68,7 +68,7 @@ def read_dicom(path: str, max_pixels: int) -> npt.NDArray[np.uint8]:
     from pydicom.uid import DeflatedExplicitVRLittleEndian
 
     syntax = read_file_meta_info(path).TransferSyntaxUID
-    # A deflated file would be inflated, to whatever size, before anything of it is known.
+    # A deflated file would be inflated, to any size, before its header can be read.
     if syntax == DeflatedExplicitVRLittleEndian or not get_decoder(syntax).is_available:
         raise LeftOutError(f"unreadable image: no decoder of {syntax.name}")
     ds = dcmread(path, stop_before_pixels=True, specific_tags=TAGS)
@@ -86,7 +86,7 @@ def read_dicom(path: str, max_pixels: int) -> npt.NDArray[np.uint8]:
     if not colour and ds.PhotometricInterpretation not in GREY:
         raise LeftOutError(f"unreadable image: {ds.PhotometricInterpretation}")
     ds = dcmread(path, specific_tags=[*TAGS, "PixelData"])
-    # Of compressed pixels whose end is missing, pydicom gives none.
+    # pydicom returns no pixels if the end of compressed ones is missing.
     expected = 0 if syntax.is_encapsulated or colour else rows * columns * ds.BitsAllocated // 8
     if len(ds.get("PixelData") or b"") < max(1, expected):
         raise LeftOutError("truncated image")
@@ -95,7 +95,7 @@ def read_dicom(path: str, max_pixels: int) -> npt.NDArray[np.uint8]:
         return np.asarray(Image.fromarray(values).convert("L"))
     padding = is_padding(values, ds)
     if padding.any() and not padding.all():
-        # Any value of the image itself, so that its range is its own.
+        # A value of the image proper, so that padding does not change its range.
         values[padding] = values[~padding][0]
     grey = display(values, ds)
     if ds.PhotometricInterpretation == "MONOCHROME1":
@@ -104,7 +104,7 @@ def read_dicom(path: str, max_pixels: int) -> npt.NDArray[np.uint8]:
 
 
 def is_padding(stored: npt.NDArray[np.integer[Any]], ds: Dataset) -> npt.NDArray[np.bool_]:
-    """Return where stored values are outside of the image proper; PS3.3 C.7.5.1.1.2."""
+    """Return the mask of stored values outside of the image proper; PS3.3 C.7.5.1.1.2."""
     value, limit = _number(ds, "PixelPaddingValue"), _number(ds, "PixelPaddingRangeLimit")
     if value is None:
         return np.zeros(stored.shape, np.bool_)
@@ -116,8 +116,8 @@ def display(stored: npt.NDArray[np.generic], ds: Dataset) -> npt.NDArray[np.uint
     """Return stored values as grey levels, before inversion.
 
     Args:
-        stored: Of any integer type.
-        ds: The elements of TAGS.
+        stored: Stored values of any integer type.
+        ds: Data set with the elements of TAGS.
     """
     slope, intercept = _number(ds, "RescaleSlope"), _number(ds, "RescaleIntercept")
     centre, width = _number(ds, "WindowCenter"), _number(ds, "WindowWidth")
@@ -130,12 +130,12 @@ def display(stored: npt.NDArray[np.generic], ds: Dataset) -> npt.NDArray[np.uint
     grey = None
     if ds.get("VOILUTSequence"):
         table, index = _look_up(values, ds.VOILUTSequence[0])
-        # The range of the table, not that of its nominal bits: some tables of 12 bits claim to be of 16.
+        # The range of the table, not that of its nominal bits: some tables of 12 bits claim to have 16.
         grey = scale_to_bytes(table)[index]
-    # A width of 1 is a threshold, and no way to show a radiograph.
+    # A width of 1 is a threshold, which shows no radiograph.
     elif centre is not None and width is not None and width > 1:
         grey = window(values, centre, width, ds.get("VOILUTFunction") or "LINEAR")
-    # A window beside the values shows nothing; it is one of other values, as some exports leave it behind.
+    # A window outside of the values shows nothing: some exports keep the window of other values.
     if grey is not None and grey.min() < grey.max():
         return grey
     if values is stored and values.dtype.kind == "u" and ds.BitsStored == 8:
@@ -163,7 +163,7 @@ def window(values: npt.NDArray[np.generic], centre: float, width: float, functio
 
 
 def _look_up(values: npt.NDArray[np.generic], item: Dataset) -> tuple[npt.NDArray[np.generic], npt.NDArray[np.int64]]:
-    """Return the table of a LUT, and where in it each value is."""
+    """Return the table of a LUT, and the position of each value in it."""
     count, first, _ = item.LUTDescriptor
     count = count or 1 << 16
     data: Any = item.LUTData
@@ -174,7 +174,7 @@ def _look_up(values: npt.NDArray[np.generic], item: Dataset) -> tuple[npt.NDArra
 
 
 def _number(ds: Dataset, keyword: str) -> float | None:
-    """Return the first value of an element, or None where there is none."""
+    """Return the first value of an element, or None if it has none."""
     value = ds.get(keyword)
     if isinstance(value, Sequence):
         value = value[0] if value else None

@@ -1,4 +1,4 @@
-"""Files inside a folder or a zip archive, found by name and read without leaving it."""
+"""Files in a folder or a zip archive: search by name, and reading that never leaves the folder."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ import itertools
 import os
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from medvlp.errors import NotFoundError, UserError
 
 ESCAPES = "escapes root"
-# Originals before copies that may have lost something.
+# Originals before copies, which may have lost information.
 IMAGE_SUFFIXES = (".dcm", ".png", ".jpg", ".jpeg")
-# No report or scene graph comes near; a zip bomb does.
+# Far more than any report or scene graph has; a zip bomb has more.
 MAX_BYTES = 1 << 26
 
 
 class EscapesRootError(ValueError):
-    """A path leads out of the folder it must lie in."""
+    """A path leads out of its folder."""
 
 
 def escapes(path: str) -> bool:
-    """Return whether a relative path leads out of its root, going by its text alone."""
+    """Return whether the text of a relative path leads out of its root."""
     return path.startswith(("/", "\\")) or ".." in PurePosixPath(path.replace("\\", "/")).parts or "\0" in path
 
 
@@ -32,12 +32,12 @@ def inside(root: Path, path: str, real_roots: Iterable[str]) -> str:
     """Return the real path of a file below a root.
 
     Args:
-        root: The folder that `path` is relative to.
-        path: Relative path.
-        real_roots: Folders without links, in one of which the file must lie.
+        root: The folder.
+        path: Path relative to root.
+        real_roots: Folders without links. The file must lie in one of them.
 
     Raises:
-        EscapesRootError: If the file lies elsewhere, by its name or by a link.
+        EscapesRootError: If its name or a link leads elsewhere.
     """
     if not escapes(path):
         real = os.path.realpath(os.path.join(root, path))
@@ -46,10 +46,40 @@ def inside(root: Path, path: str, real_roots: Iterable[str]) -> str:
     raise EscapesRootError(ESCAPES)
 
 
-def find_images(root: Path, *folders: Path) -> dict[str, str]:
-    """Return the images in folders and those below them, by name without suffix, as paths relative to a root.
+def missing(root: Path, content: str, how: str, argument: str = "root") -> NotFoundError:
+    """Return the error for a folder on the command line that is absent or incomplete.
 
-    Of several of one name it is the first folder's, and there the one whose suffix is first in IMAGE_SUFFIXES.
+    Args:
+        root: The folder.
+        content: What an existing folder has instead of the files: "no folder 'images'".
+        how: How to get the data.
+        argument: Name of the command-line option.
+    """
+    return NotFoundError(f"--{argument}='{root}' {f'holds {content}' if root.is_dir() else 'is not there'}. {how}")
+
+
+def require_folder(root: Path, names: Sequence[str], how: str, argument: str = "root") -> Path:
+    """Return the first existing one of several folders in a folder on the command line.
+
+    Args:
+        root: The folder on the command line.
+        names: Paths relative to it.
+        how: How to get the data, for the error.
+        argument: Name of the command-line option, for the error.
+
+    Raises:
+        NotFoundError: If none of them exists.
+    """
+    folder = next((root / name for name in names if (root / name).is_dir()), None)
+    if folder is None:
+        raise missing(root, f"no folder {' or '.join(repr(name) for name in names)}", how, argument)
+    return folder
+
+
+def find_images(root: Path, *folders: Path) -> dict[str, str]:
+    """Return the images in and below some folders, by name without suffix, as paths relative to a root.
+
+    The first folder wins if several have an image of one name, and in it the first suffix of IMAGE_SUFFIXES.
     """
     paths: dict[str, str] = {}
     for where, below, names in itertools.chain.from_iterable(map(os.walk, folders)):
@@ -65,7 +95,7 @@ def find_images(root: Path, *folders: Path) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Folder:
-    """Files in a folder; a locator is a path relative to it."""
+    """The files of a folder. A locator is a path relative to it."""
 
     root: Path
 
@@ -77,20 +107,24 @@ class Folder:
 
 @dataclass(frozen=True)
 class Zip:
-    """Members of a zip archive; a locator is `offset size method crc`.
+    """The members of a zip archive. A locator is `offset size method crc`.
 
-    Worker processes read members by their position: a ZipFile of MIMIC-CXR's size takes 200 MB, in each of them.
+    Worker processes read members by their position: a ZipFile of MIMIC-CXR takes 200 MB in each process.
     """
 
     path: Path
 
     def index(self, wanted: Callable[[str], bool], skip: Callable[[str, str], None]) -> dict[str, str]:
-        """Return locators by the base names of the members whose base name is wanted.
+        """Return the locators of members by their base names.
+
+        Args:
+            wanted: Tells whether a base name is wanted.
+            skip: Called for each wanted member that cannot be used.
 
         Raises:
             UserError: If the archive cannot be read.
         """
-        found = {}
+        locators = {}
         try:
             with zipfile.ZipFile(self.path) as archive:
                 for member in archive.infolist():
@@ -100,19 +134,19 @@ class Zip:
                     if escapes(member.filename):
                         skip(f"{self.path.name}:{member.filename}", ESCAPES)
                     else:
-                        found[name] = (
+                        locators[name] = (
                             f"{member.header_offset} {member.compress_size} {member.compress_type} {member.CRC}"
                         )
         except (zipfile.BadZipFile, OSError) as error:
             raise UserError(f"'{self.path}' is not a readable zip archive ({error}). Download it again.") from error
-        return found
+        return locators
 
     def read(self, locator: str) -> bytes:
         """Return the content of a member."""
         offset, size, method, crc = map(int, locator.split())
         with open(self.path, "rb") as file:
             file.seek(offset)
-            # The local header ends in a name and an extra field of its own, not the central directory's, length.
+            # Name and extra field of the local header may be longer than those of the central directory.
             header = file.read(30)
             file.seek(int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little"), os.SEEK_CUR)
             data = file.read(size)
@@ -129,16 +163,16 @@ Store = Folder | Zip
 
 
 def open_store(path: Path, argument: str, below: Iterable[str], how: str) -> Store:
-    """Return the folder or archive that a command-line argument means.
+    """Return the folder or archive of a command-line argument.
 
     Args:
-        path: What the user gave.
+        path: Value of the argument.
         argument: Name of the option, for the error.
-        below: Paths that may lead on from `path` to the files, the likeliest first; the last resort is `path` itself.
+        below: Paths below `path` that may hold the files, the likeliest first. Without any of them `path` does.
         how: How to get the data, for the error.
 
     Raises:
-        NotFoundError: If nothing is there.
+        NotFoundError: If `path` does not exist.
     """
     if path.is_file():
         return Zip(path)
@@ -155,15 +189,15 @@ def open_store(path: Path, argument: str, below: Iterable[str], how: str) -> Sto
 def locator(
     store: Store | None, wanted: Callable[[str], bool], skip: Callable[[str, str], None]
 ) -> Callable[[str], str | None]:
-    """Return a function from a file's path below a store's root to its locator, or None where it has none.
+    """Return a function from the path of a file below the root of a store to its locator; None if it has none.
 
     Args:
         store: Folder or archive; None has no files.
-        wanted: Whether a base name is one that will be asked for.
+        wanted: Tells whether a base name may be asked for.
         skip: Called for each member of an archive that cannot be used.
     """
     if isinstance(store, Zip):
-        # Base names suffice: the numbers in them are unique.
+        # The numbers in base names are unique.
         index = store.index(wanted, skip)
         return lambda name: index.get(name.rpartition("/")[2])
     return lambda name: name if store else None

@@ -1,4 +1,4 @@
-"""The 5x200 sets, after GLoRIA's of CheXpert: 200 images of each of five findings that have no other finding.
+"""The 5x200 sets, after GLoRIA's of CheXpert: 200 images of each of five findings, without any other finding.
 
 Huang et al., GLoRIA: A Multimodal Global-Local Representation Learning Framework for Label-efficient Medical Image
 Recognition, ICCV 2021.
@@ -17,10 +17,10 @@ EACH = 200
 
 @cache
 def class_of(names: tuple[str, ...], values: tuple[int | None, ...]) -> str | None:
-    """Return the class of an image with these labels, None where it is of none.
+    """Return the class of an image with these labels; None if it has none.
 
-    Of all labels but No Finding just one is stated, it is one of the five, and it is present: the others are absent or
-    not mentioned. Source: GLoRIA, as MGCA `preprocess/chexpert.py` has it.
+    Exactly one label other than No Finding is present, it is one of the five, and no other one is uncertain. Source:
+    GLoRIA, as in MGCA `preprocess/chexpert.py`.
     """
     stated = {name: value for name, value in zip(names, values, strict=True) if value and name != "No Finding"}
     name, value = next(iter(stated.items()), (None, None))
@@ -28,26 +28,26 @@ def class_of(names: tuple[str, ...], values: tuple[int | None, ...]) -> str | No
 
 
 def candidates(images: Iterable[tuple[str, Iterable[int | None]]], names: Sequence[str]) -> dict[str, list[str]]:
-    """Return the images that each class is drawn from, in their order.
+    """Return the candidates of each class, in their order.
 
     Args:
-        images: Names of frontal images, and their labels: 1, 0, -1 or None each.
-        names: Of the labels.
+        images: Names of frontal images, and a value for each label: 1, 0, -1 or None.
+        names: Names of the labels.
     """
-    found: dict[str, list[str]] = {name: [] for name in CLASSES}
+    images_of: dict[str, list[str]] = {name: [] for name in CLASSES}
     for image_id, values in images:
         name = class_of(tuple(names), tuple(values))
         if name is not None:
-            found[name].append(image_id)
-    return found
+            images_of[name].append(image_id)
+    return images_of
 
 
 def draw(candidates: Mapping[str, Sequence[str]], each: int = EACH) -> set[str]:
-    """Return so many images of each class, the very ones that MGCA's `DataFrame.sample(random_state=0)` draws.
+    """Return a sample of each class: the images that MGCA's `DataFrame.sample(random_state=0)` draws.
 
     Args:
-        candidates: The images of each class, in the order of the table.
-        each: How many are drawn; all of a class that has fewer.
+        candidates: Images of each class, in the order of the table.
+        each: Number of images in a sample; a class with fewer gives all of them.
     """
     return {
         images[position]

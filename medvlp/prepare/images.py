@@ -1,4 +1,4 @@
-"""One image file to one square of grey pixels, and boxes and masks along with it."""
+"""The decoding of an image file into a square of grey pixels, and the resizing of its mask."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from medvlp.prepare.pixels import to_grey
 from medvlp.prepared import Geometry, Resize
 
 FORMATS = ["JPEG", "PNG", "TIFF", "BMP", "PPM", "GIF", "JPEG2000", "WEBP"]
-# JPEG is decoded at the smallest of 1/8, 1/4, 1/2 and 1 that leaves this many pixels for each pixel of the result.
+# JPEG is decoded at the smallest scale, 1/8, 1/4, 1/2 or 1, with this many pixels for each pixel of the result.
 # With 2 the result differs from that of a full decode by about 1/500 of the range (54 dB), in 40 % of its time.
 OVERSAMPLING = 2
 
@@ -23,21 +23,21 @@ OVERSAMPLING = 2
 def read_image(path: str, size: int, resize: Resize) -> tuple[npt.NDArray[np.uint8], Geometry]:
     """Return an image file as grey pixels of shape (size, size), and its geometry.
 
-    Colour is turned to luma, transparency ignored; more than 8 bits are scaled from the image's own range. DICOM is
-    known by its content and shown as `medvlp.prepare.dicom.read_dicom` says.
+    Colour becomes luma, and transparency is ignored. More than 8 bits are scaled from the range of the image. DICOM is
+    recognised by its content; see `medvlp.prepare.dicom.read_dicom`.
 
     Args:
         path: Image file.
-        size: Side of the result.
-        resize: Keep the aspect ratio, or not; see `Geometry.of`.
+        size: Side of the result in pixels.
+        resize: Keep the aspect ratio and pad, or squash; see `Geometry.of`.
 
     Raises:
-        LeftOutError: If the file is not there or cannot be decoded to its end.
+        LeftOutError: If the file is missing or cannot be decoded to its end.
     """
     from PIL import Image, UnidentifiedImageError
 
     try:
-        # Pillow warns of images that may be decompression bombs, and both it and pydicom of odd metadata.
+        # Pillow warns of possible decompression bombs; Pillow and pydicom warn of odd metadata.
         with warnings.catch_warnings(), open(path, "rb") as file:
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -51,7 +51,7 @@ def read_image(path: str, size: int, resize: Resize) -> tuple[npt.NDArray[np.uin
                 resized = Image.fromarray(pixels).resize(geometry.inner, Image.Resampling.HAMMING)
             else:
                 with Image.open(file, formats=FORMATS) as image:
-                    # Fed in blocks of 64 KiB, libjpeg begins the row it is in again at each of them: 10 % of the time.
+                    # With blocks of 64 KiB, libjpeg decodes the current row again for each block: 10 % of the time.
                     image.decodermaxblock = max(length, image.decodermaxblock)
                     geometry = Geometry.of(image.height, image.width, size, resize)
                     width, height = geometry.inner
@@ -69,24 +69,24 @@ def read_image(path: str, size: int, resize: Resize) -> tuple[npt.NDArray[np.uin
     except UnidentifiedImageError:
         raise LeftOutError("unreadable image: not a known format") from None
     except OSError as error:
-        # Only what the operating system says is free of paths and addresses, which differ between runs.
+        # Only messages of the operating system have no paths and addresses, which differ between runs.
         kind = os.strerror(error.errno) if error.errno else type(error).__name__
         raise LeftOutError("truncated image" if "truncated" in str(error) else f"unreadable image: {kind}") from None
-    except Exception as error:  # noqa: BLE001  (decoders raise whatever their parsing of a broken file runs into)
+    except Exception as error:  # noqa: BLE001  (decoders raise any exception for a broken file)
         raise LeftOutError(f"unreadable image: {type(error).__name__}") from None
     return geometry.place(np.asarray(resized)), geometry
 
 
 def resize_mask(mask: npt.NDArray[np.bool_], geometry: Geometry) -> npt.NDArray[np.uint8]:
-    """Return the share of each pixel of the square that is in a mask, uint8 (size, size), 255 being all of it.
+    """Return the share of each pixel of the square that a mask covers, uint8 (size, size); 255 is the whole pixel.
 
     Args:
-        mask: bool (height, width) of the original, or of a copy of it of another size.
-        geometry: Where the original comes to lie.
+        mask: bool (height, width) of the original, or of a copy of another size.
+        geometry: Place of the original in the square.
     """
     import cv2
 
-    # Pillow's box filter is not the area: it takes or leaves a pixel that is cut. OpenCV's is, but only downwards.
+    # Pillow's box filter counts a cut pixel as whole or not at all. OpenCV's counts areas, but only to shrink.
     width, height = geometry.inner
     fine = mask.view(np.uint8) * np.uint8(255)
     fine = fine.repeat(-(-height // len(mask)), axis=0).repeat(-(-width // mask.shape[1]), axis=1)

@@ -1,53 +1,45 @@
-"""From the plan and the journal to index.parquet and skipped.csv."""
+"""The index and skipped.csv, from the plan and the journal."""
 
 from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from medvlp.prepare.chunks import CHUNK
 from medvlp.prepare.journal import Journal
 from medvlp.prepare.skipped import SkippedLog
 from medvlp.prepare.splits import SPLITS
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from medvlp.prepared import BOX_TYPE, REGION_TYPE
 
 
 def write_index(
     plan: Path,
     journal: Journal,
-    labels: list[str],
-    variants: Sequence[str],
+    schema: pa.Schema,
     index: Path,
     skipped: Path,
     kinds: dict[str, int],
     all_skipped: Path,
 ) -> dict[str, Any]:
-    """Write the index of the images that could be decoded, and the whole list of what was left out.
+    """Write the index of the decoded images, and the whole list of skipped rows and files.
 
     Args:
-        plan: What was to be decoded.
-        journal: What came of it.
-        labels: Names of the labels.
-        variants: Names of the split variants.
-        index: index.parquet to be written.
-        skipped: The list so far.
-        kinds: Its counts.
-        all_skipped: skipped.csv to be written.
+        plan: Table of the images to decode.
+        journal: Results of all chunks.
+        schema: Schema of the index.
+        index: index.parquet, to be written.
+        skipped: Beginning of skipped.csv, from the plan.
+        kinds: Its counts by kind of reason.
+        all_skipped: skipped.csv, to be written.
 
     Returns:
         Counts for the manifest.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    from medvlp.prepared import BOX_TYPE, REGION_TYPE, index_schema
-
-    schema = index_schema(labels, variants)
     counts: Counter[str] = Counter()
     splits = Counter(dict.fromkeys(SPLITS, 0))
     studies: set[str] = set()
@@ -104,9 +96,12 @@ def write_index(
 
 
 def boxes_array(images: list[list[Any] | None], kind: pa.StructType) -> pa.Array:
-    """Return lists of the fields of structs, or None, as a column of the index."""
-    import pyarrow as pa
+    """Return boxes as a column of the index.
 
+    Args:
+        images: Boxes of each image, as lists of the fields of `kind`; None for a null.
+        kind: Type of a box.
+    """
     flat = [box for boxes in images for box in boxes or ()]
     fields = list(zip(*flat, strict=True)) or [()] * kind.num_fields
     arrays = [pa.array(column, field.type) for column, field in zip(fields, kind, strict=True)]

@@ -1,4 +1,4 @@
-"""The record of finished chunks: append-only JSON lines, of which a torn last one is ignored."""
+"""The record of finished chunks: JSON lines, only ever appended. A torn last line is ignored."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ class Journal:
     """Results of chunks, on disk.
 
     Attributes:
-        offsets: Where in the file the line of each chunk starts, by the chunk's first row.
+        offsets: Offset of the line of each chunk in the file, by the first row of the chunk.
     """
 
     def __init__(self, path: Path) -> None:
-        """Open the journal, and forget what follows its last whole line.
+        """Open the journal, and drop the part behind its last whole line.
 
         Args:
             path: The file, which need not exist yet.
@@ -40,7 +40,7 @@ class Journal:
         self._file.close()
 
     def append(self, result: dict[str, Any]) -> None:
-        """Add the result of a chunk; it is safe from a crash of this process when this returns."""
+        """Add the result of a chunk. It then survives a crash of this process."""
         self.offsets[result["first"]] = self._file.seek(0, 2)
         self._file.write(json.dumps(result, separators=(",", ":")).encode() + b"\n")
         self._file.flush()
@@ -52,5 +52,5 @@ class Journal:
         return result
 
     def forget(self, first: int) -> None:
-        """Drop a chunk, so that it will be done again."""
+        """Drop a chunk, so that it is decoded again."""
         del self.offsets[first]

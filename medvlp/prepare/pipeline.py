@@ -1,12 +1,14 @@
-"""The one pipeline behind all front ends: filter, decode, write, and go on where an interrupted run stopped.
+"""The pipeline behind all front ends: it filters, decodes and writes, and resumes an interrupted run.
 
-Three steps, each of which leaves in OUT/work what the next run needs to go on:
+Each of its three steps leaves in OUT/work the files from which the next run resumes:
 
-1. plan.parquet: the index of all images that pass the filters on tables and reports, and plan.json, which ends it;
-2. journal.jsonl: a line for each chunk of images decoded, the pixels themselves being in OUT/images.npy and masks.npy;
-3. triplets.parquet, index.parquet, skipped.csv and, last, manifest.json; then OUT/work is removed.
+1. `plan_images` writes plan.parquet, the index of all images that pass the filters on tables and reports, and, last,
+   plan.json.
+2. `decode_images` writes the pixels into OUT/images.npy and masks.npy, and a line for each chunk into journal.jsonl.
+3. `write_outputs` writes triplets.parquet, index.parquet, skipped.csv and, last, manifest.json. Then OUT/work is
+   removed.
 
-Images, annotations and reports are never held in memory as a whole.
+Images, annotations and reports are never in memory as a whole.
 """
 
 from __future__ import annotations
@@ -17,151 +19,216 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
-from dataclasses import asdict
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from medvlp import __version__
 from medvlp.errors import NotFoundError, UserError
-from medvlp.prepare.chunks import CHUNK, Chunk, Decoder
+from medvlp.prepare.arrays import allocate, digests, forget_lost, synchronise
+from medvlp.prepare.chunks import CHUNK, Decoder
 from medvlp.prepare.dataset import DataSet
 from medvlp.prepare.index import write_index
 from medvlp.prepare.journal import Journal
-from medvlp.prepare.plan import Options, write_plan
+from medvlp.prepare.plan import Options, read_chunks, write_plan
 from medvlp.prepare.progress import progress
 from medvlp.prepare.splits import describe_splits
-from medvlp.prepare.study import Picture
 from medvlp.prepare.summary import nothing_left, summarise
 from medvlp.prepare.workers import in_parallel
+from medvlp.prepared import FORMAT_VERSION, IMAGES, INDEX, MANIFEST, MASKS, SKIPPED, TRIPLETS, index_schema
 
 WORK = "work"
-# Rough size of one image's rows in the plan, the journal and the index, in bytes.
-ROW_BYTES = 4096
 
 
 def prepare(data: DataSet, out: Path, options: Options, workers: int | None) -> None:
-    """Write a prepared folder, or go on writing it.
+    """Write a prepared folder, or resume an interrupted run.
 
     Args:
         data: The raw data set.
         out: The folder.
-        options: What to keep, and how.
+        options: Filters and form of the images.
         workers: Number of processes; None for one a CPU core.
 
     Raises:
-        UserError: If an option is out of range, nothing is left after the filters, the folder was begun with other
-            options, another process is writing it, or it cannot be written.
+        UserError: If an option is out of range, no image passes the filters, the folder was begun with other options,
+            another process writes it, or it cannot be written.
     """
-    from medvlp.prepared import FORMAT_VERSION, MANIFEST
-
     if options.size < 1 or options.min_words < 0 or (workers is not None and workers < 1) or not options.views:
         raise UserError("--size and --workers must be at least 1, --min_words at least 0, --views not empty.")
-    wanted = {**data.options, **asdict(options)}
+    job = Job(data, out, options, workers or os.cpu_count() or 1)
     if (out / MANIFEST).exists():
         manifest = json.loads((out / MANIFEST).read_text())
-        there = {**manifest["options"], "format": manifest["format_version"]}
-        _compare(out, there, {**wanted, "format": FORMAT_VERSION})
-        shutil.rmtree(out / WORK, ignore_errors=True)  # Left by a run that was stopped between its last two steps.
+        present = {**manifest["options"], "format": manifest["format_version"]}
+        _compare(out, present, {**job.identity, "format": FORMAT_VERSION})
+        shutil.rmtree(job.work, ignore_errors=True)  # Left by a run that was stopped between its last two steps.
         print(f"{out} is complete: {manifest['counts']['decoded']:,} images. Delete it to prepare it again.")
         return
     with _writing(out):
-        (out / WORK).mkdir(parents=True, exist_ok=True)
-        with _lock(out):
-            manifest = _prepare(data, out, options, wanted, workers or os.cpu_count() or 1)
-        shutil.rmtree(out / WORK)
+        job.work.mkdir(parents=True, exist_ok=True)
+        with _lock(out), closing(Journal(job.work / "journal.jsonl")) as journal:
+            counts = plan_images(job)
+            decode_images(job, journal)
+            manifest = write_outputs(job, journal, counts)
+        shutil.rmtree(job.work)
     summarise(manifest, out)
 
 
-def _prepare(data: DataSet, out: Path, options: Options, wanted: dict[str, Any], workers: int) -> dict[str, Any]:
-    from medvlp.parse import write_triplets
-    from medvlp.prepared import FORMAT_VERSION, IMAGES, INDEX, MANIFEST, MASKS, SKIPPED, TRIPLETS
+@dataclass(frozen=True)
+class Job:
+    """One preparation; see `prepare` for the attributes."""
 
-    work = out / WORK
-    plan, skipped = work / "plan.parquet", work / SKIPPED
-    versions = _versions()
-    if not (work / "plan.json").exists():
-        counts = write_plan(data, options, plan, skipped)
-        if not _rows(plan):
+    data: DataSet
+    out: Path
+    options: Options
+    workers: int
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """All options; a folder holds the result of one set of them."""
+        return {**self.data.options, **asdict(self.options)}
+
+    @cached_property
+    def versions(self) -> dict[str, Any]:
+        """Versions of the format and of the libraries that decide the bytes of the folder."""
+        from PIL import features
+
+        versions: dict[str, Any] = {"medvlp": __version__, "format": FORMAT_VERSION}
+        versions |= {name: version(name) for name in ("numpy", "pillow", "pyarrow", "pydicom")}
+        return {**versions, "libjpeg_turbo": features.version("libjpeg_turbo")}
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Schema of index.parquet."""
+        return index_schema(self.data.labels, [*self.data.splits])
+
+    @property
+    def work(self) -> Path:
+        """Folder of the files from which an interrupted run resumes."""
+        return self.out / WORK
+
+    @property
+    def plan(self) -> Path:
+        """Table of the images to decode."""
+        return self.work / "plan.parquet"
+
+    @property
+    def arrays(self) -> list[Path]:
+        """Files of pixels: images.npy and, if annotations have masks, masks.npy."""
+        has_masks = self.data.annotations is not None and self.data.annotations.masks
+        return [self.out / name for name in ((IMAGES, MASKS) if has_masks else (IMAGES,))]
+
+    @property
+    def rows(self) -> int:
+        """Number of images in the plan."""
+        return int(pq.read_metadata(self.plan).num_rows)
+
+
+def plan_images(job: Job) -> dict[str, Any]:
+    """Write the list of images to decode, unless an earlier run has done so.
+
+    Returns:
+        Counts of the filters, for the manifest.
+
+    Raises:
+        UserError: If no image passes the filters, or the earlier run had other options or versions.
+    """
+    head = job.work / "plan.json"
+    if not head.exists():
+        counts = write_plan(job.data, job.options, job.schema, job.plan, job.work / SKIPPED)
+        if not job.rows:
             raise nothing_left(counts)
-        _write_json(work / "plan.json", {"options": wanted, "versions": versions, "counts": counts})
-    head = json.loads((work / "plan.json").read_text())
-    _compare(out, {**head["options"], **head["versions"]}, {**wanted, **versions})
-    counts = head["counts"]
-    total = _rows(plan)
+        _write_json(head, {"options": job.identity, "versions": job.versions, "counts": counts})
+    content = json.loads(head.read_text())
+    _compare(job.out, {**content["options"], **content["versions"]}, {**job.identity, **job.versions})
+    counts = content["counts"]
+    return dict(counts)
 
-    outputs = [out / IMAGES]
-    if data.annotations is not None and data.annotations.masks:
-        outputs.append(out / MASKS)
-    offset = _allocate(outputs, total, options.size)
+
+def decode_images(job: Job, journal: Journal) -> None:
+    """Decode the images that the journal lacks, into the files of pixels.
+
+    Raises:
+        UserError: If the disk has too little room, or a worker process dies.
+    """
+    total, size = job.rows, job.options.size
+    offset = allocate(job.arrays, total, size)
+    forget_lost(journal, job.arrays, offset, size)
     decoder = Decoder(
-        root=data.images,
-        real_roots=data.real_images,
-        regions=data.regions,
-        annotations=data.annotations,
-        outputs=outputs,
+        root=job.data.images,
+        real_roots=job.data.real_images,
+        regions=job.data.regions,
+        annotations=job.data.annotations,
+        outputs=job.arrays,
         offset=offset,
-        size=options.size,
-        resize=options.resize,
+        size=size,
+        resize=job.options.resize,
     )
-    with closing(Journal(work / "journal.jsonl")) as journal:
-        _check(journal, outputs, offset, options.size)
-        done = sum(min(CHUNK, total - first) for first in journal.offsets)
-        if done:
-            print(f"Going on with {done:,} of {total:,} images decoded. Tables and reports are not read again.")
-        todo = (chunk for chunk in _chunks(plan) if chunk.first not in journal.offsets)
-        processes = min(workers, -(-(total - done) // CHUNK) or 1)
-        with progress("images", total, done) as advance:
-            for result in in_parallel(decoder, todo, processes):
-                journal.append(result)
-                advance(len(result["images"]))
-        # The manifest promises that everything else is there.
-        for path in outputs:
-            descriptor = os.open(path, os.O_RDONLY)
-            os.fsync(descriptor)
-            os.close(descriptor)
-        digests = {path.name: hashlib.sha256() for path in outputs}
-        for first in range(0, total, CHUNK):
-            for digest, chunk in zip(digests.values(), journal.read(first)["sha256"], strict=True):
-                digest.update(bytes.fromhex(chunk))
-        found = write_index(
-            plan, journal, data.labels, [*data.splits], work / INDEX, skipped, counts["skipped"], work / "all.csv"
-        )
-    if not found["decoded"]:
-        # What is missing may be there at the next run, and that may be of another data set.
-        for path in outputs:
+    done = sum(min(CHUNK, total - first) for first in journal.offsets)
+    if done:
+        print(f"Going on with {done:,} of {total:,} images decoded. Tables and reports are not read again.")
+    todo = (chunk for chunk in read_chunks(job.plan) if chunk.first not in journal.offsets)
+    processes = min(job.workers, -(-(total - done) // CHUNK) or 1)
+    with progress("images", total, done) as advance:
+        for result in in_parallel(decoder, todo, processes):
+            journal.append(result)
+            advance(len(result["images"]))
+    # The manifest promises that the pixels are on the disk.
+    synchronise(job.arrays)
+
+
+def write_outputs(job: Job, journal: Journal, plan_counts: dict[str, Any]) -> dict[str, Any]:
+    """Write the tables and, last, the manifest.
+
+    Args:
+        job: The preparation.
+        journal: Results of all chunks.
+        plan_counts: Counts of the filters.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        UserError: If no image could be decoded.
+    """
+    from medvlp.parse import write_triplets
+
+    tables = {INDEX: job.work / INDEX, SKIPPED: job.work / "all.csv"}
+    skipped, kinds = job.work / SKIPPED, plan_counts["skipped"]
+    counts = write_index(job.plan, journal, job.schema, tables[INDEX], skipped, kinds, tables[SKIPPED])
+    if not counts["decoded"]:
+        # The next run may find the missing files, and may be of another data set.
+        for path in job.arrays:
             path.unlink()
-        shutil.rmtree(work)
-        raise nothing_left({**counts, "decoded": 0, "skipped": found["skipped"]})
-    written = {INDEX: work / INDEX, SKIPPED: work / "all.csv"}
-    if "report" in counts:
-        written[TRIPLETS] = work / TRIPLETS
-        write_triplets(_reports(work / INDEX), work / TRIPLETS, found["studies"], workers)
-    for name, path in written.items():
-        os.replace(path, out / name)
+        shutil.rmtree(job.work)
+        raise nothing_left({**plan_counts, "decoded": 0, "skipped": counts["skipped"]})
+    if "report" in plan_counts:
+        tables[TRIPLETS] = job.work / TRIPLETS
+        # The reports are read back from the index, so that parsing can be parallel and resume on its own.
+        write_triplets(_reports(tables[INDEX]), tables[TRIPLETS], counts["studies"], job.workers)
+    for name, path in tables.items():
+        os.replace(path, job.out / name)
     manifest = {
         "format_version": FORMAT_VERSION,
-        "options": wanted,
-        "versions": versions,
-        "labels": data.labels,
-        "documented": data.documented,
-        "counts": {**counts, **found},
-        "splits": describe_splits(out / INDEX, data.splits),
-        "sha256": {name: _sha256(out / name) for name in written}
-        # A digest of the digests of so many rows each, which are known without reading the file again.
-        | {name: {"rows": CHUNK, "sha256_of_sha256": digest.hexdigest()} for name, digest in digests.items()},
+        "options": job.identity,
+        "versions": job.versions,
+        "labels": job.data.labels,
+        "documented": job.data.documented,
+        "counts": {**plan_counts, **counts},
+        "splits": describe_splits(job.out / INDEX, job.data.splits),
+        "sha256": {name: _sha256(job.out / name) for name in tables} | digests(journal, job.arrays, job.rows),
     }
-    _write_json(out / MANIFEST, manifest)
+    _write_json(job.out / MANIFEST, manifest)
     return manifest
 
 
 def _reports(index: Path) -> Iterator[tuple[str, dict[str, str]]]:
     """Yield id and sections of every study; its images are neighbours in the index."""
-    import pyarrow.parquet as pq
-
     last = None
     for batch in pq.ParquetFile(index).iter_batches(columns=["study_id", "findings", "impression"]):
         for row in batch.to_pylist():
@@ -169,68 +236,6 @@ def _reports(index: Path) -> Iterator[tuple[str, dict[str, str]]]:
             if study != last:
                 yield study, {name: text or "" for name, text in row.items()}
             last = study
-
-
-def _chunks(plan: Path) -> Iterator[Chunk]:
-    import pyarrow.parquet as pq
-
-    file = pq.ParquetFile(plan)
-    start = 0
-    for group in range(file.num_row_groups):
-        table = file.read_row_group(group, columns=["image_id", "view", "path", "graph", "annotation"])
-        pictures = [Picture(**row) for row in table.to_pylist()]
-        for first in range(0, len(pictures), CHUNK):
-            yield Chunk(start + first, pictures[first : first + CHUNK])
-        start += len(pictures)
-
-
-def _rows(plan: Path) -> int:
-    import pyarrow.parquet as pq
-
-    return int(pq.read_metadata(plan).num_rows)
-
-
-def _allocate(paths: list[Path], rows: int, size: int) -> int:
-    """Give images.npy and its like their header and final size, if there is room. Return where their rows start."""
-    from io import BytesIO
-
-    buffer = BytesIO()
-    shape = (rows, size, size)
-    np.lib.format.write_array_header_1_0(buffer, {"descr": "|u1", "fortran_order": False, "shape": shape})
-    header = buffer.getvalue()
-    length = len(header) + rows * size * size
-    allocated = sum(min(length, path.stat().st_blocks * 512) for path in paths if path.exists())
-    needed = len(paths) * length - allocated + rows * ROW_BYTES
-    out = paths[0].parent
-    free = shutil.disk_usage(out).free
-    if needed > free:
-        raise UserError(
-            f"--out='{out}' needs {needed:,} more bytes for {rows:,} images of {size}x{size}, but only "
-            f"{free:,} are free there. Free some, give another --out or a smaller --size, and run again to go on."
-        )
-    for path in paths:
-        with open(path, "r+b" if path.exists() else "w+b") as file:
-            file.write(header)
-            file.truncate(length)
-    return len(header)
-
-
-def _check(journal: Journal, outputs: list[Path], offset: int, size: int) -> None:
-    """Forget the chunks whose pixels did not reach the disk before the machine stopped."""
-    if not journal.offsets:
-        return
-    with ExitStack() as stack:
-        files = [stack.enter_context(open(path, "rb")) for path in outputs]
-        advance = stack.enter_context(progress("chunks checked", len(journal.offsets)))
-        for first in sorted(journal.offsets):
-            advance(1)
-            result = journal.read(first)
-            hashes = []
-            for file in files:
-                file.seek(offset + first * size * size)
-                hashes.append(hashlib.sha256(file.read(len(result["images"]) * size * size)).hexdigest())
-            if hashes != result["sha256"]:
-                journal.forget(first)
 
 
 @contextmanager
@@ -256,27 +261,17 @@ def _lock(out: Path) -> Iterator[None]:
         yield
 
 
-def _compare(out: Path, there: dict[str, Any], now: dict[str, Any]) -> None:
+def _compare(out: Path, present: dict[str, Any], wanted: dict[str, Any]) -> None:
     differences = [
-        f"{key} is {there.get(key)} there and {now.get(key)} now"
-        for key in sorted({*there, *now})
-        if there.get(key) != now.get(key)
+        f"{key} is {present.get(key)} there and {wanted.get(key)} now"
+        for key in sorted({*present, *wanted})
+        if present.get(key) != wanted.get(key)
     ]
     if differences:
         raise UserError(
             f"--out='{out}' was begun with other options: {'; '.join(differences)}. "
             "Give the same ones, or another --out, or delete the folder."
         )
-
-
-def _versions() -> dict[str, Any]:
-    from PIL import features
-
-    from medvlp.prepared import FORMAT_VERSION
-
-    versions: dict[str, Any] = {"medvlp": __version__, "format": FORMAT_VERSION}
-    versions |= {name: version(name) for name in ("numpy", "pillow", "pyarrow", "pydicom")}
-    return {**versions, "libjpeg_turbo": features.version("libjpeg_turbo")}
 
 
 def _sha256(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""Pixels of any depth and colour as 8-bit grey levels."""
+"""Conversion of pixels of any depth and colour to 8-bit grey levels."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def to_grey(image: Image.Image) -> Image.Image:
     if image.mode == "L":
         image.load()
         return image
-    # Only RGB knows the way from every mode, and to grey.
+    # Pillow converts every mode to RGB, and RGB to grey.
     return image.convert("RGB").convert("L")
 
 
 def scale_to_bytes(pixels: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
-    """Return an array scaled from its range to 0..255; a constant one is all zero."""
+    """Return an array scaled from its range to 0..255; zeros for a constant array."""
     values = np.nan_to_num(pixels.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
     low, high = float(values.min()), float(values.max())
     scaled = (values - low) * (255 / (high - low) if high > low else 0.0)

@@ -1,35 +1,43 @@
-"""From tables and reports to the list of images that will be decoded."""
+"""The first step of a preparation: from tables and reports to the list of images to decode."""
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from medvlp.errors import LeftOutError
-from medvlp.prepare.chunks import CHUNK
+from medvlp.prepare.chunks import CHUNK, Chunk
 from medvlp.prepare.dataset import DataSet
 from medvlp.prepare.files import ESCAPES, escapes
 from medvlp.prepare.progress import progress
 from medvlp.prepare.reports import has_words
 from medvlp.prepare.skipped import SkippedLog
 from medvlp.prepare.study import Picture, Report, Skip, Study
-from medvlp.prepared import Resize
+from medvlp.prepared import LABEL_PREFIX, SPLIT_PREFIX, Resize
 
-# Rows that are in memory at once; the plan's row groups.
+# Number of rows in memory at once, and in a row group of the plan.
 GROUP = 16 * CHUNK
+# Columns of the index that the plan lacks, as they come with decoding.
+DECODED = ("row", "height", "width", "regions", "boxes")
+NO_REPORT = Report(None, None)
 
 
 @dataclass(frozen=True)
 class Options:
-    """What all front ends share.
+    """Options that all front ends share.
 
     Attributes:
         size: Side of the prepared images in pixels.
         resize: Keep the aspect ratio and pad, or squash.
         views: Views to keep.
-        min_words: Least number of tokens in a report; see `medvlp.prepare.reports.has_words`. Nothing to a data set
+        min_words: Least number of tokens in a report; see `medvlp.prepare.reports.has_words`. Ignored for data sets
             without reports.
     """
 
@@ -44,18 +52,15 @@ def parse_views(text: str) -> list[str]:
     return sorted({item.strip().upper() for item in text.split(",")} - {""})
 
 
-NO_REPORT = Report(None, None)
-
-
 class Filter:
-    """The filters on what tables and reports say, and their counts."""
+    """The filters on views, paths and reports, and their counts."""
 
     def __init__(self, options: Options, skip: Skip) -> None:
         """Start counting.
 
         Args:
-            options: Says what to keep.
-            skip: Called for each image that is left out.
+            options: Views to keep, and the least length of a report.
+            skip: Called for each image that a filter drops.
         """
         self.options = options
         self.skip = skip
@@ -67,14 +72,14 @@ class Filter:
 
     @property
     def counts(self) -> dict[str, Any]:
-        """Images left after each filter, in their order, and how many have which sections."""
+        """Number of images after each filter, in the order of the filters, and by sections of their reports."""
         if not self.has_reports:
             return dict(self.table_counts)
         counts = {**self.table_counts, **self.report_counts}
         return {**counts, "sections_found": dict(self.sections), "reports_not_utf8": self.reports_not_utf8}
 
     def __call__(self, study: Study) -> tuple[list[Picture], Report]:
-        """Return the images of a study that are to be decoded, and the report, which is empty if there is none."""
+        """Return the images of a study to decode, and its report, which is empty if there is none."""
         self.table_counts["readable"] += len(study.pictures)
         pictures = [picture for picture in study.pictures if self._is_wanted(picture)]
         self.table_counts["view"] += len(pictures)
@@ -111,61 +116,62 @@ class Filter:
         return False
 
 
-def write_plan(data: DataSet, options: Options, plan: Path, skipped: Path) -> dict[str, Any]:
-    """Write the images that pass the filters, in the order of the index, and what is left out.
+def write_plan(data: DataSet, options: Options, schema: pa.Schema, plan: Path, skipped: Path) -> dict[str, Any]:
+    """Write the images that pass the filters, in the order of the index, and the beginning of skipped.csv.
 
     Args:
         data: The raw data set.
-        options: What to keep.
-        plan: Parquet file to be written: the columns of the index that are known so far, `graph` and `annotation`.
-        skipped: Beginning of skipped.csv.
+        options: Filters.
+        schema: Schema of the index.
+        plan: Parquet file to be written, with the columns of the index except those in DECODED, and with the fields
+            `graph` and `annotation` of `Picture`.
+        skipped: Beginning of skipped.csv, to be written.
 
     Returns:
-        The counts for the manifest.
+        Counts for the manifest.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    from medvlp.prepared import LABEL_PREFIX, SPLIT_PREFIX, index_schema
-
-    _, *others = data.splits
-    unknown = ("row", "height", "width", "regions", "boxes")
-    schema = pa.schema([field for field in index_schema(data.labels, [*data.splits]) if field.name not in unknown])
-    schema = schema.append(pa.field("graph", pa.string())).append(pa.field("annotation", pa.string()))
-    rows: list[tuple[object, ...]] = []
-    splits = [SPLIT_PREFIX + name for name in data.splits]
-    label_columns = [LABEL_PREFIX + name for name in data.labels]
-    head = ("image_id", "study_id", "subject_id", "view", "split", *splits, "path", "findings", "impression")
-    assert schema.names == [*head, *label_columns, "graph", "annotation"]
+    fields = [field for field in schema if field.name not in DECODED]
+    columns = pa.schema([*fields, ("graph", pa.string()), ("annotation", pa.string())])
     with (
         skipped.open("w", encoding="utf-8", newline="") as file,
-        pq.ParquetWriter(plan, schema, compression="zstd") as writer,
+        pq.ParquetWriter(plan, columns, compression="zstd") as writer,
         progress("reports", None) as advance,
     ):
         skip = SkippedLog(file)
         keep = Filter(options, skip)
+        rows = _rows(data, keep, skip, advance)
+        while group := list(islice(rows, GROUP)):
+            writer.write_table(pa.Table.from_pylist(group, schema=columns), row_group_size=GROUP)
+    return {"table": data.rows, **keep.counts, "skipped": dict(skip.kinds)}
 
-        def flush(rows: list[tuple[object, ...]]) -> None:
-            columns = [
-                pa.array(column, field.type) for column, field in zip(zip(*rows, strict=True), schema, strict=True)
-            ]
-            writer.write_table(pa.Table.from_arrays(columns, schema=schema), row_group_size=GROUP)
 
-        for study in data.studies(skip):
-            pictures, report = keep(study)
-            split_of = (study.split, study.split, *(study.other_splits[name] for name in others))
-            for picture in pictures:
-                ids = (picture.image_id, study.study_id, study.subject_id, picture.view, *split_of, picture.path)
-                sections = (report.findings, report.impression)
-                rows.append((*ids, *sections, *study.labels, picture.graph, picture.annotation))
-            while len(rows) >= GROUP:
-                flush(rows[:GROUP])
-                del rows[:GROUP]
-            advance(1)
-        if rows:
-            flush(rows)
-    return {
-        "table": data.rows,
-        **keep.counts,
-        "skipped": dict(skip.kinds),
-    }
+def _rows(data: DataSet, keep: Filter, skip: Skip, advance: Callable[[int], None]) -> Iterator[dict[str, object]]:
+    """Yield the rows of the plan."""
+    default, *others = data.splits
+    for study in data.studies(skip):
+        pictures, report = keep(study)
+        split_of = {default: study.split, **{name: study.other_splits[name] for name in others}}
+        for picture in pictures:
+            yield {
+                **asdict(picture),
+                "study_id": study.study_id,
+                "subject_id": study.subject_id,
+                "split": study.split,
+                **{SPLIT_PREFIX + name: split for name, split in split_of.items()},
+                "findings": report.findings,
+                "impression": report.impression,
+                **{LABEL_PREFIX + name: value for name, value in zip(data.labels, study.labels, strict=True)},
+            }
+        advance(1)
+
+
+def read_chunks(plan: Path) -> Iterator[Chunk]:
+    """Yield the images of a plan in chunks."""
+    file = pq.ParquetFile(plan)
+    start = 0
+    for group in range(file.num_row_groups):
+        table = file.read_row_group(group, columns=["image_id", "view", "path", "graph", "annotation"])
+        pictures = [Picture(**row) for row in table.to_pylist()]
+        for first in range(0, len(pictures), CHUNK):
+            yield Chunk(start + first, pictures[first : first + CHUNK])
+        start += len(pictures)

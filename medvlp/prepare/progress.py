@@ -1,4 +1,4 @@
-"""Telling how far a long job is: a bar on a terminal, a line now and then elsewhere."""
+"""The progress of a long job: a bar on a terminal, else a line from time to time."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-# Seconds between lines where there is no terminal.
+# Seconds between lines without a terminal.
 INTERVAL = 30.0
 
 
@@ -16,12 +16,12 @@ def progress(title: str, total: int | None, done: int = 0) -> Iterator[Callable[
     """Show progress on stderr while the context lasts.
 
     Args:
-        title: What is being done.
-        total: How much there is to do, where that is known.
-        done: How much of it was done before.
+        title: Name of the items.
+        total: Number of items; None if unknown.
+        done: Number of items finished by an earlier run.
 
     Yields:
-        A function to be called with the amount just done.
+        A function to call with the number of items finished since its last call.
     """
     if sys.stderr.isatty():
         from rich.console import Console

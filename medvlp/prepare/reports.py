@@ -1,4 +1,4 @@
-"""When a report is too short."""
+"""The filter for short reports."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ ASCII = re.compile(r"[\x00-\x7f]")
 def has_words(findings: str | None, impression: str | None, minimum: int) -> bool:
     """Return whether a report is long enough.
 
-    Source: the caption cleaning of MGCA `preprocess/mimic_cxr.py`. Sentences end at full stops; numbers that end in
-    one enumerate and do not count; a token is a run of word characters of which some are ASCII; sentences of one token
-    do not count.
+    Source: the caption cleaning of MGCA `preprocess/mimic_cxr.py`. Sentences end at full stops. A number before a full
+    stop enumerates and does not count. A token is a run of word characters, at least one of them ASCII. Sentences of
+    one token do not count.
 
     Args:
-        findings: Section, if there is one.
-        impression: Section, if there is one.
-        minimum: Least number of tokens in all.
+        findings: Findings section; None if there is none.
+        impression: Impression section; None if there is none.
+        minimum: Least number of tokens in the report.
     """
     total = 0
     for sentence in SENTENCE.split(f"{impression or ''} {findings or ''}".lower()):

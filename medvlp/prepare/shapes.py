@@ -1,6 +1,6 @@
-"""Drawing shapes into masks: a pixel belongs to a shape if its centre does.
+"""Shapes in masks: a pixel belongs to a shape if its centre does.
 
-Coordinates are in pixels, x to the right and y down, the left upper corner of the mask being (0, 0).
+Coordinates are in pixels, x to the right and y down; the left upper corner of the mask is (0, 0).
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ Mask = npt.NDArray[np.bool_]
 
 
 def rectangle(mask: Mask, x1: float, y1: float, x2: float, y2: float) -> None:
-    """Fill a rectangle; of whole numbers x1:x2 and y1:y2 are filled, as indices of an array would be.
+    """Fill a rectangle; whole numbers fill x1:x2 and y1:y2, like indices of an array.
 
     Args:
-        mask: bool (height, width), to be drawn in; what lies beyond it is cut off.
+        mask: bool (height, width), to be changed. The part beyond it is cut off.
         x1: Left.
         y1: Top.
         x2: Right.
@@ -27,10 +27,10 @@ def rectangle(mask: Mask, x1: float, y1: float, x2: float, y2: float) -> None:
 
 
 def ellipse(mask: Mask, x1: float, y1: float, x2: float, y2: float) -> None:
-    """Fill the ellipse that touches the sides of a rectangle; for the arguments see `rectangle`."""
+    """Fill the ellipse in a rectangle; for the arguments see `rectangle`."""
     if x1 >= x2 or y1 >= y2:
         return
-    # Up to a pixel more on the right and below: an ellipse has its border.
+    # The border belongs to an ellipse: up to a pixel more on the right and below.
     left, right = _first_centre(np.array([x1, x2 + 1]), mask.shape[1])
     top, bottom = _first_centre(np.array([y1, y2 + 1]), mask.shape[0])
     with np.errstate(over="ignore"):  # An ellipse may be as thin as a hair.
@@ -43,11 +43,11 @@ def polygon(mask: Mask, points: npt.NDArray[np.float64]) -> None:
     """Fill a polygon by the even-odd rule.
 
     Args:
-        mask: bool (height, width), to be drawn in; what lies beyond it is cut off.
-        points: Corners (n, 2) as x, y; the last is joined to the first.
+        mask: bool (height, width), to be changed. The part beyond it is cut off.
+        points: Corners (n, 2) as x, y; an edge joins the last to the first.
     """
     height, width = mask.shape
-    # An edge turns over all that is to the right of it; the parity of the turns says what is inside.
+    # An edge flips all pixels to the right of it; pixels with an odd number of flips are inside.
     turns = np.zeros((height, width + 1), np.bool_)
     for (x1, y1), (x2, y2) in zip(points, np.roll(points, -1, axis=0), strict=True):
         top, bottom = _first_centre(np.array([min(y1, y2), max(y1, y2)]), height)

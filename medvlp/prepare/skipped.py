@@ -1,4 +1,4 @@
-"""The list of what was left out."""
+"""The list of skipped rows, images and boxes."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ class SkippedLog:
     """Writes skipped.csv, and counts the kinds of reasons.
 
     Attributes:
-        kinds: How often each kind of reason, the part before its first colon, was given.
+        kinds: Number of lines by kind of reason, the part before its first colon.
     """
 
     def __init__(self, file: TextIO, kinds: Mapping[str, int] | None = None) -> None:
-        """Go on with a file.
+        """Continue a file.
 
         Args:
             file: Open for writing, at its end.
-            kinds: Counts of what it already holds; None for a new file.
+            kinds: Counts of the lines in it; None for a new file.
         """
         self.kinds = Counter(kinds)
         self._writer = csv.writer(file, lineterminator="\n")

@@ -1,4 +1,4 @@
-"""Named ways to split a data set, the same on every machine."""
+"""Split variants of a data set, the same on every machine."""
 
 from __future__ import annotations
 
@@ -9,6 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from medvlp.prepared import SPLIT_PREFIX
 
 SPLITS = ("train", "validate", "test")
 SLICE = 1 << 14
@@ -19,8 +24,8 @@ class SplitVariant:
     """One way to split a data set.
 
     Attributes:
-        rule: How images are assigned, and by whom, in a few words; kept in the manifest.
-        documented: The published sizes of train, validate and test in images; empty where there are none.
+        rule: The rule of assignment and its source, in a few words, for the manifest.
+        documented: Published number of images in train, validate and test; empty if there is none.
     """
 
     rule: str
@@ -32,8 +37,8 @@ def shuffled(ids: Sequence[str], sizes: Sequence[int], seed: int = 0) -> list[li
 
     Args:
         ids: Unique names; their order counts.
-        sizes: How many go into each part. They add up to the number of names.
-        seed: The `random_state` of every link of the chain.
+        sizes: Number of names in each part. They add up to the number of all names.
+        seed: The `random_state` of every call in the chain.
     """
     if len(sizes) == 1:
         return [list(ids)]
@@ -44,11 +49,11 @@ def shuffled(ids: Sequence[str], sizes: Sequence[int], seed: int = 0) -> list[li
 
 
 def mgca_split(ids: Sequence[str], rest: int, seed: int = 0) -> dict[str, str]:
-    """Return the split of each name as MGCA and GLoRIA assign it: of what is not trained on, first half is test.
+    """Return the split of each name as MGCA and GLoRIA assign it: the first half of the names outside train is test.
 
     Args:
         ids: Unique names; their order counts.
-        rest: How many are in validate and test together; of an odd number, validate has one more.
+        rest: Number of names in validate and test together; of an odd number, validate has one more.
         seed: The `random_state` of both calls of `train_test_split`.
     """
     parts = shuffled(ids, [len(ids) - rest, rest // 2, rest - rest // 2], seed)
@@ -56,12 +61,12 @@ def mgca_split(ids: Sequence[str], rest: int, seed: int = 0) -> dict[str, str]:
 
 
 def by_patient(patients: Mapping[str, str], count: int, salt: str) -> set[str]:
-    """Choose images by whole patients, in an order that a patient keeps whatever other patients there are.
+    """Choose images by whole patients, in an order that does not depend on the other patients.
 
     Args:
         patients: The patient of each image.
-        count: How many images are wanted. Fewer come only where no patient has few enough images to fill the rest.
-        salt: Makes the order another one than that of other data sets.
+        count: Number of images. There are fewer only if no patient has few enough images for the rest.
+        salt: Gives each data set an order of its own.
     """
     images: dict[str, list[str]] = {}
     for image, patient in patients.items():
@@ -78,8 +83,8 @@ def split_by_variant(image_id: str, validate: Mapping[str, Container[str]], test
 
     Args:
         image_id: Name of the image.
-        validate: The images that are validate, by variant.
-        test: Whether it is a test image, by every variant.
+        validate: Images of validate, by variant.
+        test: Whether it is a test image in every variant.
     """
     return {
         variant: "test" if test else "validate" if image_id in images else "train"
@@ -88,26 +93,20 @@ def split_by_variant(image_id: str, validate: Mapping[str, Container[str]], test
 
 
 def scaled(count: int, total: int, listed: int) -> int:
-    """Return a published size as the same share of what is listed: the size itself where all `total` images are."""
+    """Return the share `count` / `total` of the `listed` images; a complete table gives the published size."""
     return round(count * listed / total)
 
 
 def describe_splits(index: Path, variants: Mapping[str, SplitVariant]) -> dict[str, dict[str, Any]]:
-    """Return what the manifest says of each variant; see `medvlp.prepared`.
+    """Return the entry of each variant in the manifest; see `medvlp.prepared`.
 
     Args:
         index: index.parquet.
-        variants: By name.
+        variants: Variants by name.
     """
-    import pyarrow as pa
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
-
-    from medvlp.prepared import SPLIT_PREFIX
-
     described = {}
     for name, variant in variants.items():
-        # As Arrow arrays: the names of hundred thousands of images take many times as much as a list of strings.
+        # Arrow arrays: hundreds of thousands of names take many times as much memory as a list of strings.
         image_id, split = pq.read_table(index, columns=["image_id", SPLIT_PREFIX + name]).columns
         used = pc.is_in(split, pa.array(SPLITS))
         split = split.filter(used)

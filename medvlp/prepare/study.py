@@ -1,17 +1,17 @@
-"""A study of a raw data set, as a front end reads it from the tables."""
+"""The study of a raw data set, as a front end reads it from the tables."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-# Called with what was left out, and why. Everything before the first colon of the reason is its kind, and is counted.
+# Called with the name of a skipped row or image, and the reason. The part before its first colon is its kind.
 Skip = Callable[[str, str], None]
 
 
 @dataclass(frozen=True)
 class Report:
-    """The sections of one report; None where a section is missing."""
+    """The sections of one report; None for a missing section."""
 
     findings: str | None
     impression: str | None
@@ -20,15 +20,14 @@ class Report:
 
 @dataclass(frozen=True)
 class Picture:
-    """One image as the tables describe it.
+    """The facts about one image in the tables.
 
     Attributes:
         image_id: Unique name.
         view: For example PA.
         path: File relative to the image root.
-        graph: Locator of its scene graph, where it has one.
-        annotation: What the tables say of objects in it, verbatim, for `DataSet.annotations`; None where nobody looked
-            for any.
+        graph: Locator of its scene graph; None if it has none.
+        annotation: Text about the objects in it, for `DataSet.annotations`; None if it was never annotated.
     """
 
     image_id: str
@@ -40,17 +39,17 @@ class Picture:
 
 @dataclass(frozen=True)
 class Study:
-    """The images that share one report.
+    """The images of one report.
 
     Attributes:
         study_id: Unique name.
         subject_id: The patient.
-        split: train, validate or test, by the first variant of `DataSet.splits`. Empty or another word for images that
-            no split has.
+        split: train, validate or test, by the first variant of `DataSet.splits`. Empty, or any other word, if the study
+            is in no split.
         pictures: Its images.
-        labels: One value a label of `DataSet.labels`: 1, 0, -1, or None where it is not mentioned.
-        report: Reads the report. Raises LeftOutError where there is none. None in a data set without reports.
-        other_splits: Its split by each further variant of `DataSet.splits`.
+        labels: A value for each of `DataSet.labels`: 1 present, 0 absent, -1 uncertain, None not mentioned.
+        report: Reads the report, and raises LeftOutError if it is missing. None in a data set without reports.
+        other_splits: Its split by each other variant of `DataSet.splits`.
     """
 
     study_id: str

@@ -1,4 +1,4 @@
-"""What the user is told of a preparation."""
+"""The summary of a preparation on the screen."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from medvlp.prepare.splits import SPLITS
 
 
 def summarise(manifest: dict[str, Any], out: Path) -> None:
-    """Print what came of a preparation: images left after each filter, sizes of the splits, and what was left out."""
+    """Print the number of images after each filter, the sizes of the splits, and the reasons of skipped entries."""
     from rich.console import Console
     from rich.table import Table
 
@@ -47,7 +47,7 @@ def summarise(manifest: dict[str, Any], out: Path) -> None:
 
 
 def compared(manifest: dict[str, Any]) -> Iterator[str]:
-    """Say whether the data set and its splits have the sizes that are documented."""
+    """Yield a line for the data set and for each split variant: its size, and whether it is the documented one."""
     rows, documented = manifest["counts"]["table"], manifest["documented"]
     if documented is not None:
         verdict = "as documented" if rows == documented else f"differs from the documented {documented:,}"
@@ -64,11 +64,15 @@ def compared(manifest: dict[str, Any]) -> Iterator[str]:
 
 
 def nothing_left(counts: dict[str, Any]) -> UserError:
-    """Return the error that no image passes the filters, with the counts of them."""
+    """Return the error for a preparation without any image.
+
+    Args:
+        counts: Number of images after each filter, and of `skipped` entries by kind.
+    """
     filters = ", ".join(f"{name} {count:,}" for name, count in counts.items() if isinstance(count, int))
     reasons = ", ".join(f"{kind} ({count:,})" for kind, count in _top(counts["skipped"]))
-    told = f"Most were left out for: {reasons}." if reasons else "The tables have no rows."
-    return UserError(f"No image is left after the filters ({filters}). {told}")
+    advice = f"Most were left out for: {reasons}." if reasons else "The tables have no rows."
+    return UserError(f"No image is left after the filters ({filters}). {advice}")
 
 
 def _top(kinds: dict[str, int]) -> list[tuple[str, int]]:

@@ -1,4 +1,4 @@
-"""Reading csv tables whose rows may be broken."""
+"""Readers of csv tables and of lists, which may have broken rows."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, cast
 
-from medvlp.errors import NotFoundError, UserError
+from medvlp.errors import UserError
+from medvlp.prepare.files import missing
 
 
 def decode(data: bytes) -> tuple[str, bool]:
     """Return a text and whether it was UTF-8.
 
-    What is not UTF-8 in hospital exports is Windows-1252: degree signs, curly quotes and dashes survive that way, and
-    the few bytes it leaves undefined become replacement characters.
+    Hospital exports that are not UTF-8 are Windows-1252, which keeps degree signs, curly quotes and dashes. The few
+    bytes that it does not define become replacement characters.
     """
     try:
         return data.decode("utf-8-sig"), True
@@ -26,31 +27,32 @@ def decode(data: bytes) -> tuple[str, bool]:
 
 
 def find_table(folder: Path, name: str, suffix: str = ".csv") -> Path | None:
-    """Return the path of `name`.csv or `name`.csv.gz, or with another suffix than .csv, or None."""
+    """Return the path of a table in a folder, packed or not, or None; see `require_table`."""
     paths = (folder / f"{name}{suffix}", folder / f"{name}{suffix}.gz")
     return next((path for path in paths if path.is_file()), None)
 
 
-def require_table(root: Path, name: str, how: str, suffix: str = ".csv") -> Path:
-    """Return what `find_table` finds in the folder that --root gives.
+def require_table(root: Path, name: str, how: str, suffix: str = ".csv", argument: str = "root") -> Path:
+    """Return the path of a table in a folder on the command line; see `find_table`.
 
     Args:
         root: The folder.
-        name: Of the file, without suffix.
+        name: File name without suffix.
         how: How to get the data, for the error.
-        suffix: Of the file, which may be followed by .gz.
+        suffix: Suffix of the file; .gz may follow it.
+        argument: Name of the command-line option, for the error.
 
     Raises:
-        NotFoundError: If it is not there.
+        NotFoundError: If the table is missing.
     """
     path = find_table(root, name, suffix)
     if path is None:
-        raise NotFoundError(f"--root='{root}' holds neither {name}{suffix} nor {name}{suffix}.gz. {how}")
+        raise missing(root, f"neither {name}{suffix} nor {name}{suffix}.gz", how, argument)
     return path
 
 
 def column_names(path: Path) -> list[str]:
-    """Return the names of a table's columns.
+    """Return the names of the columns of a table.
 
     Raises:
         UserError: If the file cannot be read.
@@ -65,12 +67,12 @@ def column_names(path: Path) -> list[str]:
 def read_table(
     path: Path, columns: Sequence[str], skip: Callable[[str, str], None]
 ) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Yield each row's place, for messages, and the fields of the wanted columns.
+    """Yield the place of each row, for messages, and its fields of some columns.
 
     Args:
         path: A .csv or .csv.gz file.
-        columns: Names of the columns, in the order to be given.
-        skip: Called for each row that has the wrong number of fields.
+        columns: Names of the columns, in the order of the result.
+        skip: Called for each row with a wrong number of fields.
 
     Raises:
         UserError: If a column is missing or the file cannot be read to its end.
@@ -95,7 +97,7 @@ def read_table(
                     row, problem = [], str(error)
                 if row and len(row) != len(names):
                     problem = f"{len(row)} fields, not {len(names)}"
-                # More than one line: a quote that was not closed swallowed what follows.
+                # More than one line: an open quote has swallowed the lines behind it.
                 place = f"{path.name}:{first}" + (f"-{reader.line_num}" if reader.line_num > first else "")
                 if problem:
                     skip(place, f"unreadable row: {problem}")
@@ -106,7 +108,7 @@ def read_table(
 
 
 def read_lines(path: Path) -> Iterator[tuple[str, str]]:
-    """Yield each line's place, for messages, and its text; empty lines are left out.
+    """Yield the place of each non-empty line, for messages, and its text.
 
     Args:
         path: A text file, or one that ends in .gz.
@@ -125,7 +127,7 @@ def read_lines(path: Path) -> Iterator[tuple[str, str]]:
 
 def _open(path: Path) -> io.TextIOWrapper:
     binary = cast(IO[bytes], gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb"))  # noqa: SIM115
-    # Escaped bytes let each field be decoded on its own: one bad byte must not spoil its neighbours.
+    # With escaped bytes each field can be decoded alone: a bad byte must not change the other fields.
     return io.TextIOWrapper(binary, encoding="utf-8-sig", errors="surrogateescape", newline="")
 
 

@@ -1,4 +1,4 @@
-"""Running a function over many inputs in processes that neither hang nor stay behind."""
+"""Parallel evaluation of a function in processes that neither hang nor outlive this one."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ Output = TypeVar("Output")
 
 
 def in_parallel(function: Callable[[Input], Output], inputs: Iterable[Input], workers: int) -> Iterator[Output]:
-    """Yield the function's values, in the order in which they are ready.
+    """Yield the values of a function in the order of their completion.
 
-    Inputs are taken as they are needed: two per worker are under way at any time.
+    Two inputs per worker are under way at any time; the others are not read yet.
 
     Args:
-        function: What to compute; it and its inputs and outputs are pickled.
-        inputs: One for each call.
+        function: The function. It, its inputs and its values are pickled.
+        inputs: An input for each call.
         workers: Number of processes. With 1 the function runs in this one.
 
     Raises:
@@ -33,7 +33,7 @@ def in_parallel(function: Callable[[Input], Output], inputs: Iterable[Input], wo
     if workers == 1:
         yield from map(function, inputs)
         return
-    # Forked workers would carry this process's tables and threads; they would also not be seen to end with it.
+    # Forked workers would copy the tables and threads of this process, and would not notice its end.
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), start_worker)
     pending: set[Future[Output]] = set()
     try:
@@ -55,7 +55,7 @@ def in_parallel(function: Callable[[Input], Output], inputs: Iterable[Input], wo
 
 
 def start_worker() -> None:
-    """Leave Ctrl-C to the parent, and end with it, however it ends."""
+    """Leave Ctrl-C to the parent process, and end with it, even if it is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

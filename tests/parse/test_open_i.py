@@ -7,7 +7,7 @@ import pytest
 
 import medvlp.parse.report
 from medvlp.parse import parse_report
-from medvlp.parse.agreement import Said, label_scores, side_scores
+from medvlp.parse.agreement import Assertion, label_scores, side_scores
 
 SCORED = (
     "Atelectasis",
@@ -41,7 +41,7 @@ def studies(open_i):
 def parsed(studies, *sections):
     return {
         uid: [
-            Said(t.text, t.finding, t.existence, t.side)
+            Assertion(t.text, t.finding, t.existence, t.side)
             for t in parse_report({name: text for name, text in study.items() if name in sections})
         ]
         for uid, study in studies.items()

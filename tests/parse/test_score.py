@@ -2,7 +2,7 @@ import pytest
 
 from medvlp.errors import NotFoundError, UserError
 from medvlp.parse import write_triplets
-from medvlp.parse.agreement import Said, label_scores, side_scores
+from medvlp.parse.agreement import Assertion, label_scores, side_scores
 from medvlp.parse.labels import labels, summary
 from medvlp.parse.score import match_columns, score
 
@@ -56,7 +56,7 @@ def test_columns_are_matched():
 
 
 def said(finding, existence, side=None):
-    return Said("A sentence.", finding, existence, side)
+    return Assertion("A sentence.", finding, existence, side)
 
 
 def test_figures():

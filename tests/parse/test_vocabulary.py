@@ -5,9 +5,9 @@ import pytest
 from medvlp.parse import FINDINGS, LABEL_SETS, REGIONS
 from medvlp.parse.lexicon import ANCESTORS, GRAMMAR, IMPLIED, read
 from medvlp.parse.words import expand, words
-from medvlp.phantom.labels import CHEXPERT
 from medvlp.phantom.world import FINDINGS as DRAWN
 from medvlp.phantom.world import REGIONS as DRAWN_REGIONS
+from medvlp.prepared import CHEXPERT_LABELS
 
 TAGS = (
     "pleural effusion, opacity, pneumothorax, edema, atelectasis, tube, consolidation, enlarged cardiomediastinum, "
@@ -35,7 +35,7 @@ def by_phrase(named):
 
 def test_label_sets_are_official_and_name_findings():
     assert list(LABEL_SETS["asg"]) == TAGS.split(", ")
-    assert tuple(LABEL_SETS["chexpert"]) == CHEXPERT
+    assert tuple(LABEL_SETS["chexpert"]) == CHEXPERT_LABELS
     assert list(LABEL_SETS["nih"]) == NIH.split(", ")
     for name, labels in LABEL_SETS.items():
         for label, findings in labels.items():

@@ -1,6 +1,6 @@
-"""Raw layouts of real data sets that the phantom is written in: one file each, a `Layout`.
+"""The raw layouts of real data sets, a file for each `Layout`.
 
-They are what tests and the demo prepare in place of the real data.
+Tests and the demo prepare them in place of the real data.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from medvlp.phantom.reports import Report
 from medvlp.phantom.world import Shot, Study
 from medvlp.prepared import SYNTHETIC
 
-# Each is a module of this package that is a Layout.
+# Modules of this package; each is a Layout.
 NAMES: tuple[str, ...] = ("mimic_cxr", "chexpert", "nih", "rsna", "siim", "covidx", "object_cxr", "ms_cxr")
 
 # Rows by the name of their table.
@@ -28,10 +28,10 @@ class Layout(Protocol):
     """A raw layout."""
 
     def begin(self, out: Path) -> dict[str, Table]:
-        """Write what does not depend on the studies, and begin the tables.
+        """Write the files that do not depend on studies, and begin the tables.
 
         Args:
-            out: Folder of the phantom; the layout has a folder of its own in it.
+            out: Folder of the phantom, in which the layout has its own folders.
         """
 
     def write_study(self, out: Path, study: Study, pictures: Pictures, report: Report) -> Rows:
@@ -44,5 +44,5 @@ def layout(name: str) -> Layout:
 
 
 def write_mark(root: Path) -> None:
-    """Write into a folder of images that no patient is in it."""
+    """Mark a folder of images as synthetic."""
     write(root / SYNTHETIC, b"Drawn by medvlp phantom: these patients do not exist.\n")

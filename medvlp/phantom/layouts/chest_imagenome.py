@@ -1,4 +1,4 @@
-"""Scene graphs as Chest ImaGenome 1.0.0 has them, for frontal images."""
+"""The scene graphs of Chest ImaGenome 1.0.0, for frontal images."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def write_graph(out: Path, study: Study, shot: Shot, image: Image, report: Repor
 def graph(study: Study, shot: Shot, image: Image, report: Report) -> dict[str, Any]:
     """Return the scene graph of a frontal image."""
     rng = stream(shot.key, 41)
-    # The silver boxes of the real data set miss an object now and then.
+    # The silver boxes of the real data set lack a few objects.
     kept = [name for name in REGIONS if rng.random() > _MISSING and name in image.regions]
     date, time = str(study.date), f"{study.time:06d}"
     return {
@@ -74,28 +74,29 @@ def _object(dicom_id: str, name: str, image: Image) -> dict[str, Any]:
 
 
 def _attributes(study: Study, dicom_id: str, region: str, report: Report) -> dict[str, Any] | None:
-    said = [
+    sentences = [
         (i, s, here) for i, s in enumerate(report.sentences) if (here := [t for t in s.triplets if region in t.regions])
     ]
-    if not said:
+    if not sentences:
         return None
-    abnormal = any(t.existence != "absent" for _, _, here in said for t in here)
+    abnormal = any(t.existence != "absent" for _, _, here in sentences for t in here)
     return {
         region: abnormal,
         "bbox_name": region,
         "synsets": [],
         "name": region.capitalize(),
-        "attributes": [[_phrase(t) for t in here] + [_summary(here)] for _, _, here in said],
-        "attributes_ids": [[] for _ in said],
-        "phrases": [s.text for _, s, _ in said],
-        "phrase_IDs": [f"{study.study_id}|{i}" for i, _, _ in said],
-        "sections": ["finalreport" if s.section != "other" else "unknown" for _, s, _ in said],
+        "attributes": [[_phrase(t) for t in here] + [_summary(here)] for _, _, here in sentences],
+        "attributes_ids": [[] for _ in sentences],
+        "phrases": [s.text for _, s, _ in sentences],
+        "phrase_IDs": [f"{study.study_id}|{i}" for i, _, _ in sentences],
+        "sections": ["finalreport" if s.section != "other" else "unknown" for _, s, _ in sentences],
         "comparison_cues": [
-            [f"comparison|yes|{_COMPARISON[t.change]}" for t in here if t.change in _COMPARISON] for _, _, here in said
+            [f"comparison|yes|{_COMPARISON[t.change]}" for t in here if t.change in _COMPARISON]
+            for _, _, here in sentences
         ],
-        "temporal_cues": [["temporal|yes|acute" for t in here if t.change == "new"] for _, _, here in said],
-        "severity_cues": [[f"severity|yes|{t.severity}" for t in here if t.severity] for _, _, here in said],
-        "texture_cues": [[] for _ in said],
+        "temporal_cues": [["temporal|yes|acute" for t in here if t.change == "new"] for _, _, here in sentences],
+        "severity_cues": [[f"severity|yes|{t.severity}" for t in here if t.severity] for _, _, here in sentences],
+        "texture_cues": [[] for _ in sentences],
         "object_id": f"{dicom_id}_{region}",
     }
 

@@ -7,10 +7,11 @@ from pathlib import Path
 import cv2
 
 from medvlp.phantom.files import Table, write
-from medvlp.phantom.labels import CHEXPERT, COLUMN, chexpert
+from medvlp.phantom.labels import COLUMN, chexpert
 from medvlp.phantom.layouts import Pictures, Rows, write_mark
 from medvlp.phantom.reports import Report
 from medvlp.phantom.world import DEVICES, Finding, Study
+from medvlp.prepared import CHEXPERT_LABELS
 
 ROOT = "CheXpert-v1.0-small"
 LABELS = (
@@ -42,7 +43,7 @@ def begin(out: Path) -> dict[str, Table]:
 def write_study(out: Path, study: Study, pictures: Pictures, report: Report) -> Rows:
     """Write the images of a study and return their rows; patients of the test split are in valid.csv.
 
-    As in CheXpert, a labeller has read the reports of train.csv, and radiologists the images of valid.csv.
+    As in CheXpert, the labels of train.csv are those of the reports, and the labels of valid.csv those of the images.
     """
     folder = "valid" if study.split == "test" else "train"
     labels = observed(study.findings) if folder == "valid" else chexpert(report.sentences)
@@ -64,11 +65,11 @@ def write_study(out: Path, study: Study, pictures: Pictures, report: Report) -> 
 
 
 def observed(findings: tuple[Finding, ...]) -> dict[str, str]:
-    """Return what a radiologist would enter who sees these findings: 1.0 or 0.0 in every column."""
+    """Return the labels of a radiologist for visible findings: 1.0 or 0.0 in every column."""
     names = {f.name for f in findings}
     present = {COLUMN[name] for name in names}
     present |= {"Lung Opacity"} if names & _OPACITIES else set()
     present |= {"Enlarged Cardiomediastinum"} if "cardiomegaly" in names else set()
     present |= {"Pneumonia"} if any(f.infectious for f in findings) else set()
     present |= {"No Finding"} if names <= DEVICES else set()
-    return {name: "1.0" if name in present else "0.0" for name in CHEXPERT}
+    return {name: "1.0" if name in present else "0.0" for name in CHEXPERT_LABELS}

@@ -26,7 +26,7 @@ def begin(out: Path) -> dict[str, Table]:
 
 
 def write_study(out: Path, study: Study, pictures: Pictures, report: Report) -> Rows:
-    """Write the frontal images of a study that have a diagnosis, and return their rows."""
+    """Write the frontal images of a study with a diagnosis, and return their rows."""
     split = "test" if study.split == "test" else "train"
     rows: list[dict[str, object]] = []
     for shot, image in frontal(pictures):
@@ -39,7 +39,7 @@ def write_study(out: Path, study: Study, pictures: Pictures, report: Report) -> 
 
 
 def diagnosis(findings: tuple[Finding, ...]) -> Diagnosis | None:
-    """Return the class of an image with these findings, None where it is none of the three."""
+    """Return the class of an image with these findings; None if it is none of the three."""
     if all(f.name in DEVICES for f in findings):
         return "normal"
     consolidation = named(findings, "consolidation")

@@ -8,11 +8,12 @@ import cv2
 
 from medvlp.phantom.files import Table, write
 from medvlp.phantom.images import Image
-from medvlp.phantom.labels import CHEXPERT, chexpert
+from medvlp.phantom.labels import chexpert
 from medvlp.phantom.layouts import Pictures, Rows, write_mark
 from medvlp.phantom.layouts.chest_imagenome import write_graph
 from medvlp.phantom.reports import Report
 from medvlp.phantom.world import Shot, Study
+from medvlp.prepared import CHEXPERT_LABELS
 
 IMAGES = "mimic-cxr-jpg/2.0.0"
 REPORTS = "mimic-cxr-reports"
@@ -31,7 +32,7 @@ METADATA = (
     "PatientOrientationCodeSequence_CodeMeaning",
 )
 SPLIT = ("dicom_id", "study_id", "subject_id", "split")
-LABELS = ("subject_id", "study_id", *CHEXPERT)
+LABELS = ("subject_id", "study_id", *CHEXPERT_LABELS)
 
 
 def folder(study: Study) -> str:

@@ -1,4 +1,4 @@
-"""The raw layout of MS-CXR 1.1.0, whose images are those of the layout of MIMIC-CXR-JPG."""
+"""The raw layout of MS-CXR 1.1.0, with the images of the layout of MIMIC-CXR-JPG."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ COLUMNS = (
     "image_height",
     "split",
 )
-# What the radiologists of MS-CXR would call what a sentence names, and what is drawn where it does.
+# Category of MS-CXR, and drawn finding, by finding of a sentence.
 _CATEGORIES = {
     "pleural effusion": ("Pleural Effusion", "pleural effusion"),
     "pneumothorax": ("Pneumothorax", "pneumothorax"),
@@ -36,7 +36,7 @@ _CATEGORIES = {
     "edema": ("Edema", "edema"),
     "cardiomegaly": ("Cardiomegaly", "cardiomegaly"),
 }
-# Patients to train on have no phrases, so that all of them can be tested on.
+# Patients of train have no phrases, so that all phrases can be in a test.
 _SPLITS = {"validate": "val", "test": "test"}
 
 
@@ -61,19 +61,19 @@ def write_study(out: Path, study: Study, pictures: Pictures, report: Report) -> 
             "split": _SPLITS[study.split],
         }
         for phrase, (category, f) in dict(phrases(report, drawn(study, image))).items():
-            said = about | {"category_name": category, "label_text": phrase}
-            rows += [said | {"x": x1, "y": y1, "w": x2 - x1, "h": y2 - y1} for x1, y1, x2, y2 in each_side(f, image)]
+            row = about | {"category_name": category, "label_text": phrase}
+            rows += [row | {"x": x1, "y": y1, "w": x2 - x1, "h": y2 - y1} for x1, y1, x2, y2 in each_side(f, image)]
     return {"boxes": rows}
 
 
-def phrases(report: Report, found: tuple[Finding, ...]) -> Iterator[tuple[str, tuple[str, Finding]]]:
+def phrases(report: Report, findings: tuple[Finding, ...]) -> Iterator[tuple[str, tuple[str, Finding]]]:
     """Yield each sentence that states one of the findings, without its full stop, its category, and the finding.
 
-    It is the first finding of the sentence: others, such as pneumonia, are what the first one is taken for.
+    Only the first finding of a sentence counts: another one, such as pneumonia, interprets the first.
     """
     for sentence in report.sentences:
         for triplet in sentence.triplets[:1]:
             category, name = _CATEGORIES.get(triplet.finding, ("", ""))
-            f = named(found, name)
+            f = named(findings, name)
             if f is not None and triplet.existence == "present":
                 yield sentence.text.rstrip("."), (category, f)

@@ -15,7 +15,7 @@ from medvlp.phantom.reports import Report
 from medvlp.phantom.world import DEVICES, Finding, Shot, Study, stream
 
 ROOT = "nih"
-# The bracketed commas of these headers make a field each, as every reader of csv files sees them.
+# The commas in brackets separate fields, as in the original headers.
 ENTRY = (
     "Image Index",
     "Finding Labels",
@@ -38,7 +38,7 @@ _NAMES = {
     "edema": "Edema",
     "cardiomegaly": "Cardiomegaly",
 }
-# The findings that BBox_List_2017.csv outlines, and what it calls them.
+# Findings with boxes, and their names in BBox_List_2017.csv.
 _OUTLINED = {name: name for name in ("Atelectasis", "Cardiomegaly", "Effusion", "Mass", "Nodule", "Pneumonia")}
 _OUTLINED |= {"Pneumothorax": "Pneumothorax", "Infiltration": "Infiltrate"}
 
@@ -58,21 +58,21 @@ def begin(out: Path) -> dict[str, Table]:
 def write_study(out: Path, study: Study, pictures: Pictures, report: Report) -> Rows:
     """Write the frontal images of a study and return their rows.
 
-    Emphysema, fibrosis, pleural thickening and hernias are not drawn, so nobody has them.
+    The phantom has no emphysema, fibrosis, pleural thickening and hernias.
     """
     test = study.split == "test"
     rows: dict[str, list[dict[str, object]]] = {"entry": [], "boxes": [], "train": [], "test": []}
     for number, (shot, image) in enumerate(frontal(pictures), 2 * (study.order - 1)):
         name = f"{study.subject_id}_{number:03d}.png"
-        # All images of ChestX-ray14 are squares, whatever their detector was.
+        # All images of ChestX-ray14 are squares.
         side = max(image.pixels.shape)
         _, png = cv2.imencode(".png", cv2.resize(image.pixels, (side, side), interpolation=cv2.INTER_LINEAR))
         write(out / ROOT / "images" / name, png.tobytes())
-        found = [(label(f), f) for f in drawn(study, image) if f.name not in DEVICES]
-        rows["entry"].append(_entry(study, shot, name, number, sorted(text for text, _ in found)))
+        findings = [(label(f), f) for f in drawn(study, image) if f.name not in DEVICES]
+        rows["entry"].append(_entry(study, shot, name, number, sorted(text for text, _ in findings)))
         rows["test" if test else "train"].append({"Image Index": name})
         if test and stream(shot.key, 61).random() < 0.5:
-            for text, f in found:
+            for text, f in findings:
                 if text in _OUTLINED:
                     rows["boxes"] += [
                         {"Image Index": name, "Finding Label": _OUTLINED[text]} | box for box in _boxes(f, image)
@@ -81,7 +81,7 @@ def write_study(out: Path, study: Study, pictures: Pictures, report: Report) -> 
 
 
 def label(f: Finding) -> str:
-    """Return what the labels of ChestX-ray14 call a finding."""
+    """Return the label of a finding in ChestX-ray14."""
     if f.name == "nodule":
         # A mass is a nodule of more than 3 cm.
         return "Mass" if nodule_diameter(f) > 3 else "Nodule"
@@ -110,7 +110,7 @@ def _entry(study: Study, shot: Shot, name: str, number: int, labels: list[str]) 
 
 
 def _boxes(f: Finding, image: Image) -> list[dict[str, object]]:
-    """Return the box of a finding, of each side apart where it is on both."""
+    """Return the box of a finding; two boxes if it is bilateral."""
     rows, columns = image.pixels.shape
     x, y = _FRAME / columns, _FRAME / rows
     return [

@@ -37,7 +37,7 @@ def write_study(out: Path, study: Study, pictures: Pictures, report: Report) -> 
 
 
 def annotation(thing: ForeignObject) -> str:
-    """Return how an object is annotated: 0 a rectangle, 1 an ellipse by its bounds, 2 a polygon."""
+    """Return the annotation of an object: 0 is a rectangle, 1 an ellipse by its bounds, 2 a polygon."""
     if thing.kind == "pin":
         return " ".join(map(str, (2, *thing.outline.ravel())))
     return " ".join(map(str, (0 if thing.kind == "clip" else 1, *thing.box)))

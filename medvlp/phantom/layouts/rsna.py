@@ -30,7 +30,7 @@ def begin(out: Path) -> dict[str, Table]:
 
 
 def write_study(out: Path, study: Study, pictures: Pictures, report: Report) -> Rows:
-    """Write the frontal images of a study, each a patient of its own, and return their rows: one for each box."""
+    """Write the frontal images of a study, each with its own patient, and return their rows: one for each box."""
     rows: dict[str, list[dict[str, object]]] = {"labels": [], "classes": []}
     for shot, image in frontal(pictures):
         number = uuid.UUID(shot.dicom_id.replace("-", "")[:32])
@@ -50,6 +50,6 @@ def write_study(out: Path, study: Study, pictures: Pictures, report: Report) -> 
 
 
 def opacities(shot: Shot, image: Image) -> list[Box]:
-    """Return the boxes of what may be pneumonia: the parts of the consolidation."""
+    """Return the boxes of possible pneumonia: the parts of the consolidation."""
     mask = image.masks.get("consolidation")
     return [] if mask is None else outlined(mask, shot)

@@ -29,7 +29,7 @@ def begin(out: Path) -> dict[str, Table]:
 
 
 def write_study(out: Path, study: Study, pictures: Pictures, report: Report) -> Rows:
-    """Write the frontal images of a study and return their rows: one for each part that was outlined."""
+    """Write the frontal images of a study and return their rows: one for each outlined part."""
     rows: list[dict[str, object]] = []
     for shot, image in frontal(pictures):
         number = int(shot.dicom_id.replace("-", "")[:32], 16)
@@ -44,7 +44,7 @@ def write_study(out: Path, study: Study, pictures: Pictures, report: Report) -> 
 
 
 def _halves(mask: npt.NDArray[np.bool_]) -> list[npt.NDArray[np.bool_]]:
-    """Return the part of a mask that lies above the middle of its rows, and the part below."""
+    """Return the parts of a mask above and below the middle of its rows."""
     filled = np.flatnonzero(mask.any(axis=1))
     upper = np.arange(len(mask))[:, None] < (filled.mean() if len(filled) else 0)
     return [mask & upper, mask & ~upper]

@@ -1,6 +1,6 @@
-"""One file a data set: a function of the file's name, the command, and a `medvlp.prepare.dataset.DataSet`.
+"""A file for each data set, with a `medvlp.prepare.dataset.DataSet` and its command, a function of the file's name.
 
-A new file here is a new `medvlp prepare` command; nothing else lists them.
+A new file here is a new `medvlp prepare` command; there is no list of them.
 """
 
 from collections.abc import Callable

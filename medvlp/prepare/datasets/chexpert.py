@@ -1,4 +1,4 @@
-"""CheXpert: chest radiographs with the labels of a rule-based labeler.
+"""CheXpert: chest radiographs with labels of a rule-based labeler.
 
 Irvin et al., CheXpert: A Large Chest Radiograph Dataset with Uncertainty Labels and Expert Comparison, AAAI 2019,
 https://arxiv.org/abs/1901.07031.
@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from medvlp.errors import NotFoundError, UserError
+from medvlp.errors import UserError
+from medvlp.prepare.dataset import DataSet
 from medvlp.prepare.datasets.mimic_cxr import LABEL_BYTES, LABEL_VALUES
+from medvlp.prepare.files import require_folder
 from medvlp.prepare.five_by_200 import CLASSES, EACH, candidates, draw
 from medvlp.prepare.pipeline import prepare
 from medvlp.prepare.plan import Options, parse_views
 from medvlp.prepare.splits import SplitVariant, by_patient, scaled
 from medvlp.prepare.study import Picture, Skip, Study
-from medvlp.prepare.tables import read_table, require_table
-from medvlp.prepared import Resize
+from medvlp.prepare.tables import require_table
+from medvlp.prepared import CHEXPERT_LABELS, SYNTHETIC, Resize
 
 HOW = (
     "Download CheXpert-v1.0 or CheXpert-v1.0-small from https://stanfordaimi.azurewebsites.net (free registration) and "
@@ -28,23 +29,8 @@ HOW = (
     "'medvlp phantom --layouts chexpert' writes a synthetic stand-in."
 )
 FOLDERS = ("CheXpert-v1.0", "CheXpert-v1.0-small")
-LABELS = [
-    "Atelectasis",
-    "Cardiomegaly",
-    "Consolidation",
-    "Edema",
-    "Enlarged Cardiomediastinum",
-    "Fracture",
-    "Lung Lesion",
-    "Lung Opacity",
-    "No Finding",
-    "Pleural Effusion",
-    "Pleural Other",
-    "Pneumonia",
-    "Pneumothorax",
-    "Support Devices",
-]
-# Rows of train.csv and valid.csv, frontal ones of train.csv, and what is taken from those.
+LABELS = list(CHEXPERT_LABELS)
+# Number of rows of train.csv and valid.csv, of frontal images of train.csv, and of those among them in validate.
 ROWS, FRONTAL, VALIDATE = 223_414 + 234, 191_027, 5_000
 SPLITS: Mapping[str, SplitVariant] = {
     "patients": SplitVariant(
@@ -52,7 +38,7 @@ SPLITS: Mapping[str, SplitVariant] = {
         "patient, are validate, and the 5x200 images, drawn as by MGCA, are in no split",
         {"train": FRONTAL - VALIDATE - EACH * len(CLASSES), "validate": VALIDATE, "test": 202},
     ),
-    # MGCA draws validate by image, and a bug leaves some of those images in train as well.
+    # MGCA draws validate by image, and by a bug keeps some of these images in train, too.
     "reported": SplitVariant(
         "as patients, but with the 5x200 images: the sizes that MGCA, IMITATE and G2D report",
         {"train": FRONTAL - VALIDATE, "validate": VALIDATE, "test": 202},
@@ -71,23 +57,23 @@ def chexpert(
     views: str = "FRONTAL",
     workers: int | None = None,
 ) -> None:
-    """Prepare CheXpert: images and labels to one folder.
+    """Prepare CheXpert: images and labels.
 
-    Can be interrupted at any moment; the same command goes on where it stopped.
+    The same command resumes an interrupted run.
 
     Args:
-        root: CheXpert-v1.0 or CheXpert-v1.0-small, or the folder that holds one of them.
-        out: Folder to write; it is what --data.root of training means.
+        root: CheXpert-v1.0 or CheXpert-v1.0-small, or the folder around it.
+        out: Folder to write, the --data.root of training.
         size: Side of the prepared images in pixels.
         resize: Keep the aspect ratio and pad with black, or squash.
         views: FRONTAL, LATERAL, or both separated by a comma.
-        workers: Number of processes; one a CPU core if not given.
+        workers: Number of processes; one per CPU core if not given.
     """
     prepare(CheXpert(root), out, Options(size, resize, parse_views(views)), workers)
 
 
 class Row(NamedTuple):
-    """An image in a table; its labels are keys of LABEL_VALUES."""
+    """An image in a table. Its labels are positions in LABEL_VALUES."""
 
     image_id: str
     patient: str
@@ -97,55 +83,44 @@ class Row(NamedTuple):
 
     @property
     def values(self) -> list[int | None]:
-        """The labels as an index has them."""
+        """The labels as in the index."""
         return [LABEL_VALUES[value] for value in self.labels]
 
 
-class CheXpert:
-    """The files of CheXpert, as `medvlp.prepare.dataset.DataSet`.
+class CheXpert(DataSet):
+    """The files of CheXpert.
 
-    Images are called as the tables call them, without the first folder: train/patient00001/study1/view1_frontal.jpg.
+    An image is named by its path in the tables without the first folder: train/patient00001/study1/view1_frontal.jpg.
     """
 
     labels = LABELS
-    regions = None
-    annotations = None
     splits = SPLITS
     documented = ROWS
 
     def __init__(self, root: Path) -> None:
-        """Find everything that will be read.
+        """Find all files.
 
         Args:
             root: Folder of the data set, or the one around it.
 
         Raises:
-            NotFoundError: If something is not there.
-            UserError: If there are two copies.
+            NotFoundError: If a file or folder is missing.
+            UserError: If root holds two copies.
         """
-        from medvlp.prepared import SYNTHETIC
-
-        if not root.is_dir():
-            raise NotFoundError(f"--root='{root}' is not there. {HOW}")
         below = [root / name for name in FOLDERS if (root / name).is_dir()]
         if len(below) > 1:
             raise UserError(f"--root='{root}' holds two copies of CheXpert: give '{below[0]}' or '{below[1]}'.")
         self.images = below[0] if below else root
         tables = {"train": "train", "test": "valid"}
         self.tables = {split: require_table(self.images, name, HOW) for split, name in tables.items()}
-        if not (self.images / "train").is_dir():
-            raise NotFoundError(f"--root='{self.images}' holds no folder 'train'. {HOW}")
+        require_folder(self.images, ["train"], HOW)
         self.real_images = [os.path.realpath(self.images / name) for name in ("", "train", "valid")]
-        self.options: dict[str, object] = {
-            "dataset": "chexpert",
-            "synthetic": (self.images / SYNTHETIC).is_file(),
-        }
-        self.rows = 0
+        self.options = {"dataset": "chexpert", "synthetic": (self.images / SYNTHETIC).is_file()}
 
     def studies(self, skip: Skip) -> Iterator[Study]:
         """Yield each image as a study, those of train.csv and then those of valid.csv, in the order of the tables."""
-        seen: set[str] = set()
-        train = list(self._read_rows("train", seen, skip))
+        ids: set[str] = set()
+        train = list(self._read_rows("train", ids, skip))
         patient_of = {row.image_id: row.patient for row in train if row.view == "FRONTAL"}
         frontal = ((row.image_id, row.values) for row in train if row.view == "FRONTAL")
         drawn = draw(candidates(frontal, LABELS), scaled(EACH, FRONTAL, len(patient_of)))
@@ -162,14 +137,12 @@ class CheXpert:
                 yield _study(row, "5x200", {"reported": other, "5x200": "test"})
             else:
                 yield _study(row, split, {"reported": other, "5x200": "" if row.patient in apart else split})
-        for row in self._read_rows("test", seen, skip):
+        for row in self._read_rows("test", ids, skip):
             yield _study(row, "test", {"reported": "test", "5x200": ""})
 
-    def _read_rows(self, split: str, seen: set[str], skip: Skip) -> Iterator[Row]:
+    def _read_rows(self, split: str, ids: set[str], skip: Skip) -> Iterator[Row]:
         columns = ["Path", "Frontal/Lateral", *LABELS]
-        bad_row = partial(self._bad_row, skip)
-        for place, (path, view, *fields) in read_table(self.tables[split], columns, bad_row):
-            self.rows += 1
+        for place, (path, view, *fields) in self.counted_rows(self.tables[split], columns, skip):
             _, _, image_id = path.partition("/")
             parts = image_id.split("/")
             try:
@@ -179,20 +152,16 @@ class CheXpert:
                 continue
             if len(parts) < 3 or not all(parts):
                 skip(place, "unreadable row: Path")
-            elif image_id in seen:
+            elif image_id in ids:
                 skip(place, "duplicate id")
             else:
-                seen.add(image_id)
+                ids.add(image_id)
                 *_, patient, study, _ = parts
                 yield Row(image_id, patient, f"{patient}/{study}", view.upper(), labels)
 
-    def _bad_row(self, skip: Skip, place: str, reason: str) -> None:
-        self.rows += 1
-        skip(place, reason)
-
 
 def _study(row: Row, split: str, other_splits: Mapping[str, str]) -> Study:
-    # An image of a study can be of 5x200, and the other one not.
+    # Images of one study can be in different splits of 5x200.
     return Study(
         study_id=row.study,
         subject_id=row.patient,

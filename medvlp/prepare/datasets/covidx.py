@@ -1,4 +1,4 @@
-"""COVIDx: chest radiographs that are normal, or of pneumonia, or of COVID-19.
+"""COVIDx: chest radiographs with one of three classes, normal, pneumonia and COVID-19.
 
 Wang, Lin and Wong, COVID-Net: a tailored deep convolutional neural network design for detection of COVID-19 cases from
 chest X-ray images, Scientific Reports 10, 2020, https://arxiv.org/abs/2003.09871.
@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from medvlp.errors import NotFoundError
+from medvlp.prepare.dataset import DataSet
+from medvlp.prepare.files import require_folder
 from medvlp.prepare.pipeline import prepare
 from medvlp.prepare.plan import Options
 from medvlp.prepare.splits import SplitVariant, shuffled, split_by_variant
 from medvlp.prepare.study import Picture, Skip, Study
 from medvlp.prepare.tables import read_lines
-from medvlp.prepared import Resize
+from medvlp.prepared import SYNTHETIC, Resize
 
 TRAIN_LIST, TEST_LIST = "train_COVIDx9A.txt", "test_COVIDx9A.txt"
 HOW = (
@@ -26,9 +28,9 @@ HOW = (
     "https://github.com/lindawangg/COVID-Net/tree/master/labels beside its folders 'train' and 'test', and give the "
     "folder that holds them. 'medvlp phantom --layouts covidx' writes a synthetic stand-in."
 )
-# Labels by the word of the lists, in MGCA's order.
+# Labels by their word in the lists, in the order of MGCA.
 CLASSES = {"normal": "Normal", "pneumonia": "Pneumonia", "COVID-19": "COVID-19"}
-# Lines of the two lists.
+# Number of lines of the two lists.
 LINES = 30_130 + 400
 VALIDATE = {"mgca": 0.2, "asg": 0.1}
 
@@ -42,18 +44,18 @@ def covidx(
     resize: Resize = "pad",
     workers: int | None = None,
 ) -> None:
-    """Prepare COVIDx: images and classes to one folder.
+    """Prepare COVIDx: images and classes.
 
-    Can be interrupted at any moment; the same command goes on where it stopped.
+    The same command resumes an interrupted run.
 
     Args:
         root: Folder with the two lists and the images in 'train' and 'test'.
-        out: Folder to write; it is what --data.root of training means.
-        train_list: List of the training images, a file in root. That of another version has other splits.
+        out: Folder to write, the --data.root of training.
+        train_list: List of the training images, a file in root. Another version of it gives other splits.
         test_list: List of the test images, a file in root.
         size: Side of the prepared images in pixels.
         resize: Keep the aspect ratio and pad with black, or squash.
-        workers: Number of processes; one a CPU core if not given.
+        workers: Number of processes; one per CPU core if not given.
     """
     data = CovidX(root, train_list, test_list)
     prepare(data, out, Options(size, resize, ["FRONTAL"]), workers)
@@ -68,56 +70,47 @@ class Line(NamedTuple):
     path: str
 
 
-class CovidX:
-    """The files of COVIDx, as `medvlp.prepare.dataset.DataSet`."""
-
-    regions = None
-    annotations = None
+class CovidX(DataSet):
+    """The files of COVIDx."""
 
     def __init__(self, root: Path, train_list: str, test_list: str) -> None:
-        """Find everything that will be read.
+        """Find all files.
 
         Args:
             root: Folder of the data set.
-            train_list: Name of a file in it.
-            test_list: Name of a file in it.
+            train_list: File name of the training list in root.
+            test_list: File name of the test list in root.
 
         Raises:
-            NotFoundError: If something is not there.
+            NotFoundError: If a file or folder is missing.
         """
-        from medvlp.prepared import SYNTHETIC
-
-        if not root.is_dir():
-            raise NotFoundError(f"--root='{root}' is not there. {HOW}")
+        require_folder(root, ["train"], HOW)
         self.lists = {"train": root / train_list, "test": root / test_list}
         for split, path in self.lists.items():
             if not path.is_file():
                 raise NotFoundError(f"--{split}_list='{path.name}' is not in --root='{root}'. {HOW}")
-        if not (root / "train").is_dir():
-            raise NotFoundError(f"--root='{root}' holds no folder 'train'. {HOW}")
         self.images = root
         self.real_images = [os.path.realpath(root / name) for name in ("", "train", "test")]
         self.labels = list(CLASSES.values())
-        known = (train_list, test_list) == (TRAIN_LIST, TEST_LIST)
-        self.documented = LINES if known else None
+        is_published = (train_list, test_list) == (TRAIN_LIST, TEST_LIST)
+        self.documented = LINES if is_published else None
         self.splits = {
             "mgca": SplitVariant(
                 "test list is test; of the training list, 20 % of the images are validate: train_test_split of its "
                 "lines, seed 0, as by MGCA (whose sizes are of the 29,986 images it had files of)",
-                {"train": 23_988, "validate": 5_998, "test": 400} if known else {},
+                {"train": 23_988, "validate": 5_998, "test": 400} if is_published else {},
             ),
             "asg": SplitVariant("as mgca, with 10 % validate, as ASG says"),
         }
-        self.options: dict[str, object] = {
+        self.options = {
             "dataset": "covidx",
             "lists": [path.name for path in self.lists.values()],
             "synthetic": (root / SYNTHETIC).is_file(),
         }
-        self.rows = 0
 
     def studies(self, skip: Skip) -> Iterator[Study]:
         """Yield each image as a study, those of the test list and then those of the training list, in their order."""
-        # Read first, so that an image in both lists is tested on, and not trained on.
+        # The test list is read first: an image in both lists belongs to test.
         test = self._read_list("test", {}, skip)
         train = self._read_list("train", test, skip)
         validate = {}
@@ -131,11 +124,11 @@ class CovidX:
             yield Study(image_id, patient, split_of.pop("mgca"), pictures, labels, other_splits=split_of)
 
     def _read_list(self, split: str, others: dict[str, Line], skip: Skip) -> dict[str, Line]:
-        """Return the images of a list by name, without those of another one."""
-        found: dict[str, Line] = {}
+        """Return the images of a list by name, without those in `others`."""
+        lines: dict[str, Line] = {}
         for place, line in read_lines(self.lists[split]):
             self.rows += 1
-            # From the end: patients of older versions are called 'COVID 1'.
+            # From the end: names of patients in older versions have blanks, such as 'COVID 1'.
             fields = line.rsplit(maxsplit=3)
             if len(fields) != 4:
                 skip(place, f"unreadable row: {len(fields)} fields, not 4")
@@ -143,8 +136,8 @@ class CovidX:
             patient, image_id, word, _ = fields
             if word not in CLASSES:
                 skip(place, f"unreadable row: class '{word}'")
-            elif image_id in found or image_id in others:
+            elif image_id in lines or image_id in others:
                 skip(place, "duplicate id")
             else:
-                found[image_id] = Line(image_id, patient, word, f"{split}/{image_id}")
-        return found
+                lines[image_id] = Line(image_id, patient, word, f"{split}/{image_id}")
+        return lines

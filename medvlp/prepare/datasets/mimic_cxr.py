@@ -16,8 +16,9 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from medvlp.errors import LeftOutError, NotFoundError
-from medvlp.prepare.files import ESCAPES, EscapesRootError, Store, locator, open_store
+from medvlp.errors import LeftOutError
+from medvlp.prepare.dataset import DataSet
+from medvlp.prepare.files import ESCAPES, EscapesRootError, Store, locator, open_store, require_folder
 from medvlp.prepare.five_by_200 import CLASSES, candidates, draw
 from medvlp.prepare.pipeline import prepare
 from medvlp.prepare.plan import Options, parse_views
@@ -26,8 +27,8 @@ from medvlp.prepare.regions.scene_graphs import SUFFIX
 from medvlp.prepare.reports import has_words
 from medvlp.prepare.splits import SPLITS, SplitVariant
 from medvlp.prepare.study import Picture, Report, Skip, Study
-from medvlp.prepare.tables import column_names, decode, find_table, read_table
-from medvlp.prepared import Resize
+from medvlp.prepare.tables import column_names, decode, read_table, require_table
+from medvlp.prepared import SYNTHETIC, Resize
 
 Labels = Literal["chexpert", "negbio", "none"]
 
@@ -42,7 +43,7 @@ HOW = {
     "https://physionet.org/content/chest-imagenome/1.0.0/ (credentialed access) and give it, or the folder it "
     f"unpacks to, or leave the option away. {STAND_IN}",
 }
-# A byte a label keeps a quarter of a million studies small.
+# One byte per label: there are a quarter of a million studies.
 LABEL_BYTES = {"": 0, "-1.0": 1, "-1": 1, "0.0": 2, "0": 2, "1.0": 3, "1": 3}
 LABEL_VALUES = (None, -1, 0, 1)
 OFFICIAL = SplitVariant("mimic-cxr-2.0.0-split.csv, by patient")
@@ -66,22 +67,22 @@ def mimic_cxr(
     labels: Labels = "chexpert",
     workers: int | None = None,
 ) -> None:
-    """Prepare MIMIC-CXR for training: raw JPEG images and reports to one folder.
+    """Prepare MIMIC-CXR: images, reports, labels and anatomical regions.
 
-    Can be interrupted at any moment; the same command goes on where it stopped.
+    The same command resumes an interrupted run.
 
     Args:
         images: Folder of MIMIC-CXR-JPG 2.0.0, with its csv tables and 'files'.
-        reports: mimic-cxr-reports.zip of MIMIC-CXR 2.0.0, or the folder it unpacks to.
-        out: Folder to write; it is what --data.root of training means.
-        scene_graphs: scene_graph.zip of Chest ImaGenome 1.0.0, or a folder that holds it or what it unpacks to.
-        regions: Where no scene_graphs are given, find the anatomical regions in frontal images, or none.
+        reports: mimic-cxr-reports.zip of MIMIC-CXR 2.0.0, or the folder of its content.
+        out: Folder to write, the --data.root of training.
+        scene_graphs: scene_graph.zip of Chest ImaGenome 1.0.0, or a folder with it or with its content.
+        regions: Without scene_graphs, find the anatomical regions in frontal images, or none.
         size: Side of the prepared images in pixels.
         resize: Keep the aspect ratio and pad with black, or squash.
-        views: ViewPosition to keep, separated by commas.
-        min_words: Least number of words in a report, counted as MGCA does.
-        labels: Which automatic labels to take along.
-        workers: Number of processes; one a CPU core if not given.
+        views: Values of ViewPosition to keep, separated by commas.
+        min_words: Least number of words in a report, counted as by MGCA.
+        labels: Table of automatic labels to use.
+        workers: Number of processes; one per CPU core if not given.
     """
     graphs = None if scene_graphs is None else open_graphs(scene_graphs)
     source = SceneGraphs(graphs) if graphs else Automatic() if regions == "automatic" else None
@@ -90,13 +91,13 @@ def mimic_cxr(
 
 
 def open_graphs(path: Path) -> Store:
-    """Return where the scene graphs are.
+    """Return the store of the scene graphs.
 
     Args:
-        path: Zip or folder.
+        path: Zip archive or folder.
 
     Raises:
-        NotFoundError: If it is not there.
+        NotFoundError: If the path does not exist.
     """
     below = [
         f"{folder}{name}"
@@ -111,11 +112,10 @@ def folder(subject: int) -> str:
     return f"p{str(subject)[:2]}/p{subject}/"
 
 
-class MimicCxr:
-    """The raw files of MIMIC-CXR, as `medvlp.prepare.dataset.DataSet`."""
+class MimicCxr(DataSet):
+    """The raw files of MIMIC-CXR."""
 
-    annotations = None
-    # The splits have no documented sizes of their own: those depend on the filters on views and reports.
+    # The splits have no documented sizes: they depend on the filters on views and reports.
     documented = 377_110
 
     def __init__(
@@ -127,29 +127,26 @@ class MimicCxr:
         labels: Labels,
         min_words: int = 0,
     ) -> None:
-        """Find everything that will be read.
+        """Find all files.
 
         Args:
             images: Folder of MIMIC-CXR-JPG.
-            reports: Zip or folder.
-            graphs: Scene graphs, if any.
-            regions: Finds the anatomical boxes, if they are wanted.
+            reports: Zip archive or folder of the reports.
+            graphs: Store of the scene graphs; None without them.
+            regions: Finder of the anatomical boxes; None if the preparation needs none.
             labels: Name of the label table, or none.
             min_words: Least number of words in a report of 5x200.
 
         Raises:
-            NotFoundError: If something is not there.
+            NotFoundError: If a file or folder is missing.
         """
-        from medvlp.prepared import SYNTHETIC
-
         self.images = images
         self.metadata = self._table("metadata")
         self.split = self._table("split")
         self.label_table = None if labels == "none" else self._table(labels)
-        if not (images / "files").is_dir():
-            raise NotFoundError(f"--images='{images}' holds no folder 'files'. {HOW['images']}")
         # Often a link to a larger disk.
-        self.real_images = [os.path.realpath(images), os.path.realpath(images / "files")]
+        files = require_folder(images, ["files"], HOW["images"], "images")
+        self.real_images = [os.path.realpath(path) for path in (images, files)]
         self.reports = open_store(
             reports, "reports", ["mimic-cxr-reports.zip", "mimic-cxr-reports/files", "files"], HOW["reports"]
         )
@@ -157,17 +154,16 @@ class MimicCxr:
         self.regions = regions
         ids = ("subject_id", "study_id")
         self.labels = [name for name in column_names(self.label_table) if name not in ids] if self.label_table else []
-        self.splits: Mapping[str, SplitVariant] = {"official": OFFICIAL}
+        self.splits = {"official": OFFICIAL}
         if {*CLASSES} <= {*self.labels}:
             self.splits = {**self.splits, "5x200": FIVE_BY_200}
         self.min_words = min_words
-        self.options: dict[str, object] = {
+        self.options = {
             "dataset": "mimic_cxr",
             "labels": labels,
             "synthetic": (images / SYNTHETIC).is_file(),
             "regions": regions.name if regions else "none",
         }
-        self.rows = 0
 
     def studies(self, skip: Skip) -> Iterator[Study]:
         """Yield the studies by subject and study number, and their images by name."""
@@ -183,7 +179,7 @@ class MimicCxr:
         has_5x200 = "5x200" in self.splits
         drawn = self._draw(rows, values, report_of) if has_5x200 else set()
         apart = {subject for subject, *_, image_id, _ in rows if image_id in drawn}
-        # Images of one study are in one official split, that of their patient; one can be drawn, and the other one not.
+        # All images of a patient are in one official split, but images of one study can be in different ones of 5x200.
         for (*ids, test), images in itertools.groupby(rows, lambda row: (*row[:3], row[3] in drawn)):
             subject, study, split = ids
             elsewhere = "" if subject in apart or split == "test" else split
@@ -232,12 +228,8 @@ class MimicCxr:
         return draw({name: [*filter(reported, images)] for name, images in alone.items()})
 
     def _table(self, name: str) -> Path:
-        path = find_table(self.images, TABLE.format(name))
-        if path is None:
-            file = TABLE.format(name) + ".csv"
-            advice = " Or give --labels none." if name in ("chexpert", "negbio") else ""
-            raise NotFoundError(f"--images='{self.images}' holds neither {file} nor {file}.gz. {HOW['images']}{advice}")
-        return path
+        advice = " Or give --labels none." if name in ("chexpert", "negbio") else ""
+        return require_table(self.images, TABLE.format(name), HOW["images"] + advice, argument="images")
 
     def _read_rows(self, skip: Skip) -> list[tuple[int, int, str, str, str]]:
         """Return (subject, study, split, image, view) of all images, sorted."""
@@ -248,27 +240,22 @@ class MimicCxr:
             elif splits.setdefault(image_id, sys.intern(split)) != split:
                 skip(place, "duplicate id")
         rows = []
-        seen = set()
+        ids = set()
         columns = ["subject_id", "study_id", "dicom_id", "ViewPosition"]
-        for place, (subject, study, image_id, view) in read_table(self.metadata, columns, partial(self._bad_row, skip)):
-            self.rows += 1
+        for place, (subject, study, image_id, view) in self.counted_rows(self.metadata, columns, skip):
             if not (subject.isdecimal() and study.isdecimal() and image_id):
                 skip(place, "unreadable row: subject_id, study_id or dicom_id")
-            elif image_id in seen:
+            elif image_id in ids:
                 skip(place, "duplicate id")
             elif image_id not in splits:
                 skip(image_id, "not in the split table")
             else:
-                seen.add(image_id)
+                ids.add(image_id)
                 rows.append((int(subject), int(study), splits[image_id], image_id, sys.intern(view)))
         return sorted(rows)
 
-    def _bad_row(self, skip: Skip, place: str, reason: str) -> None:
-        self.rows += 1
-        skip(place, reason)
-
     def _read_labels(self, skip: Skip) -> dict[int, bytes]:
-        """Return each study's labels, as keys of LABEL_VALUES."""
+        """Return the labels of each study, as positions in LABEL_VALUES."""
         values: dict[int, bytes] = {}
         if self.label_table is None:
             return values

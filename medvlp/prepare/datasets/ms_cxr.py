@@ -1,4 +1,4 @@
-"""MS-CXR: phrases of reports with boxes that radiologists drew for them, in images of MIMIC-CXR.
+"""MS-CXR: phrases of reports with boxes by radiologists, in images of MIMIC-CXR.
 
 Boecking et al., Making the Most of Text Semantics to Improve Biomedical Vision-Language Processing, ECCV 2022,
 https://arxiv.org/abs/2204.09817; https://physionet.org/content/ms-cxr/.
@@ -11,17 +11,19 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from medvlp.errors import LeftOutError, NotFoundError
+from medvlp.errors import LeftOutError
 from medvlp.prepare.annotations import Box
 from medvlp.prepare.boxes import Boxes, boxes_text
+from medvlp.prepare.dataset import DataSet
 from medvlp.prepare.datasets.mimic_cxr import folder
+from medvlp.prepare.files import missing, require_folder
 from medvlp.prepare.objects import group_objects
 from medvlp.prepare.pipeline import prepare
 from medvlp.prepare.plan import Options, parse_views
 from medvlp.prepare.splits import SplitVariant
 from medvlp.prepare.study import Picture, Skip, Study
-from medvlp.prepare.tables import column_names, find_table, read_table
-from medvlp.prepared import Resize
+from medvlp.prepare.tables import column_names, read_table, require_table
+from medvlp.prepared import SYNTHETIC, Resize
 
 TABLE = "MS_CXR_Local_Alignment_v*.csv"
 METADATA = "mimic-cxr-2.0.0-metadata"
@@ -43,7 +45,7 @@ CATEGORIES = [
     "Pneumonia",
     "Pneumothorax",
 ]
-# The words of the table, which version 1.1.0 brought.
+# Splits by their word in the table; the first version with them is 1.1.0.
 OFFICIAL = {"train": "train", "val": "validate", "test": "test"}
 
 
@@ -56,98 +58,91 @@ def ms_cxr(
     views: str = "PA,AP",
     workers: int | None = None,
 ) -> None:
-    """Prepare MS-CXR: the images it has phrases for, and the boxes of these phrases, to one folder.
+    """Prepare MS-CXR: images with phrases, and the boxes of the phrases.
 
-    Can be interrupted at any moment; the same command goes on where it stopped.
+    The same command resumes an interrupted run.
 
     Args:
-        root: Folder with MS_CXR_Local_Alignment_v1.1.0.csv, or that of another version, or the folder around it; of
-            several the last is read.
-        images: Folder of MIMIC-CXR-JPG 2.0.0, with its metadata table and 'files'; of these only the images of MS-CXR
-            are needed.
-        out: Folder to write; it is what --data.root of training means.
+        root: Folder with MS_CXR_Local_Alignment_v1.1.0.csv or another version, or the folder around it. The last of
+            several versions counts.
+        images: Folder of MIMIC-CXR-JPG 2.0.0, with its metadata table and 'files', which needs the images of MS-CXR
+            alone.
+        out: Folder to write, the --data.root of training.
         size: Side of the prepared images in pixels.
         resize: Keep the aspect ratio and pad with black, or squash.
-        views: ViewPosition to keep, separated by commas.
-        workers: Number of processes; one a CPU core if not given.
+        views: Values of ViewPosition to keep, separated by commas.
+        workers: Number of processes; one per CPU core if not given.
     """
     prepare(MsCxr(root, images), out, Options(size, resize, parse_views(views)), workers)
 
 
-class MsCxr:
-    """The table of MS-CXR and the images of MIMIC-CXR-JPG, as `medvlp.prepare.dataset.DataSet`.
+class MsCxr(DataSet):
+    """The table of MS-CXR and the images of MIMIC-CXR-JPG.
 
-    A label is present where a phrase of it is boxed; whether the others are absent, nobody has said.
+    A label with a boxed phrase is present. The others are unknown, not absent.
     """
 
     labels = CATEGORIES
-    regions = None
-    # Boxes are given in shares of the image, whose size in the table need not be that of the file.
+    # Boxes are shares of the image: its size in the table may differ from that of the file.
     annotations = Boxes(masks=False, side=1)
-    documented = None
     splits: Mapping[str, SplitVariant] = {
         "official": SplitVariant("the split of the table, by patient; where a version has none, all images are test"),
         "all": SplitVariant("all images are test, as BioViL and MaCo measure"),
     }
 
     def __init__(self, root: Path, images: Path) -> None:
-        """Find everything that will be read.
+        """Find all files.
 
         Args:
             root: Folder of the table.
             images: Folder of MIMIC-CXR-JPG.
 
         Raises:
-            NotFoundError: If something is not there.
+            NotFoundError: If a file or folder is missing.
         """
-        from medvlp.prepared import SYNTHETIC
-
         # PhysioNet has a folder for each version.
         patterns = (f"{folder}{TABLE}{suffix}" for folder in ("", "*/") for suffix in ("", ".gz"))
         tables = sorted((path for pattern in patterns for path in root.glob(pattern)), key=lambda path: path.name)
         if not tables:
-            raise NotFoundError(f"--root='{root}' holds no {TABLE}. {HOW['root']}")
+            raise missing(root, f"no {TABLE}", HOW["root"])
         self.table = tables[-1]
-        metadata = find_table(images, METADATA)
-        if metadata is None or not (images / "files").is_dir():
-            missing = f"neither {METADATA}.csv nor {METADATA}.csv.gz" if metadata is None else "no folder 'files'"
-            raise NotFoundError(f"--images='{images}' holds {missing}. {HOW['images']}")
-        self.images, self.metadata = images, metadata
-        self.real_images = [os.path.realpath(images), os.path.realpath(images / "files")]
-        self.options: dict[str, object] = {
+        self.images = images
+        self.metadata = require_table(images, METADATA, HOW["images"], argument="images")
+        files = require_folder(images, ["files"], HOW["images"], "images")
+        self.real_images = [os.path.realpath(path) for path in (images, files)]
+        self.options = {
             "dataset": "ms_cxr",
             "table": self.table.name.removesuffix(".gz"),
             "synthetic": (images / SYNTHETIC).is_file(),
         }
-        self.rows = 0
 
     def studies(self, skip: Skip) -> Iterator[Study]:
         """Yield each image as a study, in the order of the table."""
-        boxes = group_objects(read_table(self.table, COLUMNS, skip), read_box, skip)
-        self.rows = len(boxes)
-        splits = self._read_splits(skip) or dict.fromkeys(boxes, "test")
-        known = self._read_metadata(boxes)
-        for image_id, found in boxes.items():
-            if image_id not in known:
+        boxes_of = group_objects(read_table(self.table, COLUMNS, skip), read_box, skip)
+        self.rows = len(boxes_of)
+        splits = self._read_splits(skip) or dict.fromkeys(boxes_of, "test")
+        metadata = self._read_metadata(boxes_of)
+        for image_id, boxes in boxes_of.items():
+            if image_id not in metadata:
                 skip(image_id, "not in the metadata table")
-            elif found:
-                subject, study, view = known[image_id]
+            elif boxes:
+                subject, study, view = metadata[image_id]
                 path = f"files/{folder(subject)}s{study}/{image_id}.jpg"
-                names = {box.name for box in found}
+                names = {box.name for box in boxes}
                 yield Study(
                     study_id=str(study),
                     subject_id=str(subject),
                     split=splits.get(image_id, ""),
-                    pictures=[Picture(image_id, view, path, annotation=boxes_text(found))],
+                    pictures=[Picture(image_id, view, path, annotation=boxes_text(boxes))],
                     labels=[1 if name in names else None for name in CATEGORIES],
                     other_splits={"all": "test"},
                 )
 
     def _read_splits(self, skip: Skip) -> dict[str, str]:
-        """Return the split of each image; nothing where the table has none."""
+        """Return the split of each image; an empty dictionary if the table has no splits."""
         splits: dict[str, str] = {}
         if "split" in column_names(self.table):
-            # Rows that cannot be read have been reported.
+            # Unreadable rows have been reported already.
             for place, (image_id, split) in read_table(self.table, ["dicom_id", "split"], lambda *_: None):
                 if split not in OFFICIAL:
                     skip(place, f"unreadable row: split '{split}'")
@@ -157,22 +152,22 @@ class MsCxr:
 
     def _read_metadata(self, images: Mapping[str, object]) -> dict[str, tuple[int, int, str]]:
         """Return subject, study and view of these images."""
-        found = {}
+        metadata = {}
         columns = ["dicom_id", "subject_id", "study_id", "ViewPosition"]
         for _, (image_id, subject, study, view) in read_table(self.metadata, columns, lambda *_: None):
             if image_id in images and subject.isdecimal() and study.isdecimal():
-                found[image_id] = (int(subject), int(study), view)
-        return found
+                metadata[image_id] = (int(subject), int(study), view)
+        return metadata
 
 
 def read_box(fields: Sequence[str]) -> Box:
     """Return the box of a row, in shares of its image.
 
     Args:
-        fields: Those of COLUMNS behind the first.
+        fields: Fields of COLUMNS without the first.
 
     Raises:
-        LeftOutError: If they are no box of a phrase of a known category.
+        LeftOutError: If they are not the box of a phrase of one of CATEGORIES.
     """
     name, phrase, *texts = fields
     try:

@@ -1,4 +1,4 @@
-"""NIH ChestX-ray14: chest radiographs with 14 findings mined from their reports, and boxes of 880 of them.
+"""NIH ChestX-ray14: chest radiographs with 14 findings mined from their reports, and boxes in 880 of them.
 
 Wang et al., ChestX-ray8: Hospital-scale Chest X-ray Database and Benchmarks on Weakly-Supervised Classification and
 Localization of Common Thorax Diseases, CVPR 2017, https://arxiv.org/abs/1705.02315.
@@ -9,20 +9,20 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Mapping
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from medvlp.errors import NotFoundError, UserError
+from medvlp.errors import UserError
 from medvlp.prepare.annotations import Box
 from medvlp.prepare.boxes import Boxes, boxes_text
-from medvlp.prepare.files import find_images
+from medvlp.prepare.dataset import DataSet
+from medvlp.prepare.files import find_images, missing
 from medvlp.prepare.pipeline import prepare
 from medvlp.prepare.plan import Options, parse_views
 from medvlp.prepare.splits import SplitVariant, by_patient, scaled, shuffled, split_by_variant
 from medvlp.prepare.study import Picture, Skip, Study
-from medvlp.prepare.tables import find_table, read_lines, read_table, require_table
-from medvlp.prepared import Resize
+from medvlp.prepare.tables import find_table, read_lines, require_table
+from medvlp.prepared import SYNTHETIC, Resize
 
 HOW = (
     "Download it from https://nihcc.app.box.com/v/ChestXray-NIHCC and give the folder that holds "
@@ -30,9 +30,9 @@ HOW = (
     "in 'images_001/images' and so on. Kaggle's copy, with Data_Entry_2017.csv, will do. 'medvlp phantom --layouts "
     "nih' writes a synthetic stand-in."
 )
-# Two versions of one table. That of Kaggle's copy ends each line, its header included, with a comma.
+# Two versions of one table. In Kaggle's copy each line, including the header, ends with a comma.
 TABLE, EARLIER = "Data_Entry_2017_v2020", "Data_Entry_2017"
-# Labels by the word of the table, in KAD's order. Spelt as in CheXpert where it has the finding.
+# Labels by their word in the table, in the order of KAD. CheXpert's spelling, if it has the finding.
 FINDINGS = {
     "Atelectasis": "Atelectasis",
     "Cardiomegaly": "Cardiomegaly",
@@ -50,15 +50,15 @@ FINDINGS = {
     "Hernia": "Hernia",
     "No Finding": "No Finding",
 }
-# The table of boxes has a word of its own for one of them.
+# The table of boxes has another word for one of them.
 BOXED = {**FINDINGS, "Infiltrate": "Infiltration"}
 BOX_HEADER = "Image Index,Finding Label,Bbox [x,y,w,h]"
-# Side of the images as they are published; boxes are in its pixels.
+# Side of the published images in pixels; boxes refer to it.
 SIDE = 1024
 TRAIN, VALIDATE, TEST = 77_872, 8_652, 25_596
 SIZES = {"train": TRAIN, "validate": VALIDATE, "test": TEST}
 SPLITS: Mapping[str, SplitVariant] = {
-    # KAD draws validate by image; which images it drew is in lists of its authors that are not public.
+    # KAD draws validate by image, and its lists are not public.
     "kad": SplitVariant(
         "test_list.txt is test; of train_val_list.txt, a tenth of the images are validate, as many as in KAD's "
         "split but not the same ones: train_test_split of the sorted names, seed 0",
@@ -80,19 +80,19 @@ def nih(
     views: str = "PA,AP",
     workers: int | None = None,
 ) -> None:
-    """Prepare NIH ChestX-ray14: images, labels and boxes to one folder.
+    """Prepare NIH ChestX-ray14: images, labels and boxes.
 
-    Can be interrupted at any moment; the same command goes on where it stopped.
+    The same command resumes an interrupted run.
 
     Args:
         root: Folder with Data_Entry_2017_v2020.csv (or, in Kaggle's copy, Data_Entry_2017.csv, an earlier version of
             the labels), BBox_List_2017.csv, train_val_list.txt, test_list.txt and the images, in 'images' or in
             'images_001/images' and so on.
-        out: Folder to write; it is what --data.root of training means.
+        out: Folder to write, the --data.root of training.
         size: Side of the prepared images in pixels.
         resize: Keep the aspect ratio and pad with black, or squash.
         views: PA, AP, or both separated by a comma.
-        workers: Number of processes; one a CPU core if not given.
+        workers: Number of processes; one per CPU core if not given.
     """
     data = Nih(root)
     if note := data.note:
@@ -109,27 +109,22 @@ class Row(NamedTuple):
     labels: list[int | None]
 
 
-class Nih:
-    """The files of NIH ChestX-ray14, as `medvlp.prepare.dataset.DataSet`."""
+class Nih(DataSet):
+    """The files of NIH ChestX-ray14."""
 
-    regions = None
     annotations = Boxes(masks=False, side=SIDE)
     splits = SPLITS
     documented = TRAIN + VALIDATE + TEST
 
     def __init__(self, root: Path) -> None:
-        """Find everything that will be read.
+        """Find all files.
 
         Args:
             root: Folder of the data set.
 
         Raises:
-            NotFoundError: If something is not there.
+            NotFoundError: If a file or folder is missing.
         """
-        from medvlp.prepared import SYNTHETIC
-
-        if not root.is_dir():
-            raise NotFoundError(f"--root='{root}' is not there. {HOW}")
         self.images = root
         earlier = find_table(root, EARLIER) if find_table(root, TABLE) is None else None
         self.table = earlier or require_table(root, TABLE, HOW)
@@ -137,36 +132,35 @@ class Nih:
         self.lists = {name: require_table(root, f"{name}_list", HOW, ".txt") for name in ("test", "train_val")}
         self.folders = [path for path in (root / "images", *sorted(root.glob("images_*/images"))) if path.is_dir()]
         if not self.folders:
-            raise NotFoundError(f"--root='{root}' holds no folder of images. {HOW}")
+            raise missing(root, "no folder of images", HOW)
         self.real_images = [os.path.realpath(folder) for folder in (root, *self.folders)]
         self.labels = list(FINDINGS.values())
-        self.options: dict[str, object] = {"dataset": "nih", "synthetic": (root / SYNTHETIC).is_file()}
+        self.options = {"dataset": "nih", "synthetic": (root / SYNTHETIC).is_file()}
         if earlier is not None:
             self.options["table"] = f"{EARLIER}.csv"
-        self.rows = 0
 
     @property
     def note(self) -> str:
-        """What must be said of the labels; empty where there is nothing to say."""
+        """A note about the version of the labels; empty for the latest one."""
         if "table" not in self.options:
             return ""
         return (
             f"The labels are those of {self.options['table']}, an earlier version than {TABLE}.csv. Manifest and "
-            "results say so: figures on the two are not of the same labels."
+            "results state it: figures on the two versions are not comparable."
         )
 
     def studies(self, skip: Skip) -> Iterator[Study]:
         """Yield each image as a study, by name."""
-        listed = self._read_lists(skip)
-        rows = self._read_rows(listed, skip)
+        list_of = self._read_lists(skip)
+        rows = self._read_rows(list_of, skip)
         boxes = self._read_boxes({row.image_id for row in rows}, skip)
-        patients = {row.image_id: row.patient for row in rows if listed[row.image_id] == "train_val"}
+        patients = {row.image_id: row.patient for row in rows if list_of[row.image_id] == "train_val"}
         count = scaled(VALIDATE, TRAIN + VALIDATE, len(patients))
         _, kad = shuffled(sorted(patients), [len(patients) - count, count])
         validate = {"kad": set(kad), "patients": by_patient(patients, count, "nih")}
         paths = find_images(self.images, *self.folders)
         for image_id, patient, view, labels in rows:
-            split_of = split_by_variant(image_id, validate, test=listed[image_id] == "test")
+            split_of = split_by_variant(image_id, validate, test=list_of[image_id] == "test")
             stem, _, _ = image_id.rpartition(".")
             # Where there is no file, the name that it should have is reported as missing.
             path = paths.get(stem, f"images/{image_id}")
@@ -175,54 +169,49 @@ class Nih:
             yield Study(image_id, patient, split_of.pop("kad"), [picture], labels, other_splits=split_of)
 
     def _read_lists(self, skip: Skip) -> dict[str, str]:
-        """Return the list that each image is in; test has what is in both."""
-        listed: dict[str, str] = {}
+        """Return the list of each image; an image in both lists belongs to test."""
+        list_of: dict[str, str] = {}
         for name, path in self.lists.items():
             for place, image_id in read_lines(path):
-                if image_id in listed:
+                if image_id in list_of:
                     skip(place, "duplicate id")
                 else:
-                    listed[image_id] = name
-        return listed
+                    list_of[image_id] = name
+        return list_of
 
-    def _read_rows(self, listed: Mapping[str, str], skip: Skip) -> list[Row]:
+    def _read_rows(self, list_of: Mapping[str, str], skip: Skip) -> list[Row]:
         """Return all images, sorted by name."""
         rows: dict[str, Row] = {}
-        known: dict[str, list[int | None]] = {}
-        # The header's last two names hold commas, as the rows have fields: only the names before them are whole.
+        labels_of: dict[str, list[int | None]] = {}
+        # The last two names of the header contain commas and so give two fields each; those before them are whole.
         columns = ["Image Index", "Finding Labels", "Patient ID", "View Position"]
-        for place, (image_id, findings, patient, view) in read_table(self.table, columns, partial(self._bad_row, skip)):
-            self.rows += 1
+        for place, (image_id, findings, patient, view) in self.counted_rows(self.table, columns, skip):
             words = findings.split("|")
             if not (image_id and patient):
                 skip(place, "unreadable row: Image Index or Patient ID")
-            elif unknown := [word for word in words if word not in FINDINGS]:
-                skip(place, f"unreadable row: finding '{unknown[0]}'")
+            elif others := [word for word in words if word not in FINDINGS]:
+                skip(place, f"unreadable row: finding '{others[0]}'")
             elif image_id in rows:
                 skip(place, "duplicate id")
-            elif image_id not in listed:
+            elif image_id not in list_of:
                 skip(image_id, "not in the split table")
             else:
-                # What was not mined from the report counts as absent, as in all work with these labels.
-                labels = known.setdefault(findings, [int(word in words) for word in FINDINGS])
+                # Findings that were not mined from the report count as absent, as in all work with these labels.
+                labels = labels_of.setdefault(findings, [int(word in words) for word in FINDINGS])
                 rows[image_id] = Row(image_id, patient, view, labels)
-        for image_id in listed:
+        for image_id in list_of:
             if image_id not in rows:
                 skip(image_id, "not in the label table")
         return [rows[image_id] for image_id in sorted(rows)]
 
-    def _bad_row(self, skip: Skip, place: str, reason: str) -> None:
-        self.rows += 1
-        skip(place, reason)
-
     def _read_boxes(self, images: set[str], skip: Skip) -> dict[str, list[Box]]:
-        """Return the boxes of each image that has any."""
-        # No table to csv readers: the header has nine fields, and the rows have six.
+        """Return the boxes of each image with any."""
+        # A csv reader would reject it: the header has nine fields, and the rows have six.
         lines = read_lines(self.boxes)
         _, header = next(lines, ("", ""))
         if not header.startswith(BOX_HEADER):
             raise UserError(f"'{self.boxes}' does not begin with '{BOX_HEADER}', but with '{header[:60]}'.")
-        found: dict[str, list[Box]] = {}
+        boxes: dict[str, list[Box]] = {}
         for place, line in lines:
             image_id, *fields = line.rstrip(",").split(",")
             try:
@@ -231,10 +220,10 @@ class Nih:
                 skip(place, f"unreadable row: {error}")
                 continue
             if image_id in images:
-                found.setdefault(image_id, []).append(box)
+                boxes.setdefault(image_id, []).append(box)
             else:
                 skip(place, "box of an unknown image")
-        return found
+        return boxes
 
 
 def parse_box(fields: list[str]) -> Box:
@@ -244,7 +233,7 @@ def parse_box(fields: list[str]) -> Box:
         fields: Finding, left, top, width and height.
 
     Raises:
-        ValueError: If they are no box of a known finding; the message says why.
+        ValueError: If they are not a box of one of BOXED; the message says why.
     """
     if len(fields) != 5:
         raise ValueError(f"{1 + len(fields)} fields, not 6")

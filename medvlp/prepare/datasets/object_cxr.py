@@ -1,4 +1,4 @@
-"""Object-CXR: chest radiographs with foreign objects, drawn as rectangles, ellipses and polygons.
+"""Object-CXR: chest radiographs with foreign objects, annotated as rectangles, ellipses and polygons.
 
 JF Healthcare, Object-CXR: Automatic Detection of Foreign Objects on Chest X-rays, MIDL 2020 challenge.
 """
@@ -7,21 +7,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from medvlp.errors import LeftOutError, NotFoundError
+from medvlp.errors import LeftOutError
 from medvlp.prepare import shapes
 from medvlp.prepare.annotations import Annotation, Box
-from medvlp.prepare.files import find_images
+from medvlp.prepare.dataset import DataSet
+from medvlp.prepare.files import find_images, require_folder
 from medvlp.prepare.pipeline import prepare
 from medvlp.prepare.plan import Options
 from medvlp.prepare.splits import SplitVariant, scaled, shuffled, split_by_variant
 from medvlp.prepare.study import Picture, Skip, Study
-from medvlp.prepare.tables import read_table, require_table
-from medvlp.prepared import Resize
+from medvlp.prepare.tables import require_table
+from medvlp.prepared import SYNTHETIC, Resize
 
 HOW = (
     "Object-CXR has train.csv, dev.csv and the folders 'train' and 'dev'; it was at https://jfhealthcare.github.io/"
@@ -30,32 +30,31 @@ HOW = (
 )
 LABEL = "Foreign Object"
 RECTANGLE, ELLIPSE, POLYGON = "0", "1", "2"
-# No radiograph is as large; the arithmetic is safe below it.
+# Greatest coordinate: larger than any radiograph, and safe for the arithmetic.
 FARTHEST = 1e6
 TRAIN, TEST = 8_000, 1_000
-# Images of train.csv that are validate, by variant.
+# Number of images of train.csv in validate, by variant.
 VALIDATE = {"mgca": 1_600, "official_code": 800}
 
 
 def object_cxr(root: Path, out: Path, size: int = 256, resize: Resize = "squash", workers: int | None = None) -> None:
-    """Prepare Object-CXR: images, boxes and masks of foreign objects to one folder.
+    """Prepare Object-CXR: images, and boxes and masks of foreign objects.
 
-    Can be interrupted at any moment; the same command goes on where it stopped.
+    The same command resumes an interrupted run.
 
     Args:
         root: Folder with train.csv, dev.csv, 'train' and 'dev'.
-        out: Folder to write; it is what --data.root of training means.
+        out: Folder to write, the --data.root of training.
         size: Side of the prepared images in pixels.
-        resize: Squash, as MGCA does with these images of any shape, or keep the aspect ratio and pad with black.
-        workers: Number of processes; one a CPU core if not given.
+        resize: Squash, as MGCA does, or keep the aspect ratio and pad with black.
+        workers: Number of processes; one per CPU core if not given.
     """
     prepare(ObjectCxr(root), out, Options(size, resize, ["FRONTAL"]), workers)
 
 
-class ObjectCxr:
-    """The files of Object-CXR, as `medvlp.prepare.dataset.DataSet`."""
+class ObjectCxr(DataSet):
+    """The files of Object-CXR."""
 
-    regions = None
     documented = TRAIN + TEST
     splits: Mapping[str, SplitVariant] = {
         "mgca": SplitVariant(
@@ -69,28 +68,25 @@ class ObjectCxr:
     }
 
     def __init__(self, root: Path) -> None:
-        """Find everything that will be read.
+        """Find all files.
 
         Args:
             root: Folder of the data set.
 
         Raises:
-            NotFoundError: If something is not there.
+            NotFoundError: If a file or folder is missing.
         """
-        from medvlp.prepared import SYNTHETIC
-
         self.images = root
         self.tables = {part: require_table(root, part, HOW) for part in ("train", "dev")}
-        self.folders = {part: self._folder(part) for part in self.tables}
+        self.folders = {part: require_folder(root, [part, f"{part}_image"], HOW) for part in self.tables}
         self.real_images = [os.path.realpath(path) for path in (root, *self.folders.values())]
         self.annotations = Shapes()
-        self.options: dict[str, object] = {"dataset": "object_cxr", "synthetic": (root / SYNTHETIC).is_file()}
+        self.options = {"dataset": "object_cxr", "synthetic": (root / SYNTHETIC).is_file()}
         self.labels = [LABEL]
-        self.rows = 0
 
     def studies(self, skip: Skip) -> Iterator[Study]:
         """Yield each image as a study, those of dev.csv and then those of train.csv, in their order."""
-        # Read first, so that an image in both tables is tested on, and not trained on.
+        # dev.csv is read first: an image in both tables belongs to test.
         dev = self._read_rows("dev", {}, skip)
         train = self._read_rows("train", dev, skip)
         validate = {}
@@ -101,7 +97,7 @@ class ObjectCxr:
             paths = find_images(self.images, self.folders[part])
             for image_id, annotation in rows.items():
                 stem, _ = os.path.splitext(image_id)
-                # Where there is no file, the name that it should have is reported as missing.
+                # The expected name of a file that is not there is reported as missing.
                 path = paths.pop(stem, f"{self.folders[part].name}/{image_id}")
                 split_of = split_by_variant(image_id, validate, test=part == "dev")
                 picture = Picture(image_id, "FRONTAL", path, annotation=annotation)
@@ -110,34 +106,22 @@ class ObjectCxr:
             for stem in paths:
                 skip(f"{part}/{stem}", "not in the label table")
 
-    def _folder(self, part: str) -> Path:
-        folders = (self.images / part, self.images / f"{part}_image")
-        folder = next((folder for folder in folders if folder.is_dir()), None)
-        if folder is None:
-            raise NotFoundError(f"--root='{self.images}' holds no folder '{part}'. {HOW}")
-        return folder
-
     def _read_rows(self, part: str, others: Mapping[str, str], skip: Skip) -> dict[str, str]:
-        """Return the annotations of a table by image, without the images of another one."""
-        found: dict[str, str] = {}
+        """Return the annotations of a table by image, without the images in `others`."""
+        annotations: dict[str, str] = {}
         columns = ["image_name", "annotation"]
-        for place, (image_id, annotation) in read_table(self.tables[part], columns, partial(self._bad_row, skip)):
-            self.rows += 1
+        for place, (image_id, annotation) in self.counted_rows(self.tables[part], columns, skip):
             if not image_id:
                 skip(place, "unreadable row: image_name")
-            elif image_id in found or image_id in others:
+            elif image_id in annotations or image_id in others:
                 skip(place, "duplicate id")
             else:
-                found[image_id] = annotation
-        return found
-
-    def _bad_row(self, skip: Skip, place: str, reason: str) -> None:
-        self.rows += 1
-        skip(place, reason)
+                annotations[image_id] = annotation
+        return annotations
 
 
 class Shapes:
-    """Reads shapes separated by semicolons, as `medvlp.prepare.annotations.AnnotationSource`."""
+    """The reader of shapes; see `medvlp.prepare.annotations.AnnotationSource`."""
 
     masks = True
 
@@ -145,10 +129,10 @@ class Shapes:
         """Return the mask of all shapes, and the box around each; see `AnnotationSource`.
 
         Args:
-            text: Of each shape its type and coordinates, separated by blanks: `0 x1 y1 x2 y2` a rectangle, `1 x1 y1 x2
+            text: Shapes, separated by semicolons, as type and coordinates: `0 x1 y1 x2 y2` is a rectangle, `1 x1 y1 x2
                 y2` the ellipse in it, `2 x1 y1 x2 y2 ...` a polygon.
-            height: Of the image, in pixels.
-            width: Of the image, in pixels.
+            height: Height of the image in pixels.
+            width: Width of the image in pixels.
         """
         mask = np.zeros((height, width), np.bool_)
         boxes: list[Box] = []
@@ -160,7 +144,7 @@ class Shapes:
                 raise LeftOutError("unreadable shape") from None
             if not len(points) or not (np.abs(points) < FARTHEST).all():
                 raise LeftOutError("unreadable shape")
-            # MGCA takes a larger box around a polygon, symmetric to a point inside it.
+            # Deviation: MGCA uses a larger box around a polygon, symmetric to a point inside it.
             x1, y1, x2, y2 = (float(value) for value in (*points.min(axis=0), *points.max(axis=0)))
             if kind == POLYGON:
                 shapes.polygon(mask, points)

@@ -1,4 +1,4 @@
-"""Open-I (Indiana University chest X-rays) in its popular csv layout.
+"""Open-I (Indiana University chest X-rays) in the csv layout of Kaggle.
 
 Demner-Fushman et al., Preparing a collection of radiology examinations for distribution and retrieval, Journal of the
 American Medical Informatics Association 23(2), 2016.
@@ -14,6 +14,8 @@ from functools import partial
 from pathlib import Path
 
 from medvlp.errors import NotFoundError
+from medvlp.prepare.dataset import DataSet
+from medvlp.prepare.files import require_folder
 from medvlp.prepare.pipeline import prepare
 from medvlp.prepare.plan import Options, parse_views
 from medvlp.prepare.regions import Automatic, Regions, RegionSource
@@ -26,10 +28,10 @@ HOW = (
     "Open-I's csv layout has indiana_reports.csv, indiana_projections.csv and a folder of images; it is, for example, "
     "'raddar/chest-xrays-indiana-university' on Kaggle."
 )
-# Shares of the default split: a few thousand studies should leave a test set of use.
+# Shares of the default split: of a few thousand studies the test set needs a fifth.
 TRAIN, VALIDATE = 0.7, 0.1
 
-# Headings of the human coding (column Problems) behind each label. Spelt as in CheXpert, else as in NIH ChestX-ray14.
+# Headings of the human coding (column Problems) for each label. CheXpert's spelling, else that of NIH ChestX-ray14.
 LABELS: dict[str, frozenset[str]] = {
     "Atelectasis": frozenset({"Pulmonary Atelectasis"}),
     "Calcified Granuloma": frozenset({"Calcified Granuloma"}),
@@ -67,53 +69,44 @@ def open_i(
     min_words: int = 3,
     workers: int | None = None,
 ) -> None:
-    """Prepare Open-I (Indiana University) for training: images, reports and human labels to one folder.
+    """Prepare Open-I (Indiana University): images, reports and human labels.
 
-    Can be interrupted at any moment; the same command goes on where it stopped.
+    The same command resumes an interrupted run.
 
     Args:
         root: Folder with indiana_reports.csv, indiana_projections.csv and the images.
-        out: Folder to write; it is what --data.root of training means.
+        out: Folder to write, the --data.root of training.
         split_file: csv with the columns uid and split (train, validate or test). Without it, studies are split
             70 : 10 : 20 by a hash of their uid.
         regions: Find the anatomical regions in frontal images, or none.
         size: Side of the prepared images in pixels.
         resize: Keep the aspect ratio and pad with black, or squash.
         views: FRONTAL, LATERAL, or both separated by a comma.
-        min_words: Least number of words in a report, counted as MGCA does.
-        workers: Number of processes; one a CPU core if not given.
+        min_words: Least number of words in a report, counted as by MGCA.
+        workers: Number of processes; one per CPU core if not given.
     """
     data = OpenI(root, split_file, Automatic() if regions == "automatic" else None)
     prepare(data, out, Options(size, resize, parse_views(views), min_words), workers)
 
 
-class OpenI:
-    """The files of Open-I, as `medvlp.prepare.dataset.DataSet`."""
-
-    annotations = None
-    documented = None
+class OpenI(DataSet):
+    """The files of Open-I."""
 
     def __init__(self, root: Path, split_file: Path | None, regions: RegionSource | None) -> None:
-        """Find everything that will be read.
+        """Find all files.
 
         Args:
             root: Folder of the data set.
             split_file: csv with a split for each uid, or None for the split by hash.
-            regions: Finds the anatomical boxes, if they are wanted.
+            regions: Finder of the anatomical boxes; None if the preparation needs none.
 
         Raises:
-            NotFoundError: If something is not there.
+            NotFoundError: If a file or folder is missing.
         """
-        if not root.is_dir():
-            raise NotFoundError(f"--root='{root}' is not there. {HOW}")
         self.reports = require_table(root, "indiana_reports", HOW)
         self.projections = require_table(root, "indiana_projections", HOW)
-        folders = (root / "images" / "images_normalized", root / "images")
-        images = next((folder for folder in folders if folder.is_dir()), None)
-        if images is None:
-            raise NotFoundError(f"--root='{root}' holds no folder 'images'. {HOW}")
-        self.images = images
-        self.real_images = [os.path.realpath(root), os.path.realpath(images)]
+        self.images = require_folder(root, ["images/images_normalized", "images"], HOW)
+        self.real_images = [os.path.realpath(path) for path in (root, self.images)]
         self.split_file = split_file
         split = f"{TRAIN:.0%} train, {VALIDATE:.0%} validate by sha256 of the uid"
         if split_file is not None:
@@ -123,57 +116,51 @@ class OpenI:
         self.splits = {"hash" if split_file is None else "file": SplitVariant(split)}
         self.labels = list(LABELS)
         self.regions = regions
-        self.options: dict[str, object] = {
+        self.options = {
             "dataset": "open_i",
             "split": split,
             "regions": regions.name if regions else "none",
         }
-        self.rows = 0
 
     def studies(self, skip: Skip) -> Iterator[Study]:
         """Yield the studies by number, and their images by name."""
         reports = self._read_reports(skip)
         split_of = self._read_split(skip)
         rows = []
-        seen = set()
+        names = set()
         columns = ["uid", "filename", "projection"]
-        for place, (uid, name, projection) in read_table(self.projections, columns, partial(self._bad_row, skip)):
-            self.rows += 1
+        for place, (uid, name, projection) in self.counted_rows(self.projections, columns, skip):
             if not (uid and name):
                 skip(place, "unreadable row: uid or filename")
-            elif name in seen:
+            elif name in names:
                 skip(place, "duplicate id")
             elif uid not in reports:
                 skip(name, "no report")
             elif split_of(uid) is None:
                 skip(name, "not in the split table")
             else:
-                seen.add(name)
-                # Numbers in their own order, and anything else after them.
+                names.add(name)
+                # Numbers come first, by value.
                 number = (0, int(uid)) if uid.isdecimal() else (1, 0)
                 rows.append((number, uid, name, projection.strip().upper()))
         for uid, images in itertools.groupby(sorted(rows), lambda row: row[1]):
             split = split_of(uid)
             assert split is not None
             report, labels = reports[uid]
-            # The collection does not say which studies are of one patient.
+            # The collection does not name patients: each study counts as one.
             pictures = [Picture(name, view, name) for *_, name, view in images]
             yield Study(uid, uid, split, pictures, labels, report=partial(Report, report.findings, report.impression))
 
-    def _bad_row(self, skip: Skip, place: str, reason: str) -> None:
-        self.rows += 1
-        skip(place, reason)
-
     def _read_reports(self, skip: Skip) -> dict[str, tuple[Report, list[int | None]]]:
-        found = {}
+        reports = {}
         columns = ["uid", "MeSH", "Problems", "findings", "impression"]
         for place, (uid, mesh, problems, findings, impression) in read_table(self.reports, columns, skip):
-            if uid in found:
+            if uid in reports:
                 skip(place, "duplicate id")
                 continue
             report = Report(findings.strip() or None, impression.strip() or None)
-            found[uid] = report, find_labels(mesh, problems)
-        return found
+            reports[uid] = report, find_labels(mesh, problems)
+        return reports
 
     def _read_split(self, skip: Skip) -> Callable[[str], str | None]:
         if self.split_file is None:
@@ -188,22 +175,22 @@ class OpenI:
 
 
 def hash_split(uid: str) -> str:
-    """Return the split of a study: the same for ever, whatever other studies there are."""
+    """Return the split of a study, which does not depend on the other studies."""
     share = int(hashlib.sha256(uid.encode()).hexdigest()[:8], 16) / 16**8
     return "train" if share < TRAIN else "validate" if share < TRAIN + VALIDATE else "test"
 
 
 def find_labels(mesh: str, problems: str) -> list[int | None]:
-    """Return the values of LABELS that the human coding gives a study.
+    """Return a value for each of LABELS from the human coding of a study.
 
-    The coders noted every abnormality, so that what is not noted is absent: 0. Studies they left out are unknown: None.
+    The coders noted every abnormality: a finding without a heading is absent, 0. A study without a coding has None.
 
     Args:
         mesh: Headings with their qualifiers, `Opacity/lung/base/left;...`.
         problems: Headings alone, `Opacity;...`.
     """
     headings = {heading.strip() for heading in problems.split(";")}
-    # A heading such as Thickening says little without its first qualifier, the place.
+    # A heading such as Thickening needs its first qualifier, the place.
     headings |= {"/".join(part.strip() for part in term.split("/")[:2]) for term in mesh.split(";")}
     if UNCODED in headings or not headings - {""}:
         return [None] * len(LABELS)

@@ -1,6 +1,6 @@
-"""Boxes of anatomical regions: where they come from, and how they are written.
+"""The sources of anatomical boxes: Chest ImaGenome scene graphs, or the image itself.
 
-A source of boxes is one class with one method, a `RegionSource`.
+A source is a class with one method, a `RegionSource`.
 """
 
 from typing import Literal
@@ -11,5 +11,5 @@ from medvlp.prepare.regions.source import Region, RegionSource, joined
 
 __all__ = ["Automatic", "Region", "RegionSource", "Regions", "SceneGraphs", "joined"]
 
-# What the command line offers where no scene graphs are given.
+# Values of the command line option, which counts if there are no scene graphs.
 Regions = Literal["automatic", "none"]

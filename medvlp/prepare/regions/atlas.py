@@ -1,4 +1,4 @@
-"""An atlas of the chest: where the regions lie, given the landmarks on lungs and heart."""
+"""An atlas of the chest: the boxes of the regions, given the landmarks on lungs and heart."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from medvlp.prepare.regions.lung_fields import Landmarks, Points
 
-# Landmarks further from what the atlas was fitted on count as this many standard deviations.
+# Greatest distance of a landmark from the mean of the training images, in standard deviations; others are cut.
 REACH = 3.0
 
 
@@ -20,9 +20,9 @@ class Axis:
     It is fitted in the frame of the lungs, so that it follows shifts and stretches of the image.
 
     Attributes:
-        mean: Of each landmark (L,).
-        spread: Its standard deviation (L,).
-        weights: Of the landmarks and of 1, for both edges of each region (N, 2, L + 1).
+        mean: Mean of each landmark (L,).
+        spread: Standard deviation of each landmark (L,).
+        weights: Weights of the landmarks and of 1, for both edges of each region (N, 2, L + 1).
     """
 
     mean: Points
@@ -31,11 +31,11 @@ class Axis:
 
     @classmethod
     def fit(cls, places: Points, edges: Points, frames: Points) -> Axis:
-        """Return the map with the least square error, slightly drawn towards the mean box.
+        """Return the map of least squares, with a small ridge penalty towards the mean box.
 
         Args:
             places: Landmarks of M images (M, L).
-            edges: Of their regions (M, N, 2).
+            edges: Edges of their regions (M, N, 2).
             frames: Origin and length of the lungs (M, 2).
         """
         places = (places - frames[:, :1]) / frames[:, 1:]
@@ -58,7 +58,7 @@ class Atlas:
     """Boxes of regions from landmarks.
 
     Attributes:
-        names: Of the regions.
+        names: Names of the regions.
         x: Map to left and right edges.
         y: Map to upper and lower edges.
     """

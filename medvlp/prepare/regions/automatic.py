@@ -1,4 +1,4 @@
-"""Anatomical boxes found in the image itself: an atlas of the chest, fitted through the lung fields."""
+"""Anatomical boxes from the image itself: an atlas of the chest, fitted to the lung fields."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from medvlp.prepared import Geometry
 DATA = Path(__file__).with_name("localiser.npz")
 # First words of the views that show the chest from the front or the back.
 FRONTAL = ("PA", "AP", "FRONTAL")
-# Boxes of which less than this share of a side lies in the image are left out.
+# Least share of a side of a box that lies in the image; other boxes are dropped.
 LEAST_INSIDE = 0.25
 
 
 class Automatic:
-    """Boxes of the 29 regions, for any frontal chest radiograph.
+    """The boxes of the 29 regions in a frontal chest radiograph.
 
     Attributes:
-        name: What identifies this source and its data.
+        name: Name of the source and of its data in the manifest.
     """
 
     def __init__(self) -> None:
@@ -43,11 +43,11 @@ class Automatic:
             raise LeftOutError("no automatic regions in other than frontal views")
         left, top = geometry.corner
         width, height = geometry.inner
-        found = localiser().find(pixels[top : top + height, left : left + width])
-        if found is None:
+        boxes = localiser().find(pixels[top : top + height, left : left + width])
+        if boxes is None:
             raise LeftOutError("no lung fields found")
         regions: list[Region] = []
-        for name, box in found.items():
+        for name, box in boxes.items():
             x1, y1, x2, y2 = (round(share * length, 2) for share, length in zip(box, (width, height) * 2, strict=True))
             regions.append((name, x1 + left, y1 + top, x2 + left, y2 + top))
         return regions
@@ -55,11 +55,11 @@ class Automatic:
 
 @dataclass(frozen=True)
 class Localiser:
-    """From pixels to boxes.
+    """The way from pixels to boxes.
 
     Attributes:
-        network: Draws the lung fields and the heart.
-        atlas: Knows where the regions lie from there.
+        network: Segments the lung fields and the heart.
+        atlas: Maps landmarks on them to the boxes of the regions.
     """
 
     network: Network
@@ -68,10 +68,10 @@ class Localiser:
     def find(self, pixels: npt.NDArray[np.uint8]) -> dict[str, tuple[float, float, float, float]] | None:
         """Return x1, y1, x2, y2 of each region, in shares of a frontal image (rows, columns) and cut to it.
 
-        Regions that lie outside are left out.
+        Regions outside of the image are dropped.
 
         Returns:
-            None where no lung fields are found.
+            The boxes by region; None if the image shows no lung fields.
         """
         marks = landmarks(find_masks(self.network, pixels))
         if marks is None:
@@ -86,7 +86,7 @@ class Localiser:
 
 @lru_cache(maxsize=1)
 def localiser() -> Localiser:
-    """Return the localiser of this package; read once in each process."""
+    """Return the localiser of this package; each process reads it once."""
     with np.load(DATA) as arrays:
         x, y = (Axis(*(arrays[f"{axis}.{part}"] for part in ("mean", "spread", "weights"))) for axis in "xy")
         return Localiser(Network.of(arrays), Atlas(arrays["names"].tolist(), x, y))

@@ -12,22 +12,22 @@ from medvlp.prepare.regions.network import LOGIT_ZERO, Network
 Mask = npt.NDArray[np.bool_]
 Points = npt.NDArray[np.float64]
 
-# Outputs of the network. A lung is the whole half of the chest, with the part behind the heart and below fluid.
+# Outputs of the network. A lung is the whole half of the chest, including the part behind the heart and in fluid.
 STRUCTURES = ("right lung", "left lung", "heart")
-# Sides, in pixels, of what the network sees and of the masks that are measured.
+# Side in pixels of the input of the network, and of the masks.
 INPUT_SIDE, MASK_SIDE = 64, 128
-# A part of a lung in which an edge is measured: so many along its height, so many along its width.
+# Number of bands along the height and along the width of a lung; each band gives a landmark on its edge.
 ROW_BANDS, COLUMN_BANDS = 5, 4
-# Least share of the sides of the image that each structure takes, of its box that it fills, and of its pixels in there.
+# Least size of a structure: share of the side of the image, share of its box, share of its pixels in the box.
 LEAST_SIDE, LEAST_FILL, LEAST_WHOLE = 0.12, 0.35, 0.8
-# Least share of the smaller lung's area in the larger's, and of its height that is level with the other.
+# Least area of the smaller lung as a share of the larger one, and least common height as a share of the smaller one.
 LEAST_RATIO, LEAST_LEVEL = 0.25, 0.5
 
 
 def network_input(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Return an image of any shape as the network sees it: squashed to its side, its histogram equalised.
+    """Return the input of the network: an image of any shape, squashed to a square, with an equalised histogram.
 
-    What contrast and gamma an archive has chosen makes no difference after that.
+    The result does not depend on the contrast and gamma of the archive.
     """
     from PIL import Image
 
@@ -40,7 +40,7 @@ def network_input(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 
 
 def find_masks(network: Network, pixels: npt.NDArray[np.uint8]) -> Mask:
-    """Return masks (3, MASK_SIDE, MASK_SIDE) of the structures in an image, squashed to a square."""
+    """Return the masks (3, MASK_SIDE, MASK_SIDE) of the structures in an image, squashed to a square."""
     from PIL import Image
 
     size = (MASK_SIDE, MASK_SIDE)
@@ -50,11 +50,11 @@ def find_masks(network: Network, pixels: npt.NDArray[np.uint8]) -> Mask:
 
 @dataclass(frozen=True)
 class Landmarks:
-    """Where the structures end, in shares of the width or height of the image.
+    """The ends of the structures, in shares of the width or height of the image.
 
     Attributes:
-        x: Horizontal places, those of the right lung first.
-        y: Vertical places.
+        x: Horizontal positions, the right lung first.
+        y: Vertical positions.
         frame: Left, top, width and height of both lungs together.
     """
 
@@ -64,15 +64,15 @@ class Landmarks:
 
 
 def landmarks(masks: Mask) -> Landmarks | None:
-    """Return the landmarks on masks of the structures; None where these are no two lungs and a heart between them."""
-    found = [_largest(mask) for mask in masks]
-    areas = [int(mask.sum()) for mask, _ in found]
+    """Return the landmarks on masks of the structures; None if these are not two lungs with a heart between them."""
+    parts = [_largest(mask) for mask in masks]
+    areas = [int(mask.sum()) for mask, _ in parts]
     side = masks.shape[-1]
-    for area, (_, (x1, y1, x2, y2)), mask in zip(areas, found, masks, strict=True):
+    for area, (_, (x1, y1, x2, y2)), mask in zip(areas, parts, masks, strict=True):
         width, height = x2 - x1, y2 - y1
         if min(width, height) < LEAST_SIDE * side or area < max(LEAST_FILL * width * height, LEAST_WHOLE * mask.sum()):
             return None
-    (right, (right_x1, right_y1, right_x2, right_y2)), (left, (left_x1, left_y1, left_x2, left_y2)), (_, heart) = found
+    (right, (right_x1, right_y1, right_x2, right_y2)), (left, (left_x1, left_y1, left_x2, left_y2)), (_, heart) = parts
     level = min(right_y2, left_y2) - max(right_y1, left_y1)
     if (
         min(areas[:2]) < LEAST_RATIO * max(areas[:2])
@@ -80,7 +80,7 @@ def landmarks(masks: Mask) -> Landmarks | None:
         or not right_x1 + right_x2 < heart[0] + heart[2] < left_x1 + left_x2
     ):
         return None
-    # Seen from the left, so that both lungs have their outer edge first; the mirrored one is mirrored back.
+    # The left lung is mirrored, so that both have their outer edge first, and its positions are mirrored back.
     x = [*_across(right), *(side - place for place in _across(left[:, ::-1])), heart[0], heart[2]]
     y = [*_down(right), *_down(left[:, ::-1]), heart[1], heart[3]]
     top, bottom = (right_y1 + left_y1) / 2, (right_y2 + left_y2) / 2
@@ -98,7 +98,7 @@ def _largest(mask: Mask) -> tuple[Mask, tuple[int, int, int, int]]:
 
 
 def _run(present: Mask) -> tuple[int, int]:
-    """Return start and end of the longest run of what is present."""
+    """Return start and end of the longest run of True."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], present, [False]])))
     if not len(edges):
         return 0, 0
@@ -107,7 +107,7 @@ def _run(present: Mask) -> tuple[int, int]:
 
 
 def _across(lung: Mask) -> list[float]:
-    """Return outermost place, outer edge in each band of rows, and inner edge, of a lung whose outer side is left."""
+    """Return outermost point, outer edge in each band of rows, and inner edge, of a lung whose outer side is left."""
     rows = lung[lung.any(axis=1)]
     outer = rows.argmax(axis=1)
     inner = lung.shape[1] - rows[:, ::-1].argmax(axis=1)

@@ -1,8 +1,7 @@
-"""A small U-Net in NumPy, whose outcome is the same to the bit on every machine.
+"""A small U-Net in NumPy, with the same output to the bit on every machine.
 
-Activations are whole numbers from 0 to 255, weights from -127 to 127, held in float32: as long as the sums of their
-products stay below 2**24 they are exact, so that the order of summation does not matter.
-Arrays are (rows, channels, columns).
+Activations are whole numbers from 0 to 255, weights from -127 to 127, stored as float32. Sums of their products are
+exact below 2**24, so that the order of summation does not matter. Arrays are (rows, channels, columns).
 """
 
 from __future__ import annotations
@@ -16,22 +15,22 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.float32]
 
-# What one step of an activation stands for: ReLU6 in 8 bits.
+# Value of one step of an activation: ReLU6 in 8 bits.
 STEP = 6 / 255
-# Outputs are LOGIT_ZERO + LOGIT_STEPS * logit, so that an output above LOGIT_ZERO says more likely than not.
+# Outputs are LOGIT_ZERO + LOGIT_STEPS * logit: above LOGIT_ZERO the probability is above one half.
 LOGIT_ZERO, LOGIT_STEPS = 128, 16
-# Whole numbers up to here are exact in float32.
+# Largest whole number up to which float32 is exact.
 EXACT = 2**24
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A convolution, 3x3 or 1x1, its normalisation folded in, and its activation.
+    """A convolution, 3x3 or 1x1, with its normalisation folded in, and its activation.
 
     Attributes:
         kernel: Whole numbers, (outputs, inputs * 9) or (outputs, inputs).
         bias: Whole numbers, (outputs, 1).
-        scale: Of the sums to output steps, (outputs, 1).
+        scale: Output steps per unit of the sums, (outputs, 1).
     """
 
     kernel: Array
@@ -42,7 +41,7 @@ class Layer:
         """Map activations (rows, inputs, columns) to (rows, outputs, columns)."""
         rows, channels, columns = x.shape
         patches = x if self.kernel.shape[1] == channels else _patches(x)
-        # A product a row: each is too small for a BLAS to start threads, which would cost more than they save.
+        # One product per row: it is too small for a BLAS to start threads, which cost more than they save.
         y = self.kernel @ patches.reshape(rows, -1, columns)
         y += self.bias
         y *= self.scale
@@ -67,9 +66,9 @@ class Network:
     """The layers of a U-Net.
 
     Attributes:
-        down: Two layers for each level, from the finest.
-        up: One layer for each level but the coarsest, from the finest.
-        head: From the finest level to the outputs.
+        down: Two layers for each level, the finest first.
+        up: A layer for each level except the coarsest, the finest first.
+        head: Layer from the finest level to the outputs.
     """
 
     down: list[tuple[Layer, Layer]]

@@ -21,11 +21,11 @@ SUFFIX = "_SceneGraph.json"
 
 @dataclass(frozen=True)
 class SceneGraphs:
-    """Boxes that Chest ImaGenome gives.
+    """The boxes of Chest ImaGenome.
 
     Attributes:
-        store: Where the scene graphs are; `Picture.graph` says which is an image's.
-        name: What identifies this source.
+        store: Folder or archive of the scene graphs; `Picture.graph` is the locator of an image's.
+        name: Name of the source in the manifest.
     """
 
     store: Store

@@ -1,4 +1,4 @@
-"""What a source of anatomical boxes is."""
+"""The contract of a source of anatomical boxes."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ Region = tuple[str, float, float, float, float]
 
 
 class RegionSource(Protocol):
-    """Finds the anatomical boxes of images. It is pickled into the worker processes."""
+    """A finder of the anatomical boxes of images. It is pickled into the worker processes."""
 
     @property
     def name(self) -> str:
-        """What identifies the source, and the data it works with, in the manifest."""
+        """Name of the source and of its data in the manifest."""
 
     def find(self, picture: Picture, pixels: npt.NDArray[np.uint8], geometry: Geometry, skip: Skip) -> list[Region]:
-        """Return the boxes in one image, cut to it. There may be several of a name.
+        """Return the boxes of one image, cut to it. Several may have the same name.
 
         Args:
-            picture: What the tables say about the image.
-            pixels: The prepared image (S, S).
-            geometry: Where in it the original lies.
-            skip: Called with the name of each box that cannot be used, and why.
+            picture: The facts about the image in the tables.
+            pixels: The prepared image, uint8 (S, S).
+            geometry: Place of the original in it.
+            skip: Called with the name of each box that cannot be used, and the reason.
 
         Raises:
-            LeftOutError: If there are no boxes of this image.
+            LeftOutError: If this image has no boxes.
         """
 
 
-def joined(found: Iterable[Region]) -> list[Region]:
+def joined(regions: Iterable[Region]) -> list[Region]:
     """Join the boxes of one name, in the place of the first."""
     boxes: dict[str, Region] = {}
-    for name, x1, y1, x2, y2 in found:
+    for name, x1, y1, x2, y2 in regions:
         _, a, b, c, d = boxes.get(name, (name, x1, y1, x2, y2))
         boxes[name] = (name, min(x1, a), min(y1, b), max(x2, c), max(y2, d))
     return list(boxes.values())

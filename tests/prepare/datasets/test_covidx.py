@@ -3,7 +3,7 @@ from collections import Counter
 import pytest
 from sklearn.model_selection import train_test_split
 
-from medvlp.errors import NotFoundError, UserError
+from medvlp.errors import UserError
 from medvlp.prepare.datasets.covidx import TEST_LIST, TRAIN_LIST, CovidX, covidx
 from medvlp.prepared import Prepared
 
@@ -84,14 +84,6 @@ def test_other_lists(raw):
     assert not data.splits["mgca"].documented
     assert data.options["lists"] == ["train_COVIDx8A.txt", TEST_LIST]
     assert len(read(data)[0]) == 12
-
-
-@pytest.mark.parametrize("name", ["", TRAIN_LIST, TEST_LIST, "train"])
-def test_missing(raw, tmp_path, name):
-    (raw / name).rename(tmp_path / "away")
-    with pytest.raises(NotFoundError, match=r"--root=.*covidx-cxr2.*medvlp phantom --layouts covidx") as error:
-        covidx(raw, tmp_path / "out")
-    assert name in str(error.value)
 
 
 def test_wrong_format(raw, tmp_path):

@@ -2,9 +2,9 @@
 
 import pytest
 
-from medvlp.errors import LeftOutError, NotFoundError, UserError
+from medvlp.errors import LeftOutError
 from medvlp.prepare.annotations import Box
-from medvlp.prepare.datasets.ms_cxr import CATEGORIES, COLUMNS, ms_cxr, read_box
+from medvlp.prepare.datasets.ms_cxr import CATEGORIES, ms_cxr, read_box
 from medvlp.prepared import Prepared
 
 NEW, OLD = "MS_CXR_Local_Alignment_v1.1.0.csv", "MS_CXR_Local_Alignment_v1.0.0.csv"
@@ -80,24 +80,6 @@ def test_versions(root, mimic, tmp_path, rows, write_csv):
     (root / "1.1.0").mkdir()
     write_csv(root / "1.1.0" / NEW, HEADER, rows[:1])
     assert len(run(root, mimic, tmp_path / "new").index) == 1
-
-
-def test_missing(root, mimic, tmp_path, rows, write_csv):
-    with pytest.raises(NotFoundError, match=r"--root=.*ms-cxr.*medvlp phantom --layouts ms_cxr"):
-        run(tmp_path / "no", mimic, tmp_path / "out")
-    (mimic.images / "files").rename(tmp_path / "files")
-    with pytest.raises(NotFoundError, match=r"--images=.*no folder 'files'.*mimic-cxr-jpg"):
-        run(root, mimic, tmp_path / "out")
-    (tmp_path / "files").rename(mimic.images / "files")
-    (mimic.images / "mimic-cxr-2.0.0-metadata.csv.gz").unlink()
-    with pytest.raises(NotFoundError, match=r"--images=.*holds neither mimic-cxr-2\.0\.0-metadata\.csv nor"):
-        run(root, mimic, tmp_path / "out")
-    mimic.tables()
-    for column in COLUMNS:
-        kept = [i for i, name in enumerate(HEADER) if name != column]
-        write_csv(root / NEW, [HEADER[i] for i in kept], [[row[i] for i in kept] for row in rows])
-        with pytest.raises(UserError, match=f"{NEW}' has no column '{column}'"):
-            run(root, mimic, tmp_path / "out")
 
 
 def test_bad_rows(root, mimic, tmp_path, rows, write_csv, skipped):

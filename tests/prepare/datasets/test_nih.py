@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 from sklearn.model_selection import train_test_split
 
-from medvlp.errors import NotFoundError, UserError
+from medvlp.errors import UserError
 from medvlp.prepare.annotations import Box
 from medvlp.prepare.datasets.nih import FINDINGS, Nih, nih, parse_box
 from medvlp.prepared import Prepared
@@ -130,38 +130,6 @@ def test_packed_tables_of_either_version(raw, tmp_path):
     data = Nih(raw)
     assert (data.table.name, data.options["table"]) == ("Data_Entry_2017.csv.gz", "Data_Entry_2017.csv")
     assert len(read(data)[0]) == 4
-
-
-@pytest.mark.parametrize("name", ["", *TABLES])
-def test_missing(raw, tmp_path, name):
-    (raw / name).rename(tmp_path / "away")
-    with pytest.raises(NotFoundError, match=r"--root=.*nihcc\.app\.box\.com.*medvlp phantom --layouts nih") as error:
-        nih(raw, tmp_path / "out")
-    assert name in str(error.value)
-
-
-def test_missing_images(raw, tmp_path):
-    for number in (1, 2):
-        shutil.rmtree(raw / f"images_00{number}")
-    with pytest.raises(NotFoundError, match="no folder of images"):
-        nih(raw, tmp_path / "out")
-
-
-def test_wrong_header(raw, tmp_path):
-    write_lines(raw / TABLES[1], ["Image,Finding,x,y,w,h"])
-    with pytest.raises(UserError, match=r"BBox_List_2017\.csv' does not begin with 'Image Index,.*'Image,Finding"):
-        nih(raw, tmp_path / "out")
-    write_lines(raw / TABLES[0], [ENTRY.replace("Patient ID", "Patient")])
-    with pytest.raises(UserError, match=r"Data_Entry_2017_v2020\.csv' has no column 'Patient ID'"):
-        nih(raw, tmp_path / "out2")
-
-
-def test_truncated_list(raw, tmp_path):
-    path = raw / "test_list.txt.gz"
-    path.write_bytes(gzip.compress((raw / "test_list.txt").read_bytes())[:-4])
-    (raw / "test_list.txt").unlink()
-    with pytest.raises(UserError, match=r"test_list\.txt\.gz' cannot be read to its end"):
-        nih(raw, tmp_path / "out")
 
 
 def test_damaged_rows_and_images(raw, tmp_path, skipped):

@@ -1,11 +1,9 @@
-import shutil
 from collections import Counter
 
 import numpy as np
 import pytest
 from sklearn.model_selection import train_test_split
 
-from medvlp.errors import NotFoundError, UserError
 from medvlp.prepare.datasets.object_cxr import ObjectCxr, object_cxr
 from medvlp.prepared import Prepared
 
@@ -82,34 +80,6 @@ def test_folders_of_another_name(raw, tmp_path):
 
 
 # Damage.
-
-
-@pytest.mark.parametrize("part", ["train", "dev"])
-def test_missing_files(raw, tmp_path, skipped, part):
-    raw.tables()
-    number = {"train": 3, "dev": 12}[part]
-    raw.path(part, number).unlink()
-    assert len(run(raw, tmp_path / "out").index) == 14
-    assert skipped(tmp_path / "out") == [(f"{number:05}.jpg", "missing file")]
-    shutil.rmtree(raw.root / part)
-    with pytest.raises(NotFoundError, match=f"holds no folder '{part}'"):
-        run(raw, tmp_path / "other")
-    (raw.root / f"{part}.csv").unlink()
-    with pytest.raises(NotFoundError, match=rf"neither {part}\.csv nor {part}\.csv\.gz"):
-        run(raw, tmp_path / "other")
-
-
-def test_wrong_header(raw, tmp_path):
-    raw.tables(header=["image_path", "annotation"])
-    with pytest.raises(UserError, match="has no column 'image_name'; its columns are image_path, annotation"):
-        run(raw, tmp_path / "out")
-
-
-def test_truncated_jpeg(raw, tmp_path, skipped):
-    data = raw.path("train", 4).read_bytes()
-    raw.path("train", 4).write_bytes(data[: len(data) // 2])
-    assert len(run(raw.tables(), tmp_path / "out").index) == 14
-    assert skipped(tmp_path / "out") == [("00004.jpg", "truncated image")]
 
 
 def test_unknown_images(raw, tmp_path, skipped):

@@ -86,22 +86,9 @@ def test_split_file(raw, tmp_path, write_csv, skipped):
         open_i(raw, tmp_path / "out", size=32, workers=1)
 
 
-@pytest.mark.parametrize("name", ["", "indiana_reports.csv", "indiana_projections.csv", "images"])
-def test_missing(raw, tmp_path, name):
-    (raw / name).rename(tmp_path / "away")
-    with pytest.raises(NotFoundError, match=r"--root=.*indiana_reports\.csv"):
-        open_i(raw, tmp_path / "out")
-
-
 def test_missing_split_file(raw, tmp_path):
     with pytest.raises(NotFoundError, match=r"--split_file=.*uid and split"):
         open_i(raw, tmp_path / "out", split_file=tmp_path / "s.csv")
-
-
-def test_missing_column(raw, tmp_path, write_csv):
-    write_csv(raw / "indiana_reports.csv", ["uid", "MeSH", "findings"], [])
-    with pytest.raises(UserError, match=r"no column 'Problems'; its columns are uid, MeSH, findings"):
-        open_i(raw, tmp_path / "out")
 
 
 def test_kaggle_folder(raw, tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from sklearn.model_selection import train_test_split
 
-from medvlp.errors import NotFoundError, UserError
+from medvlp.errors import UserError
 from medvlp.prepare.datasets.rsna import COLUMNS, Rsna, rsna
 from medvlp.prepared import SYNTHETIC, Prepared
 
@@ -105,35 +105,6 @@ def test_copies_of_a_size_that_was_not_given(raw, tmp_path, skipped):
 # Damage.
 
 
-def test_missing_files(raw, tmp_path, skipped):
-    with pytest.raises(NotFoundError, match=r"neither stage_2_train_labels\.csv nor .*\.gz\. Download it from https"):
-        run(raw, tmp_path / "out")
-    raw.table()
-    raw.path("p2").unlink()
-    prepared = run(raw, tmp_path / "out")
-    assert skipped(tmp_path / "out") == [("p2", "missing file")]
-    assert prepared.manifest["counts"]["table"] == 8
-    shutil.rmtree(raw.root / "stage_2_train_images")
-    with pytest.raises(NotFoundError, match="holds no folder 'stage_2_train_images'"):
-        run(raw, tmp_path / "other")
-
-
-def test_wrong_header(raw, tmp_path):
-    raw.table(header=["patient", *COLUMNS[1:]])
-    with pytest.raises(UserError, match="has no column 'patientId'; its columns are patient, x, y"):
-        run(raw, tmp_path / "out")
-
-
-@pytest.mark.parametrize("cut", [0, 100, 500, 5000])
-def test_truncated_dicom(raw, tmp_path, skipped, cut):
-    raw.path("p5").write_bytes(raw.path("p5").read_bytes()[:cut])
-    prepared = run(raw.table(), tmp_path / "out")
-    ((what, reason),) = skipped(tmp_path / "out")
-    assert what == "p5"
-    assert reason.startswith(("empty file", "truncated image", "unreadable image"))
-    assert len(prepared.index) == 7
-
-
 def test_unknown_images(raw, tmp_path, skipped):
     """A row without an image, and an image without a row."""
     raw.rows.append(["unknown", *POSITIVE])
@@ -141,14 +112,6 @@ def test_unknown_images(raw, tmp_path, skipped):
     prepared = run(raw.table(), tmp_path / "out")
     assert set(skipped(tmp_path / "out")) == {("unknown", "missing file"), ("extra", "not in the label table")}
     assert len(prepared.index) == 8
-
-
-def test_duplicate_ids(raw, tmp_path, skipped):
-    raw.rows += [["p0", *NEGATIVE], ["p1", *POSITIVE]]
-    prepared = run(raw.table(), tmp_path / "out")
-    name = "stage_2_train_labels.csv"
-    assert skipped(tmp_path / "out") == [(f"{name}:11", "duplicate id"), (f"{name}:12", "duplicate id")]
-    assert len(prepared.index["boxes"][1]) == 2
 
 
 @pytest.mark.parametrize(
