@@ -15,7 +15,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from transformers import BertConfig, BertModel, BertTokenizerFast
 
-from medvlp.models import ImageEncoder
+from medvlp.models import TimmEncoder
 from medvlp.trainer.command import main
 from tests.support.tiny import WORDS, make_prepared
 from tests.test_experiments import BENCHMARKS, EVALUATIONS, PRE_TRAININGS
@@ -94,13 +94,13 @@ def workplace(place, monkeypatch):
 def seen(monkeypatch):
     """The sizes of all images that image encoders normalise."""
     sizes = []
-    normalise = ImageEncoder._normalise
+    normalise = TimmEncoder.normalise
 
     def watched(self, image):
         sizes.append(tuple(image.shape[1:]))
         return normalise(self, image)
 
-    monkeypatch.setattr(ImageEncoder, "_normalise", watched)
+    monkeypatch.setattr(TimmEncoder, "_normalise", watched)
     return sizes
 
 
