@@ -42,6 +42,7 @@ def benchmark(
     out: Path = Path("runs/benchmarks"),
     args: str = "",
     redo: bool = False,
+    trust: str = "",
 ) -> None:
     """Train and test an encoder with shares of the labels, several times each, or test a model as it is.
 
@@ -64,7 +65,8 @@ def benchmark(
         out: Where to write, one folder a cell.
         args: Further options of `medvlp fit` and `medvlp test`, in quotes: --args="--trainer.enable_progress_bar=true".
             {task} stands for classification, segmentation or detection: --args "-c overlays/small_{task}".
-        redo: Compute finished cells anew that were made with other settings.
+        redo: Recompute finished cells whose settings have changed.
+        trust: Packages beside medvlp whose classes the weights may name, with commas between.
 
     Raises:
         UserError: If an option is wrong, data or weights are not there, or a finished cell was made otherwise.
@@ -91,7 +93,7 @@ def benchmark(
     console = Console()
     missing: list[str] = []
     for key, config in chosen.items():
-        given = [*shlex.split(args.replace(TASK, config.parent.name)), f"--model.weights={weights}"]
+        given = [*shlex.split(args.replace(TASK, config.parent.name)), f"--model.weights={weights}", f"--trust={trust}"]
         composed = compose(["-c", str(config), *given])
         check_launcher(composed["trainer"]["num_nodes"])
         root = Path(composed["data"]["root"])
