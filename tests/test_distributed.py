@@ -15,7 +15,7 @@ import torch.multiprocessing as mp
 
 from medvlp.data import CXRDataModule
 from medvlp.distributed import gather, rank, sum_over_processes, world_size
-from medvlp.models import GlobalBatchNorm, ImageEncoder, TextEncoder
+from medvlp.models import GlobalBatchNorm, HFTextEncoder, TimmEncoder
 from medvlp.objectives import GlobalAlignment, HierarchicalAlignment, RegionAlignment, TagDecoding
 from medvlp.tasks import PretrainingTask
 from medvlp.types import ImageFeatures, TextFeatures
@@ -125,10 +125,10 @@ def test_training_on_two_processes_equals_one(tmp_path, objectives):
         L.seed_everything(0)
         task = PretrainingTask(
             # Batch norms have no statistics of all processes on a CPU; layer norms need none.
-            ImageEncoder("test_convnext.r160_in1k", pretrained=False)
+            TimmEncoder("test_convnext.r160_in1k", pretrained=False)
             if "report" not in objectives
-            else ImageEncoder("test_vit.r160_in1k", pretrained=False, image_size=32),
-            TextEncoder(str(language)),
+            else TimmEncoder("test_vit.r160_in1k", pretrained=False, image_size=32),
+            HFTextEncoder(str(language)),
             objectives,
             optimizer=partial(torch.optim.SGD, lr=1e-4),
         )

@@ -269,7 +269,7 @@ def test_asg_is_the_specified_method(capsys):
 @pytest.mark.parametrize("name", ["asg", "imitate_asg"])
 def test_asg_runs_with_a_vision_transformer(place, name):
     image = {"name": "test_vit.r160_in1k", "pretrained": False, "weights": None, "image_size": 32}
-    encoder = json.dumps({"class_path": "ImageEncoder", "init_args": image})
+    encoder = json.dumps({"class_path": "TimmEncoder", "init_args": image})
     fit(place, [name], "--trainer.fast_dev_run=true", f"--model.image_encoder={encoder}")
 
 

@@ -14,7 +14,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from transformers import BertConfig, BertModel, BertTokenizerFast
 
-from medvlp.models import ImageEncoder
+from medvlp.models import TimmEncoder
 from medvlp.prepare.datasets import chexpert, covidx, nih, open_i, rsna, siim
 from medvlp.trainer.command import main
 from medvlp.trainer.composition import compose
@@ -105,13 +105,13 @@ def workplace(place, monkeypatch):
 def seen(monkeypatch):
     """The sizes of all images that image encoders normalise."""
     sizes = []
-    normalise = ImageEncoder._normalise
+    normalise = TimmEncoder.normalise
 
     def watched(self, image):
         sizes.append(tuple(image.shape[1:]))
         return normalise(self, image)
 
-    monkeypatch.setattr(ImageEncoder, "_normalise", watched)
+    monkeypatch.setattr(TimmEncoder, "_normalise", watched)
     return sizes
 
 

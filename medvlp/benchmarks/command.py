@@ -29,6 +29,7 @@ def benchmark(
     out: Path = Path("runs/benchmarks"),
     args: str = "",
     redo: bool = False,
+    trust: str = "",
 ) -> None:
     """Train and test an encoder with shares of the labels, several times each, or test a model as it is.
 
@@ -51,7 +52,8 @@ def benchmark(
         out: Where to write, one folder a cell.
         args: Further options of `medvlp fit` and `medvlp test`, in quotes: --args "--trainer.enable_progress_bar true".
             {task} stands for classification, segmentation or detection: --args "-c overlays/small_{task}".
-        redo: Compute finished cells anew that were made with other settings.
+        redo: Recompute finished cells whose settings have changed.
+        trust: Packages beside medvlp whose classes the weights may name, with commas between.
 
     Raises:
         UserError: If an option is wrong, data or weights are not there, or a finished cell was made otherwise.
@@ -65,7 +67,7 @@ def benchmark(
     console = Console()
     left_out = []
     for key, config in chosen.items():
-        composition = compose_benchmark(key, config, encoder, data, args)
+        composition = compose_benchmark(key, config, encoder, data, args, trust)
         check_launcher(composition.composed["trainer"]["num_nodes"])
         try:
             composition.check_data()

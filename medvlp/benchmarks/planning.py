@@ -153,7 +153,7 @@ class Benchmark:
         return plans
 
 
-def compose_benchmark(name: str, config: Path, encoder: Encoder, data: Path | None, args: str) -> Benchmark:
+def compose_benchmark(name: str, config: Path, encoder: Encoder, data: Path | None, args: str, trust: str) -> Benchmark:
     """Compose the config of a benchmark.
 
     Args:
@@ -162,8 +162,10 @@ def compose_benchmark(name: str, config: Path, encoder: Encoder, data: Path | No
         encoder: The encoder.
         data: Folder of the prepared folders; None for those that configs name.
         args: Further options of `medvlp fit`, as one text.
+        trust: Packages whose classes the weights may name, with commas between.
     """
-    options = [*shlex.split(args.replace(TASK, config.parent.name)), f"--model.weights={encoder.weights}"]
+    given = shlex.split(args.replace(TASK, config.parent.name))
+    options = [*given, f"--model.weights={encoder.weights}", f"--trust={trust}"]
     composed = compose(["fit", "-c", str(config), *options])
     root = Path(composed["data"]["root"])
     if data is not None:

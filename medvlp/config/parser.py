@@ -12,6 +12,7 @@ from typing import Any, NoReturn, get_args, get_origin
 import yaml
 from jsonargparse import ArgumentParser, get_loader, set_dumper, set_loader
 
+from medvlp.config.moved import new_name
 from medvlp.errors import suggestion
 
 # Packages whose classes are named in configs by their short names.
@@ -26,9 +27,6 @@ WRAPPER = re.compile(r"""Parser key "([\w.]+)": ?|Problem with given class_path 
 UNKNOWN_OPTION = re.compile(r"(?:[Oo]ption '|arguments: --)([\w.]+)")
 UNKNOWN_CHOICE = re.compile(r"invalid choice: '(\w+)' \(choose from (.*)\)")
 HINT = re.compile(r"\s*Did you mean '[^']+'\?")
-# Modules of version 0.1 whose classes stand in the configs of its runs, and what they are called since.
-MOVED = {"medvlp.callbacks": "medvlp.trainer.callbacks", "medvlp.heatmaps": "medvlp.trainer.heat_maps"}
-MOVED_CLASS = re.compile(rf"\b({'|'.join(map(re.escape, MOVED))})\.(\w+)")
 UNKNOWN_CLASS = re.compile(r"dot import path string: (\w+)")
 
 
@@ -161,10 +159,10 @@ class Parser(ArgumentParser):
         """Return what may have been meant by the unknown name in an error message."""
         if option := UNKNOWN_OPTION.search(message):
             return suggestion(option[1], (action.dest for action in self._actions))
-        if moved := MOVED_CLASS.search(message):
-            return f" Did you mean '{MOVED[moved[1]]}.{moved[2]}'?"
-        if name := UNKNOWN_CLASS.search(message):
-            return suggestion(name[1], class_names())
+        if name := new_name(message):
+            return f" Did you mean '{name}'?"
+        if unknown := UNKNOWN_CLASS.search(message):
+            return suggestion(unknown[1], class_names())
         if choice := UNKNOWN_CHOICE.search(message):
             return suggestion(choice[1], re.findall(r"'(\w+)'", choice[2]))
         return ""
@@ -200,6 +198,7 @@ def concise(message: str) -> str:
     text = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", text)
     text = re.sub(r"typing\.Literal\[(.*?)\]", r"one of \1", text)
     text = text.replace("Expected a dot import path string:", "unknown class")
+    text = re.sub(r"No module named '([\w.]+)'$", r"No module named \1: is it installed, or on PYTHONPATH?", text)
     text = re.sub(r"(or )?Expected an? ", lambda match: match[1] or "expected ", text)
     text = " ".join(text.split())
     return f"{text.rstrip('.')}.{hint[0]}" if hint else text

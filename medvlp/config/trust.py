@@ -1,4 +1,4 @@
-"""What settings may have imported and made: classes, and from files of others only those of trusted packages."""
+"""Guards: settings may only build classes, and settings from files only classes of trusted packages."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from medvlp.errors import UserError
 
 IMPORT_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 KEYS = ("class_path", "_class_path")
+TRUSTED = ("medvlp",)
+"""Packages that files of weights may always name."""
 # Options that name files which hold no settings of objects.
 FILES = ("weights", "protocol")
 
@@ -29,7 +31,7 @@ def check_trusted(settings: Any, packages: Sequence[str], where: str) -> None:
         where: What errors call the settings.
 
     Raises:
-        UserError: If they name something else.
+        UserError: If they name something else, or a trusted package cannot be imported.
     """
     trusted = tuple(f"{package}." for package in packages)
     check_no_text(settings, where)
@@ -40,12 +42,12 @@ def check_trusted(settings: Any, packages: Sequence[str], where: str) -> None:
         if not path.startswith(trusted):
             package = path.partition(".")[0]
             raise UserError(
-                f"{where} ask for the class '{path}', which is not of {', '.join(packages)}. If you trust its package: "
-                f"trust=['{package}'], or --trust {package}."
+                f"{where} ask for the class '{path}', which is not of {', '.join(packages)}. If you trust it: --trust "
+                f"{package} (in Python trust=['{package}'])."
             )
-        # What our modules have imported from elsewhere, such as medvlp.trainer.command.LightningCLI, is not ours.
-        found = named(path)
-        if not isinstance(found, type) or not f"{found.__module__}.".startswith(trusted):
+        kind = named(path, where)
+        # Our modules import classes from elsewhere, such as medvlp.trainer.command.LightningCLI: these are not ours.
+        if not isinstance(kind, type) or not f"{kind.__module__}.".startswith(trusted):
             raise UserError(f"{where} ask for '{path}', which is no class of {', '.join(packages)}.")
 
 
@@ -108,13 +110,28 @@ def items(settings: Any, key: str = "") -> Iterator[tuple[str, Any]]:
         yield key, settings
 
 
-def named(path: str) -> Any:
-    """Return what a module has under the name `MODULE.NAME`; None if there is none."""
+def named(path: str, where: str = "settings") -> Any:
+    """Return the object with the import path `MODULE.NAME`; None if the package has no such module or name.
+
+    Args:
+        path: The import path.
+        where: What errors call the settings that name it.
+
+    Raises:
+        UserError: If the package, or a module that it imports, cannot be imported.
+    """
     module, _, name = path.rpartition(".")
     try:
         return getattr(import_module(module), name, None)
-    except ImportError:
-        return None
+    except ModuleNotFoundError as error:
+        if error.name and "." in error.name and f"{module}.".startswith(f"{error.name}."):
+            return None
+        missing = error.name or module
+        raise UserError(
+            f"{where} ask for the class '{path}'. No module named {missing}: is it installed, or on PYTHONPATH?"
+        ) from error
+    except ImportError as error:
+        raise UserError(f"{where} ask for the class '{path}', whose module cannot be imported: {error}.") from error
 
 
 def _is_installed(package: str) -> bool:

@@ -26,7 +26,7 @@ from transformers import AutoTokenizer, BertConfig, BertModel
 
 from medvlp.data import CXRDataModule
 from medvlp.data.transforms import Augmentation
-from medvlp.models import ImageEncoder, TextEncoder
+from medvlp.models import HFTextEncoder, TimmEncoder
 from medvlp.models.weights import locate
 from medvlp.objectives import HierarchicalAlignment
 from medvlp.phantom import phantom
@@ -123,8 +123,8 @@ def step_rows(folder: Path, batch_size: int, crop: int, rounds: int) -> dict[str
     for key in ("image", "findings_mask", "impression_mask"):
         batch[key] = batch[key].to(device())
 
-    text = TextEncoder(str(language))
-    task = PretrainingTask(ImageEncoder(pretrained=False), text, {"hierarchical": HierarchicalAlignment}).to(device())
+    text = HFTextEncoder(str(language))
+    task = PretrainingTask(TimmEncoder(pretrained=False), text, {"hierarchical": HierarchicalAlignment}).to(device())
     text.open_cache(folder / "text")
     text.fill(batch["findings"] + batch["impression"], device())
     contestants = {
@@ -161,7 +161,7 @@ def make_step(parameters: list[nn.Parameter], loss: Callable[[], Tensor]) -> Cal
 
 def bare_step(batch: Batch) -> Callable[[], None]:
     """The floor: one backbone, one pass over both views, the simplest loss."""
-    encoder = ImageEncoder(pretrained=False).to(device())
+    encoder = TimmEncoder(pretrained=False).to(device())
     image = ((batch["image"].flatten(0, 1)[:, None] - encoder.mean) / encoder.std).contiguous(
         memory_format=torch.channels_last
     )
@@ -185,7 +185,7 @@ def official_step(language: Path, batch: Batch) -> Callable[[], None]:
 
     Not its code, which stops at the first step with an error. Its heads and losses are left out, which flatters it.
     """
-    encoder = ImageEncoder(pretrained=False).to(device()).train()
+    encoder = TimmEncoder(pretrained=False).to(device()).train()
     tokenizer = AutoTokenizer.from_pretrained(language)
     bert: nn.Module = BertModel.from_pretrained(language, add_pooling_layer=False)
     bert.to(device()).train()
@@ -208,7 +208,7 @@ def probe_rows(folder: Path, crop: int, rounds: int) -> dict[str, list[float]]:
     The probes are of three label fractions and three seeds, as in the papers, but of few epochs and images.
     """
     everything, root = ("train", "validate", "test"), folder / "prepared"
-    encoder = ImageEncoder(pretrained=False).eval().to(device())
+    encoder = TimmEncoder(pretrained=False).eval().to(device())
     still = Augmentation(horizontal_flip=0, vertical_flip=0, rotation=0, perspective=0, autocontrast=0)
     data: dict[str, Any] = {"batch_size": 16, "crop": crop, "views": 1, "augmentation": still, "num_workers": 0}
     data |= dict.fromkeys(("train_splits", "validation_splits", "test_splits"), everything)

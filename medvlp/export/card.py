@@ -15,7 +15,7 @@ from medvlp.benchmarks.tables import LEGEND
 from medvlp.data.preprocessing import Preprocessing
 from medvlp.errors import NotFoundError, UserError
 from medvlp.inference.model import Model
-from medvlp.tasks.checkpoints import TEXT_ENCODER
+from medvlp.models.weights import TEXT_ENCODER
 
 WHAT = "A vision-language model of chest radiographs and their reports, pre-trained with medvlp and exported by version"
 USE = """```python
@@ -141,15 +141,15 @@ def is_cell(folder: Path) -> bool:
 def _parts(model: Model, config: Mapping[str, Any]) -> list[list[str]]:
     task = model.task
     image, text = task.image_encoder, task.text_encoder
-    settings, started = config["hyper_parameters"], config["started_from"]
+    started = config["started_from"]
     spaces = [f"`{space}` ({rows.shape[1]})" for space, rows in model.embed_texts([""]).items()]
-    reader = text.language_model
     frozen = "frozen" if text.frozen else "trained"
+    place = f", in `{TEXT_ENCODER}/`" if text.files else ""
     protocol = config["protocol"]
     return [
-        ["image encoder", f"{settings['image_encoder']['init_args']['name']}, {_millions(image)}"],
+        ["image encoder", f"{image.architecture}, {_millions(image)}"],
         ["its initial weights", started["image_encoder"]],
-        ["text encoder", f"{started['text_encoder']}, {frozen}, {_millions(reader)}, in `{TEXT_ENCODER}/`"],
+        ["text encoder", f"{started['text_encoder']}, {frozen}, {_millions(text.network)}{place}"],
         ["objectives", ", ".join(f"{key} ({type(o).__name__})" for key, o in task.objectives.items())],
         ["joint spaces (width)", ", ".join(spaces) or "none"],
         ["tags", ", ".join(model.tag_names) or "none"],

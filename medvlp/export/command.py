@@ -42,6 +42,7 @@ def export(
     # Not before the arguments are right: torch takes seconds to import.
     from medvlp.export import card, check, folder
     from medvlp.inference.model import Model
+    from medvlp.models import HFTextEncoder
     from medvlp.models.weights import fingerprint
 
     folder.check_replaceable(out)
@@ -52,6 +53,12 @@ def export(
     model = Model.load(checkpoint, trust=split_commas(trust))
     if format != "safetensors" and not model.spaces:
         raise UserError(f"--format {format}: the model has no joint space of whole images and texts. Use safetensors.")
+    text_encoder = model.task.text_encoder
+    if format != "safetensors" and not isinstance(text_encoder, HFTextEncoder):
+        raise UserError(
+            f"--format {format} holds language models of Hugging Face alone, and the text encoder is a "
+            f"{type(text_encoder).__name__}. Use safetensors."
+        )
     config = folder.describe(checkpoint, model.task)
     place = out.resolve().name
     uses = [card.use(model, place)]

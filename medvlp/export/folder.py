@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,15 +12,15 @@ from typing import Any
 
 import torch
 import yaml
-from safetensors.torch import save_file
 from torch import Tensor
 
 from medvlp import __version__
+from medvlp.config.moved import with_new_names
 from medvlp.errors import UserError
 from medvlp.models import TextEncoder
-from medvlp.models.recipe import image_encoder_options
-from medvlp.models.weights import PACKAGE, fingerprint
-from medvlp.tasks.checkpoints import CONFIG, MADE_OF, PROTOCOL, TEXT_ENCODER, WEIGHTS
+from medvlp.models.recipe import RECIPE, rebuild_settings
+from medvlp.models.weights import TEXT_ENCODER, fingerprint, write_tensors
+from medvlp.tasks.checkpoints import CONFIG, MADE_OF, PROTOCOL, WEIGHTS
 from medvlp.tasks.pretraining import PretrainingTask
 
 CARD = "README.md"
@@ -35,17 +34,17 @@ DESCRIBED = (VERSION, "hyper_parameters", "data", "started_from", "training", "p
 
 
 class StandIn(TextEncoder):
-    """Takes the place of a text encoder whose embeddings are among the weights: it has its width, and reads nothing.
+    """Takes the place of a text encoder whose embeddings are among the weights: it has the width, and reads nothing.
 
     Args:
         width: Width of the embeddings.
     """
 
     def __init__(self, width: int) -> None:
-        super(TextEncoder, self).__init__()
+        super().__init__()
         self.width = width
 
-    def constant(self, texts: Sequence[str]) -> Tensor:
+    def embed(self, texts: Sequence[str]) -> Tensor:
         """Return zeros (M, D), which the weights replace."""
         return torch.zeros(len(texts), self.width)
 
@@ -59,16 +58,14 @@ def describe(weights: Path, task: PretrainingTask) -> dict[str, Any]:
         exported = json.loads((weights / CONFIG).read_text())
         return {name: exported[name] for name in DESCRIBED}
     checkpoint = torch.load(weights, "cpu", weights_only=True, mmap=True)
-    settings: dict[str, Any] = deepcopy(checkpoint["hyper_parameters"])
-    image, text = (settings[part]["init_args"] for part in ("image_encoder", "text_encoder"))
-    source = public_name(image["name"].partition(":")[2]) or "timm"
-    pretrained = f"pre-trained weights of {source}" if image.get("pretrained", True) else "weights of chance"
+    settings: dict[str, Any] = with_new_names(deepcopy(checkpoint["hyper_parameters"]))
+    image, text = settings["image_encoder"], settings["text_encoder"]
     started_from = {
-        "image_encoder": public_name(image.get("weights")) or pretrained,
-        "text_encoder": public_name(text["name"]),
+        "image_encoder": task.image_encoder.describe_start(image.get("init_args", {})),
+        "text_encoder": task.text_encoder.describe_start(text.get("init_args", {})),
     }
-    image.update(image_encoder_options(checkpoint))
-    text["name"] = TEXT_ENCODER
+    settings["image_encoder"] = rebuild_settings(image, checkpoint.get(RECIPE, {}))
+    settings["text_encoder"] = {**text, "init_args": {**text.get("init_args", {}), **task.text_encoder.files}}
     settings["protocol"] = task.protocol.name
     for name, objective in settings["objectives"].items():
         arguments = objective.get("init_args", {})
@@ -93,14 +90,6 @@ def describe(weights: Path, task: PretrainingTask) -> dict[str, Any]:
     return plain
 
 
-def public_name(name: str | None) -> str:
-    """Return a name as it is, if it is one for everybody, such as one on a hub; of a path its last part."""
-    if not name:
-        return ""
-    shared = name.startswith(PACKAGE) or re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", name)
-    return name if shared and not Path(name).exists() else Path(name).name
-
-
 def write(task: PretrainingTask, config: dict[str, Any], folder: Path) -> None:
     """Write everything but the card and what other formats add.
 
@@ -114,38 +103,16 @@ def write(task: PretrainingTask, config: dict[str, Any], folder: Path) -> None:
         # Channels last, as an encoder has it, is not for files; and two names of one tensor are two tensors there.
         key: value.clone(memory_format=torch.contiguous_format)
         for key, value in state.items()
-        if isinstance(value, Tensor) and not key.startswith(f"{TEXT_ENCODER}.")
+        # Of a text encoder with files of its own, these hold the weights.
+        if isinstance(value, Tensor) and not (task.text_encoder.files and key.startswith(f"{TEXT_ENCODER}."))
     }
     write_tensors(tensors, folder / WEIGHTS)
-    write_text_encoder(task.text_encoder, folder / TEXT_ENCODER)
+    task.text_encoder.write(folder)
     content = yaml.safe_dump(dict(task.protocol.content), sort_keys=False, allow_unicode=True, width=120)
     (folder / PROTOCOL).write_text(content, encoding="utf-8")
     # Such as the number of draws of channels; the tensors are in the other file.
     extra = {key: value for key, value in state.items() if not isinstance(value, Tensor)}
     (folder / CONFIG).write_text(json.dumps({**config, "extra_state": extra}, indent=2) + "\n")
-
-
-def write_text_encoder(encoder: TextEncoder, folder: Path) -> None:
-    """Write language model and tokenizer as transformers reads them."""
-    model = encoder.language_model
-    state = {key: value.clone(memory_format=torch.contiguous_format) for key, value in model.state_dict().items()}
-    with torch.device("meta"):
-        whole = type(model)(model.config).state_dict()
-    # A pooler that was never used, and is left out, would be missed with a warning that the model needs training.
-    state |= {key: torch.zeros(value.shape) for key, value in whole.items() if key not in state}
-    folder.mkdir()
-    model.config.save_pretrained(folder)
-    write_tensors(state, folder / WEIGHTS)
-    encoder.tokenizer.save_pretrained(folder)
-
-
-def write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
-    """Write tensors, for all who may read what this process writes."""
-    path.touch()
-    mode = path.stat().st_mode
-    # The library's file is for its owner alone.
-    save_file(tensors, path, metadata={"format": "pt"})
-    path.chmod(mode)
 
 
 @contextmanager

@@ -21,9 +21,10 @@ from medvlp.errors import LeftOutError, UserError
 from medvlp.export.folder import REMOTE_CODE
 from medvlp.export.towers import TAGS, ImageTower, TextTower, joined
 from medvlp.inference.reading import read_file
+from medvlp.models.weights import TEXT_ENCODER
 from medvlp.prepare.pixels import to_grey
 from medvlp.prepared import Geometry
-from medvlp.tasks.checkpoints import CONFIG, TEXT_ENCODER, load_pretraining
+from medvlp.tasks.checkpoints import CONFIG, load_pretraining
 
 USE = """With transformers, where medvlp is installed, too:
 

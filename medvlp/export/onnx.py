@@ -59,7 +59,7 @@ def check_installed() -> None:
 
 def use(model: Model, name: str) -> str:
     """Return for the model card how the graphs are used."""
-    encoder = model.task.text_encoder
+    encoder = TextTower(model.task).encoder
     tokenizer = encoder.tokenizer
     inputs = (f'"{key}": [t.{ATTRIBUTES[key]} for t in tokens]' for key in encoder.inputs)
     return USE.format(
@@ -91,7 +91,7 @@ def add(model: Model, folder: Path) -> dict[str, float]:
     seen = images(model)
     gaps = {IMAGE_ONNX: _convert(image, ["image"], (seen[:2],), (seen,), folder / IMAGE_ONNX, {0: Dim("images")})}
     text = TextTower(model.task).eval()
-    axes = {0: Dim("texts"), 1: Dim("length", max=model.task.text_encoder.max_length)}
+    axes = {0: Dim("texts"), 1: Dim("length", max=text.encoder.max_length)}
     short, long = text.tokens(TEXTS[:2]), text.tokens(TEXTS)
     gaps[TEXT_ONNX] = _convert(text, text.inputs, short, long, folder / TEXT_ONNX, axes)
     return gaps

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from medvlp.models import HFTextEncoder
 from medvlp.objectives import TagDecoding
 from medvlp.tasks.pretraining import PretrainingTask
 
@@ -41,7 +42,10 @@ class TextTower(nn.Module):
 
     def __init__(self, task: PretrainingTask) -> None:
         super().__init__()
-        self.encoder, self.objectives = task.text_encoder, task.objectives
+        # That of `medvlp export --format onnx|huggingface`, which refuse others.
+        assert isinstance(task.text_encoder, HFTextEncoder)
+        self.encoder: HFTextEncoder = task.text_encoder
+        self.objectives = task.objectives
         # A frozen one is no sub-module of its encoder.
         self.language_model = self.encoder.language_model
         self.inputs: list[str] = list(self.encoder.inputs)

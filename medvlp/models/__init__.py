@@ -1,13 +1,31 @@
 """Encoders, and the networks on top of them: projection heads, decoders, detectors.
 
-They take tensors or texts, and know neither data sets nor objectives.
+They take tensors or texts, and know neither data sets nor objectives. A new encoder is a file here, a subclass of
+`ImageEncoder` or `TextEncoder`; its class can be named in configs at once.
 """
+
+from importlib import import_module
+from pkgutil import iter_modules
 
 from medvlp.models.aggregation import ChannelAggregation
 from medvlp.models.batch_norm import GlobalBatchNorm
 from medvlp.models.heads import ProjectionHead
+from medvlp.models.hf_text_encoder import HFTextEncoder
 from medvlp.models.image import ImageEncoder
 from medvlp.models.query_decoder import QueryDecoder
 from medvlp.models.text import TextEncoder
+from medvlp.models.timm_encoder import TimmEncoder
 
-__all__ = ["ChannelAggregation", "GlobalBatchNorm", "ImageEncoder", "ProjectionHead", "QueryDecoder", "TextEncoder"]
+__all__ = [
+    "ChannelAggregation",
+    "GlobalBatchNorm",
+    "HFTextEncoder",
+    "ImageEncoder",
+    "ProjectionHead",
+    "QueryDecoder",
+    "TextEncoder",
+    "TimmEncoder",
+]
+
+for module in iter_modules(__path__):
+    import_module(f"{__name__}.{module.name}")

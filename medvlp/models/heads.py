@@ -8,7 +8,9 @@ from medvlp.models.batch_norm import GlobalBatchNorm
 
 
 class ProjectionHead(nn.Sequential):
-    """Linear, batch norm, ReLU, linear, batch norm without affine parameters: IMITATE's and ASG's head.
+    """The head of IMITATE and ASG: linear, batch norm, ReLU, linear, batch norm.
+
+    The first batch norm has affine parameters, the second has none.
 
     Args:
         width: Features in.

@@ -1,230 +1,189 @@
-"""Image encoder: any timm backbone as pooled features and a pyramid."""
+"""The contract of image encoders: grey images in, pooled features and a pyramid of maps out."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from medvlp.errors import NotFoundError, UserError
-from medvlp.models.backbone import fit_to_size, is_of_one_size, make_backbone
-from medvlp.models.recipe import read_recipe
-from medvlp.models.weights import locate
+from medvlp.errors import UserError
 from medvlp.types import ImageFeatures
 
-STAGES = 4
-# Patch features are the coarsest map that is no coarser: the patches of ViT-B/16 and, as in ASG, layer3 of ResNet-50.
-PATCH = 16
-# What the names of an `ImageEncoder`'s tensors begin with in a pre-training, a downstream task and its own state dict.
-PREFIXES = ("image_encoder.", "encoder.", "")
 NORMALISATION = ("mean", "std")
+"""Buffers of an encoder that say how images are normalised."""
 
 
-def load_state_dict(path: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Read the tensors of a backbone from a state dict or a medvlp checkpoint, without running any code of the file.
+class ImageEncoder(nn.Module, ABC):
+    """What tasks, objectives and exports know of an image encoder.
 
-    Returns:
-        The backbone's tensors, and `mean` and `std` (1, 3, 1, 1), in grey levels, where the file has them.
+    A subclass must give `forward`, and nothing else: the widths are read from the features of one black image. It can
+    set each attribute below in its `__init__`, and override each method. Its parameters, its buffers and the options
+    of its `__init__` are all that a checkpoint keeps of it.
 
-    Raises:
-        UserError: If the file holds no state dict.
-    """
-    try:
-        safe = path.endswith(".safetensors")
-        state: Any = load_file(path) if safe else torch.load(path, map_location="cpu", weights_only=True)
-        state = {key: value for key, value in state.get("state_dict", state).items() if isinstance(value, Tensor)}
-    except Exception as error:  # whatever a damaged or foreign file makes of the unpickler
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"image encoder weights={path!r} hold no state dict: {reason}") from error
-    for prefix in PREFIXES:
-        backbone = f"{prefix}backbone."
-        own = {key.removeprefix(backbone): value for key, value in state.items() if key.startswith(backbone)}
-        if own:
-            return own, {name: state[prefix + name] for name in NORMALISATION if prefix + name in state}
-    return state, {}
-
-
-class ImageEncoder(nn.Module):
-    """A timm backbone that takes grey uint8 images and returns pooled features and a pyramid of four maps.
-
-    The normalisation its weights were trained with happens inside: images reach it as stored, 0 to 255, and nothing
-    else in the framework scales them.
+    Images reach an encoder as they are stored, uint8. `normalise` turns them into what the network takes.
 
     Args:
-        name: Architecture in timm, also `hf-hub:OWNER/NAME` and `local-dir:PATH`; see `make_backbone`. IMITATE uses
-            `resnet50` with ImageNet weights.
-        pretrained: Load timm's pre-trained weights, from the hub or its cache.
-        weights: A file to load instead: a checkpoint of medvlp, whose normalisation is taken too, or a state dict of
-            the same architecture. `package:PACKAGE/PATH` is a file in an installed package.
-        image_size: Side of the images in pixels, where no task says it; see `fit`.
-        arguments: More arguments of the architecture in timm, such as `drop_path_rate`.
+        mean: Mean of each channel that the network takes, as a share of white (255).
+        std: Standard deviation, likewise.
 
     Attributes:
-        side: Side of the images in pixels that a network of one size is made for.
-        recipe: The name and the arguments that make such an encoder anywhere, without the hub and without a folder.
-        width: Width D of the pooled features.
-        widths: Channels of the four maps, fine to coarse.
-        patch_width: Channels of the patch features.
-        map_widths: Channels of what `maps` returns.
-        map_strides: Pixels of the image that one of its cells is apart from the next.
-
-    Raises:
-        UserError: If the architecture is unknown, or weights do not fit it or cannot be had.
+        mean: `mean` in grey levels, (1, channels, 1, 1); a checkpoint keeps it with the weights.
+        std: `std`, likewise.
+        side: Side in pixels of the images that the encoder is made for.
     """
 
-    backbone: Any
     mean: Tensor
     std: Tensor
+    side: int = 224
 
-    def __init__(
-        self,
-        name: str = "resnet50",
-        pretrained: bool = True,
-        weights: str | None = None,
-        image_size: int | None = None,
-        arguments: dict[str, Any] | None = None,
-    ) -> None:
+    def __init__(self, mean: Sequence[float] = (0.5,), std: Sequence[float] = (0.25,)) -> None:
         super().__init__()
-        self.backbone, name, arguments = make_backbone(name, pretrained and weights is None, arguments or {})
-        self.recipe: dict[str, Any] = {"name": name, "arguments": arguments}
-        config = self.backbone.pretrained_cfg
-        # Kept in checkpoints: the normalisation travels with the weights.
-        self.register_buffer("mean", torch.tensor(config["mean"]).view(1, -1, 1, 1) * 255)
-        self.register_buffer("std", torch.tensor(config["std"]).view(1, -1, 1, 1) * 255)
-        depth = len(self.backbone.feature_info)
-        # A convolutional network has its stages; a transformer the outputs of its four quarters.
-        staged = self.backbone.feature_info[0]["reduction"] != self.backbone.feature_info[-1]["reduction"]
-        self.levels = [depth - STAGES + i if staged else depth * (i + 1) // STAGES - 1 for i in range(STAGES)]
-        # Some have layers between the pooling and the classifier, as MobileNetV3 has.
-        self.width = int(getattr(self.backbone, "head_hidden_size", self.backbone.num_features))
-        self.map_levels = list(range(depth)) if staged else self.levels
-        self.map_widths = [int(self.backbone.feature_info[level]["num_chs"]) for level in self.map_levels]
-        self.map_strides = [int(self.backbone.feature_info[level]["reduction"]) for level in self.map_levels]
-        self.widths, strides = self.map_widths[-STAGES:], self.map_strides[-STAGES:]
-        self.patch_level = max((i for i, stride in enumerate(strides) if stride <= PATCH), default=0)
-        self.patch_width = self.widths[self.patch_level]
-        size = getattr(getattr(self.backbone, "patch_embed", None), "img_size", None) or config["input_size"][1:]
-        self.side = int(size[-1])
-        self._fitted = 0
-        self._lay_out()
-        if weights is not None:
-            self._load(locate(weights), name)
-        if image_size is not None:
-            self.fit(image_size)
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1) * 255)
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1) * 255)
 
-    def fit(self, size: int) -> None:
-        """Have the encoder take images of a size; tasks ask for that of their data, before there is an optimiser.
-
-        Networks that take any size are left as they are. The positions of others are resampled from those that they
-        have.
-
-        Args:
-            size: Side of the images in pixels.
-
-        Raises:
-            UserError: If it cannot take them; says the nearest sizes that it can take.
-        """
-        if is_of_one_size(self.backbone) and size != self._fitted:
-            steps = (self.map_strides[0], self.map_strides[-1])
-            self.backbone = fit_to_size(self.backbone, size, **self.recipe, steps=steps)
-            self.side = self._fitted = size
-            self._lay_out()
-
+    @abstractmethod
     def forward(self, image: Tensor) -> ImageFeatures:
         """Encode grey images, uint8 (N, H, W).
+
+        Returns:
+            Pooled features (N, D), and maps (N, C_l, H_l, W_l) from fine to coarse.
+        """
+
+    def normalise(self, image: Tensor) -> Tensor:
+        """Return grey images, uint8 (N, H, W), as the network takes them: float (N, channels, H, W).
 
         Raises:
             TypeError: If the images are not uint8: they would be normalised twice.
         """
-        x = self._normalise(image)
-        final, pyramid = self.backbone.forward_intermediates(x, indices=self.levels, norm=True)
-        return ImageFeatures(self.backbone.forward_head(final, pre_logits=True), pyramid, self.patch_level, final)
-
-    def places(self, features: ImageFeatures) -> Tensor:
-        """Return what the pooled feature would be if all of an image were like one place of its final map.
-
-        Where pooling is an average and nothing but linear follows, the mean over the places is the pooled feature, as
-        in class activation maps. In a transformer that pools by its class token, the token of the place is in its
-        stead.
-
-        Args:
-            features: What `forward` has returned for N images.
-
-        Returns:
-            (N, D, h, w).
-        """
-        assert features.final is not None
-        final, grid = features.final, features.pyramid[-1].shape[-2:]
-        if final.ndim == 3:
-            # Tokens: those in front, such as the class token, stand for no place.
-            place = final[:, -grid.numel() :].flatten(0, 1)[:, None]
-            alike = place.expand(-1, 1 + final.shape[1] - grid.numel(), -1)
-        elif getattr(self.backbone, "output_fmt", "NCHW") == "NHWC":
-            alike = final.flatten(0, 2)[:, None, None]
-        else:
-            alike = final.permute(0, 2, 3, 1).flatten(0, 2)[..., None, None]
-        pooled: Tensor = self.backbone.forward_head(alike, pre_logits=True)
-        return torch.unflatten(pooled, 0, (len(final), *grid)).permute(0, 3, 1, 2)
-
-    def maps(self, image: Tensor) -> list[Tensor]:
-        """Return the output of every stage for grey images, uint8 (N, H, W), from fine to coarse.
-
-        A convolutional network has one for each halving of the image, such as the five of a ResNet (strides 2 to 32)
-        or the four of a ConvNeXt (4 to 32); a transformer the outputs of its four quarters. The shapes are
-        (N, map_widths[l], H / map_strides[l], W / map_strides[l]).
-
-        Raises:
-            TypeError: If the images are not uint8.
-        """
-        x = self._normalise(image)
-        maps: list[Tensor] = self.backbone.forward_intermediates(
-            x, indices=self.map_levels, norm=True, intermediates_only=True
-        )
-        return maps
-
-    def _normalise(self, image: Tensor) -> Tensor:
         if image.dtype != torch.uint8:
             raise TypeError(
                 f"image has dtype {image.dtype}, but the encoder normalises stored images itself: pass uint8."
             )
         return ((image[:, None] - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
 
+    def maps(self, image: Tensor) -> list[Tensor]:
+        """Return the maps that decoders and detectors read, from fine to coarse; by default those of the pyramid.
+
+        Args:
+            image: Grey images, uint8 (N, H, W).
+
+        Returns:
+            Maps (N, map_widths[l], H / map_strides[l], W / map_strides[l]).
+        """
+        features: ImageFeatures = self(image)
+        return features.pyramid
+
+    def places(self, features: ImageFeatures) -> Tensor:
+        """Return the pooled feature of each location taken alone, as in class activation mapping.
+
+        The default holds where the pooled feature is the mean of the coarsest map.
+
+        Args:
+            features: Features of N images, from `forward`.
+
+        Returns:
+            Features (N, D, h, w).
+
+        Raises:
+            UserError: If the pooled feature is something else.
+        """
+        last, pooled = features.pyramid[-1], features.pooled
+        mean = last.mean((2, 3))
+        if mean.shape == pooled.shape and (mean - pooled).abs().amax() <= 0.01 * pooled.abs().amax():
+            return last
+        raise UserError(
+            f"heat maps of whole-image features need the method 'places' of the image encoder, and {self.architecture} "
+            "has none: its pooled feature is not the mean of its coarsest map."
+        )
+
+    @property
+    def architecture(self) -> str:
+        """Name of the network, for results and digests; by default that of the class."""
+        return f"{type(self).__module__}.{type(self).__qualname__}"
+
+    @cached_property
+    def width(self) -> int:
+        """Width D of the pooled features."""
+        return self._of_black.pooled.shape[1]
+
+    @cached_property
+    def widths(self) -> list[int]:
+        """Channels of the pyramid's maps, fine to coarse."""
+        return [level.shape[1] for level in self._of_black.pyramid]
+
+    @cached_property
+    def patch_width(self) -> int:
+        """Channels of the patch features."""
+        return self._of_black.patches.shape[1]
+
+    @cached_property
+    def map_widths(self) -> list[int]:
+        """Channels of each of `maps`; by default those of the pyramid."""
+        return self.widths
+
+    @cached_property
+    def map_strides(self) -> list[int]:
+        """Pixels of the image between two cells of each of `maps`; by default those of the pyramid."""
+        return [round(self.side / level.shape[-1]) for level in self._of_black.pyramid]
+
+    def fit(self, size: int) -> None:
+        """Make the encoder take images of a size, before there is an optimiser; by default it takes any.
+
+        Args:
+            size: Side of the images in pixels.
+
+        Raises:
+            UserError: If it cannot take them.
+        """
+
     def freeze_beyond_patches(self) -> None:
         """Freeze the layers that the patch features do not pass through."""
         training = self.training
-        self.eval()(torch.zeros(1, self.side, self.side, dtype=torch.uint8)).patches.sum().backward()
+        self.eval()(self._black()).patches.sum().backward()
         for parameter in self.parameters():
             parameter.requires_grad_(parameter.grad is not None)
             parameter.grad = None
         self.train(training)
 
-    def _lay_out(self) -> None:
-        """Lay weights out as bf16 convolutions want them; on a CPU it also halves the time of depthwise ones."""
-        self.backbone.to(memory_format=torch.channels_last)
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """Options that a checkpoint keeps beside those of the config, for `rebuild_options`; by default none."""
+        return {}
 
-    def _load(self, path: str, name: str) -> None:
-        if not Path(path).is_file():
-            raise NotFoundError(f"image encoder weights={path!r}: no such file.")
-        if side := read_recipe(path).get("image_size"):
-            # Its positions are those of the images of its training.
-            self.fit(side)
-        state, normalisation = load_state_dict(path)
-        own = self.backbone.state_dict()
-        if not state.keys() & own.keys():
-            # The same layers under another implementation's names: tensors then come in the same order, and what a
-            # tensor is (weight, running_mean ...) still ends its name.
-            pairs = zip(own, state.items(), strict=False)
-            state = {key: value for key, (other, value) in pairs if key.split(".")[-1] == other.split(".")[-1]}
-        wrong = [key for key, value in own.items() if key not in state or state[key].shape != value.shape]
-        if wrong:
-            raise UserError(
-                f"image encoder weights={path!r} do not fit the architecture name={name!r}: {len(wrong)} of {len(own)} "
-                f"tensors are missing or of another shape, the first is '{wrong[0]}'."
-            )
-        # The file may hold more, such as the classifier of its training.
-        self.backbone.load_state_dict({key: state[key] for key in own})
-        for statistic, value in normalisation.items():
-            getattr(self, statistic).copy_(value)
+    @classmethod
+    def rebuild_options(cls, options: Mapping[str, Any], recipe: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the options that make an encoder whose weights a checkpoint brings; by default those of the config.
+
+        An encoder that reads its first weights from a file or a hub should leave that option out.
+
+        Args:
+            options: Options of the config that the encoder was made with.
+            recipe: Its `recipe`.
+        """
+        return {**options, **recipe}
+
+    @classmethod
+    def describe_start(cls, options: Mapping[str, Any]) -> str:
+        """Return in a few words where the first weights come from, for model cards.
+
+        Args:
+            options: Options of the config that the encoder was made with.
+        """
+        return f"those of {cls.__module__}.{cls.__qualname__}"
+
+    def _black(self) -> Tensor:
+        return torch.zeros(1, self.side, self.side, dtype=torch.uint8, device=self.mean.device)
+
+    @cached_property
+    def _of_black(self) -> ImageFeatures:
+        """Features of a black image, without their values."""
+        training = self.training
+        with torch.no_grad():
+            features: ImageFeatures = self.eval()(self._black())
+        self.train(training)
+        pyramid = [level.to("meta") for level in features.pyramid]
+        return ImageFeatures(features.pooled.to("meta"), pyramid, features.patch_level)

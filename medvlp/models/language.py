@@ -112,7 +112,7 @@ def check_reader(model: Any, tokenizer: Any, name: str, pooling: str, max_length
         model: The model.
         tokenizer: Its tokenizer.
         name: What errors call it.
-        pooling: `cls` or `mean`; see `TextEncoder`.
+        pooling: `cls` or `mean`; see `HFTextEncoder`.
         max_length: Tokens after which a text will be cut.
 
     Raises:

@@ -3,45 +3,58 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from jsonargparse import ArgumentParser
 
+from medvlp.config.moved import with_new_names
+from medvlp.config.parser import concise
+from medvlp.config.trust import TRUSTED, check_trusted
 from medvlp.errors import NotFoundError, UserError
-from medvlp.models.image import ImageEncoder
-from medvlp.models.recipe import read_content, read_recipe
+from medvlp.models.image import NORMALISATION, ImageEncoder
+from medvlp.models.recipe import RECIPE, image_encoder_settings, read_content, rebuild_settings, trained_side
+from medvlp.models.timm_encoder import TimmEncoder, read_tensors
 from medvlp.models.weights import EXPORTED, locate
 
 DEFAULT = "resnet50"
 IMAGENET, RANDOM = "imagenet", "random"
+# Of the encoder's tensors in a pre-training.
+PREFIX = "image_encoder."
 # What of a checkpoint's `data` tells patients apart; another program's may have that name.
 NOTED = {"dataset", "synthetic", "split", "split_sha256", "train_splits"}
 
 
-def load_image_encoder(weights: str, architecture: str | None = None, image_size: int | None = None) -> ImageEncoder:
+def load_image_encoder(
+    weights: str, architecture: str | None = None, image_size: int | None = None, trust: Sequence[str] = ()
+) -> ImageEncoder:
     """Return an image encoder with weights, and with the normalisation they were trained with.
 
     Args:
         weights: `imagenet`: timm's pre-trained weights. `random`: those of one draw, the same each time. A checkpoint
-            of `medvlp fit` or a folder of `medvlp export`, which know their architecture. Any other file with the state
-            dict of a timm network, also `package:PACKAGE/PATH`.
+            of `medvlp fit` or a folder of `medvlp export`, whose encoder is rebuilt, whatever its class. Any other file
+            with the state dict of a timm network, also `package:PACKAGE/PATH`.
         architecture: Name in timm; of a checkpoint, what it is expected to be. ResNet-50 for `imagenet` and `random`.
         image_size: Side of the images in pixels; see `ImageEncoder.fit`.
+        trust: Packages beside medvlp whose encoder a checkpoint may name.
 
     Raises:
         NotFoundError: If there is no such file.
-        UserError: If a checkpoint has another architecture, or weights do not fit it, cannot be read or cannot be had.
+        UserError: If a checkpoint has another architecture, or a class that is not trusted, or if weights do not fit,
+            cannot be read or cannot be had.
     """
+    encoder: ImageEncoder
     if weights == IMAGENET:
-        encoder = ImageEncoder(architecture or DEFAULT)
+        encoder = TimmEncoder(architecture or DEFAULT)
     elif weights == RANDOM:
         # Not of the run's seed: cached features, and checkpoints that leave a frozen encoder out, rely on it.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            encoder = ImageEncoder(architecture or DEFAULT, pretrained=False)
+            encoder = TimmEncoder(architecture or DEFAULT, pretrained=False)
     else:
-        encoder = _from_file(weights, architecture)
+        encoder = _from_file(weights, architecture, trust)
     if image_size is not None:
         encoder.fit(image_size)
     return encoder
@@ -49,7 +62,7 @@ def load_image_encoder(weights: str, architecture: str | None = None, image_size
 
 def digest(encoder: ImageEncoder) -> str:
     """Return a SHA-256 of what an encoder computes: its architecture, its weights and its normalisation."""
-    sha = hashlib.sha256(encoder.backbone.pretrained_cfg["architecture"].encode())
+    sha = hashlib.sha256(encoder.architecture.encode())
     for name, tensor in encoder.state_dict().items():
         sha.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         sha.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
@@ -67,27 +80,56 @@ def pretrained_on(weights: str) -> dict[str, Any] | None:
     return noted if isinstance(noted, dict) and noted.keys() >= NOTED else None
 
 
-def _from_file(weights: str, architecture: str | None) -> ImageEncoder:
+def _from_file(weights: str, architecture: str | None, trust: Sequence[str]) -> ImageEncoder:
     path = _file(weights)
     if not Path(path).is_file():
         raise NotFoundError(
             f"weights='{weights}' is neither 'imagenet' nor 'random', and no such file is there. Pass a checkpoint of "
             "'medvlp fit', such as runs/.../last.ckpt, or a state dict."
         )
-    recipe = read_recipe(path)
-    name = recipe.get("name")
-    # What follows the dot in a name of timm is its training, not its architecture.
-    if name and architecture and name.split(".")[0] != architecture.split(".")[0]:
-        raise UserError(
-            f"weights='{weights}' hold an image encoder of architecture '{name}', but architecture='{architecture}' is "
-            "asked for. Leave the architecture out: a checkpoint knows its own."
-        )
-    if not (name or architecture):
+    content = read_content(path)
+    settings = image_encoder_settings(content)
+    if settings is not None:
+        encoder = _rebuild(with_new_names(settings), content, path, weights, trust)
+        # What follows the dot in a name of timm is its training, not its architecture.
+        if architecture and encoder.architecture != architecture.split(".")[0]:
+            raise UserError(
+                f"weights='{weights}' hold an image encoder of architecture '{encoder.architecture}', but "
+                f"architecture='{architecture}' is asked for. Leave the architecture out: a checkpoint knows its own."
+            )
+        return encoder
+    if architecture is None:
         raise UserError(
             f"weights='{weights}' is no checkpoint of a pre-training and does not say its architecture: pass "
             "--model.architecture NAME, a name in timm."
         )
-    return ImageEncoder(name or architecture or DEFAULT, weights=path, arguments=recipe.get("arguments"))
+    return TimmEncoder(architecture, weights=path)
+
+
+def _rebuild(
+    settings: Mapping[str, Any], content: Mapping[str, Any], path: str, weights: str, trust: Sequence[str]
+) -> ImageEncoder:
+    """Return the image encoder of a pre-training, as its checkpoint or exported folder holds it."""
+    check_trusted(settings, [*TRUSTED, *trust], f"weights='{weights}'")
+    try:
+        parser = ArgumentParser(exit_on_error=False)
+        parser.add_subclass_arguments(ImageEncoder, "encoder")
+        made = parser.parse_object({"encoder": rebuild_settings(settings, content.get(RECIPE, {}))})
+        encoder: ImageEncoder = parser.instantiate_classes(made).encoder
+        if side := trained_side(content):
+            # Its positions are those of the images of its training.
+            encoder.fit(side)
+        tensors = read_tensors(path).items()
+        state = {key.removeprefix(PREFIX): value for key, value in tensors if key.startswith(PREFIX)}
+        # The first checkpoints lack the normalisation, which is then that of the architecture.
+        normalisation = {name: value for name, value in encoder.state_dict().items() if name in NORMALISATION}
+        encoder.load_state_dict({**normalisation, **state})
+    except UserError:
+        raise
+    except Exception as error:  # in the words of whichever part does not fit
+        reason = concise(str(error)) or type(error).__name__
+        raise UserError(f"weights='{weights}': the image encoder cannot be rebuilt by this medvlp: {reason}") from error
+    return encoder
 
 
 def _file(weights: str) -> str:

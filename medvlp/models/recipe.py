@@ -1,4 +1,4 @@
-"""How an image encoder is made again, as files of pre-trained weights say it."""
+"""The image encoder of a checkpoint: the class and the options that make it again."""
 
 from __future__ import annotations
 
@@ -11,26 +11,29 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
+from medvlp.config.trust import named
 from medvlp.models.weights import EXPORTED
 
 DAMAGED = (SafetensorError, UnpicklingError)
 RECIPE = "image_encoder"
-"""The entry of a checkpoint with `ImageEncoder.recipe`; the hyper-parameters hold the names that a config has given."""
+"""Entry of a checkpoint with `ImageEncoder.recipe`; the hyper-parameters hold the options of the config."""
 
 
-def image_encoder_options(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options that make the image encoder of a checkpoint without the hub, a folder or other weights.
+def rebuild_settings(settings: Mapping[str, Any], recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Return class and options of an image encoder, without its first weights.
+
+    The class is imported, so its package must be trusted.
 
     Args:
-        checkpoint: The content of a checkpoint of `medvlp fit`, or of the config.json of `medvlp export`.
+        settings: `class_path` and `init_args` in the hyper-parameters of a checkpoint.
+        recipe: The entry `RECIPE` of the checkpoint.
     """
-    resolved = {key: value for key, value in checkpoint.get(RECIPE, {}).items() if value}
-    options = checkpoint["hyper_parameters"]["image_encoder"]["init_args"]
-    return {**options, **resolved, "pretrained": False, "weights": None}
+    options = named(settings["class_path"]).rebuild_options(settings.get("init_args", {}), recipe)
+    return {**settings, "init_args": options}
 
 
 def read_content(path: str) -> dict[str, Any]:
-    """Return what a checkpoint holds, or the config.json beside exported weights; nothing of other files."""
+    """Return the content of a checkpoint, or of the config.json beside exported weights; nothing of other files."""
     try:
         beside = Path(path).with_name("config.json")
         if Path(path).name == EXPORTED and beside.is_file():
@@ -42,15 +45,19 @@ def read_content(path: str) -> dict[str, Any]:
         return {}
 
 
-def read_recipe(path: str) -> dict[str, Any]:
-    """Return `image_encoder_options` of a checkpoint, or of the weights in a folder of `medvlp export`.
-
-    Their `image_size` is the side of the images that the encoder was trained on. Of any other file nothing.
-    """
-    checkpoint = read_content(path)
+def image_encoder_settings(content: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return class and options of the image encoder of a pre-training, as its config gave them; None of other files."""
     try:
-        options = image_encoder_options(checkpoint)
-        seen = checkpoint.get("data", {}).get("preprocessing", {}).get("crop")
-    except (AttributeError, KeyError, TypeError, ValueError):
-        return {}
-    return {**options, "image_size": seen or options.get("image_size")}
+        settings = content["hyper_parameters"]["image_encoder"]
+        return dict(settings) if settings["class_path"] and isinstance(settings["init_args"], Mapping) else None
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def trained_side(content: Mapping[str, Any]) -> int | None:
+    """Return the side, in pixels, of the images that an encoder was trained on; None if the file does not say."""
+    settings = image_encoder_settings(content)
+    if settings is None:
+        return None
+    crop: int | None = content.get("data", {}).get("preprocessing", {}).get("crop")
+    return crop or settings["init_args"].get("image_size")

@@ -1,135 +1,67 @@
-"""Text encoder: any language model of Hugging Face, frozen and cached or trained."""
+"""The contract of text encoders: strings in, one embedding each; those of a frozen encoder are cached on disk."""
 
 from __future__ import annotations
 
 import hashlib
-import json
-import os
-from collections.abc import Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from rich.progress import track
 from torch import Tensor, nn
-from transformers.utils.logging import disable_progress_bar
 
-from medvlp.models.language import check_reader, freeze_but_last, inputs_of, keep_layers, load_language_model
 from medvlp.models.text_cache import TextCache
-from medvlp.models.weights import locate
 from medvlp.types import PhraseFeatures, RegionBatch
 
-# Tokenisation happens beside data loader processes that were forked, where a thread pool would only warn and idle.
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-# Of loading from the disk, which takes a moment; downloads have bars of their own.
-disable_progress_bar()
+BATCH = 32
+# Texts that are embedded before they are written to the cache.
+WRITTEN = 256
+# What two encoders with the same weights must agree on to share a cache.
+PROBE = ["", "No pleural effusion.", "There is a large left pneumothorax.", "The lungs are clear, heart size 12.5 cm."]
 
 
-def sentence_words(tokens: Any, place: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Find the words of sentences among the tokens of reports.
+class TextEncoder(nn.Module, ABC):
+    """What tasks, objectives and exports know of a text encoder.
 
-    Args:
-        tokens: What a fast tokenizer returns for B reports, with offsets.
-        place: Report, start and end of each sentence, (S, 3); see `RegionBatch.sentence_place`.
-
-    Returns:
-        The number of its word for each token of the (B, length), flattened, -1 outside the sentences; and the sentence
-        of each of the K words. Word pieces that were cut off are no token, and so no word.
-    """
-    reports, length = tokens["input_ids"].shape
-    # The number of its word in the report; NaN for special tokens and padding.
-    word = np.array([tokens.word_ids(b) for b in range(reports)], np.float64).reshape(-1)
-    # Where its last character stands: some tokenizers count the space in front of a word to it.
-    last = tokens["offset_mapping"][..., 1].numpy().reshape(-1) - 1
-    # Reports one after the other on one line, so that one sorted search finds the sentence of every token.
-    report = np.repeat(np.arange(reports), length)
-    study, begin, end = place.T
-    line = 1 << 32
-    sentence = np.searchsorted(study * line + begin, report * line + last, side="right") - 1
-    # A sentence of no report in front of the first one.
-    study, end = np.append(study, -1), np.append(end, 0)
-    inside = ~np.isnan(word) & (study[sentence] == report) & (last < end[sentence])
-    # A word belongs to the sentence of its first piece.
-    named = report[inside] * line + word[inside].astype(np.int64)
-    _, first, number = np.unique(named, return_index=True, return_inverse=True)
-    out = np.full(len(word), -1)
-    out[inside] = number
-    return out, sentence[inside][first]
-
-
-class TextEncoder(nn.Module):
-    """A Hugging Face language model that takes strings and returns one embedding each.
-
-    A frozen model is no sub-module: it has no parameters for the optimiser, DistributedDataParallel or the
-    checkpoint, stays in evaluation mode, and reads each text once when a cache is open.
-
-    Args:
-        name: Model on the hub, a local folder, or `package:PACKAGE/PATH` for a folder in an installed package.
-            IMITATE freezes `emilyalsentzer/Bio_ClinicalBERT`.
-        trainable_layers: How many of the last layers are trained; 0 freezes the model, None trains all of it.
-        pooling: The embedding is the last hidden state of [CLS] (both papers), or the mean over tokens. It must be the
-            mean where tokens see only those before them (CLIP, Qwen2): the first says nothing there.
-        max_length: Word pieces after which a text is cut (IMITATE: 256).
-        dropout: Leave the dropout of a frozen model on, and so embed every text anew at each step, as the official
-            code does unintendedly.
-        layers: How many of the first layers are kept; None keeps all (ASG: 6 of 12).
+    A subclass must set `width` and give `embed`. It can override each other method and attribute. Its parameters, its
+    buffers and the options of its `__init__` are all that a checkpoint keeps of it.
 
     Attributes:
         width: Width D of an embedding.
-        inputs: Names of what the model takes of the tokenizer.
-
-    Raises:
-        UserError: If the model cannot be had, or does not suit the options.
+        frozen: Whether the encoder stays as it is in pre-training. A frozen encoder reads each text once.
+        cache: Embeddings on disk; None before `open_cache`, and of a trained encoder.
+        files: Options that name files or folders, each with its name in an exported folder, where `write` puts it.
     """
 
-    def __init__(
-        self,
-        name: str = "emilyalsentzer/Bio_ClinicalBERT",
-        trainable_layers: int | None = 0,
-        pooling: Literal["cls", "mean"] = "cls",
-        max_length: int = 256,
-        dropout: bool = False,
-        layers: int | None = None,
-    ) -> None:
-        super().__init__()
-        self.name, self.pooling, self.max_length = name, pooling, max_length
-        model: Any
-        self.tokenizer: Any
-        model, self.tokenizer = load_language_model(locate(name), name)
-        if layers is not None:
-            keep_layers(model, layers, name)
-        check_reader(model, self.tokenizer, name, pooling, max_length)
-        self.inputs = inputs_of(model, self.tokenizer)
-        # A tokenizer without special tokens makes nothing of an empty text, whose embedding would be no number.
-        marks = (self.tokenizer.bos_token, self.tokenizer.eos_token, self.tokenizer.pad_token)
-        self._empty = "" if self.tokenizer("")["input_ids"] else next(filter(None, marks))
-        self.width = int(model.config.hidden_size)
-        self.frozen = trainable_layers == 0
-        if not self.frozen and trainable_layers is not None:
-            freeze_but_last(model, trainable_layers, name)
-        self.dropout = dropout
-        self.cache: TextCache | None = None
-        if self.frozen:
-            # In a tuple, where nn.Module does not look for sub-modules.
-            self._frozen: tuple[Any] = (model.requires_grad_(False).train(dropout),)
-        else:
-            # It comes in evaluation mode, in which the Trainer would leave it.
-            self.model = model.train()
+    width: int
+    frozen: bool = True
+    cache: TextCache | None = None
+    files: ClassVar[Mapping[str, str]] = {}
+
+    @abstractmethod
+    def embed(self, texts: Sequence[str]) -> Tensor:
+        """Embed one batch of M strings, which may be empty strings; returns float (M, D)."""
 
     @property
-    def language_model(self) -> Any:
-        """The Hugging Face model, frozen or not."""
-        return self._frozen[0] if self.frozen else self.model
+    def title(self) -> str:
+        """Name of the encoder for messages, model cards and the folder of its cache; by default that of the class."""
+        return type(self).__name__
+
+    @property
+    def network(self) -> nn.Module:
+        """The module that embeds: it is moved to a device and set to evaluation; by default the encoder itself."""
+        return self
 
     def forward(self, texts: Sequence[str]) -> Tensor:
-        """Embed M strings; returns float (M, D) on the device of the model, or of the cache's reader."""
+        """Embed M strings; returns float (M, D) on the device of the network, or on the CPU if they are cached."""
         if not texts:
             return torch.empty(0, self.width)
         if not self.frozen:
-            return self._embed(self.model, texts)
-        if self.cache is None or self.dropout:
+            return self.embed(texts)
+        if self.cache is None:
             return torch.cat(list(self._batches(texts)))
         missing = self.cache.missing(texts)
         if missing:
@@ -137,20 +69,16 @@ class TextEncoder(nn.Module):
         return torch.from_numpy(self.cache.lookup(texts))
 
     def constant(self, texts: Sequence[str]) -> Tensor:
-        """Embed texts once and for all: without gradient, and without dropout even where the model has it."""
-        model = self.language_model
-        training = model.training
+        """Embed M strings once and for all, (M, D): without gradient, and without dropout."""
+        training = self.network.training
+        self.network.eval()
         with torch.no_grad():
-            embedded = self._embed(model.eval(), texts)
-        model.train(training)
+            embedded = self.embed(texts)
+        self.network.train(training)
         return embedded
 
     def read(self, reports: Sequence[str], region: RegionBatch, pooled: bool) -> tuple[Tensor | None, Tensor, Tensor]:
-        """Embed reports, and the words of their region sentences.
-
-        A trained model gives the contextual words of a sentence, each the sum of its word pieces (ASG), as far as the
-        report is not cut off. A frozen one gives one word a sentence, the embedding of the sentence alone: it has
-        few distinct sentences to read, each once, where the words of all reports would fill a disk.
+        """Embed reports, and the words of their region sentences; by default each sentence is one word.
 
         Args:
             reports: B texts, `report_text` of each study.
@@ -160,123 +88,92 @@ class TextEncoder(nn.Module):
         Returns:
             The embeddings (B, D) or None, the words (K, D), and the sentence of each word, int64 (K,), ascending.
         """
-        if self.frozen:
-            report = self(reports) if pooled else None
-            return report, self(region.sentence), torch.arange(len(region.sentence))
-        hidden, tokens = self._hidden(self.model, reports)
-        report = self.pool(hidden, tokens["attention_mask"]) if pooled else None
-        return report, *self._words(hidden, tokens, region.sentence_place.numpy())
+        report = self(reports) if pooled else None
+        return report, self(region.sentence), torch.arange(len(region.sentence))
 
     def phrases(self, texts: Sequence[str]) -> PhraseFeatures:
-        """Embed M phrases, and their words as `read` does those of the sentences of reports."""
-        if self.frozen or not texts:
-            pooled = self(texts)
-            return PhraseFeatures(texts, pooled, pooled, torch.arange(len(texts)))
-        hidden, tokens = self._hidden(self.model, texts)
-        place = np.array([(m, 0, len(text)) for m, text in enumerate(texts)], np.int64).reshape(-1, 3)
-        pooled = self.pool(hidden, tokens["attention_mask"])
-        return PhraseFeatures(texts, pooled, *self._words(hidden, tokens, place))
+        """Embed M phrases, and their words as `read` embeds those of sentences."""
+        pooled = self(texts)
+        return PhraseFeatures(texts, pooled, pooled, torch.arange(len(texts), device=pooled.device))
 
-    def _apply(self, fn: Any, recurse: bool = True) -> TextEncoder:
-        if self.dropout and self.frozen:
-            # It embeds at each step, and so belongs where the training is.
-            self._frozen[0]._apply(fn)
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+    def train(self, mode: bool = True) -> TextEncoder:
+        """Set the mode; a frozen encoder stays in evaluation."""
+        super().train(mode and not self.frozen)
         return self
 
     def open_cache(self, folder: Path) -> None:
-        """Use the embeddings of this very model under a folder; has no effect on a trained model."""
-        if self.frozen and not self.dropout:
-            self.cache = TextCache(folder / self._key(), self.width)
+        """Use the embeddings of this very encoder under a folder; has no effect on a trained encoder."""
+        if self.frozen:
+            self.cache = TextCache(folder / self.identity(), self.width)
 
     def fill(self, texts: Sequence[str], device: torch.device | None = None, progress: bool = False) -> None:
         """Embed the texts that the open cache lacks and store them.
 
         Args:
             texts: Any texts.
-            device: Where to embed; by default where the model is.
+            device: Where to embed; by default where the network is.
             progress: Whether to show a progress bar.
         """
         if self.cache is None:
             return
         # By length: batches are padded to their longest text.
         missing = sorted(self.cache.missing(texts), key=lambda text: (len(text), text))
-        model = self._frozen[0]
-        home = next(model.parameters()).device
-        model.to(device or home)
-        size = 256
-        steps: Any = range(0, len(missing), size)
+        home = self._device()
+        self.network.to(device or home)
+        steps: Any = range(0, len(missing), WRITTEN)
         for start in (
-            track(steps, f"Embedding {len(missing):,} texts with {self.name}") if progress and missing else steps
+            track(steps, f"Embedding {len(missing):,} texts with {self.title}") if progress and missing else steps
         ):
-            chunk = missing[start : start + size]
+            chunk = missing[start : start + WRITTEN]
             self.cache.add(chunk, torch.cat(list(self._batches(chunk))).cpu().numpy().astype(np.float32))
-        model.to(home)
+        self.network.to(home)
 
-    def _batches(self, texts: Sequence[str], size: int = 32) -> Iterator[Tensor]:
-        model = self._frozen[0]
-        device = next(model.parameters()).device
-        # The same fp32 embedding whatever the precision of the training around it.
-        with torch.no_grad(), torch.autocast(device.type, enabled=False):
-            for start in range(0, len(texts), size):
-                yield self._embed(model, texts[start : start + size])
+    def identity(self) -> str:
+        """Return the name of the encoder's cache: its title, and a hash of all that decides an embedding.
 
-    def _words(self, hidden: Tensor, tokens: Any, place: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-        """Return the words (K, D) of sentences, each the sum of its word pieces, and the sentence of each."""
-        word, word_sentence = sentence_words(tokens, place)
-        device = hidden.device
-        inside = torch.from_numpy(np.flatnonzero(word >= 0)).to(device)
-        number = torch.from_numpy(word[word >= 0]).to(device)
-        pieces = hidden.flatten(0, 1)[inside]
-        words = pieces.new_zeros(len(word_sentence), self.width).index_add(0, number, pieces)
-        return words, torch.from_numpy(word_sentence).to(device)
+        The default hashes the class, the state and the embeddings of a few texts. An encoder with more that decides,
+        such as the entries of a long vocabulary, should hash that, too.
+        """
+        content = hashlib.blake2b(f"{type(self).__module__}.{type(self).__qualname__}".encode(), digest_size=6)
+        hash_state(content, self)
+        # Rounded, because another device gives other last digits.
+        content.update(self.constant(PROBE).float().cpu().numpy().astype(np.float16).tobytes())
+        return f"{self.title}-{content.hexdigest()}"
 
-    def _embed(self, model: Any, texts: Sequence[str]) -> Tensor:
-        hidden, tokens = self._hidden(model, texts)
-        return self.pool(hidden, tokens["attention_mask"])
-
-    def _hidden(self, model: Any, texts: Sequence[str]) -> tuple[Tensor, Any]:
-        """Return the last hidden states (M, length, D), and the tokens."""
-        tokens = self.tokenize(texts, return_offsets_mapping=True)
-        device = next(model.parameters()).device
-        return model(**{key: tokens[key].to(device) for key in self.inputs}).last_hidden_state, tokens
-
-    def tokenize(self, texts: Sequence[str], **options: Any) -> Any:
-        """Return the tokens of M texts, each (M, length), padded behind."""
-        return self.tokenizer(
-            [text if text.strip() else self._empty for text in texts],
-            max_length=self.max_length,
-            truncation=True,
-            padding=True,
-            return_attention_mask=True,
-            return_tensors="pt",
-            **options,
-        )
-
-    def pool(self, hidden: Tensor, mask: Tensor) -> Tensor:
-        """Return the embeddings (M, D) of texts from their last hidden states (M, length, D).
+    @classmethod
+    def rebuild_options(cls, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the options that make an encoder whose weights a checkpoint brings; by default those of the config.
 
         Args:
-            hidden: The hidden states.
-            mask: Which of them belong to tokens, 0 or 1, (M, length).
+            options: Options of the config that the encoder was made with.
         """
-        if self.pooling == "cls":
-            return hidden[:, 0]
-        weight = mask[..., None].to(hidden.device, hidden.dtype)
-        return (hidden * weight).sum(1) / weight.sum(1)
+        return dict(options)
 
-    def _key(self) -> str:
-        """Name of the cache: the model's own name for the reader, and a hash of all that decides an embedding."""
-        content = hashlib.blake2b(digest_size=6)
-        tokenizer = json.loads(self.tokenizer.backend_tokenizer.to_str())
-        # These two are the state of the last call, not of the tokenizer.
-        del tokenizer["padding"], tokenizer["truncation"]
-        config = self._frozen[0].config.to_dict()
-        for name in ("_name_or_path", "transformers_version"):
-            config.pop(name, None)
-        settings = [self.pooling, self.max_length, tokenizer, config]
-        content.update(json.dumps(settings, sort_keys=True, default=str).encode())
-        for key, value in self._frozen[0].state_dict().items():
-            content.update(key.encode())
-            content.update(value.cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
-        return f"{Path(self.name).name}-{content.hexdigest()}"
+    @classmethod
+    def describe_start(cls, options: Mapping[str, Any]) -> str:
+        """Return in a few words where the first weights come from, for model cards.
+
+        Args:
+            options: Options of the config that the encoder was made with.
+        """
+        return f"{cls.__module__}.{cls.__qualname__}"
+
+    def write(self, folder: Path) -> None:
+        """Write `files` into an exported folder; by default none: the weights beside them hold the parameters."""
+
+    def _device(self) -> torch.device:
+        parameter = next(self.network.parameters(), None)
+        return torch.device("cpu") if parameter is None else parameter.device
+
+    def _batches(self, texts: Sequence[str]) -> Iterator[Tensor]:
+        # The same fp32 embedding whatever the precision of the training around it.
+        with torch.no_grad(), torch.autocast(self._device().type, enabled=False):
+            for start in range(0, len(texts), BATCH):
+                yield self.embed(texts[start : start + BATCH])
+
+
+def hash_state(content: Any, network: nn.Module) -> None:
+    """Add names and values of a network's state to a hash."""
+    for key, value in network.state_dict().items():
+        content.update(key.encode())
+        content.update(value.cpu().reshape(-1).view(torch.uint8).numpy().tobytes())

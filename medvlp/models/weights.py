@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from importlib.util import find_spec
 from pathlib import Path
+
+from safetensors.torch import save_file
+from torch import Tensor
 
 from medvlp.errors import NotFoundError
 
 PACKAGE = "package:"
 # In a folder of `medvlp export`.
 EXPORTED = "model.safetensors"
+TEXT_ENCODER = "text_encoder"
 
 
 def locate(name: str) -> str:
@@ -37,6 +42,14 @@ def locate(name: str) -> str:
     return str(path)
 
 
+def public_name(name: str | None) -> str:
+    """Return a name as it is, if it is one for everybody, such as one on a hub; of a path its last part."""
+    if not name:
+        return ""
+    shared = name.startswith(PACKAGE) or re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", name)
+    return name if shared and not Path(name).exists() else Path(name).name
+
+
 def fingerprint(name: str) -> str | None:
     """Return the SHA-256 of a file of weights, or of that in a folder of `medvlp export`.
 
@@ -52,3 +65,12 @@ def fingerprint(name: str) -> str | None:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
+    """Write tensors, for all who may read what this process writes."""
+    path.touch()
+    mode = path.stat().st_mode
+    # The library's file is for its owner alone.
+    save_file(tensors, path, metadata={"format": "pt"})
+    path.chmod(mode)

@@ -99,12 +99,13 @@ class Objective(nn.Module, ABC):
         """Return whether this objective can draw a heat map for a text."""
         return self.heat_source is not None
 
-    def text_heat(self, image: ImageFeatures, places: Tensor, text: PhraseFeatures) -> Tensor:
+    def text_heat(self, image: ImageFeatures, places: Tensor | None, text: PhraseFeatures) -> Tensor:
         """Return where images show what texts say, (N, M, h, w).
 
         Args:
             image: Features of N images.
-            places: What their pooled features are like at each place, (N, D, h, w); see `ImageEncoder.places`.
+            places: The pooled feature of each location taken alone, (N, D, h, w); see `ImageEncoder.places`. None
+                unless `heat_source` is `global`.
             text: M texts.
 
         Raises:

@@ -125,8 +125,9 @@ class GlobalAlignment(Objective):
         """Project texts."""
         return F.normalize(self.text_head(text).float(), dim=1)
 
-    def text_heat(self, image: ImageFeatures, places: Tensor, text: PhraseFeatures) -> Tensor:
+    def text_heat(self, image: ImageFeatures, places: Tensor | None, text: PhraseFeatures) -> Tensor:
         """Return the cosine of each place with the texts; see `Objective.text_heat`."""
+        assert places is not None  # of its heat source
         return similarity_map(embed_map(self.image_head, places), self.embed_text(text.pooled))
 
     def _project_text(self, report: Tensor, mask: Tensor) -> Tensor:

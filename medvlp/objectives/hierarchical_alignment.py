@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import combinations
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -53,8 +53,8 @@ class HierarchicalAlignment(Objective):
             the whole report and has no other level.
         temperature: T between images and texts.
         view_temperature: T between views.
-        multi_weight: Weight w of the multi-level terms. The official code's lowers it to 0.3 between epoch 30 and 50;
-            its runs end at 20.
+        multi_weight: Weight w of the multi-level terms. The official code lowers w to 0.3 between epochs 30 and 50, but
+            its runs end at epoch 20.
         view_weight: Weight v of the terms between views; 0 leaves them out. The official code adds the symmetric
             loss twice.
         prior: The clinical prior; null is plain contrastive learning.
@@ -63,7 +63,7 @@ class HierarchicalAlignment(Objective):
         gathered: Negatives, prior and batch statistics of all processes; the official code stays on each.
         ratios: Share of channels drawn of the four stages.
         grid: Side of a channel token.
-        heads: Attention heads of the aggregation.
+        heads: Number of attention heads of the aggregation.
         position: See `ChannelAggregation`, as are the following.
         replacement: Draw with replacement.
         single_stage: Draw one stage.
@@ -105,14 +105,15 @@ class HierarchicalAlignment(Objective):
         self.prior, self.prior_terms = prior, tuple(prior_terms)
         self.mask_missing, self.gathered = mask_missing, gathered
         width = image_encoder.width
-        self.heads = nn.ModuleDict({"high": ProjectionHead(width, width, dim, sync=gathered)})
+        self.image_heads = nn.ModuleDict({"high": ProjectionHead(width, width, dim, sync=gathered)})
         if "multi" in self.levels:
             self.aggregation = ChannelAggregation(
                 image_encoder.widths, ratios, grid, heads, position, replacement, single_stage, evaluation, padding
             )
             width = self.aggregation.width
-            self.heads["multi"] = ProjectionHead(width, width, dim, sync=gathered)
+            self.image_heads["multi"] = ProjectionHead(width, width, dim, sync=gathered)
         self.text_head = ProjectionHead(text_encoder.width, 1024, dim, sync=gathered)
+        self.register_load_state_dict_pre_hook(_rename_heads)  # type: ignore[no-untyped-call]
 
     def least_studies(self, processes: int) -> int:
         """Return the smallest batch with negatives."""
@@ -174,16 +175,17 @@ class HierarchicalAlignment(Objective):
         """Project texts of any section."""
         return F.normalize(self.text_head(text).float(), dim=1)
 
-    def text_heat(self, image: ImageFeatures, places: Tensor, text: PhraseFeatures) -> Tensor:
+    def text_heat(self, image: ImageFeatures, places: Tensor | None, text: PhraseFeatures) -> Tensor:
         """Return the cosine of each place, as the high level has it, with the texts; see `Objective.text_heat`."""
-        return similarity_map(embed_map(self.heads["high"], places), self.embed_text(text.pooled))
+        assert places is not None  # of its heat source
+        return similarity_map(embed_map(self.image_heads["high"], places), self.embed_text(text.pooled))
 
     def _prior(self, term: str) -> ClinicalPrior | None:
         return self.prior if term in self.prior_terms else None
 
     def _project_image(self, level: Level, image: ImageFeatures, draws: int = 1) -> list[Tensor]:
         features = [image.pooled] if level == "high" else self.aggregation(image.pyramid, draws)
-        return [self.heads[level](feature) for feature in features]
+        return [self.image_heads[level](feature) for feature in features]
 
     def _project_text(self, text: dict[Section, Tensor], masks: dict[Section, Tensor]) -> dict[Section, Tensor]:
         """Project the texts that exist, in one batch; the rows of the others stay zero."""
@@ -191,3 +193,9 @@ class HierarchicalAlignment(Objective):
         kept = self.text_head(torch.cat(list(text.values()))[rows])
         everything = kept.new_zeros(len(rows), kept.shape[1]).masked_scatter(rows[:, None], kept)
         return dict(zip(text, everything.chunk(len(text)), strict=True))
+
+
+def _rename_heads(module: nn.Module, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
+    """Give the projection heads in a checkpoint of version 0.1, `heads`, their present name."""
+    for key in [key for key in state if key.startswith(f"{prefix}heads.")]:
+        state[f"{prefix}image_{key.removeprefix(prefix)}"] = state.pop(key)

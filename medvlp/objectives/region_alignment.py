@@ -126,7 +126,7 @@ class RegionAlignment(Objective):
         read = torch.zeros(sentences, dtype=torch.bool, device=word.device).index_fill(0, word_sentence, True)
         return F.normalize(total, dim=1), read
 
-    def text_heat(self, image: ImageFeatures, places: Tensor, text: PhraseFeatures) -> Tensor:
+    def text_heat(self, image: ImageFeatures, places: Tensor | None, text: PhraseFeatures) -> Tensor:
         """Return the cosine of every patch with the texts, read as region sentences are; see `Objective.text_heat`.
 
         Raises:

@@ -115,7 +115,7 @@ class TagDecoding(Objective):
         """Return whether a text names a tag; see `Tags.named`."""
         return bool(self.tags.named(text))
 
-    def text_heat(self, image: ImageFeatures, places: Tensor, text: PhraseFeatures) -> Tensor:
+    def text_heat(self, image: ImageFeatures, places: Tensor | None, text: PhraseFeatures) -> Tensor:
         """Return the attention of the tag that a text names, the mean of several; see `Objective.text_heat`."""
         attention = self.attention(image)
         heat = []

@@ -12,17 +12,18 @@ import torch
 from lightning.pytorch.cli import instantiate_module
 from safetensors.torch import load_file
 
+from medvlp.config.moved import with_new_names
 from medvlp.config.parser import concise
-from medvlp.config.trust import check_trusted
+from medvlp.config.trust import TRUSTED, check_trusted, named
 from medvlp.data.preprocessing import Preprocessing
 from medvlp.errors import NotFoundError, UserError
-from medvlp.models.recipe import image_encoder_options
-from medvlp.models.weights import EXPORTED
+from medvlp.models import TextEncoder
+from medvlp.models.recipe import RECIPE, rebuild_settings
+from medvlp.models.weights import EXPORTED, TEXT_ENCODER
 from medvlp.tasks.pretraining import PretrainingTask
 
 # What `medvlp export` writes.
-CONFIG, WEIGHTS, PROTOCOL, TEXT_ENCODER = "config.json", EXPORTED, "protocol.yaml", "text_encoder"
-TRUSTED = ("medvlp",)
+CONFIG, WEIGHTS, PROTOCOL = "config.json", EXPORTED, "protocol.yaml"
 # The hyper-parameters that decide what a model computes; optimiser and schedule are training's.
 MADE_OF = ("image_encoder", "text_encoder", "objectives", "protocol")
 
@@ -32,7 +33,7 @@ def load_pretraining(weights: str | Path, trust: Sequence[str] = ()) -> Pretrain
 
     Args:
         weights: The file or folder.
-        trust: Packages of your own whose classes the model may be made of, beside those of medvlp.
+        trust: Packages beside medvlp whose classes the model may be made of.
 
     Returns:
         The task, in evaluation mode.
@@ -49,18 +50,17 @@ def load_pretraining(weights: str | Path, trust: Sequence[str] = ()) -> Pretrain
         )
     try:
         checkpoint = _read(path)
-        hyper_parameters = {**checkpoint["hyper_parameters"]}
-        # The checkpoint holds its weights: those it started from need not be at hand.
-        hyper_parameters["image_encoder"]["init_args"] = image_encoder_options(checkpoint)
-        # Of training alone: the same text must have the same embedding each time.
-        hyper_parameters["text_encoder"]["init_args"].update(dropout=False)
+        hyper_parameters = with_new_names(checkpoint["hyper_parameters"])
+        made_of = {k: v for k, v in hyper_parameters.items() if k in ("_class_path", *MADE_OF)}
         crop = Preprocessing(**checkpoint["data"]["preprocessing"]).crop
     except Exception as error:  # whatever a damaged or foreign file makes of the unpickler
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"weights='{weights}' is no checkpoint of 'medvlp fit': {reason}") from error
-    made_of = {k: v for k, v in hyper_parameters.items() if k in ("_class_path", *MADE_OF)}
     check_trusted(made_of, [*TRUSTED, *trust], f"weights='{weights}'")
     try:
+        # The checkpoint holds its weights: those it started from need not be at hand.
+        made_of["image_encoder"] = rebuild_settings(made_of["image_encoder"], checkpoint.get(RECIPE, {}))
+        _rebuild_text_encoders(made_of, path if path.is_dir() else None)
         with warnings.catch_warnings():
             # A task made from settings stores these, not its modules.
             warnings.filterwarnings("ignore", ".*is an instance of `nn.Module` and is already saved")
@@ -68,7 +68,7 @@ def load_pretraining(weights: str | Path, trust: Sequence[str] = ()) -> Pretrain
         task.image_encoder.fit(crop)
         task.on_load_checkpoint(checkpoint)
         state = checkpoint["state_dict"]
-        if path.is_dir():
+        if (path / TEXT_ENCODER).is_dir():
             # A trained text encoder has read its weights from its own folder.
             state |= {key: value for key, value in task.state_dict().items() if key.startswith(f"{TEXT_ENCODER}.")}
         task.load_state_dict(state)
@@ -86,15 +86,18 @@ def _read(path: Path) -> dict[str, Any]:
         checkpoint: dict[str, Any] = torch.load(path, "cpu", weights_only=True, mmap=True)
         return checkpoint
     exported: dict[str, Any] = json.loads((path / CONFIG).read_text())
-    _locate_text_encoders(exported["hyper_parameters"], path)
     exported["hyper_parameters"]["protocol"] = str(path / PROTOCOL)
     return {**exported, "state_dict": {**load_file(path / EXPORTED), **exported["extra_state"]}}
 
 
-def _locate_text_encoders(settings: Any, folder: Path) -> None:
-    """Turn the names of text encoders, folders in an exported one, into paths."""
+def _rebuild_text_encoders(settings: Any, folder: Path | None) -> None:
+    """Replace the options of text encoders by those that make them again; their files lie in an exported folder."""
     if isinstance(settings, dict):
-        if str(settings.get("class_path", "")).endswith(".TextEncoder"):
-            settings["init_args"]["name"] = str(folder / Path(settings["init_args"]["name"]).name)
+        kind = named(settings["class_path"]) if "class_path" in settings else None
+        if isinstance(kind, type) and issubclass(kind, TextEncoder):
+            options = kind.rebuild_options(settings.get("init_args", {}))
+            # The last part alone: nothing outside the folder.
+            files = {name: str(folder / Path(options[name]).name) for name in kind.files} if folder else {}
+            settings["init_args"] = {**options, **files}
         for value in settings.values():
-            _locate_text_encoders(value, folder)
+            _rebuild_text_encoders(value, folder)

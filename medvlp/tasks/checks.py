@@ -107,8 +107,8 @@ def _check_sections(data: CXRDataModule, objectives: Mapping[str, Objective], te
         sample = text_encoder.constant(found[:TEXTS])
         if ((sample - sample[0]).abs().amax() < 1e-5 * sample.abs().amax()).item():
             raise UserError(
-                f"text encoder name={text_encoder.name!r} gives {len(sample)} different texts the same embedding with "
-                f"pooling={text_encoder.pooling!r}: try pooling=mean."
+                f"text encoder {text_encoder.title!r} gives {len(sample)} different texts the same embedding: try "
+                "another, or another pooling, such as --model.text_encoder.pooling mean."
             )
     return [f"{len(texts[s]):,} with {NAMES[s]} ({len(distinct[s]):,} different)" for s in texts]
 

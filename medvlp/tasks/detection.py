@@ -17,7 +17,7 @@ from medvlp.errors import UserError
 from medvlp.losses import detection_loss
 from medvlp.metrics.average_precision import MAX_DETECTIONS, average_precision, legacy_average_precision
 from medvlp.metrics.bootstrap import Statistic
-from medvlp.models.pyramid import LEVELS
+from medvlp.models.pyramid import LEVELS, STRIDES
 from medvlp.models.yolo import WIDTHS, YOLOHead, suppress
 from medvlp.tasks.downstream import DownstreamTask
 from medvlp.types import Batch
@@ -44,10 +44,21 @@ class BoxTask(DownstreamTask):
 
     Args:
         **kwargs: See `DownstreamTask`.
+
+    Raises:
+        UserError: If the encoder has fewer than three maps.
     """
 
     reads: ClassVar[Literal["pooled", "maps"]] = "maps"
     levels: ClassVar[slice] = LEVELS
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if len(self.strides) != len(STRIDES):
+            raise UserError(
+                f"a detector reads three maps, but the image encoder {self.encoder.architecture} has "
+                f"{len(self.strides)}: let its method 'maps' return more."
+            )
 
     @abstractmethod
     def forward(self, batch: Batch) -> Any:

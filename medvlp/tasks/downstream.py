@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -42,6 +43,7 @@ class DownstreamTask(PerImageTask):
             do: MGCA freezes parameters only. Published segmentations and detections contain this leak.
         cache_features: Compute the features of a frozen encoder once for each image, and keep them in the prepared
             folder for all fractions and seeds. Training then sees the centre crop of the images, without augmentation.
+        trust: Packages beside medvlp whose encoder the weights may name; `--trust` of the command line.
         **kwargs: See `BaseTask`.
 
     Attributes:
@@ -64,16 +66,18 @@ class DownstreamTask(PerImageTask):
         freeze: bool = True,
         adapt_batch_norm: bool = False,
         cache_features: bool = False,
+        trust: Sequence[str] = (),
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.save_hyperparameters()
+        # Whom one trusts is no part of a result.
+        self.save_hyperparameters(ignore="trust")
         if cache_features and (adapt_batch_norm or not freeze):
             changing = "adapt_batch_norm=True" if freeze else "freeze=False"
             raise UserError(f"cache_features=True, but with {changing} features change while training: pass one only.")
         self.frozen, self.adapt_batch_norm, self.cache_features = freeze, adapt_batch_norm, cache_features
         self.weights = weights
-        self.encoder: ImageEncoder = load_image_encoder(weights, architecture, image_size)
+        self.encoder: ImageEncoder = load_image_encoder(weights, architecture, image_size, trust)
         self.encoder_sha256 = digest(self.encoder)
         if freeze:
             self.encoder.requires_grad_(False)
@@ -89,7 +93,7 @@ class DownstreamTask(PerImageTask):
     @property
     def settings(self) -> dict[str, Any]:
         """The hyper-parameters, and the architecture that the weights have brought along."""
-        return {**super().settings, "architecture": self.encoder.backbone.pretrained_cfg["architecture"]}
+        return {**super().settings, "architecture": self.encoder.architecture}
 
     @property
     def trained_on(self) -> dict[str, Any] | None:

@@ -22,20 +22,22 @@ class EvaluationOnlyTask(PerImageTask):
 
     Args:
         weights: A checkpoint of pre-training, or a folder of `medvlp export`.
+        trust: Packages beside medvlp whose classes the weights may name; `--trust` of the command line.
     """
 
-    def __init__(self, weights: Path) -> None:
+    def __init__(self, weights: Path, trust: Sequence[str] = ()) -> None:
         super().__init__()
-        self.save_hyperparameters()
+        # Whom one trusts is no part of a result.
+        self.save_hyperparameters(ignore="trust")
         self.weights = str(weights)
-        self.model = load_pretraining(weights)
+        self.model = load_pretraining(weights, trust)
         self.encoder = self.model.image_encoder
         self.encoder_sha256 = digest(self.encoder)
 
     @property
     def settings(self) -> dict[str, Any]:
         """The options, and the architecture of the model."""
-        return {**super().settings, "architecture": self.encoder.backbone.pretrained_cfg["architecture"]}
+        return {**super().settings, "architecture": self.encoder.architecture}
 
     @property
     def trained_on(self) -> Mapping[str, Any]:

@@ -90,6 +90,7 @@ class GroundingTask(EvaluationOnlyTask):
         threshold: For Dice, recall and IoU, of maps rescaled to run from 0 to 1.
         region_source: Where `regions` must come from: `scene graphs` of Chest ImaGenome, or `automatic`, medvlp's own
             localiser. By default from either.
+        trust: See `EvaluationOnlyTask`.
 
     Raises:
         UserError: If the model has no maps of this source, or an option is out of range.
@@ -105,8 +106,9 @@ class GroundingTask(EvaluationOnlyTask):
         magnify: float = 1.0,
         threshold: float = 0.5,
         region_source: RegionSource | None = None,
+        trust: Sequence[str] = (),
     ) -> None:
-        super().__init__(weights)
+        super().__init__(weights, trust)
         self.source, self.truth = source, truth
         self.phrases = phrases or {}
         self.smoothing, self.magnify, self.threshold = smoothing, magnify, threshold

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, cast, get_args
@@ -64,6 +65,13 @@ class PretrainingTask(BaseTask):
             raise UserError("objectives is empty: name at least one, or there is no loss.")
         self.save_hyperparameters()
         self.image_encoder, self.text_encoder = image_encoder, text_encoder
+        # Networks come in evaluation mode from some libraries, and the Trainer would leave them in it.
+        image_encoder.train()
+        text_encoder.train()
+        if text_encoder.frozen:
+            text_encoder.requires_grad_(False)
+            # The Trainer takes a frozen network for a forgotten one.
+            warnings.filterwarnings("ignore", ".*in eval mode at the start of training")
         self.objectives = nn.ModuleDict({k: make(image_encoder, text_encoder) for k, make in objectives.items()})
         if not self.sections:
             # What only reaches the joint spaces of whole images; DistributedDataParallel would wait for its gradients.
@@ -292,7 +300,9 @@ class PretrainingTask(BaseTask):
             known = ", ".join(self.heat_sources) or "none"
             raise UserError(f"source='{source}': the model has no heat maps of it; it has {known}.")
         features = self.image_encoder(image)
-        places, text = self.image_encoder.places(features), self.text_encoder.phrases(texts).to(image.device)
+        # No other source reads them, and an encoder need not have them.
+        places = self.image_encoder.places(features) if source == "global" else None
+        text = self.text_encoder.phrases(texts).to(image.device)
         return torch.stack([o.text_heat(features, places, text) for o in asked]).mean(0)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

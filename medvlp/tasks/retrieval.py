@@ -38,13 +38,14 @@ class RetrievalTask(EvaluationOnlyTask):
         weights: A checkpoint of pre-training, or a folder of `medvlp export`.
         classes: Labels of which each image has one, as those of the 5x200 sets; images with none or several take no
             part in P@k.
+        trust: See `EvaluationOnlyTask`.
 
     Raises:
         UserError: If the model aligns no whole images with reports.
     """
 
-    def __init__(self, weights: Path, classes: Sequence[str] | None = None) -> None:
-        super().__init__(weights)
+    def __init__(self, weights: Path, classes: Sequence[str] | None = None, trust: Sequence[str] = ()) -> None:
+        super().__init__(weights, trust)
         self.classes = classes
         self._collector = EmbeddingCollector()
         if not self.model.sections:

@@ -38,6 +38,7 @@ class ZeroShotTask(EvaluationOnlyTask):
         protocol: A name or a file; see `medvlp.protocols`.
         labels: Labels of the data to ask for, by default all; those that the protocol does not know are left out.
         multiclass: Whether just one of the labels is present in each image. Images with none or several are left out.
+        trust: See `EvaluationOnlyTask`.
     """
 
     def __init__(
@@ -46,8 +47,9 @@ class ZeroShotTask(EvaluationOnlyTask):
         protocol: str = "medvlp",
         labels: Sequence[str] | None = None,
         multiclass: bool = False,
+        trust: Sequence[str] = (),
     ) -> None:
-        super().__init__(weights)
+        super().__init__(weights, trust)
         self.protocol = Protocol.read(protocol)
         self.multiclass, self.wanted = multiclass, labels
         self.thresholds: list[float] | None = None

@@ -23,6 +23,8 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 
 from medvlp import __version__
 from medvlp.config.experiments import DEFAULTS, ConfigFile
+from medvlp.config.moved import with_new_names
+from medvlp.config.options import split_commas
 from medvlp.config.parser import CLASS_PACKAGES, Parser, concise
 from medvlp.config.precedence import in_order
 from medvlp.config.trust import check_classes, check_no_text, import_paths
@@ -87,6 +89,11 @@ CONFIG_HELP = (
     "configuration learn one batch by heart?"
 )
 
+TRUST_HELP = (
+    "Packages beside medvlp whose classes 'weights' or '--ckpt_path' may name, with commas between. Classes that your "
+    "own configs name need none."
+)
+
 
 class MedVLPCLI(LightningCLI):
     """LightningCLI with config names, defaults beneath every run, readable errors and guarded checkpoints.
@@ -134,12 +141,18 @@ class MedVLPCLI(LightningCLI):
         parser.add_argument("-c", "--config", action=ConfigFile, help=CONFIG_HELP)
         return parser
 
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add `--trust`, which reaches the `weights` of a task, and `--ckpt_path`."""
+        parser.add_argument("--trust", type=str, default="", help=TRUST_HELP)
+        parser.link_arguments("trust", "model.init_args.trust", compute_fn=split_commas)
+
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse the command line, and refuse a checkpoint that does not fit it."""
         self.config = parser.parse_args(args)
         verb = self.config.subcommand
         if path := self.config[verb].get("ckpt_path"):
-            check_checkpoint(str(path), yaml.safe_load(self._parser(verb).dump(self.config[verb]))["model"], verb)
+            model = yaml.safe_load(self._parser(verb).dump(self.config[verb]))["model"]
+            check_checkpoint(str(path), model, verb, split_commas(self.config[verb].trust))
 
     def before_instantiate_classes(self) -> None:
         """Keep W&B from asking for a login, and from sending what must not leave the machine.
@@ -171,7 +184,7 @@ def overlaid(args: Sequence[str]) -> list[str]:
     return [*(word for word in words if word != "--overfit"), "-c", "overlays/overfit"]
 
 
-def check_checkpoint(path: str, model: dict[str, Any], verb: str) -> None:
+def check_checkpoint(path: str, model: dict[str, Any], verb: str, trust: Sequence[str] = ()) -> None:
     """Refuse a checkpoint whose stored settings would silently replace those of the config.
 
     Lightning lets the hyper-parameters of `--ckpt_path`, the class of the task included, win over every config and
@@ -181,6 +194,7 @@ def check_checkpoint(path: str, model: dict[str, Any], verb: str) -> None:
         path: Value of `--ckpt_path`.
         model: `model` of the parsed config: class_path and init_args.
         verb: The Trainer's verb.
+        trust: Packages whose classes the checkpoint may name though the config does not.
 
     Raises:
         NotFoundError: If there is no such file.
@@ -210,12 +224,15 @@ def check_checkpoint(path: str, model: dict[str, Any], verb: str) -> None:
             f"--ckpt_path '{path}' holds weights that are not finite, such as '{spoilt}': the run had diverged "
             "before it was saved. Pass an earlier checkpoint."
         )
-    hyper_parameters = {name: value for name, value in stored.items() if not name.startswith("_")}
+    hyper_parameters = {name: value for name, value in with_new_names(stored).items() if not name.startswith("_")}
     check_no_text(hyper_parameters, f"--ckpt_path '{path}':")
     named = set(import_paths(model))
     for strange in import_paths(hyper_parameters):
-        if strange not in named and not strange.startswith(CLASS_PACKAGES):
-            raise UserError(f"--ckpt_path '{path}' asks for '{strange}', which the config does not name.")
+        if strange not in named and not strange.startswith((*CLASS_PACKAGES, *(f"{package}." for package in trust))):
+            raise UserError(
+                f"--ckpt_path '{path}' asks for '{strange}', which the config does not name. If you trust it: --trust "
+                f"{strange.partition('.')[0]}."
+            )
     changes = list(differences(hyper_parameters, model.get("init_args", {}), "model.init_args"))
     if changes and verb == "fit":
         raise UserError(

@@ -16,7 +16,7 @@ import medvlp
 from medvlp.__main__ import main
 from medvlp.errors import UserError
 from medvlp.export import check, export
-from medvlp.export.folder import public_name
+from medvlp.models.weights import public_name
 from medvlp.protocols import Protocol
 from medvlp.tasks.checkpoints import load_pretraining
 from tests.support.checkpoints import python, save, settings, snippets
@@ -71,7 +71,7 @@ def exported(checkpoint, tmp_path_factory):
 def wide_queries(place):
     """Hyper-parameters whose tags were embedded by another language model than the reports, and of another width."""
     made = settings(place / "bert")
-    other = {"class_path": "medvlp.models.TextEncoder", "init_args": {"name": str(place / "wide")}}
+    other = {"class_path": "medvlp.models.HFTextEncoder", "init_args": {"name": str(place / "wide")}}
     made["objectives"]["tag"]["init_args"]["query_encoder"] = other
     return made
 
@@ -237,11 +237,11 @@ def test_classes_of_others_need_trust(place, tmp_path, capsys):
     path = save(tmp_path / "own.ckpt", settings(place / "bert", ("own",)))
     with pytest.raises(UserError, match=r"checkpoints\.Own"):
         export(path, out=tmp_path / "model")
-    main(["export", str(path), "--out", str(tmp_path / "model"), "--trust", "checkpoints"])
+    main(["export", str(path), "--out", str(tmp_path / "model"), "--trust", "tests"])
     assert "medvlp.load: differs from the checkpoint by 0.0e+00" in capsys.readouterr().out
     with pytest.raises(UserError, match=r"checkpoints\.Own"):
         medvlp.load(tmp_path / "model")
-    assert medvlp.load(tmp_path / "model", trust=["checkpoints"]).spaces == ["own/report"]
+    assert medvlp.load(tmp_path / "model", trust=["tests"]).spaces == ["own/report"]
 
 
 def test_a_folder_cannot_name_a_text_encoder_elsewhere(exported, place, tmp_path):

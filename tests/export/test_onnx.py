@@ -62,7 +62,7 @@ def test_medvlp_reads_the_same_folder(place):
 
 def test_a_difference_stops_it(place, tmp_path, monkeypatch):
     model = medvlp.load(place / "last.ckpt")
-    model.task.objectives["hierarchical"].heads["high"][3].bias.data += torch.arange(16.0)
+    model.task.objectives["hierarchical"].image_heads["high"][3].bias.data += torch.arange(16.0)
     # Graphs of the model as it was.
     monkeypatch.setattr(
         torch.onnx, "export", lambda tower, inputs, path, **_: shutil.copy(place / "model" / path.name, path)

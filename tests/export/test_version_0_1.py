@@ -83,6 +83,8 @@ def test_a_config_is_told_the_new_names(place, monkeypatch, capsys):
     monkeypatch.chdir(place)
     config = Path("config.yaml").read_text()
     for old, new in (
+        ("medvlp.models.ImageEncoder", "medvlp.models.TimmEncoder"),
+        ("medvlp.models.TextEncoder", "medvlp.models.HFTextEncoder"),
         ("medvlp.callbacks.Throughput", "medvlp.trainer.callbacks.Throughput"),
         ("medvlp.heatmaps.HeatMaps", "medvlp.trainer.heat_maps.HeatMaps"),
     ):

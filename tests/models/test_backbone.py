@@ -8,7 +8,7 @@ import torch
 from timm.models import save_for_hf
 
 from medvlp.errors import UserError
-from medvlp.models import ImageEncoder
+from medvlp.models import TimmEncoder
 from medvlp.models.pretrained import digest, load_image_encoder
 
 # One of each family, the smallest, with a size that is not its own: patches of 16 and 14, a token for distillation,
@@ -40,7 +40,7 @@ def images(size, count=1):
 
 def encoder(name, **options):
     torch.manual_seed(1)
-    return ImageEncoder(name, **{"pretrained": False, **options}).eval()
+    return TimmEncoder(name, **{"pretrained": False, **options}).eval()
 
 
 @pytest.mark.parametrize(("name", "size"), [*FAMILIES, *SLOW])
@@ -58,7 +58,7 @@ def test_the_size_of_the_images_is_taken_with_the_weights_as_timm_loads_them(nam
     with torch.no_grad():
         features = ours(images(size))
         if theirs is not None:
-            torch.testing.assert_close(features.pooled, theirs(ours._normalise(images(size))), rtol=1e-3, atol=1e-4)
+            torch.testing.assert_close(features.pooled, theirs(ours.normalise(images(size))), rtol=1e-3, atol=1e-4)
     strides = ours.map_strides[-4:]
     assert [m.shape[-1] for m in features.pyramid] == [-(-size // stride) for stride in strides]
     # A run of that size is made again from its name and its size.
@@ -108,7 +108,7 @@ def test_a_size_that_cannot_be_taken_is_refused_with_those_that_can(name, size, 
 def test_weights_of_a_run_of_another_size_are_taken(tmp_path):
     name = "test_vit3.r160_in1k"
     run = encoder(name, image_size=96)
-    hyper_parameters = {"image_encoder": {"class_path": "ImageEncoder", "init_args": {"name": name}}}
+    hyper_parameters = {"image_encoder": {"class_path": "medvlp.models.TimmEncoder", "init_args": {"name": name}}}
     state = {f"image_encoder.{key}": value for key, value in run.state_dict().items()}
     data = {"preprocessing": {"size": 128, "fit": "pad", "resize": None, "crop": 96}}
     torch.save({"state_dict": state, "hyper_parameters": hyper_parameters, "data": data}, tmp_path / "last.ckpt")
@@ -132,15 +132,15 @@ def folder(tmp_path_factory):
 
 def test_a_folder_of_timm(folder):
     name = f"local-dir:{folder}"
-    ours, theirs = ImageEncoder(name).eval(), timm.create_model(name, pretrained=True, num_classes=0).eval()
+    ours, theirs = TimmEncoder(name).eval(), timm.create_model(name, pretrained=True, num_classes=0).eval()
     assert ours.mean.flatten().tolist() == pytest.approx([25.5, 51.0, 76.5])
     with torch.no_grad():
-        expected = theirs(ours._normalise(images(96)))
+        expected = theirs(ours.normalise(images(96)))
         torch.testing.assert_close(ours(images(96)).pooled, expected, rtol=1e-4, atol=1e-5)
     # Made again without the folder, with the weights alone.
     assert ours.recipe["name"] == "test_vit"
     assert "vit" not in json.dumps(ours.recipe["arguments"])
-    again = ImageEncoder(**json.loads(json.dumps(ours.recipe)), pretrained=False, image_size=ours.side).eval()
+    again = TimmEncoder(**json.loads(json.dumps(ours.recipe)), pretrained=False, image_size=ours.side).eval()
     again.load_state_dict(ours.state_dict())
     with torch.no_grad():
         torch.testing.assert_close(again(images(96)).pooled, expected, rtol=1e-4, atol=1e-5)
@@ -151,15 +151,15 @@ def test_the_hub_is_named_when_it_cannot_be_reached(monkeypatch, tmp_path):
     for name in ("hf-hub:timm/resnet18.a1_in1k", "hf_hub:timm/resnet18.a1_in1k"):
         for pretrained in (True, False):
             with pytest.raises(UserError, match="needs the hub or its cache") as error:
-                ImageEncoder(name, pretrained=pretrained)
+                TimmEncoder(name, pretrained=pretrained)
             assert name in str(error.value)
             assert "\n" not in str(error.value)
 
 
 def test_a_name_of_the_hub_is_that_of_its_architecture(monkeypatch, folder):
     monkeypatch.setattr("timm.models._hub.download_from_hf", lambda repository, file, **_: str(folder / file))
-    ours = ImageEncoder("hf-hub:somebody/some-vit", pretrained=False)
-    assert ours.recipe == ImageEncoder(f"local-dir:{folder}", pretrained=False).recipe
+    ours = TimmEncoder("hf-hub:somebody/some-vit", pretrained=False)
+    assert ours.recipe == TimmEncoder(f"local-dir:{folder}", pretrained=False).recipe
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_what_is_no_network_is_refused_in_one_line(tmp_path, name, content):
     if content is not None:
         (tmp_path / "config.json").write_text(content)
     with pytest.raises(UserError, match="image encoder name=") as error:
-        ImageEncoder(name.format(tmp_path))
+        TimmEncoder(name.format(tmp_path))
     assert "\n" not in str(error.value)
 
 

@@ -15,7 +15,7 @@ from timm.layers import BatchNormAct2d, DropBlock2d
 from torch import nn
 
 from medvlp.data import CXRDataModule
-from medvlp.models import ImageEncoder, TextEncoder
+from medvlp.models import HFTextEncoder, TimmEncoder
 from medvlp.models.batch_norm import batch_norms, restore, synchronise
 from medvlp.objectives import HierarchicalAlignment
 from medvlp.tasks import PretrainingTask
@@ -170,8 +170,8 @@ def test_the_trainer_synchronises_and_keeps_activations(tmp_path, name):
     for devices in (2, 1):
         L.seed_everything(0)
         task = PretrainingTask(
-            ImageEncoder(name, pretrained=False),
-            TextEncoder(str(language)),
+            TimmEncoder(name, pretrained=False),
+            HFTextEncoder(str(language)),
             {"hierarchical": partial(HierarchicalAlignment, dim=16, grid=4)},
             optimizer=partial(torch.optim.SGD, lr=1e-2),
         )

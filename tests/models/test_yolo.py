@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from medvlp.losses.detection import assign
-from medvlp.models import ImageEncoder
+from medvlp.models import TimmEncoder
 from medvlp.models.pyramid import LEVELS, pyramid
 from medvlp.models.yolo import ANCHORS, YOLOHead, suppress
 
@@ -21,7 +21,7 @@ from medvlp.models.yolo import ANCHORS, YOLOHead, suppress
     ],
 )
 def test_all_encoders_give_three_levels(name, side, size, grids):
-    encoder = ImageEncoder(name, pretrained=False, image_size=size).eval()
+    encoder = TimmEncoder(name, pretrained=False, image_size=size).eval()
     image = torch.randint(256, (2, side, side), dtype=torch.uint8)
     head = YOLOHead(encoder.map_widths[LEVELS], encoder.map_strides[LEVELS])
     outputs = head(encoder.maps(image)[LEVELS])

@@ -38,9 +38,10 @@ def test_terms_equal_the_formulas():
     projected = torch.zeros(2 * STUDIES, 16)
     projected[rows] = twin.text_head(torch.cat([text["impression"], text["findings"]])[rows])
     impression, findings = projected.detach().split(STUDIES)
-    high = twin.heads["high"](image.pooled).detach().view(STUDIES, VIEWS, -1)
+    high = twin.image_heads["high"](image.pooled).detach().view(STUDIES, VIEWS, -1)
     multi, again = (
-        twin.heads["multi"](twin.aggregation(image.pyramid)[0]).detach().view(STUDIES, VIEWS, -1) for _ in range(2)
+        twin.image_heads["multi"](twin.aggregation(image.pyramid)[0]).detach().view(STUDIES, VIEWS, -1)
+        for _ in range(2)
     )
     prior = ClinicalPrior()
     has_findings, has_impression = batch["findings_mask"], batch["impression_mask"]

@@ -41,9 +41,9 @@ def settings(language, names=IMITATE_ASG, image="test_resnet.r160_in1k", size=No
     chosen = {"name": image, "pretrained": True, "weights": None, "image_size": size}
     return {
         "_class_path": "medvlp.tasks.PretrainingTask",
-        "image_encoder": {"class_path": "medvlp.models.ImageEncoder", "init_args": chosen},
+        "image_encoder": {"class_path": "medvlp.models.TimmEncoder", "init_args": chosen},
         "text_encoder": {
-            "class_path": "medvlp.models.TextEncoder",
+            "class_path": "medvlp.models.HFTextEncoder",
             "init_args": {"name": str(language), "trainable_layers": 0, "pooling": "cls", "max_length": 16, **text},
         },
         "objectives": {

@@ -146,7 +146,7 @@ def options(data: Path, language: Path | None = None) -> list[str]:
     if language:
         image = {"name": "test_resnet.r160_in1k", "pretrained": False, "weights": None}
         chosen |= {
-            "model.image_encoder": json.dumps({"class_path": "ImageEncoder", "init_args": image}),
+            "model.image_encoder": json.dumps({"class_path": "TimmEncoder", "init_args": image}),
             "model.text_encoder.init_args.name": language,
         }
     return [f"--{name}={value}" for name, value in chosen.items()]

@@ -26,8 +26,8 @@ def make_checkpoint(folder: Path, names=("report", "region", "tag"), size=40, cr
     text = {"name": str(language), "trainable_layers": 0, "pooling": "mean", "max_length": 16}
     settings = {
         "_class_path": "medvlp.tasks.PretrainingTask",
-        "image_encoder": {"class_path": "medvlp.models.ImageEncoder", "init_args": image},
-        "text_encoder": {"class_path": "medvlp.models.TextEncoder", "init_args": text},
+        "image_encoder": {"class_path": "medvlp.models.TimmEncoder", "init_args": image},
+        "text_encoder": {"class_path": "medvlp.models.HFTextEncoder", "init_args": text},
         "objectives": {
             name: {"class_path": f"medvlp.objectives.{OBJECTIVES[name][0]}", "init_args": OBJECTIVES[name][1]}
             for name in names

@@ -19,8 +19,8 @@ def make_checkpoint(folder, names=tuple(OBJECTIVES)):
         make_language_model(language, [*WORDS, "edema", "study", "chest"])
     image = {"name": "test_resnet.r160_in1k", "pretrained": False}
     made_of = {
-        "image_encoder": {"class_path": "medvlp.models.ImageEncoder", "init_args": image},
-        "text_encoder": {"class_path": "medvlp.models.TextEncoder", "init_args": {"name": str(language)}},
+        "image_encoder": {"class_path": "medvlp.models.TimmEncoder", "init_args": image},
+        "text_encoder": {"class_path": "medvlp.models.HFTextEncoder", "init_args": {"name": str(language)}},
         "objectives": {
             name: {"class_path": f"medvlp.objectives.{OBJECTIVES[name][0]}", "init_args": OBJECTIVES[name][1]}
             for name in names

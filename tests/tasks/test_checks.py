@@ -11,7 +11,7 @@ import torch
 
 from medvlp.data import CXRDataModule
 from medvlp.errors import UserError
-from medvlp.models import ImageEncoder, TextEncoder
+from medvlp.models import HFTextEncoder, TimmEncoder
 from medvlp.objectives import GlobalAlignment, HierarchicalAlignment, RegionAlignment, TagDecoding
 from medvlp.parse import write_triplets
 from medvlp.prepared import IMAGES, INDEX, TRIPLETS
@@ -45,10 +45,10 @@ class Steps(L.Callback):
         self.count += 1
 
 
-def fit(root, language, objectives, trainer=None, encoder=TextEncoder, backbone="test_resnet.r160_in1k", **options):
+def fit(root, language, objectives, trainer=None, encoder=HFTextEncoder, backbone="test_resnet.r160_in1k", **options):
     """Run one epoch; return the number of steps, and the error."""
     L.seed_everything(0)
-    task = PretrainingTask(ImageEncoder(backbone, pretrained=False), encoder(str(language)), objectives)
+    task = PretrainingTask(TimmEncoder(backbone, pretrained=False), encoder(str(language)), objectives)
     steps = Steps()
     made = L.Trainer(
         **{
@@ -202,7 +202,7 @@ def test_images_that_are_all_alike(root, language, value):
 
 
 def test_a_text_encoder_that_hears_no_difference(root, language):
-    class Deaf(TextEncoder):
+    class Deaf(HFTextEncoder):
         def pool(self, hidden, mask):
             return torch.ones_like(hidden[:, 0])
 

@@ -14,7 +14,7 @@ from torch import nn
 from medvlp.data import Augmentation, CXRDataModule
 from medvlp.distributed import rank
 from medvlp.errors import UserError
-from medvlp.models import ImageEncoder, TextEncoder
+from medvlp.models import HFTextEncoder, TimmEncoder
 from medvlp.objectives import HierarchicalAlignment
 from medvlp.tasks import ClassificationTask, PretrainingTask
 from tests.support.tiny import make_language_model, make_prepared
@@ -69,8 +69,8 @@ def place(tmp_path_factory):
 def pretraining(place, norm=True):
     L.seed_everything(0)
     return PretrainingTask(
-        ImageEncoder("test_resnet.r160_in1k" if norm else "test_convnext.r160_in1k", pretrained=False),
-        TextEncoder(str(place / "bert")),
+        TimmEncoder("test_resnet.r160_in1k" if norm else "test_convnext.r160_in1k", pretrained=False),
+        HFTextEncoder(str(place / "bert")),
         {"hierarchical": partial(HierarchicalAlignment, dim=16, grid=4)},
         optimizer=OPTIMIZER,
     )

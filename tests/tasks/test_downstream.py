@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from medvlp.data import Augmentation, CXRDataModule
 from medvlp.errors import UserError
 from medvlp.metrics import Statistic
-from medvlp.models.image import ImageEncoder
+from medvlp.models.image import TimmEncoder
 from medvlp.tasks import ClassificationTask, DownstreamTask
 from medvlp.trainer.command import main
 from tests.support.tiny import make_prepared, options
@@ -104,8 +104,8 @@ def encoded(monkeypatch):
 
         return counted
 
-    monkeypatch.setattr(ImageEncoder, "forward", count(ImageEncoder.forward))
-    monkeypatch.setattr(ImageEncoder, "maps", count(ImageEncoder.maps))
+    monkeypatch.setattr(TimmEncoder, "forward", count(TimmEncoder.forward))
+    monkeypatch.setattr(TimmEncoder, "maps", count(TimmEncoder.maps))
     return seen
 
 

@@ -17,7 +17,7 @@ from medvlp.__main__ import main
 from medvlp.data import CXRDataModule
 from medvlp.errors import UserError
 from medvlp.metrics.bootstrap import weights
-from medvlp.models import ImageEncoder
+from medvlp.models import TimmEncoder
 from medvlp.prepared import BOX_TYPE, INDEX, MANIFEST, Prepared
 from medvlp.tasks import GroundingTask
 from medvlp.tasks.grounding import METRICS
@@ -307,7 +307,7 @@ def test_regions_are_of_the_source_that_the_benchmark_is_named_after(
             assert "medvlp's own rules" in note
         assert len(list(tmp_path.rglob("results.json"))) == 2
         return
-    monkeypatch.setattr(ImageEncoder, "forward", lambda *args: pytest.fail("an image was encoded"))
+    monkeypatch.setattr(TimmEncoder, "forward", lambda *args: pytest.fail("an image was encoded"))
     for command in (test, benchmark):
         with pytest.raises(SystemExit) as end:
             main(command)

@@ -9,7 +9,7 @@ import torch
 from medvlp.__main__ import main
 from medvlp.data import Augmentation, CXRDataModule
 from medvlp.errors import UserError
-from medvlp.models import ImageEncoder, TextEncoder
+from medvlp.models import HFTextEncoder, TimmEncoder
 from medvlp.objectives import GlobalAlignment, RegionAlignment, TagDecoding
 from medvlp.tasks import PretrainingTask
 from medvlp.tasks.overfit import Overfit, fallen
@@ -47,8 +47,8 @@ class Seen(L.Callback):
 def fit(place, lr, steps, objectives=ASG, **data):
     L.seed_everything(0)
     task = PretrainingTask(
-        ImageEncoder("test_resnet.r160_in1k", pretrained=False),
-        TextEncoder(str(place / "bert")),
+        TimmEncoder("test_resnet.r160_in1k", pretrained=False),
+        HFTextEncoder(str(place / "bert")),
         objectives,
         optimizer=partial(torch.optim.AdamW, lr=lr, weight_decay=0.0),
     )

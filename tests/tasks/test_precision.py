@@ -47,7 +47,7 @@ class Losses(Callback):
 def pre_train(place, name, precision, *arguments, verb="fit", image=RESNET):
     """Run a verb of a pre-training on the tiny data; ASG with a text encoder that is trained, too."""
     configs = [part for config in (name, "overlays/small", *OVERLAYS[name]) for part in ("-c", config)]
-    encoder = {"class_path": "ImageEncoder", "init_args": {"name": image, "pretrained": False, "weights": None}}
+    encoder = {"class_path": "TimmEncoder", "init_args": {"name": image, "pretrained": False, "weights": None}}
     return main(
         [
             *(verb, *configs, *options(place / "data", place / "bert")),

@@ -9,7 +9,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from medvlp.data import Augmentation, CXRDataModule
 from medvlp.errors import UserError
-from medvlp.models import ImageEncoder, TextEncoder
+from medvlp.models import HFTextEncoder, TimmEncoder
 from medvlp.objectives import GlobalAlignment, HierarchicalAlignment, RegionAlignment, TagDecoding
 from medvlp.tasks import PretrainingTask
 from tests.support.tiny import make_language_model, make_prepared
@@ -36,7 +36,7 @@ ASG = {
 def make_task(language, objectives=IMITATE, **options):
     L.seed_everything(0)
     return PretrainingTask(
-        ImageEncoder("test_resnet.r160_in1k", pretrained=False), TextEncoder(str(language), **options), objectives
+        TimmEncoder("test_resnet.r160_in1k", pretrained=False), HFTextEncoder(str(language), **options), objectives
     )
 
 

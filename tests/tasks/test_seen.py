@@ -8,7 +8,7 @@ from lightning.pytorch import Trainer
 
 from medvlp.__main__ import main
 from medvlp.data import CXRDataModule
-from medvlp.models import ImageEncoder
+from medvlp.models import TimmEncoder
 from medvlp.models.pretrained import pretrained_on
 from medvlp.prepared import Prepared
 from medvlp.tasks import ClassificationTask, ZeroShotTask
@@ -82,7 +82,7 @@ def test_an_exported_folder_says_it_too(place, trained):
 
 @pytest.mark.parametrize("content", ["bare", "state_dict", "data", "old"])
 def test_of_foreign_weights_it_is_not_known(place, content, tmp_path):
-    state = ImageEncoder("test_resnet", pretrained=False).backbone.state_dict()
+    state = TimmEncoder("test_resnet", pretrained=False).backbone.state_dict()
     wrapped = {"bare": state, "state_dict": {"state_dict": state}, "old": {"state_dict": state, "data": {}}}
     wrapped["data"] = {"state_dict": state, "data": {"dataset": "MIMIC"}}
     torch.save(wrapped[content], tmp_path / "foreign.pth")

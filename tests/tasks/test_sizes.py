@@ -39,7 +39,7 @@ def workplace(tmp_path_factory):
 
 def fit(name, image, *arguments, crop=CROP, pretrained=False):
     """Pre-train for a step; the image encoder has its name alone."""
-    encoder = {"class_path": "ImageEncoder", "init_args": {"name": image, "pretrained": pretrained, "weights": None}}
+    encoder = {"class_path": "TimmEncoder", "init_args": {"name": image, "pretrained": pretrained, "weights": None}}
     configs = [part for config in (name, "overlays/small", *SMALL[name]) for part in ("-c", config)]
     tiny = options(Path("data"), Path("bert"))
     once = ["--trainer.max_steps=1", "--trainer.limit_val_batches=1", "--trainer.logger=false", "--data.resize=null"]

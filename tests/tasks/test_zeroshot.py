@@ -12,7 +12,7 @@ from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef, roc_auc
 from medvlp.__main__ import main
 from medvlp.data import CXRDataModule
 from medvlp.errors import UserError
-from medvlp.models import ImageEncoder
+from medvlp.models import TimmEncoder
 from medvlp.prepared import MANIFEST
 from medvlp.tasks import RetrievalTask, ZeroShotTask
 from medvlp.tasks.checkpoints import load_pretraining
@@ -34,7 +34,7 @@ def workplace(tmp_path_factory):
         make_prepared(Path("data"))
         make_language_model(Path("bert"))
         # The encoder starts from a file, which is gone when the checkpoint is evaluated.
-        image = ImageEncoder("test_resnet.r160_in1k", pretrained=False)
+        image = TimmEncoder("test_resnet.r160_in1k", pretrained=False)
         torch.save(image.backbone.state_dict(), "start.pth")
         tiny = options(Path("data"), Path("bert"))
         start = "--model.image_encoder.init_args.weights=start.pth"

@@ -11,7 +11,7 @@ import wandb
 from lightning.pytorch.loggers import WandbLogger
 
 from medvlp.data import CXRDataModule
-from medvlp.models import ImageEncoder, TextEncoder
+from medvlp.models import HFTextEncoder, TimmEncoder
 from medvlp.objectives import HeatMap, HierarchicalAlignment, RegionAlignment, TagDecoding
 from medvlp.prepared import MANIFEST
 from medvlp.tasks import PretrainingTask
@@ -50,8 +50,8 @@ def run(tmp_path, monkeypatch):
         manifest["options"]["synthetic"] = synthetic
         (root / MANIFEST).write_text(json.dumps(manifest))
         task = PretrainingTask(
-            ImageEncoder("test_resnet.r160_in1k", pretrained=False),
-            TextEncoder(str(language)),
+            TimmEncoder("test_resnet.r160_in1k", pretrained=False),
+            HFTextEncoder(str(language)),
             objectives or {"region": partial(RegionAlignment, dim=8), "tag": partial(TagDecoding, dim=16)},
         )
         logger = WandbLogger(save_dir=tmp_path, offline=True)
