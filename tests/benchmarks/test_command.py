@@ -279,10 +279,14 @@ def test_foreign_files_are_not_deleted(capsys):
 
 
 def test_names_of_benchmarks():
-    classification = ["chexpert", "covidx", "mimic", "nih", "rsna"]
-    known = benchmarks()
-    found = [name for name in known if known[name].parent.name in ("classification", "detection", "segmentation")]
-    assert found == [*classification, "object-cxr", "rsna-det", "rsna-seg", "siim"]
+    """Results and published figures are kept under these names."""
+    names = {
+        "classification": {"chexpert", "covidx", "mimic", "nih", "rsna"},
+        "detection": {"object-cxr", "rsna-det"},
+        "segmentation": {"rsna-seg", "siim"},
+    }
+    for folder, expected in names.items():
+        assert expected <= {name for name, path in benchmarks().items() if path.parent.name == folder}
 
 
 def test_make_has_a_target_and_a_line_for_each_benchmark():
