@@ -7,16 +7,18 @@ import shutil
 import subprocess
 import sys
 from importlib import import_module
-from pathlib import Path
 
 import pytest
 import wandb
+import yaml
 
+from medvlp.config.experiments import EXPERIMENTS
 from medvlp.trainer.command import WANDB_PRIVACY
 from tests.support.documents import LANGUAGES, PAGES, ROOT, SITE, blocks, make_workplace, run
 from tests.support.rooms import PICTURE, drawing
 from tests.test_layers import LAYERS
 
+PUBLISHED = ROOT / "medvlp" / "benchmarks" / "published.yaml"
 NAMES = [path.relative_to(ROOT).as_posix() for path in PAGES]
 CODE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
@@ -91,7 +93,8 @@ def anchors(path):
 
 def test_site_builds_without_warnings_and_asks_no_other_host(tmp_path):
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-f", SITE / "mkdocs.yml", "-d", tmp_path / "site"]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"})
+    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
     assert "WARNING" not in done.stderr
     for page in (tmp_path / "site").rglob("*.html"):
@@ -118,3 +121,15 @@ def test_examples_in_docstrings(name):
     failed, attempted = doctest.testmod(import_module(name), optionflags=doctest.NORMALIZE_WHITESPACE)
     assert attempted
     assert not failed
+
+
+def test_table_of_configs_is_complete_and_prints_what_others_published():
+    text = (ROOT / "experiments" / "README.md").read_text()
+    names = {p.relative_to(EXPERIMENTS).with_suffix("").as_posix() for p in EXPERIMENTS.rglob("*.yaml")}
+    assert not [name for name in sorted(names) if f"`{name}`" not in text]
+    published = yaml.safe_load(PUBLISHED.read_text())["tables"]
+    rows = re.findall(r"\| (ASG \(CNN\)|G2D \(encoder\)|ASG|G2D) ([\d./ ]+) \|.*`make ([\w-]+)`", text)
+    for name, figures, benchmark in rows:
+        expected = [table["rows"][name][benchmark] for table in published if benchmark in table["rows"].get(name, {})]
+        assert [float(figure) for figure in figures.split(" / ")] in expected, (name, benchmark)
+    assert len(rows) == 12

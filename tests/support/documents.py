@@ -7,27 +7,22 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import os
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
-import numpy as np
-import pyarrow.parquet as pq
-
 from medvlp.__main__ import main
-from medvlp.phantom import phantom
-from medvlp.prepared import INDEX
-from tests.support.tiny import make_language_model, options
-from tests.support.trained import make_checkpoint
+from tests.support.tiny import options
+from tests.support.workplace import SIZE, SMALL, make_workplace
 
 ROOT = Path(__file__).parents[2]
 SITE = ROOT / "medvlp" / "docs"
@@ -42,20 +37,6 @@ LANGUAGES = {"console", "diff", "python", "sh", "text", "yaml"}
 FENCE = re.compile(r"```(\w*) ?(?:title=\"(.+)\")?$")
 REASON = re.compile(r"<!-- not run: (.+) -->")
 
-# Raw data sets by their folders in the documentation, and where the phantom draws a stand-in for them.
-RAW = {
-    "MIMIC-CXR-JPG": "mimic-cxr-jpg",
-    "chest-imagenome": "chest-imagenome",
-    "MS-CXR": "ms-cxr/1.1.0",
-    "CheXpert-v1.0-small": "CheXpert-v1.0-small",
-    "nih": "nih",
-    "rsna": "rsna",
-    "siim": "siim",
-    "covidx": "covidx",
-    "object-cxr": "object-cxr",
-}
-STUDIES, SIZE, PREPARED_SIZE, CROP = 80, 64, 48, 32
-SMALL = (f"--size={PREPARED_SIZE}", "--workers=1")
 # Commands that end only when they are stopped, or take minutes: their options are read, and nothing is done.
 LONG = {"app", "bench", "demo", "regions"}
 TRAINED = ("classification/", "segmentation/", "detection/")
@@ -104,64 +85,6 @@ def blocks(page: Path) -> Iterator[Block]:
         reason, start = None, end + 1
 
 
-def make_workplace(folder: Path) -> None:
-    """Fill a folder with everything that the documentation names: raw and prepared data, a checkpoint, images."""
-    raw = folder / "raw"
-    phantom(raw, studies=STUDIES, seed=1, size=SIZE, workers=1, layouts="all")
-    for name, drawn in RAW.items():
-        (folder / name).symlink_to(raw / drawn)
-    with zipfile.ZipFile(folder / "mimic-cxr-reports.zip", "w") as archive:
-        for path in sorted((raw / "mimic-cxr-reports").rglob("*.txt")):
-            archive.write(path, path.relative_to(raw / "mimic-cxr-reports"))
-    images, reports = folder / "MIMIC-CXR-JPG" / "2.0.0", folder / "mimic-cxr-reports.zip"
-    graphs = f"--scene_graphs={folder / 'chest-imagenome'}"
-    data = folder / "data"
-    main(["prepare", "mimic_cxr", f"--images={images}", f"--reports={reports}", graphs, f"--out={data}/mimic_cxr", *SMALL])
-    main(["prepare", "ms_cxr", f"--root={folder / 'MS-CXR'}", f"--images={images}", f"--out={data}/ms_cxr", *SMALL])
-    for name in ("chexpert", "nih", "rsna", "siim", "covidx", "object_cxr"):
-        root = {"chexpert": "CheXpert-v1.0-small", "object_cxr": "object-cxr"}.get(name, name)
-        main(["prepare", name, f"--root={folder / root}", f"--out={data / name}", *SMALL])
-    make_open_i(folder / "open_i", data / "mimic_cxr")
-    main(["prepare", "open_i", f"--root={folder / 'open_i'}", f"--out={data / 'open_i'}", *SMALL])
-    make_language_model(folder / "bert", vocabulary(data / "mimic_cxr"))
-    checkpoints = folder / "runs" / "medvlp" / "ID" / "checkpoints"
-    checkpoints.mkdir(parents=True)
-    made = make_checkpoint(folder, ("hierarchical", "report", "region", "tag"), PREPARED_SIZE, CROP)
-    shutil.copy(made, folder / "last.ckpt")
-    made.rename(checkpoints / "last.ckpt")
-    (folder / "scans").mkdir()
-    jpeg = next(iter(sorted((raw / "mimic-cxr-jpg").rglob("*.jpg"))))
-    grey = cv2.imread(str(jpeg), cv2.IMREAD_GRAYSCALE)
-    cv2.imwrite(str(folder / "scans" / "a.png"), np.kron(grey, np.ones((4, 4), np.uint8)))
-    shutil.copy(folder / "scans" / "a.png", folder / "b.png")
-    dicom = next(iter(sorted((raw / "rsna").rglob("*.dcm"))))
-    for name in ("chest.dcm", "a.dcm"):
-        shutil.copy(dicom, folder / name)
-
-
-def make_open_i(root: Path, prepared: Path) -> None:
-    """Write the csv layout of Open-I with the images and reports of a prepared folder."""
-    (root / "images").mkdir(parents=True)
-    rows = pq.read_table(prepared / INDEX).to_pylist()
-    images = np.load(prepared / "images.npy", mmap_mode="r")
-    reports, projections = ["uid,MeSH,Problems,findings,impression"], ["uid,filename,projection"]
-    for number, row in enumerate(rows, 1):
-        cv2.imwrite(str(root / "images" / f"{number}.png"), images[row["row"]])
-        problem = "Cardiomegaly" if row["label/Cardiomegaly"] == 1 else "normal"
-        texts = [" ".join((row[name] or "").split()).replace('"', "") for name in ("findings", "impression")]
-        reports.append(f'{number},{problem},{problem},"{texts[0]}","{texts[1]}"')
-        projections.append(f"{number},{number}.png,Frontal")
-    (root / "indiana_reports.csv").write_text("\n".join(reports) + "\n")
-    (root / "indiana_projections.csv").write_text("\n".join(projections) + "\n")
-
-
-def vocabulary(prepared: Path) -> list[str]:
-    """Return the words of the reports of a prepared folder."""
-    texts = pq.read_table(prepared / INDEX, columns=["findings", "impression"]).to_pylist()
-    spelt = {word for row in texts for text in row.values() for word in re.findall(r"\w+|[^\w\s]", (text or "").lower())}
-    return sorted({*spelt, "left", "right", "pleural", "effusion", "cardiomegaly", "no", ".", ","})
-
-
 def run(block: Block) -> None:
     """Run a block in the current folder: write the file that it shows, else carry out its code.
 
@@ -173,7 +96,8 @@ def run(block: Block) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(block.text + "\n")
     elif block.language == "python":
-        exec(compile(f"{chr(10) * (block.line - 1)}{block.text}", block.place, "exec"), {"__name__": "__main__"})
+        Path("block.py").write_text(block.text + "\n")
+        runpy.run_path("block.py", run_name="__main__")
     elif block.language == "sh":
         for line in command_lines(block.text):
             printed, code = run_line(line, block.place)
@@ -227,7 +151,10 @@ def run_line(line: str, place: str, shown: bool = False) -> tuple[str, int]:
 def dry_run(command: list[str], place: str) -> tuple[str, int]:
     """Have make print the commands of its targets, and medvlp read their options."""
     done = subprocess.run(
-        ["make", "--dry-run", "--no-print-directory", "-C", str(ROOT), *command[1:]], capture_output=True, text=True
+        ["make", "--dry-run", "--no-print-directory", "-C", str(ROOT), *command[1:]],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, f"{place}: {done.stderr}"
     for line in command_lines(done.stdout):
@@ -242,7 +169,7 @@ def made_small(arguments: list[str]) -> list[str]:
     """Return the arguments of a command with those that make it small, as far as it can be."""
     if not arguments or "--help" in arguments or "--print_config" in arguments:
         return arguments
-    verb, configs = arguments[0], [b for a, b in zip(arguments, arguments[1:], strict=False) if a in ("-c", "--config")]
+    verb, configs = arguments[0], [b for a, b in itertools.pairwise(arguments) if a in ("-c", "--config")]
     if verb in LONG:
         return [*arguments, "--print_config"]
     if verb == "benchmark" and not arguments[1].startswith(AS_IT_IS):

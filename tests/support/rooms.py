@@ -23,8 +23,7 @@ def drawing(layers: Sequence[Sequence[str]]) -> str:
     """
     height = len(layers) * ROW + 2 * MARGIN + 20
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img" '
-        'aria-label="The rooms of medvlp in their order">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}">',
         f'<style>{STYLE}</style><rect width="{WIDTH}" height="{height}" fill="#fff"/>',
         f'<text class="note" x="{MARGIN}" y="{MARGIN + 8}">A room imports from the bands below its own alone.</text>',
     ]
