@@ -52,6 +52,7 @@ def make_workplace(folder: Path) -> None:
         root = {"chexpert": "CheXpert-v1.0-small", "object_cxr": "object-cxr"}.get(name, name)
         main(["prepare", name, f"--root={folder / root}", f"--out={data / name}", *SMALL])
     make_open_i(folder / "open_i", data / "mimic_cxr")
+    (folder / "mine").symlink_to(folder / "open_i")
     main(["prepare", "open_i", f"--root={folder / 'open_i'}", f"--out={data / 'open_i'}", *SMALL])
     make_language_model(folder / "bert", vocabulary(data / "mimic_cxr"))
     checkpoints = folder / "runs" / "medvlp" / "ID" / "checkpoints"
