@@ -174,6 +174,8 @@ def made_small(arguments: list[str]) -> list[str]:
         return [*arguments, "--print_config"]
     if verb == "benchmark" and not arguments[1].startswith(AS_IT_IS):
         return [*arguments, "--print_config"]
+    if verb == "predict":
+        return [*arguments, "--workers=1"]
     if verb == "phantom":
         return [*arguments, "--studies=24", f"--size={SIZE}", "--workers=1"]
     if verb == "prepare" and "--out" in arguments:
