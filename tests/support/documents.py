@@ -211,8 +211,8 @@ def run_medvlp(arguments: list[str]) -> tuple[str, int]:
             code = int(end.code or 0)
     trained = Path("runs/checkpoints/last.ckpt")
     if arguments[:1] == ["fit"] and trained.is_file():
-        # The documentation goes on with the checkpoint that it has just trained.
-        trained.replace("last.ckpt")
+        # The name under which the documentation goes on with it.
+        trained.replace("trained.ckpt")
     return printed.getvalue(), code
 
 
