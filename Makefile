@@ -28,7 +28,7 @@ RUN = $(BIN)/medvlp benchmark --weights "$(WEIGHTS)" $(if $(NAME),--name "$(NAME
 	--seeds "$(SEEDS)" $(if $(PROTOCOLS),--protocols "$(PROTOCOLS)") --data "$(DATA)" --out "$(OUT)" --args="$(ARGS)"
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo app test lint format bench clean weights benchmarks results benchmark-data $(BENCHMARKS) $(GROUPS)
+.PHONY: help install demo app test lint format docs bench clean weights benchmarks results benchmark-data $(BENCHMARKS) $(GROUPS)
 
 help: ## Show this list.
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-26s %s\n", $$1, $$2}'
@@ -50,7 +50,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || test -n "$(PYTHON)" || \
 		{ echo "medvlp needs Python 3.10 or newer, and no python3 here is: install one, or say 'make PYTHON=/path/to/python3'." >&2; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --editable '.[demo,app,export,dev]' --constraint constraints.txt
+	$(BIN)/python -m pip install --editable '.[demo,app,export,docs,dev]' --constraint constraints.txt
 	@touch $@
 
 demo: $(INSTALLED) ## Pre-train on synthetic chest X-rays, from nothing to a results table.
@@ -103,6 +103,9 @@ lint: $(INSTALLED) ## Check style, docstrings and types.
 format: $(INSTALLED) ## Rewrite the code in the project's style.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(INSTALLED) ## Build the documentation in build/docs; its first page is build/docs/index.html.
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet --config-file medvlp/docs/mkdocs.yml
 
 bench: $(INSTALLED) ## Compare speeds with their floors, in one run.
 	$(BIN)/medvlp bench

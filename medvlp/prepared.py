@@ -233,6 +233,10 @@ class Geometry:
             width: Of the original, in pixels.
             size: Side of the square.
             resize: `pad` keeps the aspect ratio and centres the image on black, `squash` fills the square.
+
+        Example:
+            >>> Geometry.of(height=2000, width=1000, size=256, resize="pad").box(0, 0, 1000, 2000)
+            (64.0, 0.0, 192.0, 256.0)
         """
         scale = size / max(height, width)
         inner = (size, size)

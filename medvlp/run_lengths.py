@@ -13,7 +13,12 @@ PAIRS = re.compile(r"\s*([0-9]{1,9}\s+[0-9]{1,9}(\s+|$))+")
 
 
 def encode(mask: npt.NDArray[np.bool_]) -> str:
-    """Return the code of a mask, bool (height, width): `offset length offset length ...`, or -1 for an empty one."""
+    """Return the code of a mask, bool (height, width): `offset length offset length ...`, or -1 for an empty one.
+
+    Example:
+        >>> encode(np.array([[False, True], [True, True]]))
+        '1 3'
+    """
     flat = np.concatenate([[False], mask.ravel("F"), [False]])
     # Starts and ends of the runs, in turn: their distances are the code.
     edges = np.flatnonzero(flat[1:] != flat[:-1])
@@ -30,6 +35,11 @@ def decode(text: str, height: int, width: int) -> npt.NDArray[np.bool_]:
 
     Raises:
         ValueError: If it is no such code, or reaches beyond the image.
+
+    Example:
+        >>> decode("1 3", height=2, width=2).astype(int)
+        array([[0, 1],
+               [1, 1]])
     """
     mask = np.zeros(height * width, np.bool_)
     if text.strip() != EMPTY:

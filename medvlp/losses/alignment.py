@@ -40,6 +40,10 @@ class ClinicalPrior:
             keeps it. The official runs see 128 samples. None: s = 1, as in the official code.
         scale_by_temperature: Whether the prior is multiplied by T (official code: yes).
         normalise: Divide each row of L by its sum (official code: not).
+
+    Example:
+        >>> ClinicalPrior().smooth(torch.tensor([0.0, 0.5, 1.0]))
+        tensor([0.0000, 0.0952, 0.1813])
     """
 
     smoothing: Literal["exp", "gaussian", "laplace", "sigmoid"] = "exp"
@@ -106,6 +110,11 @@ def contrastive_loss(
 
     Returns:
         A scalar: the sum of both directions. Zero where no sample takes part.
+
+    Example:
+        >>> x = torch.eye(2)
+        >>> contrastive_loss(x, x, temperature=0.07) < contrastive_loss(x, x.flip(0), temperature=0.07)
+        tensor(True)
     """
     mask = torch.ones(len(x), dtype=torch.bool, device=x.device) if mask is None else mask
     with torch.autocast(x.device.type, enabled=False):

@@ -40,6 +40,11 @@ def retrieval(similarity: Tensor, text_of_image: Tensor, ks: Sequence[int] = (1,
     Returns:
         `i2t_R@k`, `t2i_R@k` (0 to 1, higher is better) and `..._median_rank` (from 1, lower is
         better). Texts without an image are candidates, but no queries.
+
+    Example:
+        >>> similarity = torch.tensor([[0.9, 0.1], [0.8, 0.7]])
+        >>> retrieval(similarity, torch.tensor([0, 1]), ks=[1])["i2t_R@1"]
+        0.5
     """
     metrics: dict[str, float] = {}
     for direction, rank in zip(("i2t", "t2i"), ranks(similarity, text_of_image), strict=True):

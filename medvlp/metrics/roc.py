@@ -25,6 +25,11 @@ def auroc(score: npt.ArrayLike, target: npt.ArrayLike, known: npt.ArrayLike = Tr
 
     Returns:
         The function; NaN where positives or negatives weigh nothing.
+
+    Example:
+        >>> area = auroc([0.1, 0.4, 0.35, 0.8], [0, 0, 1, 1])
+        >>> area(np.ones(4))
+        0.75
     """
     scores, positive = np.asarray(score, np.float64), np.asarray(target, np.bool_)
     order = np.argsort(scores, kind="stable")

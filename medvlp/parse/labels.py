@@ -36,6 +36,10 @@ def labels(existence_of: Mapping[str, Existence], label_set: str) -> dict[str, E
     Args:
         existence_of: Existence of its findings, see `summary`.
         label_set: One of `LABEL_SETS`.
+
+    Example:
+        >>> labels({"pleural effusion": "present", "pneumothorax": "absent"}, "chexpert")
+        {'Pleural Effusion': 'present', 'Pneumothorax': 'absent'}
     """
     out: dict[str, Existence] = {}
     for label, findings in LABEL_SETS[label_set].items():

@@ -65,6 +65,12 @@ def parse_report(sections: Mapping[str, str]) -> list[Triplet]:
 
     Args:
         sections: Texts by name. Findings of an indication, history or comparison are uncertain unless absent.
+
+    Example:
+        >>> for triplet in parse_report({"findings": "Small right pleural effusion, no pneumothorax."}):
+        ...     print(triplet.finding, triplet.existence, triplet.side, triplet.severity)
+        pleural effusion present right mild
+        pneumothorax absent None None
     """
     triplets = []
     for section, text in sections.items():

@@ -13,7 +13,7 @@ JOINTS = re.compile(r"\s*(?:/|\band\b)\s*")
 
 
 def find_sections(text: str) -> tuple[str | None, str | None]:
-    """Return Findings and Impression of a MIMIC-CXR report; None for one that is missing or empty.
+    r"""Return Findings and Impression of a MIMIC-CXR report; None for one that is missing or empty.
 
     The rules of MIT-LCP/mimic-cxr `txt/section_parser.py`: a section lasts to the next header, the last section of a
     name counts, and a joint section of findings and impression is an Impression. Two of its parts are missing here: the
@@ -22,6 +22,10 @@ def find_sections(text: str) -> tuple[str | None, str | None]:
 
     Args:
         text: The report.
+
+    Example:
+        >>> find_sections("FINDINGS: The lungs are clear.\nIMPRESSION: Normal chest.")
+        ('The lungs are clear.', 'Normal chest.')
     """
     sections = all_sections(text)
     return sections.get("findings"), sections.get("impression")

@@ -153,6 +153,10 @@ class Protocol:
 
         Raises:
             UserError: If the protocol has no prompts for a label.
+
+        Example:
+            >>> Protocol.read("chexzero").texts(["Pleural Effusion"])
+            ['pleural effusion', 'no pleural effusion']
         """
         sides = [side for label in labels for pair in self.of_label(label) for side in pair]
         return list(dict.fromkeys(text for side in sides for text in side))

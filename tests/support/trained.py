@@ -44,6 +44,8 @@ def make_checkpoint(folder: Path, names=("report", "region", "tag"), size=40, cr
         with torch.no_grad():
             task.embed_images(task.image_encoder(image))
     checkpoint = {
+        "epoch": 5,
+        "global_step": 540,
         "state_dict": task.state_dict(),
         "hyper_parameters": {**settings, "_instantiator": "lightning.pytorch.cli.instantiate_module"},
         "pytorch-lightning_version": "2.6.0",

@@ -1,0 +1,135 @@
+"""What README and the guides say works: commands and code run, errors read as shown, links lead somewhere."""
+
+import doctest
+import os
+import re
+import shutil
+import subprocess
+import sys
+from importlib import import_module
+
+import pytest
+import wandb
+import yaml
+
+from medvlp.config.experiments import EXPERIMENTS
+from medvlp.trainer.command import WANDB_PRIVACY
+from tests.support.documents import LANGUAGES, PAGES, ROOT, SITE, blocks, make_workplace, run
+from tests.support.rooms import PICTURE, drawing
+from tests.test_layers import LAYERS
+
+PUBLISHED = ROOT / "medvlp" / "benchmarks" / "published.yaml"
+NAMES = [path.relative_to(ROOT).as_posix() for path in PAGES]
+CODE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+SPAN = re.compile(r"`((?:medvlp|experiments|tests)/[^`\s]*)`")
+# Modules whose docstrings show how their functions are called.
+SHOWN = [
+    "medvlp.losses.alignment",
+    "medvlp.metrics.bootstrap",
+    "medvlp.metrics.recall",
+    "medvlp.metrics.roc",
+    "medvlp.parse.labels",
+    "medvlp.parse.report",
+    "medvlp.parse.sections",
+    "medvlp.prepared",
+    "medvlp.protocols.protocol",
+    "medvlp.run_lengths",
+]
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory):
+    """A folder with the data, weights and images that the documentation names."""
+    folder = tmp_path_factory.mktemp("docs") / "work"
+    folder.mkdir()
+    make_workplace(folder)
+    return folder
+
+
+@pytest.fixture
+def copied(workplace, tmp_path, monkeypatch):
+    """A copy of it, as the current folder."""
+    shutil.copytree(workplace, tmp_path / "work", symlinks=True)
+    monkeypatch.chdir(tmp_path / "work")
+    monkeypatch.syspath_prepend(str(tmp_path / "work"))
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    for name in (*WANDB_PRIVACY, "PL_GLOBAL_SEED", "PL_SEED_WORKERS"):
+        monkeypatch.setenv(name, "put back afterwards")
+        monkeypatch.delenv(name)
+    before = set(sys.modules)
+    yield
+    wandb.finish()
+    for name in set(sys.modules) - before:
+        if name.startswith("mylab"):  # of this page's files
+            del sys.modules[name]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_blocks_run(page, copied):
+    for block in blocks(page):
+        assert block.language in LANGUAGES, f"{block.place}: a block is one of {', '.join(sorted(LANGUAGES))}"
+        if block.reason is None:
+            run(block)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_links_lead_somewhere(page):
+    text = CODE.sub("", page.read_text())
+    for target in LINK.findall(text):
+        if not target.startswith(("http://", "https://")):
+            name, _, anchor = target.partition("#")
+            path = (page.parent / name).resolve() if name else page
+            assert path.exists(), f"{page.name}: {target}"
+            assert not anchor or anchor in anchors(path), f"{page.name}: {target}"
+    for span in SPAN.findall(text):
+        assert list(ROOT.glob(span.rstrip("/"))) or "NAME" in span or "mylab" in span, f"{page.name}: {span}"
+
+
+def anchors(path):
+    headings = re.findall(r"^#+ (.+)$", CODE.sub("", path.read_text()), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
+
+
+def test_site_builds_without_warnings_and_asks_no_other_host(tmp_path):
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-f", SITE / "mkdocs.yml", "-d", tmp_path / "site"]
+    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert "WARNING" not in done.stderr
+    for page in (tmp_path / "site").rglob("*.html"):
+        loaded = re.findall(r"<(?:script|img|iframe|link)[^>]+(?:src|href)=\"(https?://[^\"]+)", page.read_text())
+        assert not loaded, page
+
+
+def test_picture_of_the_rooms_is_drawn_from_the_layers():
+    assert PICTURE.read_text() == drawing(LAYERS), "draw it anew: python -m tests.support.rooms"
+
+
+def test_architecture_names_every_room():
+    text = (SITE / "pages" / "architecture.md").read_text()
+    assert not [name for layer in LAYERS for name in layer if f"`{name}`" not in text]
+
+
+@pytest.mark.parametrize("path", sorted((SITE / "pages" / "pictures").glob("*.png")), ids=lambda path: path.name)
+def test_pictures_are_small(path):
+    assert path.stat().st_size < 200_000
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_examples_in_docstrings(name):
+    failed, attempted = doctest.testmod(import_module(name), optionflags=doctest.NORMALIZE_WHITESPACE)
+    assert attempted
+    assert not failed
+
+
+def test_table_of_configs_is_complete_and_prints_what_others_published():
+    text = (ROOT / "experiments" / "README.md").read_text()
+    names = {p.relative_to(EXPERIMENTS).with_suffix("").as_posix() for p in EXPERIMENTS.rglob("*.yaml")}
+    assert not [name for name in sorted(names) if f"`{name}`" not in text]
+    published = yaml.safe_load(PUBLISHED.read_text())["tables"]
+    rows = re.findall(r"\| (ASG \(CNN\)|G2D \(encoder\)|ASG|G2D) ([\d./ ]+) \|.*`make ([\w-]+)`", text)
+    for name, figures, benchmark in rows:
+        expected = [table["rows"][name][benchmark] for table in published if benchmark in table["rows"].get(name, {})]
+        assert [float(figure) for figure in figures.split(" / ")] in expected, (name, benchmark)
+    assert len(rows) == 12
