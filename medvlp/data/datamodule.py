@@ -21,7 +21,7 @@ from medvlp.data.features import FeatureDataset, FeatureStore, as_it_is
 from medvlp.data.regions import RegionList
 from medvlp.data.sampler import EpochSampler
 from medvlp.data.subset import Subset
-from medvlp.data.transforms import Augmentation, EvaluationTransform, TrainTransform
+from medvlp.data.transforms import Augmentation, EvaluationTransform, Framing, TrainTransform
 from medvlp.data.triplets import ReportTriplets
 from medvlp.errors import UserError
 from medvlp.prepared import TEXT, TRIPLETS, Prepared
@@ -57,7 +57,6 @@ class CXRDataModule(L.LightningDataModule):
 
     Attributes:
         share: Which of the training images are chosen.
-        features: Stored features to give in place of images, all of them seen as in evaluation; a task sets it.
     """
 
     def __init__(
@@ -93,8 +92,17 @@ class CXRDataModule(L.LightningDataModule):
         self.regions = RegionList(region_list) if regions else None
         self.split, self.targets, self.drop_last = split, targets, drop_last
         self.share = Subset(fraction, subset_seed, balance)
-        self.features: FeatureStore | None = None
         self._start = (0, 0)
+
+    @property
+    def framing(self) -> Framing:
+        """How images are scaled and cut: as the task wants it, else as `resize` and `crop` say."""
+        return getattr(self._task, "framing", None) or Framing(self.resize, self.crop)
+
+    @property
+    def features(self) -> FeatureStore | None:
+        """Stored features that the task wants in place of images, all of them seen as in evaluation."""
+        return getattr(self._task, "stored_features", None)
 
     @cached_property
     def labels(self) -> list[str]:
@@ -156,10 +164,9 @@ class CXRDataModule(L.LightningDataModule):
         """
         training = name == "train"
         augmented = training and self.features is None
+        crop, resize = self.framing.crop, self.framing.resize
         transform: Transform = (
-            TrainTransform(self.crop, self.augmentation, self.resize)
-            if augmented
-            else EvaluationTransform(self.crop, self.resize)
+            TrainTransform(crop, self.augmentation, resize) if augmented else EvaluationTransform(crop, resize)
         )
         dataset = PreparedDataset(
             self.root,
@@ -172,11 +179,11 @@ class CXRDataModule(L.LightningDataModule):
             self.targets,
             self.share if training else None,
         )
-        side = self.resize or dataset.prepared.size
-        if side < self.crop:
-            place = f"resize={side} makes images of" if self.resize else f"the images in root='{self.root}' have"
+        side = resize or dataset.prepared.size
+        if side < crop:
+            place = f"resize={side} makes images of" if resize else f"the images in root='{self.root}' have"
             raise UserError(
-                f"crop={self.crop}, but {place} {side} pixels a side. "
+                f"crop={crop}, but {place} {side} pixels a side. "
                 f"Pass --data.crop {side}, or prepare with a larger --size."
             )
         return dataset
@@ -234,6 +241,11 @@ class CXRDataModule(L.LightningDataModule):
         self._start = (state_dict.get("epoch", 0), state_dict.get("samples", 0))
         # The Trainer knows only of loaders that hold such a state themselves.
         warnings.filterwarnings("ignore", ".*dataloader is not resumable")
+
+    @property
+    def _task(self) -> L.LightningModule | None:
+        """The task of the run; None outside of one."""
+        return self.trainer.lightning_module if self.trainer else None
 
     def _triplets(self, names: Sequence[str], sentences: bool = True) -> ReportTriplets | None:
         studies = self._index(names, ["study_id"])["study_id"].to_pylist()

@@ -38,7 +38,7 @@ class Preprocessing:
     def of(cls, data: CXRDataModule) -> Preprocessing:
         """Return that of the images of a data module."""
         options = Prepared.open(data.root).manifest["options"]
-        return cls(options["size"], options["resize"], data.resize, data.crop)
+        return cls(options["size"], options["resize"], data.framing.resize, data.framing.crop)
 
     @property
     def side(self) -> int:

@@ -209,6 +209,19 @@ class TrainTransform:
         return View(seen["image"], placed, visible, seen.get("mask"))
 
 
+@dataclass(frozen=True)
+class Framing:
+    """How stored images are scaled and cut.
+
+    Attributes:
+        resize: Side in pixels that stored images are resized to; None leaves them as they are.
+        crop: Side in pixels of the square that is then cut out.
+    """
+
+    resize: int | None
+    crop: int
+
+
 class EvaluationTransform:
     """Centre crop.
 

@@ -15,6 +15,8 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
 from medvlp.data import CXRDataModule
+from medvlp.data.features import FeatureStore
+from medvlp.data.transforms import Framing
 from medvlp.errors import UserError
 from medvlp.tasks.divergence import StopOnDivergence
 from medvlp.tasks.overfit import Overfit
@@ -40,7 +42,10 @@ class BaseTask(L.LightningModule, ABC):
 
     Attributes:
         schedule_steps: Optimiser steps that the cosine spans; None before training, and with another schedule.
+        stored_features: Features that the data module is to give in place of images; None for images.
     """
+
+    stored_features: FeatureStore | None = None
 
     def __init__(
         self,
@@ -51,6 +56,11 @@ class BaseTask(L.LightningModule, ABC):
         super().__init__()
         self.optimizer, self.warmup, self.schedule = optimizer, warmup, schedule
         self.schedule_steps: int | None = None
+
+    @property
+    def framing(self) -> Framing | None:
+        """How the data module is to scale and cut images; None leaves it to the data module's options."""
+        return None
 
     @property
     def datamodule(self) -> CXRDataModule:

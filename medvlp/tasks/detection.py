@@ -75,7 +75,7 @@ class BoxTask(DownstreamTask):
     @property
     def side(self) -> int:
         """Side of the images that the task sees, in pixels."""
-        return self.datamodule.crop
+        return self.datamodule.framing.crop
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss."""

@@ -116,7 +116,7 @@ class DownstreamTask(PerImageTask):
         Raises:
             UserError: If training is to augment what is computed once.
         """
-        self.encoder.fit(self.datamodule.crop)
+        self.encoder.fit(self.datamodule.framing.crop)
         if not self.cache_features:
             return
         data, verb = self.datamodule, self.trainer.state.fn
@@ -127,7 +127,7 @@ class DownstreamTask(PerImageTask):
             )
         home, device = self.device, self.trainer.strategy.root_device
         self.encoder.to(device)
-        images, transform = Prepared.open(data.root).images, EvaluationTransform(data.crop, data.resize)
+        images, transform = Prepared.open(data.root).images, EvaluationTransform(data.framing.crop, data.framing.resize)
 
         def encode(rows: npt.NDArray[np.int64]) -> list[Tensor]:
             views = np.stack([transform(images[row], NO_BOXES, 0).image for row in rows])
@@ -139,9 +139,9 @@ class DownstreamTask(PerImageTask):
         self.encoder.to(home)
 
     def setup(self, stage: str) -> None:
-        """Have the encoder take the images of the data, or the data module read stored features, on every process."""
-        self.encoder.fit(self.datamodule.crop)
-        self.datamodule.features = self._store() if self.cache_features else None
+        """Make the encoder take the images of the data, and open the stored features, on every process."""
+        self.encoder.fit(self.datamodule.framing.crop)
+        self.stored_features = self._store() if self.cache_features else None
 
     def train(self, mode: bool = True) -> DownstreamTask:
         """Set the mode of all but a frozen encoder, which does what it does when it is tested."""
@@ -201,8 +201,8 @@ class DownstreamTask(PerImageTask):
             "encoder": self.encoder_sha256,
             "reads": self.reads,
             "levels": [self.levels.start, self.levels.stop, self.levels.step],
-            "crop": data.crop,
-            "resize": data.resize,
+            "crop": data.framing.crop,
+            "resize": data.framing.resize,
             "images": prepared.manifest["sha256"][IMAGES],
         }
         return FeatureStore(prepared.root, settings, len(prepared.images))

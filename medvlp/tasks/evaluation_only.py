@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from medvlp.data.preprocessing import Preprocessing
+from medvlp.data.transforms import Framing
 from medvlp.errors import UserError
 from medvlp.models.pretrained import digest
 from medvlp.prepared import Prepared
@@ -40,6 +42,11 @@ class EvaluationOnlyTask(PerImageTask):
         return {**super().settings, "architecture": self.encoder.architecture}
 
     @property
+    def framing(self) -> Framing:
+        """That of the model's pre-training."""
+        return Framing(self._preprocessing.side, self._preprocessing.crop)
+
+    @property
     def trained_on(self) -> Mapping[str, Any]:
         """What the model was trained on."""
         return self.model.trained_on
@@ -50,13 +57,13 @@ class EvaluationOnlyTask(PerImageTask):
 
     def prepare_data(self) -> None:
         """Embed the texts with a frozen text encoder, on one process."""
-        self._match_preprocessing()
+        self.check_framing()
         self.model.text_encoder.open_cache(self.datamodule.text_cache)
         self.model.text_encoder.fill(list(self.texts()), self.trainer.strategy.root_device, progress=True)
 
     def setup(self, stage: str) -> None:
         """Have images seen as in pre-training, and read the embedded texts, on every process."""
-        self._match_preprocessing()
+        self.check_framing()
         self.model.text_encoder.open_cache(self.datamodule.text_cache)
         self.model.to(self.trainer.strategy.root_device)
 
@@ -71,8 +78,15 @@ class EvaluationOnlyTask(PerImageTask):
         """
         raise UserError(f"a {type(self).__name__} trains nothing: run 'medvlp test', or 'medvlp benchmark'.")
 
-    def _match_preprocessing(self) -> None:
-        data, preprocessing = self.datamodule, self.model.preprocessing
-        assert preprocessing is not None  # a model that was loaded has it
-        preprocessing.check(Prepared.open(data.root))
-        data.resize, data.crop = preprocessing.side, preprocessing.crop
+    def check_framing(self) -> None:
+        """Refuse prepared images that cannot be seen as in pre-training.
+
+        Raises:
+            UserError: If they are too small, or fill their square in another way.
+        """
+        self._preprocessing.check(Prepared.open(self.datamodule.root))
+
+    @property
+    def _preprocessing(self) -> Preprocessing:
+        assert self.model.preprocessing is not None  # a model that was loaded has it
+        return self.model.preprocessing

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from medvlp.data.dataset import PreparedDataset
+from medvlp.data.transforms import Framing
 from medvlp.errors import UnsuitableDataError, UserError
 from medvlp.metrics import Statistic
 from medvlp.metrics.bootstrap import Weighted, Weights, mean_of
@@ -123,6 +124,15 @@ class GroundingTask(EvaluationOnlyTask):
             )
 
     @property
+    def framing(self) -> Framing:
+        """That of the model's pre-training, magnified."""
+        return Framing(self._side, round(self.magnify * self._preprocessing.crop))
+
+    @property
+    def _side(self) -> int:
+        return round(self.magnify * self._preprocessing.side)
+
+    @property
     def how(self) -> str:
         """What the maps are made from, and how large the images are."""
         return f"{self.source} maps" + (f", magnified {self.magnify:g}" if self.magnify != 1 else "")
@@ -189,13 +199,12 @@ class GroundingTask(EvaluationOnlyTask):
             heat: The map of the crop, (h, w).
             boxes: Where the phrase is, (n, 4), in shares of the image.
         """
-        data = self.datamodule
-        assert data.resize is not None  # how the model saw images in its pre-training
-        shape = (data.resize, data.resize)
-        truth = box_mask(boxes * data.resize, shape)
+        side, crop = self._side, self.framing.crop
+        shape = (side, side)
+        truth = box_mask(boxes * side, shape)
         if self.smoothing:
             heat = smooth(heat, self.smoothing * heat.shape[1])
-        window = centre_window(shape, data.crop)
+        window = centre_window(shape, crop)
         whole = to_image(heat, shape, window)
         scaled = rescale(whole)
         iou = overlap(scaled, truth, THRESHOLDS).iou.mean()
@@ -245,13 +254,11 @@ class GroundingTask(EvaluationOnlyTask):
                 statistics[name] = statistic.counting(counted, asked, "phrases")
         return statistics
 
-    def _match_preprocessing(self) -> None:
-        super()._match_preprocessing()
-        data = self.datamodule
-        self.check_data(Prepared.open(data.root), self.hparams)
-        assert data.resize is not None
-        data.resize, data.crop = round(self.magnify * data.resize), round(self.magnify * data.crop)
-        self.encoder.fit(data.crop)
+    def check_framing(self) -> None:
+        """Refuse also data that the test is not about, and have the encoder take magnified images."""
+        super().check_framing()
+        self.check_data(Prepared.open(self.datamodule.root), self.hparams)
+        self.encoder.fit(self.framing.crop)
 
     def _knows(self, text: str) -> bool:
         """Return whether there is a heat map of a text."""

@@ -103,7 +103,7 @@ class PretrainingTask(BaseTask):
                 # All processes find the same; the first one says it.
                 raise error if self.global_rank == 0 else StoppedWithOthersError(str(error)) from error
         made_for = self.image_encoder.side
-        self.image_encoder.fit(self.datamodule.crop)
+        self.image_encoder.fit(self.datamodule.framing.crop)
         if self.image_encoder.side != made_for:
             rank_zero_info(
                 f"The image encoder was made for images of {made_for} pixels, data.crop is {self.datamodule.crop}: its "

@@ -228,7 +228,12 @@ def describe_subset(task: LightningModule) -> dict[str, Any]:
 def describe_protocol(trainer: Trainer, task: PerImageTask) -> dict[str, Any]:
     """Return what was chosen, but for the data and their share: the settings of the task, and of training."""
     data = task.datamodule
-    seen = {**task.settings, "crop": data.crop, "resize": data.resize, "precision": str(trainer.precision)}
+    seen = {
+        **task.settings,
+        "crop": data.framing.crop,
+        "resize": data.framing.resize,
+        "precision": str(trainer.precision),
+    }
     if not isinstance(task, DownstreamTask):
         return seen
     early = [c for c in trainer.callbacks if isinstance(c, EarlyStopping)]  # type: ignore[attr-defined]

@@ -201,7 +201,7 @@ def test_intervals_are_of_images_with_all_their_phrases(checkpoint, phrases):
 
 def test_magnified_images_have_finer_maps(checkpoint, phrases):
     task = run(GroundingTask(checkpoint, magnify=2.0), phrases)
-    assert (task.datamodule.resize, task.datamodule.crop) == (2 * SIDE, 2 * CROP)
+    assert (task.framing.resize, task.framing.crop) == (2 * SIDE, 2 * CROP)
     assert task.model.preprocessing.crop == CROP
     chance = run(GroundingTask(checkpoint), phrases).predictions["pointing_chance"].to_numpy()
     np.testing.assert_allclose(task.predictions["pointing_chance"].to_numpy(), chance)
