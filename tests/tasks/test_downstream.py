@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from medvlp.data import Augmentation, CXRDataModule
 from medvlp.errors import UserError
 from medvlp.metrics import Statistic
-from medvlp.models.image import TimmEncoder
+from medvlp.models import TimmEncoder
 from medvlp.tasks import ClassificationTask, DownstreamTask
 from medvlp.trainer.command import main
 from tests.support.tiny import make_prepared, options
@@ -246,7 +246,7 @@ def test_cached_features_are_computed_once(tmp_path, fresh, encoded):
 def test_a_cache_that_was_interrupted_is_completed(tmp_path, fresh, encoded, monkeypatch):
     monkeypatch.setattr("medvlp.data.features.CHUNK", 10)
     task = probe(cache_features=True)
-    encode, calls = task.encode, []
+    encode, calls = task.encode_images, []
 
     def failing(image):
         calls.append(len(image))
@@ -254,7 +254,7 @@ def test_a_cache_that_was_interrupted_is_completed(tmp_path, fresh, encoded, mon
             raise KeyboardInterrupt
         return encode(image)
 
-    task.encode = failing
+    task.encode_images = failing
     with pytest.raises(SystemExit):
         make_trainer(tmp_path).fit(task, module(fresh))
     encoded.clear()
