@@ -141,13 +141,13 @@ def is_cell(folder: Path) -> bool:
 def _parts(model: Model, config: Mapping[str, Any]) -> list[list[str]]:
     task = model.task
     image, text = task.image_encoder, task.text_encoder
-    started = config["started_from"]
+    options, started = config["hyper_parameters"]["image_encoder"].get("init_args", {}), config["started_from"]
     spaces = [f"`{space}` ({rows.shape[1]})" for space, rows in model.embed_texts([""]).items()]
     frozen = "frozen" if text.frozen else "trained"
     place = f", in `{TEXT_ENCODER}/`" if text.files else ""
     protocol = config["protocol"]
     return [
-        ["image encoder", f"{image.architecture}, {_millions(image)}"],
+        ["image encoder", f"{options.get('name', image.architecture)}, {_millions(image)}"],
         ["its initial weights", started["image_encoder"]],
         ["text encoder", f"{started['text_encoder']}, {frozen}, {_millions(text.network)}{place}"],
         ["objectives", ", ".join(f"{key} ({type(o).__name__})" for key, o in task.objectives.items())],

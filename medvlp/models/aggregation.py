@@ -103,8 +103,8 @@ class ChannelAggregation(nn.Module):
             # All draws in one selection, since the gradient of each would be a map as large as the stage.
             kept = stage.flatten(2)[:, torch.cat(chosen).to(stage.device)].unflatten(2, stage.shape[2:])
             pooled = adaptive_average_pool(kept, self.grid).flatten(2)
-            for own, part in zip(tokens, pooled.split([len(c) for c in chosen], 1), strict=True):
-                own.append(part)
+            for parts, part in zip(tokens, pooled.split([len(c) for c in chosen], 1), strict=True):
+                parts.append(part)
         return [self._attend(torch.cat(t, 1), channels) for t, channels in zip(tokens, drawn, strict=True)]
 
     def _attend(self, x: Tensor, channels: Sequence[Tensor]) -> Tensor:

@@ -93,10 +93,10 @@ def fit_to_size(network: Any, size: int, name: str, arguments: Mapping[str, Any]
         for key, module in fitted.named_modules():
             module.training = modes.get(key, network.training)
         return fitted
-    below, own = size // steps[1] * steps[1], network.pretrained_cfg["input_size"][-1]
+    below, side = size // steps[1] * steps[1], network.pretrained_cfg["input_size"][-1]
     near = [s for s in (below, below + steps[1]) if s and _try_size(network, s, name, arguments, steps[0])[0]]
-    if not near and size != own and _try_size(network, own, name, arguments, steps[0])[0]:
-        near = [own]
+    if not near and size != side and _try_size(network, side, name, arguments, steps[0])[0]:
+        near = [side]
     raise UserError(
         f"image encoder name={name!r} takes no images of {size} x {size} pixels ({reason}). The nearest sizes that it "
         f"takes: {', '.join(map(str, near)) or 'none'}."
@@ -139,6 +139,6 @@ def _try_image(network: Any, size: int) -> None:
     """Have a network see a black image, and refuse what its maps do not cover."""
     image = next(network.parameters()).new_zeros(1, network.pretrained_cfg["input_size"][0], size, size)
     maps = network.eval().forward_intermediates(image, norm=True, intermediates_only=True)
-    for found, level in zip(maps, network.feature_info, strict=True):
-        if abs(found.shape[-1] * level["reduction"] - size) > level["reduction"]:
-            raise ValueError(f"it would see {found.shape[-1] * level['reduction']} pixels of them")
+    for feature_map, level in zip(maps, network.feature_info, strict=True):
+        if abs(feature_map.shape[-1] * level["reduction"] - size) > level["reduction"]:
+            raise ValueError(f"it would see {feature_map.shape[-1] * level['reduction']} pixels of them")

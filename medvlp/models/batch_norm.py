@@ -139,8 +139,8 @@ def restore(network: nn.Module, plain: dict[str, nn.Module]) -> nn.Module:
     """
     for name, module in plain.items():
         synchronised = network.get_submodule(name)
-        for own, new in ((module._parameters, synchronised._parameters), (module._buffers, synchronised._buffers)):
-            own.update(new)  # type: ignore[arg-type]
+        for tensors, new in ((module._parameters, synchronised._parameters), (module._buffers, synchronised._buffers)):
+            tensors.update(new)  # type: ignore[arg-type]
         module.training = synchronised.training
         parent, _, attribute = name.rpartition(".")
         setattr(network.get_submodule(parent), attribute, module)

@@ -63,8 +63,8 @@ def layers_of(model: Any, name: str) -> tuple[nn.Module, str]:
     for place, module in model.named_modules():
         # From the outside in.
         if isinstance(module, nn.ModuleList) and len(module) == depth > 0:
-            parent, _, own = place.rpartition(".")
-            return model.get_submodule(parent), own
+            parent, _, attribute = place.rpartition(".")
+            return model.get_submodule(parent), attribute
     raise UserError(
         f"text encoder name={name!r}: a {type(model).__name__} has no list of its {depth} layers, which may be one "
         "layer used again: pass layers=null, and trainable_layers=0 or null."
@@ -77,12 +77,12 @@ def keep_layers(model: Any, count: int, name: str) -> None:
     Raises:
         UserError: If none is to be kept.
     """
-    holder, own = layers_of(model, name)
-    layers = getattr(holder, own)
+    holder, attribute = layers_of(model, name)
+    layers = getattr(holder, attribute)
     if count < 1:
         raise UserError(f"text encoder layers={count}, but name={name!r} has {len(layers)}: pass 1 to {len(layers)}.")
     count = min(count, len(layers))
-    setattr(holder, own, layers[:count])
+    setattr(holder, attribute, layers[:count])
     model.config.num_hidden_layers = count
     if getattr(model.config, "layer_types", None):
         model.config.layer_types = list(model.config.layer_types[:count])
@@ -94,8 +94,8 @@ def freeze_but_last(model: Any, count: int, name: str) -> None:
     Raises:
         UserError: If it has fewer.
     """
-    holder, own = layers_of(model, name)
-    layers = getattr(holder, own)
+    holder, attribute = layers_of(model, name)
+    layers = getattr(holder, attribute)
     if not 1 <= count <= len(layers):
         raise UserError(
             f"text encoder trainable_layers={count}, but name={name!r} has {len(layers)} layers: pass 0 to "

@@ -51,8 +51,8 @@ class QueryDecoder(nn.Module):
         memory = self.patch(patches.flatten(2).transpose(1, 2))
         # The number of images as a shape: len would fix it in an exported graph.
         queries = self.query(query).expand(patches.shape[0], -1, -1)
-        found: Tensor = self.dropout(self.decoder(queries, memory))
-        return found
+        answers: Tensor = self.dropout(self.decoder(queries, memory))
+        return answers
 
     def attention(self, query: Tensor, patches: Tensor) -> Tensor:
         """Return where each query looks in the last layer, (N, T, H, W): the mean over its heads; maps sum to 1."""

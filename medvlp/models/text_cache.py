@@ -62,15 +62,15 @@ class TextCache:
     def _open(self) -> None:
         if not (self._digests_file.exists() and self._rows_file.exists()):
             return
-        known = len(self._embeddings)
+        start = len(self._embeddings)
         with self._digests_file.open("rb") as file:
             # Rows that counted once are never cut off: only the new ones are read.
-            file.seek(known * DIGEST_BYTES)
+            file.seek(start * DIGEST_BYTES)
             new = file.read()
-        count = min(known + len(new) // DIGEST_BYTES, self._rows_file.stat().st_size // (4 * self.width))
-        if count > known:
-            digests = (new[i * DIGEST_BYTES : (i + 1) * DIGEST_BYTES] for i in range(count - known))
-            self._rows |= {key: row for row, key in enumerate(digests, known)}
+        count = min(start + len(new) // DIGEST_BYTES, self._rows_file.stat().st_size // (4 * self.width))
+        if count > start:
+            digests = (new[i * DIGEST_BYTES : (i + 1) * DIGEST_BYTES] for i in range(count - start))
+            self._rows |= {key: row for row, key in enumerate(digests, start)}
             self._embeddings = np.memmap(self._rows_file, np.float32, "r", shape=(count, self.width))
 
     @property

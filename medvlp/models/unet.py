@@ -27,10 +27,10 @@ class UNetDecoder(nn.Module):
         super().__init__()
         self.strides = list(strides)
         self.steps = [2**step for step in range(1, max(strides).bit_length())]
-        known = dict(zip(strides, widths, strict=True))
+        levels = dict(zip(strides, widths, strict=True))
         self.decoder = UnetDecoder(
             # The first is the image, which the decoder does not read.
-            encoder_channels=[0, *(known.get(step, 0) for step in self.steps)],
+            encoder_channels=[0, *(levels.get(step, 0) for step in self.steps)],
             decoder_channels=list(channels[-len(self.steps) :]),
             n_blocks=len(self.steps),
         )
@@ -45,10 +45,10 @@ class UNetDecoder(nn.Module):
             maps: Maps (B, C, h, w) of the encoder, fine to coarse.
             size: Height H and width W of the images, in pixels.
         """
-        known = dict(zip(self.strides, maps, strict=True))
+        levels = dict(zip(self.strides, maps, strict=True))
         height, width = size
         pyramid = [
-            known[step] if step in known else maps[-1].new_zeros(len(maps[-1]), 0, height // step, width // step)
+            levels[step] if step in levels else maps[-1].new_zeros(len(maps[-1]), 0, height // step, width // step)
             for step in self.steps
         ]
         logits: Tensor = self.head(self.decoder([maps[-1].new_zeros(0, 0, height, width), *pyramid]))

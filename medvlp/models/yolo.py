@@ -129,8 +129,8 @@ def suppress(
     image = sure.nonzero()[:, 0]
     box, score = boxes[sure], scores[sure]
     kept = batched_nms(box, score, image, overlap)
-    own = [kept[image[kept] == i][:limit] for i in range(len(boxes))]
-    return [(box[k], score[k]) for k in own]
+    rows = [kept[image[kept] == i][:limit] for i in range(len(boxes))]
+    return [(box[k], score[k]) for k in rows]
 
 
 def _layer(inputs: int, outputs: int, kernel: int) -> nn.Sequential:

@@ -60,7 +60,8 @@ def settings(language, names=IMITATE_ASG, image="test_resnet.r160_in1k", size=No
 def save(path, hyper_parameters, **data):
     """Write a checkpoint whose weights, and statistics of batch norms, are those of chance."""
     made_of = deepcopy({k: hyper_parameters[k] for k in ("image_encoder", "text_encoder", "objectives", "protocol")})
-    made_of["image_encoder"]["init_args"]["pretrained"] = False
+    if "pretrained" in (image := made_of["image_encoder"]["init_args"]):
+        image["pretrained"] = False
     torch.manual_seed(0)
     task = instantiate_module(PretrainingTask, made_of)
     for name, buffer in task.named_buffers():

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from medvlp.data import Augmentation, CXRDataModule
 from medvlp.errors import UserError
 from medvlp.metrics import Statistic
-from medvlp.models.image import TimmEncoder
+from medvlp.models import TimmEncoder
 from medvlp.tasks import ClassificationTask, DownstreamTask
 from medvlp.trainer.command import main
 from tests.support.tiny import make_prepared, options
