@@ -12,7 +12,7 @@ import yaml
 from lightning.pytorch import Trainer
 
 import medvlp
-from medvlp.__main__ import COMMANDS, TRAINER, main
+from medvlp.__main__ import COMMANDS, TRAINER, Command, main
 from medvlp.config.experiments import DEFAULTS, EXPERIMENTS, find_config
 from medvlp.config.precedence import in_order
 from medvlp.errors import NotFoundError, UserError
@@ -72,6 +72,15 @@ def test_help_lists_every_command(capsys):
     medvlp_run("--help")
     text = capsys.readouterr().out
     assert all(f"\n  {name} " in text for name in (*TRAINER, *COMMANDS))
+
+
+def test_words_are_spelt_as_jsonargparse_wants_them():
+    command = Command("medvlp.none", "none", repeated=["--text"], quoted=["--args"])
+    words = ["x", "--text", "a", "--text=b=c", "--texts", "d", "--args", "--data.split null", "--args=--text", "--args"]
+    assert command.spell(words) == [
+        *("x", "--text+", "a", "--text+=b=c", "--texts", "d"),
+        *("--args=--data.split null", "--args=--text", "--args"),
+    ]
 
 
 def test_version(capsys):
