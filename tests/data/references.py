@@ -8,7 +8,7 @@ experiments/: per image one row of medvlp's views, and below it one of the refer
 
 import argparse
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,13 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-import yaml
 from PIL import Image, ImageFilter
 from torchvision import transforms
 from torchvision.transforms import InterpolationMode
 
 from medvlp.config.experiments import EXPERIMENTS
 from medvlp.data.transforms import BLUR, JITTER, Augmentation, TrainTransform
+from medvlp.trainer.composition import compose
 
 RADIOGRAPHS = Path(__file__).parents[1] / "prepare" / "radiographs"
 SIDE, CROP = 256, 224
@@ -163,17 +163,11 @@ def recipes() -> dict[str, Augmentation]:
             if "." not in (name := path.relative_to(EXPERIMENTS).with_suffix("").as_posix())
         },
     }
-    found = {}
+    recipes = {}
     for name, configs in layers.items():
-        merged: dict[str, float] = {}
-        for config in configs:
-            merged |= _augmentation(yaml.safe_load((EXPERIMENTS / f"{config}.yaml").read_text()))
-        found[name] = Augmentation(**merged)
-    return found
-
-
-def _augmentation(config: Mapping[str, Any]) -> dict[str, float]:
-    return dict((config.get("data") or {}).get("augmentation") or {})
+        composed = compose(["fit", *(word for config in configs for word in ("-c", config))])
+        recipes[name] = Augmentation(**(composed["data"]["augmentation"] or {}))
+    return recipes
 
 
 def sheet(augmentation: Augmentation, images: Sequence[np.ndarray], views: int = 8) -> np.ndarray:

@@ -38,7 +38,7 @@ def workplace(tmp_path_factory):
         make_prepared(Path("data"), size=SIDE)
         make_language_model(Path("bert"))
         tiny = options(Path("data"), Path("bert"))
-        once = ["--trainer.max_epochs=1", "--trainer.logger=false", f"--data.crop={CROP}"]
+        once = ["--trainer.max_epochs=1", "--trainer.logger=false", f"--data.crop={CROP}", "--data.resize=null"]
         main(["fit", "-c", "imitate_asg", "-c", "overlays/small_imitate_asg", *tiny, *once])
         yield
 
