@@ -140,9 +140,7 @@ def run(plan: Plan, redo: bool = False) -> tuple[Cell, bool]:
             raise UserError(f"'{plan.folder}' holds something else than a cell: pass another --out, or move it away.")
         shutil.rmtree(plan.folder, ignore_errors=True)
         plan.folder.mkdir(parents=True)
-        # A letter first: YAML would read eight hex digits such as 158966e1 as a number.
-        identifier = f"c{secrets.token_hex(4)}"
-        state = {"label": plan.label, "recipe": plan.recipe, "id": identifier, "configuration": configuration}
+        state = {"label": plan.label, "recipe": plan.recipe, "id": secrets.token_hex(4), "configuration": configuration}
         _write(plan.folder / CELL, state)
     with quiet():
         _compute(plan, state)
