@@ -24,7 +24,7 @@ places in the space of whole images, or the attention of the tag decoder."""
 
 PRESENT, ABSENT, UNCERTAIN, NOT_MENTIONED = 1, 0, -1, -2
 PRECEDENCE = (NOT_MENTIONED, ABSENT, UNCERTAIN, PRESENT)
-"""Where a report says several things of a finding, or of the findings of a tag, the later of these counts."""
+"""Precedence, weakest first: if a report makes several statements about a finding, the strongest one wins."""
 
 DIGEST_BYTES = 16
 

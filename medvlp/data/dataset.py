@@ -56,7 +56,7 @@ class Selection(NamedTuple):
     Attributes:
         table: Their part of the index.
         label: Their labels, int8 (N, L).
-        unannotated: How many were left out for want of targets.
+        unannotated: Number of images dropped because they have no annotation.
     """
 
     table: pa.Table
@@ -78,7 +78,7 @@ def select(
         prepared: The prepared folder.
         splits: Splits to read.
         variant: The way the data is split.
-        targets: Leave out the images that nobody looked at for these.
+        targets: Annotations that images must have.
         subset: Which of the images to keep.
         columns: Columns of the index that the table holds beside `image_id`.
 
@@ -120,14 +120,14 @@ class PreparedDataset(Dataset[Sample]):
             and the number of workers changes nothing.
         regions: The anatomical regions to give, where the report speaks of them; None gives none.
         variant: The way the data is split, one of `Prepared.split_variants`; by default the first.
-        targets: What annotators drew in the images to give: masks, or boxes. Images that nobody looked at for it are
-            left out, for they would count as empty.
+        targets: Annotations to load, `mask` or `box`. Images that were never annotated are dropped: they would count
+            as empty.
         subset: Which of the images to keep; None keeps all.
 
     Attributes:
         image_id: Names of the images.
         rows: Their rows in images.npy.
-        unannotated: How many were left out for want of targets.
+        unannotated: Number of images dropped because they have no annotation.
 
     Raises:
         UserError: If no image is in these splits, or regions or targets are wanted and no image has any.
@@ -206,7 +206,7 @@ class PreparedDataset(Dataset[Sample]):
         )
 
     def spoken(self, i: int) -> tuple[StudyRegions, npt.NDArray[np.float32]]:
-        """Return what `study_regions` does of sample i: the regions that its report speaks of, in the stored image.
+        """Return the regions that the report of sample i mentions, in the stored image; see `study_regions`.
 
         Raises:
             ValueError: If the data set was not to give regions.

@@ -1,4 +1,4 @@
-"""Features of a frozen encoder on disk, so that it sees each image once."""
+"""Features of a frozen encoder on disk: each image is encoded once."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class FeatureStore:
 
     Args:
         root: The prepared folder.
-        settings: What the features are a function of; other settings have a folder of their own.
+        settings: Everything that decides the features; other settings have their own folder.
         rows: Number N of rows.
 
     Attributes:
@@ -165,5 +165,5 @@ class FeatureDataset(Dataset[Batch]):
 
 
 def as_it_is(batch: Any) -> Any:
-    """Collate what is a batch already."""
+    """Return a batch unchanged."""
     return batch

@@ -1,4 +1,4 @@
-"""How an image file becomes what an encoder sees; it travels with checkpoints."""
+"""Preprocessing from an image file to the input of an encoder; checkpoints store it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Window = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """The way from a file to the encoder in evaluation: that of `medvlp prepare`, then that of the data module.
+    """Preprocessing in evaluation: first as `medvlp prepare` does it, then as the data module does.
 
     Attributes:
         size: Side of the prepared square in pixels.
@@ -36,7 +36,7 @@ class Preprocessing:
 
     @classmethod
     def of(cls, data: CXRDataModule) -> Preprocessing:
-        """Return that of the images of a data module."""
+        """Return the preprocessing of a data module's images."""
         options = Prepared.open(data.root).manifest["options"]
         return cls(options["size"], options["resize"], data.framing.resize, data.framing.crop)
 
@@ -51,11 +51,11 @@ class Preprocessing:
         return (self.side - self.crop) // 2
 
     def see(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        """Return what the encoder sees (crop, crop) of a prepared image (size, size)."""
+        """Return the part (crop, crop) of a prepared image (size, size) that the encoder sees."""
         return reduce(image, self.resize)[self.margin :, self.margin :][: self.crop, : self.crop]
 
     def check(self, prepared: Prepared) -> None:
-        """Refuse prepared images that the encoder would see otherwise than those of its training.
+        """Refuse prepared images that the encoder would see differently from those of its training.
 
         Raises:
             UserError: If they are too small, or fill their square in another way.

@@ -14,7 +14,7 @@ from medvlp.distributed import rank, world_size
 class EpochSampler(DistributedSampler[Any]):
     """Yields (epoch, index), so that a data set can make its randomness a function of the epoch.
 
-    Being a DistributedSampler already, the Trainer leaves it alone and tells it the epoch.
+    It is a DistributedSampler, so the Trainer does not replace it, and tells it the epoch.
 
     Args:
         length: Number of samples.

@@ -1,4 +1,4 @@
-"""The share of the training images that a run with few labels sees."""
+"""The subset of the training images in a run with few labels."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ class Reading:
         path: The file.
         pixels: The prepared square, uint8 (size, size); None if it cannot be read.
         reason: Why it cannot be read; empty if it can.
-        flags: What is odd about it, in words; see `medvlp.inference.screening`.
+        flags: Flags raised by the screening; see `medvlp.inference.screening`.
     """
 
     path: str

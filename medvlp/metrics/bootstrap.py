@@ -47,7 +47,9 @@ class Statistic:
 
     @classmethod
     def of(cls, metric: Weighted, n: int, samples: int = SAMPLES) -> Statistic:
-        """Compute a metric of n samples, and its bootstrap of seed 0, which all metrics of a test set share.
+        """Compute a metric of n samples and its bootstrap.
+
+        The seed of the bootstrap is 0, so that all metrics of a test set use the same resamples.
 
         Example:
             >>> accuracy = Statistic.of(mean_of([1, 0, 1, 1]), n=4)

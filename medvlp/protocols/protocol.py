@@ -127,7 +127,7 @@ class Protocol:
 
     @property
     def decision(self) -> float | None:
-        """Where a score means yes, if no threshold is tuned; None where a score alone means neither."""
+        """The fixed decision threshold, 0.5, or None if the protocol has none."""
         return None if self.score == "similarity" or self.normalise or self.threshold != "none" else 0.5
 
     def knows(self, label: str) -> bool:

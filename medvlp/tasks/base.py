@@ -1,4 +1,4 @@
-"""What all tasks share: the optimiser and its schedule."""
+"""Base of all tasks: optimiser, schedule, and the callbacks that watch over every run."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class BaseTask(L.LightningModule, ABC):
         return data
 
     def configure_callbacks(self) -> list[L.Callback]:
-        """Give every run, whatever callbacks its config names, those that watch over it."""
+        """Add the callbacks that watch over every run to those that the config names."""
         # The first hook that knows the Trainer.
         set_precision(self.trainer)
         replace_torch_sync(self.trainer)
@@ -77,7 +77,7 @@ class BaseTask(L.LightningModule, ABC):
         return [StopOnDivergence(), ResumedSchedule(), *([Overfit()] if overfits else [])]
 
     def overfit_quality(self, metrics: Mapping[str, Tensor]) -> dict[str, float]:
-        """Return how well the images of a run with `overfit_batches` are known, by name, 1 being by heart.
+        """Return how well a run with `overfit_batches` has learned its images: shares by name, 1 is perfect.
 
         Args:
             metrics: What its last validation has logged.
@@ -86,7 +86,7 @@ class BaseTask(L.LightningModule, ABC):
 
     @abstractmethod
     def test_step(self, batch: Any, batch_idx: int) -> None:
-        """Take in one test batch."""
+        """Evaluate one test batch."""
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Log the learning rate."""

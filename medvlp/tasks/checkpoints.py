@@ -1,4 +1,4 @@
-"""A pre-trained model back from a file, without running any code of the file."""
+"""Loads pre-trained models from files, and runs no code of these files."""
 
 from __future__ import annotations
 

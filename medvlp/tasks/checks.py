@@ -1,7 +1,7 @@
-"""What pre-training needs of its data, looked at before the first step.
+"""Checks of the training data before the first step.
 
-Without it a run would go to its end and leave checkpoints all the same: a contrastive loss without texts, without
-differing texts or without negatives is constant, and its gradient zero.
+A contrastive loss is constant without texts, without different texts or without negatives, and its gradient is zero.
+Without these checks such a run would reach its end and write checkpoints.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ IMAGES, TEXTS = 64, 8
 def check_training(
     data: CXRDataModule, objectives: Mapping[str, Objective], text_encoder: TextEncoder, processes: int, validated: bool
 ) -> None:
-    """Refuse to pre-train where the data can teach the objectives nothing; say how much of it can.
+    """Refuse data from which an objective cannot learn, and report how much of the data is of use.
 
     Args:
         data: The data.
-        objectives: What is to be learnt from it, by name.
-        text_encoder: What reads the texts.
+        objectives: The objectives, by name.
+        text_encoder: The text encoder.
         processes: Number of processes that train together.
         validated: Whether the run reads the validation images.
 
@@ -83,7 +83,7 @@ def _check_images(data: CXRDataModule) -> None:
 
 
 def _check_sections(data: CXRDataModule, objectives: Mapping[str, Objective], text_encoder: TextEncoder) -> list[str]:
-    """Return how many studies have each section that images are aligned with."""
+    """Return the number of studies with each section that images are aligned with, as phrases."""
     findings, impression = data.reports(["train"])
     texts = {
         section: [text for text in section_texts(section, findings, impression) if text.strip()]
@@ -114,7 +114,7 @@ def _check_sections(data: CXRDataModule, objectives: Mapping[str, Objective], te
 
 
 def _nothing_to_tell(section: Section, texts: Sequence[str], distinct: Sequence[str]) -> str:
-    """Return why a section tells no studies apart; empty where it does."""
+    """Return why a section cannot tell studies apart; empty if it can."""
     if not texts:
         return f"none has {NAMES[section]}"
     return f"all {len(texts):,} with {NAMES[section]} say word for word the same" if len(distinct) == 1 else ""

@@ -128,11 +128,11 @@ class ClassificationTask(DownstreamTask):
         return statistics
 
     def scores(self, logits: Tensor) -> Tensor:
-        """Return probabilities (B, L), float64: those of large logits would else be equal."""
+        """Return probabilities (B, L). They are float64, because in float32 those of large logits are equal."""
         return logits.double().softmax(1) if self.multiclass else logits.double().sigmoid()
 
     def targets(self, batch: Batch) -> Tensor:
-        """Return what is to be learnt, int8 (B, L): PRESENT, ABSENT, or UNCERTAIN where that is left out."""
+        """Return the targets, int8 (B, L): PRESENT, ABSENT, or UNCERTAIN for values that the loss leaves out."""
         label = batch["label"][:, self._columns]
         present = torch.where(label == PRESENT, PRESENT, ABSENT).to(label)
         target = torch.where(label == UNCERTAIN, self.answers.to(label), present)
@@ -169,7 +169,7 @@ class ClassificationTask(DownstreamTask):
         self.head = nn.Linear(self.encoder.width, len(self.labels))
 
     def _loss(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the mean loss, and over how many values; zero and 0 where nothing is known."""
+        """Return the mean loss and its number of values; both are 0 if the batch has no target."""
         if self.multiclass:
             known = target[:, 0] != UNCERTAIN
             loss = F.cross_entropy(logits, target.argmax(1), reduction="none")
@@ -188,7 +188,7 @@ class ClassificationTask(DownstreamTask):
         self.add_rows(batch, columns)
 
     def _metrics(self, rows: pa.Table) -> tuple[dict[str, Weighted], dict[str, str]]:
-        """Return `auroc/LABEL` of the labels that have one and `accuracy`, and what the other labels lack."""
+        """Return `auroc/LABEL` and `accuracy`, and the reasons why other labels have no AUROC."""
         target, score = (
             np.stack([rows[f"{what}/{name}"].fill_null(UNCERTAIN).to_numpy() for name in self.labels], 1)
             for what in ("target", "score")

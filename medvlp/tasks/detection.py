@@ -34,7 +34,7 @@ Found = list[tuple[Tensor, Tensor]]
 
 
 class BoxTask(DownstreamTask):
-    """What the detectors share: they learn to find the annotated boxes, and are tested by average precision.
+    """Base of the detectors: they learn the annotated boxes, and average precision tests them.
 
     Test metrics: `map`, COCO's average precision over all images, the mean over IoUs 0.4 to 0.75; `map_legacy`, what
     the released codes report under that name, see `legacy_average_precision`.
@@ -62,7 +62,7 @@ class BoxTask(DownstreamTask):
 
     @abstractmethod
     def forward(self, batch: Batch) -> Any:
-        """Return what the head says."""
+        """Return the outputs of the head."""
 
     @abstractmethod
     def loss(self, outputs: Any, truth: Sequence[Tensor]) -> dict[str, Tensor]:
@@ -70,7 +70,7 @@ class BoxTask(DownstreamTask):
 
     @abstractmethod
     def find(self, outputs: Any) -> Found:
-        """Return the detections, at most 100 an image, by falling score."""
+        """Return at most 100 detections an image, the highest score first."""
 
     @property
     def side(self) -> int:
@@ -134,7 +134,7 @@ class DetectionTask(BoxTask):
         self.head = YOLOHead(self.widths, self.strides, channels)
 
     def forward(self, batch: Batch) -> list[Tensor]:
-        """Return what the levels of the head say; see `YOLOHead`."""
+        """Return the outputs of the head at its levels; see `YOLOHead`."""
         outputs: list[Tensor] = self.head(self.features(batch))
         return outputs
 
@@ -148,7 +148,7 @@ class DetectionTask(BoxTask):
 
 
 def _truth(batch: Batch) -> list[Tensor]:
-    """Return the annotated boxes; without those that the crop, or an annotator's click, has left no area."""
+    """Return the annotated boxes that have an area inside the crop."""
     if batch["box"] is None:
         raise UserError("the data module gives no boxes: pass --data.targets box.")
     return [box[(box[:, 2:] > box[:, :2]).all(1)] for box in batch["box"]]

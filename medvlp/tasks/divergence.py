@@ -1,4 +1,4 @@
-"""A run whose loss is no longer a number stops before it can do harm, and can go on from there."""
+"""Stops a run whose loss is not finite, and keeps a state to resume from."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class StopOnDivergence(Callback):
         self._counts: list[Any] = []
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Make room for a copy of what the forward pass changes: buffers, as of batch norms, and extra state."""
+        """Allocate a copy of the state that a forward pass changes: buffers and extra state."""
         # Those of one type are copied at once.
         types = {buffer.dtype for buffer in pl_module.buffers()}
         self._buffers = [[b for b in pl_module.buffers() if b.dtype == dtype] for dtype in types]
@@ -102,7 +102,7 @@ class StopOnDivergence(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Let go of the batch."""
+        """Release the batch."""
         self._batch = None
 
     def _stop(self, trainer: Trainer, task: LightningModule, what: str) -> None:
@@ -142,7 +142,7 @@ class StopOnDivergence(Callback):
         raise UserError(message) if trainer.is_global_zero else StoppedWithOthersError(message)
 
     def _rows(self, trainer: Trainer) -> Iterator[dict[str, Any]]:
-        """Yield what is written of each image of this process's batch."""
+        """Yield one row for each image in the batch of this process."""
         loader: Any = trainer.train_dataloader
         loss = self._loss.item()
         indices = self._batch["index"].tolist() if self._batch is not None else []
@@ -152,7 +152,7 @@ class StopOnDivergence(Callback):
 
     @torch.no_grad()
     def _rewind(self, trainer: Trainer) -> None:
-        """Put buffers and the counts of the Trainer back to before the step."""
+        """Restore buffers and the Trainer's counters to their values before the step."""
         for before, buffers in zip(self._before, self._buffers, strict=True):
             torch._foreach_copy_(buffers, before)
         for module, counts in zip(self._counting, self._counts, strict=True):
@@ -169,14 +169,14 @@ class StopOnDivergence(Callback):
 
 
 def _terms(trainer: Trainer) -> list[str]:
-    """Return the logged names of the terms that are not finite; of their sum only where no other is."""
+    """Return the logged names of the terms that are not finite; the name of the sum only if no term is at fault."""
     logged = trainer.callback_metrics.items()
     names = [name for name, value in logged if name.startswith("train/") and not math.isfinite(float(value))]
     return [name for name in names if name != "train/loss"] or names
 
 
 def _folder(trainer: Trainer) -> Path:
-    """Return where the run's checkpoints lie."""
+    """Return the folder of the run's checkpoints."""
     callback = trainer.checkpoint_callback
     return Path((isinstance(callback, ModelCheckpoint) and callback.dirpath) or trainer.default_root_dir)
 

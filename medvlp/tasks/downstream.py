@@ -1,4 +1,4 @@
-"""What classification, segmentation and detection share: a pre-trained encoder, and results by test image."""
+"""Base of classification, segmentation and detection: a pre-trained encoder, and one result per test image."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class DownstreamTask(PerImageTask):
     Args:
         weights: Where the encoder comes from: `imagenet`, `random`, a checkpoint of `medvlp fit`, or another file; see
             `load_image_encoder`.
-        architecture: Its name in timm, where weights do not say it.
-        image_size: Side of the images in pixels; by default that of the data, whatever the encoder was made for.
+        architecture: Name of the network in timm, if the weights do not hold it.
+        image_size: Side of the images in pixels; by default that of the data.
         freeze: Train the head alone; the encoder stays as it is, the statistics of its batch norms included.
         adapt_batch_norm: Let these statistics follow the images of the new data nevertheless, as the released codes
             do: MGCA freezes parameters only. Published segmentations and detections contain this leak.
@@ -92,12 +92,12 @@ class DownstreamTask(PerImageTask):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The hyper-parameters, and the architecture that the weights have brought along."""
+        """The hyper-parameters, and the architecture in the weights."""
         return {**super().settings, "architecture": self.encoder.architecture}
 
     @property
     def trained_on(self) -> dict[str, Any] | None:
-        """What the weights were trained on."""
+        """Description of the data of pre-training; None if the weights hold none."""
         return pretrained_on(self.weights)
 
     @property
@@ -111,10 +111,10 @@ class DownstreamTask(PerImageTask):
         return self.encoder.map_strides[self.levels]
 
     def prepare_data(self) -> None:
-        """Compute the features of the images that the run will read and that no run before has read.
+        """Compute the features of the images of this run that are not stored yet.
 
         Raises:
-            UserError: If training is to augment what is computed once.
+            UserError: If an augmentation would change images whose features are computed once.
         """
         self.encoder.fit(self.datamodule.framing.crop)
         if not self.cache_features:
@@ -144,7 +144,7 @@ class DownstreamTask(PerImageTask):
         self.stored_features = self._store() if self.cache_features else None
 
     def train(self, mode: bool = True) -> DownstreamTask:
-        """Set the mode of all but a frozen encoder, which does what it does when it is tested."""
+        """Set the mode of all modules. A frozen encoder stays in evaluation mode."""
         super().train(mode)
         if self.frozen:
             self.encoder.eval()
@@ -154,7 +154,7 @@ class DownstreamTask(PerImageTask):
         return self
 
     def features(self, batch: Batch) -> list[Tensor]:
-        """Return what the encoder sees in the first view: one tensor (B, D), or maps (B, C_l, H_l, W_l)."""
+        """Return the encoder's features of the first view: one tensor (B, D), or maps (B, C_l, H_l, W_l)."""
         if batch["feature"] is not None:
             return [feature.float() for feature in batch["feature"]]
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
@@ -167,7 +167,7 @@ class DownstreamTask(PerImageTask):
         return self.encoder.maps(image)[self.levels]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Leave out what `weights` bring back."""
+        """Drop the frozen encoder, which `weights` restore."""
         checkpoint["encoder_sha256"] = self.encoder_sha256
         if self.frozen:
             # The running statistics that training has adapted come back from nowhere else.
@@ -179,7 +179,7 @@ class DownstreamTask(PerImageTask):
             }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Fill in what was left out.
+        """Restore the frozen encoder.
 
         Raises:
             UserError: If the encoder is not the one that the checkpoint was trained with.

@@ -34,7 +34,7 @@ class EmbeddingCollector:
 
 
 class Candidates(NamedTuple):
-    """What images are compared with in retrieval: the distinct reports among theirs.
+    """The distinct reports that images are compared with in retrieval.
 
     Attributes:
         similarity: Of the n images that have a report with its M distinct texts, (n, M).

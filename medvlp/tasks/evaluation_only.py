@@ -1,4 +1,4 @@
-"""What zero-shot classification, retrieval and grounding share: a pre-trained model that is tested as it is."""
+"""Base of zero-shot classification, retrieval and grounding: a pre-trained model, evaluated as it is."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from medvlp.types import Batch
 
 
 class EvaluationOnlyTask(PerImageTask):
-    """Tests a pre-trained model on data that it need not have seen; nothing is trained.
+    """Evaluates a pre-trained model as it is; no training.
 
     Images are cut and scaled as they were in its pre-training, whatever `data.resize` and `data.crop` say.
 
@@ -43,17 +43,17 @@ class EvaluationOnlyTask(PerImageTask):
 
     @property
     def framing(self) -> Framing:
-        """That of the model's pre-training."""
+        """The framing of the model's pre-training."""
         return Framing(self._preprocessing.side, self._preprocessing.crop)
 
     @property
     def trained_on(self) -> Mapping[str, Any]:
-        """What the model was trained on."""
+        """Description of the data of pre-training."""
         return self.model.trained_on
 
     @abstractmethod
     def texts(self) -> Sequence[str]:
-        """Return the texts that a test embeds."""
+        """Return the texts to embed for the test."""
 
     def prepare_data(self) -> None:
         """Embed the texts with a frozen text encoder, on one process."""
@@ -62,7 +62,7 @@ class EvaluationOnlyTask(PerImageTask):
         self.model.text_encoder.fill(list(self.texts()), self.trainer.strategy.root_device, progress=True)
 
     def setup(self, stage: str) -> None:
-        """Have images seen as in pre-training, and read the embedded texts, on every process."""
+        """Check the images, and open the cache of text embeddings, on every process."""
         self.check_framing()
         self.model.text_encoder.open_cache(self.datamodule.text_cache)
         self.model.to(self.trainer.strategy.root_device)
@@ -79,7 +79,7 @@ class EvaluationOnlyTask(PerImageTask):
         raise UserError(f"a {type(self).__name__} trains nothing: run 'medvlp test', or 'medvlp benchmark'.")
 
     def check_framing(self) -> None:
-        """Refuse prepared images that cannot be seen as in pre-training.
+        """Refuse prepared images that cannot be framed as in pre-training.
 
         Raises:
             UserError: If they are too small, or fill their square in another way.

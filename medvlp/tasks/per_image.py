@@ -1,4 +1,4 @@
-"""What all tasks share whose tests give results by image, with intervals."""
+"""Base of tasks whose test yields one row per image, and bootstrap intervals from these rows."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from medvlp.types import Batch
 
 
 class PerImageTask(BaseTask):
-    """Keeps what a test finds in each image, and makes its metrics of that.
+    """Collects one row per test image, and computes metrics from the rows.
 
     Attributes:
         encoder: The image encoder.
-        encoder_sha256: What it is known by in results.
-        weights: Where it comes from.
-        predictions: After a test, one row for each image in the order of the data: `image_id` and what was kept.
+        encoder_sha256: Its digest, which results store.
+        weights: Source of the encoder.
+        predictions: After a test, one row for each image in the order of the data: `image_id` and its columns.
             `compute_metrics` may put others in their place.
         statistics: After a test, the metrics.
-        left_out: After a test, what metrics could not count, and why.
-        notes: After a test, what must be said beside the metrics.
+        left_out: After a test, the parts that no metric could count, with reasons.
+        notes: After a test, remarks to print beside the metrics.
     """
 
     encoder: ImageEncoder
@@ -76,11 +76,11 @@ class PerImageTask(BaseTask):
         """What the encoder was pre-trained on; see `medvlp.tasks.seen.seen_in_training`."""
 
     def on_test_start(self) -> None:
-        """Say whether the encoder has been trained on these patients."""
+        """Report whether pre-training has seen the test patients."""
         self.notes = seen_in_training(self.datamodule, self.trained_on)
 
     def add_rows(self, batch: Batch, columns: Mapping[str, Any]) -> None:
-        """Keep what the test has found, for the end of the epoch.
+        """Add one row per sample, for the end of the epoch.
 
         Args:
             batch: The batch.
@@ -91,7 +91,7 @@ class PerImageTask(BaseTask):
         self._rows.append(pa.table({"index": batch["index"].cpu().numpy(), **values}))
 
     def gather_rows(self) -> pa.Table:
-        """Return the kept rows of all processes, each image once, in the order of their `index`, and forget them."""
+        """Return the rows of all processes, each image once, in the order of `index`, and clear them."""
         tables, self._rows = self._rows, []
         if world_size() > 1:
             gathered: list[Any] = [None] * world_size()
