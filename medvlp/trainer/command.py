@@ -49,6 +49,10 @@ class TrainerParser(Parser, LightningArgumentParser):
         """Parse the content of a config file."""
         return super().parse_string(self.content or content, path, *args, **kwargs)
 
+    def parse_object(self, cfg_obj: Any, *args: Any, **kwargs: Any) -> Any:
+        """Parse the hyper-parameters of `--ckpt_path`, in which version 0.1 has stored names that have moved."""
+        return super().parse_object(with_new_names(cfg_obj), *args, **kwargs)
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Say what is wrong, and exit with code 2."""
         if re.search(r"arguments are required: \w+\.model", message):
@@ -209,7 +213,7 @@ def check_checkpoint(path: str, model: dict[str, Any], verb: str, trust: Sequenc
     try:
         # Mapped, not read: the Trainer will read the weights.
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        stored, weights = checkpoint.get("hyper_parameters", {}), checkpoint.get("state_dict", {})
+        stored, weights = with_new_names(checkpoint.get("hyper_parameters", {})), checkpoint.get("state_dict", {})
     except (AttributeError, EOFError, OSError, RuntimeError, pickle.UnpicklingError) as error:
         raise UserError(f"--ckpt_path '{path}' is not a checkpoint of medvlp.") from error
     task, wanted = stored.get("_class_path", model["class_path"]), model["class_path"]

@@ -16,7 +16,9 @@ from safetensors.torch import save_file
 
 import medvlp
 from medvlp.__main__ import main
-from tests.support.tiny import make_language_model
+from medvlp.config.moved import CLASSES, MODULES
+from medvlp.trainer.command import main as trainer_main
+from tests.support.tiny import make_language_model, make_prepared
 
 WRITTEN = Path(__file__).parent / "version_0_1"
 FINDINGS = ["Cardiomegaly", "Pleural Effusion", "No Finding"]
@@ -98,3 +100,15 @@ def test_a_config_is_told_the_new_names(place, monkeypatch, capsys):
     with pytest.raises(SystemExit) as end:
         main(["fit", "-c", "config.yaml", "--print_config"])
     assert end.value.code == 0
+
+
+def test_a_checkpoint_is_evaluated_by_the_trainer(place, monkeypatch):
+    monkeypatch.chdir(place)
+    make_prepared(Path("data"))
+    config = Path("config.yaml").read_text()
+    for old, new in {**MODULES, **CLASSES}.items():
+        config = config.replace(old, new)
+    Path("new.yaml").write_text(config)
+    trainer = trainer_main(["validate", "-c", "new.yaml", "--ckpt_path=last.ckpt", "--trainer.limit_val_batches=1"])
+    weights = trainer.lightning_module.state_dict()["objectives.region.patch_head.0.weight"]
+    assert torch.equal(weights, drawn(place / "state_dict.json")["objectives.region.patch_head.0.weight"])
