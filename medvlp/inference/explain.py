@@ -138,7 +138,7 @@ def explain(
 ) -> None:
     """Draw the heat maps of texts over a radiograph, beside the radiograph alone, at its own resolution.
 
-    A radiograph below 480 pixels is enlarged.
+    A radiograph whose sides are both shorter than 480 pixels is enlarged.
 
     Args:
         image: JPEG, PNG, DICOM or other image file.

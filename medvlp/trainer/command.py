@@ -202,8 +202,9 @@ def check_checkpoint(path: str, model: dict[str, Any], verb: str, trust: Sequenc
 
     Raises:
         NotFoundError: If the file does not exist.
-        UserError: If the file is no checkpoint, holds another task or weights that are not finite, or names classes that
-            neither the config nor `trust` covers. For `fit`, also if its hyper-parameters differ from the config.
+        UserError: If the file is no checkpoint, or holds another task, weights that are not finite, or text in place of
+            settings. Also if it names classes that neither the config nor `trust` covers. For `fit`, also if its
+            hyper-parameters differ from those of the config.
     """
     # The Trainer itself resolves these words and addresses.
     if path in ("last", "best", "hpc") or "://" in path:
