@@ -1,6 +1,6 @@
-"""The command `app`: a page on this machine that shows what a model sees in images.
+"""The command `app`: a local web page with the scores, tags and heat maps of a model for images.
 
-Its server needs the extra `app`.
+The server needs the extra `app`.
 """
 
 from medvlp.app.command import app

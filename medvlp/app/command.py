@@ -1,4 +1,4 @@
-"""`medvlp app`: serve the page."""
+"""`medvlp app`: serves the page."""
 
 from __future__ import annotations
 
@@ -19,18 +19,20 @@ def app(
 ) -> None:
     """Serve a page on this machine: drop an image, name findings, see their scores, tags and heat maps.
 
-    Nothing leaves the machine, and no image is kept on disk. Ctrl-C ends it. Not for clinical use.
+    With the default host nothing leaves the machine. No image stays on disk. Ctrl-C ends the server. Not for clinical
+    use.
 
     Args:
         weights: A checkpoint of `medvlp fit`, or a folder of `medvlp export`.
-        port: Where the page is; 0 for any that is free.
-        host: The address to listen at. Only this machine reaches the default; with 0.0.0.0 anybody in the network does,
+        port: Port of the page; 0 for any free port.
+        host: Address to listen at. Only this machine can reach the default. With 0.0.0.0 anybody in the network can,
             without a password and unencrypted.
-        device: Where to compute; by default a GPU where there is one.
-        trust: Packages beside medvlp whose classes the weights may name, with commas between.
+        device: Device to compute on; by default a GPU if there is one.
+        trust: Packages other than medvlp whose classes the weights may name, separated by commas.
 
     Raises:
-        UserError: If the port is taken, or weights or the library of the server are not there.
+        UserError: If the server cannot listen at host and port, the weights cannot be read, or the extra `app` is not
+            installed.
     """
     try:
         import uvicorn
@@ -57,10 +59,10 @@ def app(
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a socket that listens.
+    """Return a socket that listens at an address.
 
     Raises:
-        UserError: If there is no such address, or something else listens there.
+        UserError: If the address does not exist, or its port is in use or not permitted.
     """
     try:
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)

@@ -1,4 +1,4 @@
-"""What the page asks of a model, and the images that it asks about."""
+"""The session behind the page: a model and the images that are open."""
 
 from __future__ import annotations
 
@@ -24,29 +24,29 @@ from medvlp.phantom.images import image
 from medvlp.phantom.study import patients, sample
 from medvlp.types import HeatSource, ImageFeatures
 
-# Images that are kept; the one that was asked about longest ago goes first.
+# Number of images in memory; the least recently used one is dropped first.
 KEPT = 8
-# Longest side of what the page shows, in pixels.
+# Longest side, in pixels, of the images on the page.
 LONGEST = 1200
 MOST_FINDINGS, LONGEST_FINDING = 100, 300
 
 
 class Desk:
-    """A model, and the images that lie before it, in memory alone.
+    """A session: a model and the images that are open, which stay in memory only.
 
     Args:
         model: The model.
-        name: What the page calls it.
+        name: Name of the model on the page.
     """
 
     def __init__(self, model: Model, name: str) -> None:
         self.model, self.name = model, name
         self._images: OrderedDict[str, tuple[Radiograph, ImageFeatures]] = OrderedDict()
-        # Requests come in threads.
+        # Requests run in several threads.
         self._lock = threading.Lock()
 
     def about(self) -> dict[str, Any]:
-        """Return what the page says of the model, and how."""
+        """Return the description of the model and the legends for the page."""
         colours = coloured(np.full((256, 1), TISSUE, np.uint8), np.linspace(1, 0, 256)[:, None])
         return {
             "version": __version__,
@@ -60,12 +60,12 @@ class Desk:
         }
 
     def put(self, content: bytes) -> dict[str, Any]:
-        """Take a look at the content of an image file.
+        """Open an image: decode and encode the content of an image file.
 
         Raises:
-            LeftOutError: If it cannot be read.
+            LeftOutError: If the content cannot be decoded.
         """
-        # Decoders read files by their paths.
+        # Decoders need a path, so the content lies in a temporary file while it is read.
         with tempfile.TemporaryDirectory(prefix="medvlp-") as folder, self._lock:
             path = Path(folder, "image")
             path.write_bytes(content)
@@ -83,7 +83,7 @@ class Desk:
         }
 
     def put_synthetic(self) -> dict[str, Any]:
-        """Draw a synthetic radiograph with findings and take a look at it; say what was drawn."""
+        """Draw a synthetic radiograph with findings and open it; the result also lists the findings."""
         seed = secrets.randbelow(1 << 31)
         studies = (study for patient in patients(seed, 1000) for study in sample(seed, *patient) if study.findings)
         study, shot = next((study, shot) for study in studies for shot in study.shots if shot.view != "LATERAL")
@@ -91,27 +91,27 @@ class Desk:
         return self.put(as_png(image(study, shot, LONGEST).pixels)) | {"drawn": drawn}
 
     def scores(self, key: str, findings: str) -> dict[str, Any]:
-        """Score findings, between which there are commas or lines, and tags.
+        """Score tags, and findings that are separated by commas, semicolons or line breaks.
 
         Raises:
-            UserError: If the image is not there any more, or findings are too many or too long.
+            UserError: If the image is no longer open, or findings are too many or too long.
         """
         texts = list(dict.fromkeys(filter(None, (" ".join(part.split()) for part in re.split(r"[,;\n]", findings)))))
         if len(texts) > MOST_FINDINGS or any(len(text) > LONGEST_FINDING for text in texts):
             raise UserError(f"at most {MOST_FINDINGS} findings of {LONGEST_FINDING} letters each, please.")
         with self._lock:
             _, features = self._image(key)
-            # Without a joint space there are heat maps alone.
+            # A model without a joint space has no scores, but may have heat maps.
             scores = self.model.scores(features, texts, PROTOCOL)[0].tolist() if texts and self.model.spaces else None
             tags = self.model.tags(features)[0].tolist() if self.model.tag_names else []
         found = zip(texts, scores or [None] * len(texts), strict=True)
         return {"findings": list(found), "tags": list(zip(self.model.tag_names, tags, strict=True))}
 
     def heat_map(self, key: str, text: str, source: str) -> dict[str, Any]:
-        """Return the colours that show where the model sees what a text says, and their scale.
+        """Return the coloured heat map of a text, and its scale.
 
         Raises:
-            UserError: If the image is not there any more, or the model has no such heat map.
+            UserError: If the image is no longer open, the text is too long, or the model has no such heat map.
         """
         if len(text) > LONGEST_FINDING:
             raise UserError(f"a finding of at most {LONGEST_FINDING} letters, please.")
@@ -131,13 +131,13 @@ class Desk:
 
 
 def as_png(pixels: Bytes) -> bytes:
-    """Return grey, RGB or RGBA pixels as the content of a PNG file."""
+    """Encode grey, RGB or RGBA pixels as a PNG file."""
     file = io.BytesIO()
-    # Quickly written rather than small: it does not leave the machine.
+    # Speed matters more than size, because browser and server usually share a machine.
     Image.fromarray(pixels).save(file, "PNG", compress_level=1)
     return file.getvalue()
 
 
 def as_url(pixels: Bytes) -> str:
-    """Return pixels as an address that holds them."""
+    """Return pixels as a data URL of a PNG."""
     return f"data:image/png;base64,{base64.b64encode(as_png(pixels)).decode()}"

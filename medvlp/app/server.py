@@ -1,4 +1,4 @@
-"""The page and its requests over HTTP."""
+"""HTTP server of the page and its requests."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from medvlp.errors import LeftOutError, UserError
 
 FOLDER = Path(__file__).parent
 PAGE = {"/": "page.html", "/page.css": "page.css", "/page.js": "page.js"}
-# Bytes of a file, of which radiographs have a fifth at most, and of a question.
+# Greatest number of bytes of an image file, five times that of the largest radiographs, and of other requests.
 LARGEST, LONGEST = 256 << 20, 1 << 20
-# The page is shown nothing, and sends nothing, but from and to here; nothing stays in the browser's cache.
+# The page may load from and send to this server only, and nothing stays in the browser's cache.
 HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; "
@@ -41,12 +41,12 @@ def make_server(desk: Desk, hosts: Sequence[str]) -> Starlette:
     """Return the application.
 
     Args:
-        desk: Who answers.
-        hosts: Names that the page may be asked for by: other names of this machine are those of an attacker's page.
+        desk: The session that answers requests.
+        hosts: Accepted host names. Another name that resolves to this machine indicates an attack by DNS rebinding.
     """
 
     async def read(request: Request) -> Response:
-        """Take the file that is the body."""
+        """Open the image file in the body."""
         return JSONResponse(await run_in_threadpool(desk.put, await body(request, LARGEST)))
 
     async def synthetic(request: Request) -> Response:
@@ -56,13 +56,13 @@ def make_server(desk: Desk, hosts: Sequence[str]) -> Starlette:
         return JSONResponse(await run_in_threadpool(desk.about))
 
     def asked(answer: Callable[..., dict[str, Any]], *names: str) -> Callable[[Request], Awaitable[Response]]:
-        """Return what answers with a function of some strings of the body."""
+        """Return a handler that calls `answer` with the strings of these names in the JSON body."""
 
         async def respond(request: Request) -> Response:
             content = await body(request, LONGEST)
             try:
                 given = json.loads(content)
-                # Halves of surrogate pairs are no text to a tokenizer.
+                # Tokenizers refuse lone surrogates.
                 values = [str(given[name]).encode(errors="replace").decode() for name in names]
             except (ValueError, TypeError, KeyError, RecursionError):
                 raise HTTPException(400, f"A JSON object with {', '.join(names)} is expected.") from None
@@ -94,7 +94,11 @@ def make_server(desk: Desk, hosts: Sequence[str]) -> Starlette:
 
 
 async def body(request: Request, largest: int) -> bytes:
-    """Return what a request brings, which is not read further than it may be long, in bytes."""
+    """Return the body of a request; stop reading it beyond `largest` bytes.
+
+    Raises:
+        HTTPException: If the body is longer, with status 413.
+    """
     content = bytearray()
     async for chunk in request.stream():
         content += chunk
@@ -104,7 +108,7 @@ async def body(request: Request, largest: int) -> bytes:
 
 
 async def guard(request: Request, respond: Callable[[Request], Awaitable[Response]]) -> Response:
-    """Refuse what other pages have the browser send, and give every response its headers."""
+    """Refuse requests that the browser sends for other pages, and add the headers to responses."""
     origin = request.headers.get("origin")
     if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
         return JSONResponse({"error": "This comes from another page."}, 403, HEADERS)
@@ -114,7 +118,7 @@ async def guard(request: Request, respond: Callable[[Request], Awaitable[Respons
 
 
 async def complain(request: Request, error: Exception) -> Response:
-    """Return what is wrong, in words."""
+    """Return a response with the message of an error."""
     if isinstance(error, HTTPException):
         return JSONResponse({"error": error.detail}, error.status_code)
     reason = str(error)

@@ -1,4 +1,4 @@
-"""Configs and command lines: how they are found, parsed, ordered and guarded.
+"""Configs and command lines: finding, parsing, ordering and guarding them.
 
-Nothing here knows a task, a data set or a model.
+Nothing here depends on a task, a data set or a model.
 """

@@ -1,10 +1,10 @@
-"""Config files: found by their names, laid over their bases, and unwrapped or refused if they are no plain settings.
+"""Config files: look-up by name, bases, and files that hold more than plain settings.
 
-A config may name others at its top, which are laid beneath it as if each was a `--config` just before it:
+A config may name its bases at the top. They apply as if each were a `--config` just before it:
 
-    base: classification/base        # or a list: the first is the lowest
+    base: base/classification        # or a list, the weakest first
 
-A base is a name under experiments/, or a file given relative to the config. Bases may have bases.
+A base is a name under experiments/, or a path relative to the config. Bases may have bases.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from medvlp.config.parser import concise, dump_settings, load_value
 from medvlp.errors import NotFoundError, UserError, suggestion
 
 PACKAGE = Path(__file__).parents[1]
-# In a wheel the configs lie inside the package, in a checkout beside it.
+# A wheel has the configs inside the package, a checkout beside it.
 EXPERIMENTS = next(path for path in (PACKAGE / "experiments", PACKAGE.parent / "experiments") if path.is_dir())
 DEFAULTS = EXPERIMENTS / "defaults.yaml"
 
-# In the order in which their settings are taken where those of the verb itself are not there.
+# The first of these that the file has supplies the settings if it has no section for the verb itself.
 VERBS = ("fit", "test", "validate", "predict")
-# What one verb has been told and another must not do; and how a command line was recorded.
+# Options that hold for one verb only, and keys that record the command line itself.
 OF_ONE_VERB = ("ckpt_path", "verbose", "weights_only", "return_predictions")
 RECORDS = ("config", "subcommand")
 WANDB = ("wandb_version", "_wandb")
-# The key of the configs beneath a config.
+# The key that names the bases of a config.
 BASE = "base"
 
 
@@ -41,10 +41,10 @@ def find_config(name: str, folder: Path = Path()) -> Path:
 
     Args:
         name: A path, or a name under experiments/ with or without `.yaml`.
-        folder: Folder to which a path is relative.
+        folder: Folder that the path is relative to.
 
     Raises:
-        NotFoundError: If there is neither such a file nor such a name.
+        NotFoundError: If neither the file nor the name exists.
     """
     for path in (folder / name, EXPERIMENTS / name, EXPERIMENTS / f"{name}.yaml"):
         if path.is_file():
@@ -57,11 +57,11 @@ def find_config(name: str, folder: Path = Path()) -> Path:
 
 
 class ConfigFile(ActionConfigFile):
-    """`--config`, which also takes names under experiments/, and lays a config over its bases."""
+    """`--config`, which also accepts names under experiments/, and reads the bases of a config before it."""
 
     @staticmethod
     def apply_config(parser: Any, cfg: Any, dest: str, value: str) -> None:
-        """Merge a config file and its bases into what was parsed so far."""
+        """Merge the bases of a config file, and then the file, into the namespace `cfg`."""
         try:
             layers = list(read_layers(find_config(value), parser.subcommand))
         except UserError as error:
@@ -80,7 +80,7 @@ class Layer:
     Attributes:
         path: The file.
         settings: Its settings by name, without its bases.
-        plain: Whether the file holds nothing else.
+        plain: Whether the file holds these settings and nothing else.
     """
 
     path: Path
@@ -89,16 +89,16 @@ class Layer:
 
 
 def read_layers(path: Path, verb: str, above: Sequence[Path] = ()) -> Iterator[Layer]:
-    """Yield the bases of a config file and the file itself, the lowest first.
+    """Yield the layers of a config file: its bases and then the file itself, the weakest first.
 
     Args:
         path: The file.
         verb: The Trainer's verb.
-        above: Files whose base this one is, the uppermost first.
+        above: Chain of files that led to this base, the outermost first.
 
     Raises:
-        NotFoundError: If a base is not there.
-        UserError: If a file holds something else than settings, or is its own base.
+        NotFoundError: If a base does not exist.
+        UserError: If a file is no text in UTF-8, holds anything but settings, or is its own base.
     """
     if path in above:
         circle = [*above[above.index(path) :], path]
@@ -123,15 +123,16 @@ def read_layers(path: Path, verb: str, above: Sequence[Path] = ()) -> Iterator[L
 
 
 def plain_settings(text: str, path: Path, verb: str) -> tuple[dict[str, Any], str]:
-    """Return the settings in a config file for a verb, and what is to be said of it: nothing of a plain one.
+    """Return the settings in a config file for a verb, and a note for the user, empty if the file is plain.
 
     Args:
-        text: What the file holds.
-        path: Where it lies.
+        text: Content of the file.
+        path: Path of the file.
         verb: The Trainer's verb.
 
     Raises:
-        UserError: If it holds something else than settings, or bases that are no names.
+        UserError: If the file is empty, holds anything but settings, or gives a setting twice, or its bases are no
+            names.
     """
     try:
         content = load_value(text)
@@ -168,13 +169,13 @@ def plain_settings(text: str, path: Path, verb: str) -> tuple[dict[str, Any], st
 
 
 def _is_wandb(content: dict[str, Any]) -> bool:
-    """Return whether each setting is wrapped the way W&B stores it."""
+    """Return whether every setting is wrapped in `value`, as W&B stores configs."""
     values = content.values()
     return bool(content) and all(isinstance(v, dict) and "value" in v and set(v) <= {"desc", "value"} for v in values)
 
 
 def _beside(path: Path) -> str:
-    """Return which file to use in place of W&B's, runs/wandb/run-TIME-ID/files/config.yaml."""
+    """Return the run's own config, to use in place of W&B's file runs/wandb/run-TIME-ID/files/config.yaml."""
     run = path.resolve().parent.parent
     own = sorted(run.parent.parent.glob(f"*/{run.name.rpartition('-')[2]}/config.yaml"))
     return str(own[0]) if own else "the config.yaml beside the run's checkpoints, such as runs/medvlp/ID/config.yaml"

@@ -1,13 +1,13 @@
-"""Names of classes in version 0.1, and their names since: for the errors about configs, and to read checkpoints."""
+"""Current names of classes from version 0.1, for error messages about configs and for reading checkpoints."""
 
 from __future__ import annotations
 
 import re
 from typing import Any
 
-# Modules whose classes stand in the configs of runs.
+# Modules whose classes are named in the configs of runs.
 MODULES = {"medvlp.callbacks": "medvlp.trainer.callbacks", "medvlp.heatmaps": "medvlp.trainer.heat_maps"}
-# Classes that have become contracts, and the implementation that each of them was.
+# Classes that are abstract now, and the implementations with their former behaviour.
 CLASSES = {
     "medvlp.models.ImageEncoder": "medvlp.models.TimmEncoder",
     "medvlp.models.TextEncoder": "medvlp.models.HFTextEncoder",
@@ -17,7 +17,7 @@ CONTRACT = re.compile(r"but (?:medvlp\.models\.)?(\w+) is abstract")
 
 
 def new_name(message: str) -> str | None:
-    """Return the new name of the class that an error of the parser refuses; None if that is no class of version 0.1."""
+    """Return the new name of the class in a parser error; None if it is no class of version 0.1 that has moved."""
     if module := MODULE.search(message):
         return f"{MODULES[module[1]]}.{module[2]}"
     contract = CONTRACT.search(message)
@@ -25,7 +25,7 @@ def new_name(message: str) -> str | None:
 
 
 def with_new_names(settings: Any) -> Any:
-    """Return settings that version 0.1 has stored in a checkpoint, with the classes' new names."""
+    """Return the settings of a checkpoint with the current names of classes from version 0.1."""
     if isinstance(settings, dict):
         renamed = {key: with_new_names(value) for key, value in settings.items()}
         path = renamed.get("class_path")

@@ -1,4 +1,4 @@
-"""Command-line errors on one line, with the name that was probably meant. Free of torch."""
+"""Parser with one-line errors that suggest the intended name, and its YAML format. Does not import torch."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from jsonargparse import ArgumentParser, get_loader, set_dumper, set_loader
 from medvlp.config.moved import new_name
 from medvlp.errors import suggestion
 
-# Packages whose classes are named in configs by their short names.
+# Packages whose classes configs may name without the module.
 CLASS_PACKAGES = ("medvlp.", "lightning.pytorch.", "torch.optim.")
 
-# What jsonargparse says around the cause: the unions it tried, the forms a class may be given in.
+# Lines that jsonargparse prints around the cause: the unions that it tried, and the accepted forms of a class.
 CONTEXT = re.compile(
     r"Does not validate against any|Subtypes: |Errors:|Given value|Expected a <class 'NoneType'>|Expected a path but "
     r"|Not a valid subclass of|Subclass types expect one of|a (?:class path|dict) |$"
@@ -34,12 +34,12 @@ _load_yaml = get_loader("yaml")
 
 
 def load_value(value: str) -> Any:
-    """Read a YAML or JSON value, in which None is null.
+    """Read a YAML or JSON value; the text `None` is null.
 
     Raises:
-        yaml.YAMLError: If it is neither, or gives a key twice, of which YAML would keep the last.
+        yaml.YAMLError: If the value is neither, or gives a key twice: YAML would silently keep the last one.
     """
-    # jsonargparse hands a value of a nested class on as str(value), so that null on the command line becomes 'None'.
+    # jsonargparse passes values of nested classes as str(value), so null on the command line becomes 'None'.
     if value == "None":
         return None
     # Tabs may indent JSON, but not YAML.
@@ -69,9 +69,9 @@ def check_keys(node: yaml.Node | None) -> None:
     """Refuse a document in which a mapping has a key twice.
 
     Raises:
-        yaml.YAMLError: It names key and lines.
+        yaml.YAMLError: If there is such a mapping; the error names the key and the lines.
     """
-    # Aliases may refer to what they stand in.
+    # Aliases may refer to a node that contains them.
     seen: set[int] = set()
     waiting = [node]
     while waiting:
@@ -93,10 +93,10 @@ def check_keys(node: yaml.Node | None) -> None:
 
 
 class SettingsDumper(yaml.SafeDumper):
-    """Writes YAML that `load_value` reads back: it takes `1e5` for a number, which YAML 1.1 takes for text."""
+    """Writes YAML that `load_value` reads back unchanged: `load_value` reads `1e5` as a number, YAML 1.1 as text."""
 
     def represent_text(self, text: str) -> yaml.Node:
-        """Quote text that looks like a number, such as the id of a run, 12e45678."""
+        """Quote text that looks like a number, such as the run id 12e45678."""
         try:
             float(text)
         except ValueError:
@@ -108,7 +108,7 @@ SettingsDumper.add_representer(str, SettingsDumper.represent_text)
 
 
 def dump_settings(settings: Any) -> str:
-    """Return settings as YAML that the parser reads back as they are."""
+    """Return settings as YAML that the parser reads back unchanged."""
     text: str = yaml.dump(
         settings, Dumper=SettingsDumper, allow_unicode=True, default_flow_style=False, sort_keys=False
     )
@@ -120,10 +120,10 @@ set_dumper("yaml", dump_settings)
 
 
 class Parser(ArgumentParser):
-    """A parser whose errors are one line each.
+    """A parser that prints each error on one line.
 
     Attributes:
-        source: The config file that is being read, which the errors name.
+        source: The current config file, which errors name; None while options are parsed.
     """
 
     source: Path | None = None
@@ -133,22 +133,22 @@ class Parser(ArgumentParser):
         super().__init__(*args, allow_abbrev=False, **kwargs)
 
     def add_argument(self, *args: Any, **kwargs: Any) -> Any:
-        """Add an argument; a list without the name of an option takes as many words as there are."""
-        # jsonargparse would take one word, the list in YAML. It hands types on as actions.
+        """Add an argument; a positional list takes one or more words."""
+        # jsonargparse would expect one word with the list in YAML. It passes some types as actions.
         hint = getattr(kwargs.get("action"), "_typehint", kwargs.get("type"))
         if get_origin(hint) is list and not args[0].startswith("-"):
             kwargs = {**kwargs, "action": None, "type": get_args(hint)[0], "nargs": "+"}
         return super().add_argument(*args, **kwargs)
 
     def print_usage(self, file: Any = None) -> None:
-        """Print nothing: fifty lines of Trainer options would bury the error."""
+        """Print nothing: the usage has fifty lines of Trainer options, which would bury the error."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Say what is wrong, and exit with code 2."""
+        """Print the error on one line, and exit with code 2."""
         parser = getattr(ex, "subcommand_parser", None) or self
         if "Did you mean" not in message:
             message += parser.suggestion(message)
-        # The parser of a nested class does not exit: the outermost one prints what it says.
+        # The parser of a nested class does not exit: the outermost parser prints its error.
         if not self.exit_on_error or os.environ.get("MEDVLP_DEBUG"):
             super().error(message, ex)
         source = f"{parser.source}: " if parser.source else ""
@@ -156,7 +156,7 @@ class Parser(ArgumentParser):
         self.exit(2)
 
     def suggestion(self, message: str) -> str:
-        """Return what may have been meant by the unknown name in an error message."""
+        """Return a suggestion for the unknown name in an error message; empty if there is none."""
         if option := UNKNOWN_OPTION.search(message):
             return suggestion(option[1], (action.dest for action in self._actions))
         if name := new_name(message):
@@ -169,16 +169,16 @@ class Parser(ArgumentParser):
 
 
 def class_names() -> set[str]:
-    """Return the names of the imported classes that a config may give."""
+    """Return the short names of the imported classes that a config may use."""
     modules = [module for name, module in sys.modules.items() if f"{name}.".startswith(CLASS_PACKAGES)]
     return {name for module in modules for name, value in vars(module).items() if isinstance(value, type)}
 
 
 def concise(message: str) -> str:
-    """Return the cause in an error of jsonargparse, and where it lies, on one line.
+    """Return the cause and the place of a jsonargparse error on one line.
 
-    An error inside nested classes comes as a tree of the types that were tried at each level; its leaves are the
-    causes, and the keys and classes on the way to them say where.
+    jsonargparse reports an error inside nested classes as a tree of the types that it tried at each level. The leaves
+    of the tree are the causes; the keys and classes above a leaf are its place.
     """
     hint = HINT.search(message)
     message = HINT.sub("", message)

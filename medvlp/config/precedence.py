@@ -1,29 +1,29 @@
-"""The order in which the words of a command line apply: configs first, then options, the whole before its parts."""
+"""Order of precedence on a command line: configs before options, and whole objects before their parts."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 
-# A negative number, or a text with a blank in it, is a value.
+# Values may begin with a dash, too: negative numbers, and texts such as `--two words`.
 OPTION = re.compile(r"--(?P<name>[\w.-]+)(?P<append>\+?)(=|$)|-[A-Za-z]")
 CONFIG = re.compile(r"--config(=|$)|-c")
-# A class and its arguments are one thing, however they are spelt.
+# Suffixes of a class and its arguments, which name the same part as the option without them.
 CLASS = (".class_path", ".init_args", ".dict_kwargs")
 
 
 def in_order(words: Sequence[str]) -> list[str]:
-    """Return the options of a verb of the Trainer in the order of their precedence, the weakest first.
+    """Return the options of one of the Trainer's verbs in the order of their precedence, the weakest first.
 
-    jsonargparse lets the later word win. A config, or the file or class of a part (`--data data.yaml`,
-    `--model Class`), would therefore undo the single options before it.
+    In jsonargparse, later words override earlier ones. A config, or an option that sets a whole part (`--data
+    data.yaml`, `--model Class`), would therefore undo the single options before it.
 
     Args:
         words: The command line behind the verb.
 
     Returns:
-        All configs in their order, then all options in theirs, except that one which gives the whole of a part comes
-        before those which give something inside it.
+        All configs in their order, then all options in theirs. An option that sets a whole part moves before the
+        options that set something inside the part.
     """
     configs: list[list[str]] = []
     options: list[list[str]] = []
@@ -32,7 +32,7 @@ def in_order(words: Sequence[str]) -> list[str]:
             configs.append(option)
         else:
             key = whole(option[0])
-            # What stands before an entry is appended to a list is of the entries before.
+            # Options before an entry is appended to a list belong to the entries before, so they stay there.
             start = max((i + 1 for i, other in enumerate(options) if _appends_to(other[0], key)), default=0)
             inside = (i for i, o in enumerate(options) if i >= start and key and name(o[0]).startswith(f"{key}."))
             options.insert(next(inside, len(options)), option)
@@ -45,7 +45,7 @@ def _appends_to(word: str, key: str) -> bool:
 
 
 def grouped(words: Sequence[str]) -> list[list[str]]:
-    """Return each option with its values."""
+    """Split the words into options, each with its values."""
     found: list[list[str]] = []
     for word in words:
         if OPTION.match(word) or not found:
@@ -55,7 +55,7 @@ def grouped(words: Sequence[str]) -> list[list[str]]:
 
 
 def name(word: str) -> str:
-    """Return the dotted name of what an option sets; empty where it has none."""
+    """Return the dotted key that an option sets; empty for a short option or a value."""
     match = OPTION.match(word)
     text = match["name"] if match and match["name"] else ""
     for part in CLASS:
@@ -64,9 +64,9 @@ def name(word: str) -> str:
 
 
 def whole(word: str) -> str:
-    """Return the name of the part that an option may set as a whole; empty where its place must stay.
+    """Return the key of the part that an option may set as a whole; empty if the option must keep its place.
 
-    What is appended to a list, and options inside the last of a list's entries, are a matter of order.
+    An option that appends to a list must keep its place, because the options behind it set parts of the new entry.
     """
     match = OPTION.match(word)
     return name(word) if match and not match["append"] else ""

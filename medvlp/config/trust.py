@@ -17,8 +17,8 @@ from medvlp.errors import UserError
 IMPORT_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 KEYS = ("class_path", "_class_path")
 TRUSTED = ("medvlp",)
-"""Packages that files of weights may always name."""
-# Options that name files which hold no settings of objects.
+"""Packages whose classes weights may always name."""
+# Options whose files hold no settings of objects.
 FILES = ("weights", "protocol")
 
 
@@ -26,17 +26,17 @@ def check_trusted(settings: Any, packages: Sequence[str], where: str) -> None:
     """Refuse settings that name anything but classes of trusted packages, before they are imported.
 
     Args:
-        settings: Hyper-parameters that a stranger may have written.
-        packages: Names of packages.
-        where: What errors call the settings.
+        settings: Hyper-parameters from an untrusted source.
+        packages: Names of the trusted packages.
+        where: Name of the settings in errors.
 
     Raises:
-        UserError: If they name something else, or a trusted package cannot be imported.
+        UserError: If the settings name anything else, or a trusted package cannot be imported.
     """
     trusted = tuple(f"{package}." for package in packages)
     check_no_text(settings, where)
     for path in import_paths(settings):
-        # Importing a module runs it.
+        # Importing a module runs its code, so the path is checked before.
         if not IMPORT_PATH.fullmatch(path):
             raise UserError(f"{where} ask for '{path}', which is no class of {', '.join(packages)}.")
         if not path.startswith(trusted):
@@ -46,20 +46,20 @@ def check_trusted(settings: Any, packages: Sequence[str], where: str) -> None:
                 f"{package} (in Python trust=['{package}'])."
             )
         kind = named(path, where)
-        # Our modules import classes from elsewhere, such as medvlp.trainer.command.LightningCLI: these are not ours.
+        # Trusted modules import classes of other packages, such as medvlp.trainer.command.LightningCLI: refuse these.
         if not isinstance(kind, type) or not f"{kind.__module__}.".startswith(trusted):
             raise UserError(f"{where} ask for '{path}', which is no class of {', '.join(packages)}.")
 
 
 def check_classes(settings: Any, where: str) -> None:
-    """Refuse settings, as the parser returns them, that would have functions called where classes are made.
+    """Refuse parsed settings that name a function, or another object, in place of a class: it would be called.
 
     Args:
-        settings: Settings in which classes have their full names.
-        where: What errors call the settings.
+        settings: Settings from the parser, which gives classes their full names.
+        where: Name of the settings in errors.
 
     Raises:
-        UserError: If they name a function.
+        UserError: If the settings name a function, or anything else that is no class.
     """
     for key, value in items(settings):
         if isinstance(value, FunctionType | BuiltinFunctionType | MethodType):
@@ -69,14 +69,14 @@ def check_classes(settings: Any, where: str) -> None:
 
 
 def check_no_text(settings: Any, where: str) -> None:
-    """Refuse text that the parser would read as settings, or as the file of some, wherever it expects an object.
+    """Refuse text that the parser would read as settings, or as a file of settings, in place of an object.
 
     Args:
-        settings: Settings that a stranger may have written.
-        where: What errors call them.
+        settings: Settings from an untrusted source.
+        where: Name of the settings in errors.
 
     Raises:
-        UserError: If there is such text.
+        UserError: If the settings contain such text.
     """
     for key, value in items(settings):
         if isinstance(value, str) and (_is_structure(value) or (key not in FILES and Path(value).is_file())):
@@ -84,10 +84,10 @@ def check_no_text(settings: Any, where: str) -> None:
 
 
 def import_paths(settings: Any) -> Iterator[str]:
-    """Yield everything in settings that would be imported, or might be.
+    """Yield all texts in settings that the parser would import, or might import.
 
-    That is the value of `class_path`. But where a class is expected its bare name does, too, and so do settings as
-    text: hence every text counts that has the form of a name in an installed package, or speaks of a class path.
+    It imports the value of `class_path`. In place of an object it also accepts the bare name of a class, or settings as
+    text. Therefore every text counts that contains `class_path`, or has the form of a name in an installed package.
     """
     for key, value in items(settings):
         if isinstance(value, str) and (
@@ -99,7 +99,7 @@ def import_paths(settings: Any) -> Iterator[str]:
 
 
 def items(settings: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the innermost values in settings, each with the key that it, or the list it is in, stands under."""
+    """Yield the innermost values in settings, each with its key; values in a list have the key of the list."""
     if isinstance(settings, dict):
         for name, value in settings.items():
             yield from items(value, str(name))
@@ -115,7 +115,7 @@ def named(path: str, where: str = "settings") -> Any:
 
     Args:
         path: The import path.
-        where: What errors call the settings that name it.
+        where: Name, in errors, of the settings that contain the path.
 
     Raises:
         UserError: If the package, or a module that it imports, cannot be imported.
@@ -137,7 +137,7 @@ def named(path: str, where: str = "settings") -> Any:
 def _is_installed(package: str) -> bool:
     try:
         return find_spec(package) is not None
-    except ValueError:  # a module that is loaded, but came from no package, such as __main__
+    except ValueError:  # a loaded module without a spec, such as __main__
         return True
 
 

@@ -1,4 +1,4 @@
-"""The commands `demo` and `bench`: the whole way on synthetic data, and speeds beside their floors.
+"""The commands `demo` and `bench`: the full workflow on synthetic data, and speeds relative to lower bounds.
 
-Nothing imports from here.
+No other package imports from here.
 """

@@ -1,4 +1,4 @@
-"""`medvlp demo`: from nothing to IMITATE and ASG pre-trained and a table, on synthetic radiographs, no credentials."""
+"""`medvlp demo`: pre-trains and tests IMITATE with ASG on synthetic radiographs; it needs no credentials."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ ZERO_SHOT, REPORT, REGION, TAG = "test/zeroshot/", "test/retrieval/report/", "te
 
 
 def demo(out: Path = Path("runs/demo"), studies: int = 3200, epochs: int = 6, seed: int = 0, workers: int = 2) -> None:
-    """Make a synthetic data set, prepare it, pre-train IMITATE with ASG on it and test what it has learned.
+    """Make a synthetic data set, prepare it, pre-train IMITATE with ASG on it and test the trained network.
 
-    Everything lies under one folder: the raw data in `phantom`, the prepared folder in `prepared`, the run in
-    `medvlp`, and `results.json`, `curves.png`, `matches.png` and `heat_maps.png` beside them. What is there already is
-    used again.
+    All files are in one folder: the raw data in `phantom`, the prepared folder in `prepared`, the run in `medvlp`, and
+    `results.json`, `curves.png`, `matches.png` and `heat_maps.png` beside them. Existing raw data and an existing
+    prepared folder are used again; training starts anew.
 
     Args:
-        out: Where to write.
+        out: Folder to write to.
         studies: Number of synthetic studies.
-        epochs: Passes over the training split.
-        seed: Seed of the synthetic world.
-        workers: Processes that render, decode and load images.
+        epochs: Number of passes over the training split.
+        seed: Seed of the synthetic patients.
+        workers: Number of processes that render, decode and load images.
     """
-    # The demo needs no hub and no account, and asks neither.
+    # The demo needs neither the Hugging Face hub nor a W&B account, so it contacts neither.
     os.environ.setdefault("WANDB_MODE", "offline")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     console = Console()
@@ -101,9 +101,9 @@ def demo(out: Path = Path("runs/demo"), studies: int = 3200, epochs: int = 6, se
 
 
 def settings(out: Path, epochs: int, workers: int) -> dict[str, Any]:
-    """Return what the demo lays over its configs."""
+    """Return the settings that the demo applies after its configs."""
     wandb = {"project": "medvlp", "name": "demo", "save_dir": str(out), "offline": True}
-    # The csv file is for the picture of the curves.
+    # plot_curves reads the csv file.
     table = {"save_dir": str(out), "name": "", "version": ""}
     return {
         "trainer": {
@@ -119,7 +119,7 @@ def settings(out: Path, epochs: int, workers: int) -> dict[str, Any]:
 
 
 def results_table(results: Mapping[str, Mapping[str, float]]) -> Table:
-    """Lay out the figures of the untrained and the trained network side by side."""
+    """Return a table of the metrics of the untrained and the trained network, side by side."""
     columns = [Column(name, justify="right") for name in ("untrained", "trained")]
     table = Table("", *columns, title="Test split of the phantom (chance: AUROC 0.5)")
 
@@ -149,7 +149,7 @@ def results_table(results: Mapping[str, Mapping[str, float]]) -> Table:
 
 
 def read_log(path: Path) -> dict[str, list[tuple[int, float]]]:
-    """Read the metrics.csv of a run: (step, value) pairs by metric."""
+    """Read the metrics.csv of a run and return (step, value) pairs by metric."""
     series: dict[str, list[tuple[int, float]]] = {}
     with path.open(newline="") as file:
         for row in csv.DictReader(file):

@@ -1,4 +1,4 @@
-"""Pictures of a run; they need the extra `demo`."""
+"""Plots of a run; they need the extra `demo`."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ mpl.use("agg")
 
 
 def plot_curves(log: Mapping[str, Sequence[tuple[int, float]]], out: Path) -> None:
-    """Draw the terms of the loss and the validation metrics against the step.
+    """Plot the terms of the loss and the validation metrics over steps.
 
     Args:
         log: (step, value) pairs by metric.
-        out: The PNG to write.
+        out: PNG file to write.
     """
     figure = Figure(figsize=(14, 4.2), layout="constrained")
     loss, quality = figure.subplots(1, 2)
@@ -58,19 +58,19 @@ def plot_curves(log: Mapping[str, Sequence[tuple[int, float]]], out: Path) -> No
 
 
 def split_sentences(text: str) -> list[str]:
-    """Split a section at full stops that end a sentence."""
+    """Split a section into sentences, at full stops that end one."""
     return [part.strip() for part in re.split(r"(?<=[a-z\])_]\.)\s+", " ".join(text.split())) if part.strip()]
 
 
 def match(task: PretrainingTask, image: Tensor, texts: list[str]) -> Tensor:
-    """Return the cosine similarity (N, M) of images, uint8 (N, H, W), with texts; the mean over all joint spaces."""
+    """Return the cosine similarity (N, M) of images, uint8 (N, H, W), and M texts: the mean over all joint spaces."""
     with torch.inference_mode():
         images, embedded = task.embed_images(task.image_encoder(image)), task.embed_texts(texts)
     return torch.stack([images[key] @ embedded[key].T for key in images]).mean(0)
 
 
 def varied(label: npt.NDArray[np.int8], count: int) -> list[int]:
-    """Choose samples that show different things: the first of each of the most frequent labels, none twice."""
+    """Choose samples with different labels: the first sample of each of the most frequent labels, none twice."""
     present = label == PRESENT
     chosen: list[int] = []
     for column in np.argsort(-present.sum(0), kind="stable"):
@@ -79,14 +79,14 @@ def varied(label: npt.NDArray[np.int8], count: int) -> list[int]:
 
 
 def plot_matches(weights: Path, root: Path, out: Path, count: int = 6, best: int = 3) -> None:
-    """Draw test images with the sentences of the test reports that the model finds most like them.
+    """Draw test images with the sentences, out of all test reports, of highest similarity in the model.
 
     Args:
         weights: Checkpoint of a pre-training.
         root: The prepared folder.
-        out: The PNG to write.
+        out: PNG file to write.
         count: Number of images.
-        best: Sentences an image.
+        best: Number of sentences per image.
     """
     task = load_pretraining(weights).eval()
     data = CXRDataModule(root, crop=Prepared.open(root).size)
@@ -113,14 +113,14 @@ def plot_matches(weights: Path, root: Path, out: Path, count: int = 6, best: int
 
 
 def plot_heat_maps(weights: Path, root: Path, out: Path, count: int = 4, maps: int = 4) -> None:
-    """Draw test images with heat maps of what their reports say: sentences in the regions, tags in the decoder.
+    """Draw test images with heat maps for the sentences and tags of their reports.
 
     Args:
         weights: Checkpoint of a pre-training with objectives that have heat maps.
         root: The prepared folder.
-        out: The PNG to write.
+        out: PNG file to write.
         count: Number of images.
-        maps: Heat maps an image: sentences first, then tags.
+        maps: Number of heat maps per image: sentences first, then tags.
     """
     task = load_pretraining(weights).eval()
     dataset = CXRDataModule(root, crop=Prepared.open(root).size, regions=True).dataset("test")
@@ -146,7 +146,7 @@ def plot_heat_maps(weights: Path, root: Path, out: Path, count: int = 4, maps: i
 
 
 def choose_maps(drawn: Sequence[tuple[str, HeatMap]], study: int, count: int) -> list[tuple[str, HeatMap]]:
-    """Choose heat maps of a study: as many of each objective, about few regions rather than many, and about others."""
+    """Choose heat maps of a study: equally many per objective, those with few regions first, no regions twice."""
     by_objective: dict[str, list[tuple[str, HeatMap]]] = {}
     shown: set[tuple[float, ...]] = set()
     for name, heat_map in sorted(drawn, key=lambda pair: len(pair[1].box)):

@@ -1,6 +1,7 @@
-"""`medvlp bench`: the cost of the training step and of preparation, as ratios to their floors, in one run.
+"""`medvlp bench`: the costs of preparation, training steps and linear probes, as ratios to lower bounds (floors).
 
-Ratios, because machines differ and are noisy: the contestants take turns, and the median of their times is compared.
+Ratios are comparable between machines. Contestants take turns, because machines are noisy: each round gives a ratio to
+the floor of the same round, and the table has the median of these ratios.
 """
 
 from __future__ import annotations
@@ -42,14 +43,14 @@ PROBE_SEEDS, PROBE_EPOCHS = 3, 4
 
 
 def bench(batch_size: int = 16, crop: int = 224, rounds: int = 5, studies: int = 24, workers: int = 2) -> None:
-    """Print ratios to floors: preparation, the training step of IMITATE, and linear probes.
+    """Print ratios to floors, which are lower bounds: preparation, the training step of IMITATE, and linear probes.
 
     Args:
-        batch_size: Studies a step; each has two views.
-        crop: Side of the images of the training step, in pixels.
-        rounds: Times every contestant takes its turn.
-        studies: Synthetic studies, with images of six megapixels, to prepare and train on.
-        workers: Processes that prepare.
+        batch_size: Number of studies per step; each has two views.
+        crop: Side of the images of training steps and linear probes, in pixels.
+        rounds: Number of turns of every contestant; linear probes take at most two.
+        studies: Number of synthetic studies, with images of six megapixels, to prepare and train on.
+        workers: Number of processes that render and prepare.
     """
     keep_freed_memory()
     console = Console()
@@ -61,7 +62,7 @@ def bench(batch_size: int = 16, crop: int = 224, rounds: int = 5, studies: int =
         groups = (
             prepare_rows(folder, rounds, workers),
             step_rows(folder, batch_size, crop, rounds),
-            probe_rows(folder, crop, min(rounds, 2)),  # a ratio of tens needs no more
+            probe_rows(folder, crop, min(rounds, 2)),  # the ratio is in the tens, so two rounds are precise enough
         )
         for rows in groups:
             floor = next(iter(rows.values()))
@@ -77,12 +78,15 @@ def bench(batch_size: int = 16, crop: int = 224, rounds: int = 5, studies: int =
 
 
 def device() -> torch.device:
-    """Return the device of the training steps."""
+    """Return the device of training steps and probes: a GPU if there is one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def prepare_rows(folder: Path, rounds: int, workers: int) -> dict[str, list[float]]:
-    """CPU seconds an image, of all processes: bare decoding with resizing; `medvlp prepare` without and with boxes."""
+    """Return CPU seconds per image, over all processes: bare decoding with resizing, and `medvlp prepare`.
+
+    `medvlp prepare` takes turns without and with automatic regions.
+    """
     root = folder / "raw" / "mimic-cxr-jpg" / "2.0.0"
     arguments: dict[str, Any] = {"images": root, "reports": folder / "raw" / "mimic-cxr-reports", "workers": workers}
     mimic_cxr(out=folder / "prepared", **arguments)
@@ -94,7 +98,7 @@ def prepare_rows(folder: Path, rounds: int, workers: int) -> dict[str, list[floa
         start = cpu_seconds()
         for path in paths:
             with Image.open(path) as image:
-                # The same quality: reduced while decoding to no less than twice the size.
+                # As in preparation, decoding reduces images to no less than twice the final size, so quality is equal.
                 image.draft("L", (512, 512))
                 image.resize((256, 256), Image.Resampling.HAMMING).tobytes()
         rows[floor].append((cpu_seconds() - start) / len(paths))
@@ -106,15 +110,15 @@ def prepare_rows(folder: Path, rounds: int, workers: int) -> dict[str, list[floa
 
 
 def cpu_seconds() -> float:
-    """CPU time of this process and of its children that have ended."""
+    """Return the CPU time of this process and of its children that have ended."""
     usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
 def step_rows(folder: Path, batch_size: int, crop: int, rounds: int) -> dict[str, list[float]]:
-    """Seconds of a training step of the bare backbone, of IMITATE, and of the official code's design."""
+    """Return seconds per training step: of the bare backbone, of IMITATE, and of the official code's design."""
     language = folder / "bert"
-    # Random weights cost what Bio_ClinicalBERT's do.
+    # BERT with random weights costs as much as Bio_ClinicalBERT.
     AutoTokenizer.from_pretrained(locate(TOKENIZER)).save_pretrained(language)
     BertModel(BertConfig()).save_pretrained(language)
     everything = ("train", "validate", "test")
@@ -160,7 +164,7 @@ def make_step(parameters: list[nn.Parameter], loss: Callable[[], Tensor]) -> Cal
 
 
 def bare_step(batch: Batch) -> Callable[[], None]:
-    """The floor: one backbone, one pass over both views, the simplest loss."""
+    """Return the step of the floor: one backbone, one pass over both views, the simplest loss."""
     encoder = TimmEncoder(pretrained=False).to(device())
     image = ((batch["image"].flatten(0, 1)[:, None] - encoder.mean) / encoder.std).contiguous(
         memory_format=torch.channels_last
@@ -170,7 +174,7 @@ def bare_step(batch: Batch) -> Callable[[], None]:
 
 
 def imitate_step(task: PretrainingTask, batch: Batch) -> Callable[[], None]:
-    """A step of this framework, from the uint8 batch to the updated weights."""
+    """Return a step of this framework, from the uint8 batch to the updated weights."""
     objective = task.objectives["hierarchical"]
 
     def loss() -> Tensor:
@@ -181,9 +185,10 @@ def imitate_step(task: PretrainingTask, batch: Batch) -> Callable[[], None]:
 
 
 def official_step(language: Path, batch: Batch) -> Callable[[], None]:
-    """The design of the released code: every view encoded twice with gradient, BERT on both sections in each step.
+    """Return a step of the official design: it encodes every view twice with gradient, and runs BERT on both sections.
 
-    Not its code, which stops at the first step with an error. Its heads and losses are left out, which flatters it.
+    This is not the official code, which stops at its first step with an error. The step omits the official heads and
+    losses, so it underestimates the cost.
     """
     encoder = TimmEncoder(pretrained=False).to(device()).train()
     tokenizer = AutoTokenizer.from_pretrained(language)
@@ -203,9 +208,9 @@ def official_step(language: Path, batch: Batch) -> Callable[[], None]:
 
 
 def probe_rows(folder: Path, crop: int, rounds: int) -> dict[str, list[float]]:
-    """Seconds of one pass of a frozen ResNet-50, and of linear probes with and without features computed once.
+    """Return seconds of one pass of a frozen ResNet-50, and of linear probes with and without stored features.
 
-    The probes are of three label fractions and three seeds, as in the papers, but of few epochs and images.
+    The nine probes combine three label fractions with three seeds, as in the papers, but with few epochs and images.
     """
     everything, root = ("train", "validate", "test"), folder / "prepared"
     encoder = TimmEncoder(pretrained=False).eval().to(device())

@@ -1,6 +1,6 @@
-"""The use of a trained model: reading image files, and the commands `predict`, `explain` and `search`.
+"""Use of a trained model: reading image files, and the commands `predict`, `explain` and `search`.
 
-`Model` is the one door to a model; nothing here trains or needs a Trainer.
+All access to a model goes through `Model`. Nothing here trains or needs a Trainer.
 """
 
 from medvlp.inference.model import Model

@@ -1,4 +1,4 @@
-"""Radiographs with heat maps in colour, captions and a scale with numbers."""
+"""Drawings of radiographs with coloured heat maps, captions and a numbered scale."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from medvlp.metrics.grounding import Map, to_image
 Bytes = npt.NDArray[np.uint8]
 
 STRENGTH = 0.55
-# The last colours of the map, dark reds, would look like holes where the value is highest.
+# Last index of the colour map in use: the dark reds above it would make the highest values look like holes.
 BRIGHT = 225
-# Each patch is refined into so many by cubic interpolation before maps are enlarged: straight lines between the
-# centres of patches would show as a lattice.
+# Factor of the cubic interpolation before maps are enlarged: linear interpolation between the centres of patches
+# would show as a lattice.
 REFINED = 16
-# Panels in a row, and the least width of one in pixels, for its captions; smaller images are enlarged.
+# Number of panels per row, and least width of a panel in pixels: captions need it, so smaller images are enlarged.
 COLUMNS, NARROWEST = 4, 480
 TICKS = 5
 PAPER, INK, SOFT, FRAME = (18, 20, 23), (236, 238, 240), (152, 160, 168), (255, 255, 255)
-# The grey that the scale is drawn on: that of lung and soft tissue between black and white.
+# Background grey of the scale: between black and white, as lung and soft tissue are.
 TISSUE = 110
 
 
 @dataclass(frozen=True)
 class Scale:
-    """What the colours mean.
+    """The colour scale of heat maps.
 
     Attributes:
-        low: The value without colour.
-        high: The value with the strongest.
-        name: Of the quantity.
+        low: Value without colour.
+        high: Value with the strongest colour.
+        name: Name of the quantity.
     """
 
     low: float
@@ -45,19 +45,19 @@ class Scale:
     name: str
 
     def share(self, values: Map) -> Map:
-        """Return where values lie on the scale, 0 to 1; NaN stays."""
+        """Return the positions of values on the scale, 0 to 1; NaN stays NaN."""
         share: Map = np.clip((values - self.low) / max(self.high - self.low, 1e-12), 0, 1)
         return share
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One copy of the radiograph.
+    """One panel of the drawing: a copy of the radiograph.
 
     Attributes:
-        title: What it shows.
-        note: A line below that.
-        heat: The map, (h, w), on the grid of patches; None shows the radiograph as it is.
+        title: Caption.
+        note: Second line of the caption.
+        heat: Heat map (h, w) on the grid of patches; None shows the radiograph alone.
     """
 
     title: str
@@ -66,48 +66,48 @@ class Panel:
 
 
 def enlarge(heat: npt.ArrayLike, shape: tuple[int, ...], window: Window) -> Map:
-    """Return a map of patches (h, w) on the pixels of an image, smooth, NaN where the model has not looked.
+    """Interpolate a map of patches (h, w) smoothly to the pixels of an image; NaN outside the model's input.
 
     Args:
         heat: The map.
         shape: Height and width of the image.
-        window: What the model has looked at; see `Preprocessing.window`.
+        window: Window of the image that is the model's input; see `Preprocessing.window`.
     """
     values = np.asarray(heat, np.float64)
     smooth = cv2.resize(values, None, fx=REFINED, fy=REFINED, interpolation=cv2.INTER_CUBIC)
-    # Cubic curves overshoot, and the scale ends at values that the model gave.
+    # Cubic interpolation overshoots, but the scale ends at the extreme values of the model's map.
     return to_image(np.clip(smooth, values.min(), values.max()), (shape[0], shape[1]), window)
 
 
 def holds(window: Window, shape: tuple[int, ...]) -> bool:
-    """Return whether the model has looked at all of an image (H, W)."""
+    """Return whether the window contains all of an image (H, W)."""
     x1, y1, x2, y2 = map(round, window)
     return x1 <= 0 and y1 <= 0 and x2 >= shape[1] and y2 >= shape[0]
 
 
 def tint(share: npt.ArrayLike) -> Bytes:
-    """Return the colours of shares of the scale, RGBA (H, W, 4): the higher, the stronger, and none at 0 or NaN."""
+    """Return the colours for shares of the scale, RGBA (H, W, 4): opacity grows with the share; 0 and NaN have none."""
     level = np.nan_to_num(np.asarray(share, np.float32))
     colours = cv2.applyColorMap(np.rint(BRIGHT * level).astype(np.uint8), cv2.COLORMAP_TURBO)[..., ::-1]
     return np.dstack([colours, np.rint(255 * STRENGTH * level).astype(np.uint8)])
 
 
 def coloured(grey: Bytes, share: npt.ArrayLike) -> Bytes:
-    """Return a radiograph (H, W) with the colours of shares of the scale over it, RGB (H, W, 3)."""
+    """Return a radiograph (H, W) under the colours for shares of the scale, RGB (H, W, 3)."""
     over = tint(share)
     weight = over[..., 3:].astype(np.uint16)
     return np.asarray((grey[..., None] * (255 - weight) + over[..., :3] * weight + 127) // 255, np.uint8)
 
 
 def draw(grey: Bytes, panels: Sequence[Panel], scale: Scale, window: Window, footer: str) -> Image.Image:
-    """Return panels side by side, at the radiograph's own resolution or a multiple of it, with one scale for all.
+    """Return panels side by side, at the resolution of the radiograph or a multiple of it, with one common scale.
 
     Args:
         grey: The radiograph, (H, W).
-        panels: What is shown of it.
-        scale: Of all maps.
-        window: What the model has looked at, in pixels of the radiograph: framed where that is not all of it.
-        footer: What is to be said below.
+        panels: The panels.
+        scale: Scale of all maps.
+        window: The model's input, in pixels of the radiograph. A frame marks it unless it contains all of the image.
+        footer: Text below the panels.
     """
     factor = -(-NARROWEST // max(grey.shape)) if max(grey.shape) < NARROWEST else 1
     height, width = (factor * side for side in grey.shape)
@@ -130,7 +130,7 @@ def draw(grey: Bytes, panels: Sequence[Panel], scale: Scale, window: Window, foo
 
 
 def _picture(grey: Bytes, heat: Map | None, scale: Scale, window: Window, size: tuple[int, int]) -> Image.Image:
-    """Return the radiograph at a width and height, its heat map over it, and the frame of what the model has seen."""
+    """Return the radiograph at a width and height, with its heat map and the frame of the model's input."""
     if heat is None:
         return Image.fromarray(grey).convert("RGB").resize(size, Image.Resampling.BICUBIC)
     shown = coloured(grey, scale.share(enlarge(heat, grey.shape, window)))
@@ -149,7 +149,7 @@ def _picture(grey: Bytes, heat: Map | None, scale: Scale, window: Window, size: 
 
 
 def _bar(scale: Scale, height: int, size: int) -> Image.Image:
-    """Return the scale, as high as the radiograph: colours as they look on soft tissue, and numbers beside them."""
+    """Return the scale at a height in pixels: the colours as they look on soft tissue, with numbers beside them."""
     small = _small(size)
     name = _text(scale.name, small, SOFT, 6 * size)
     top, bottom = name.height + small, height - small
@@ -167,10 +167,10 @@ def _bar(scale: Scale, height: int, size: int) -> Image.Image:
 
 
 def _text(text: str, size: int, colour: tuple[int, int, int], width: int) -> Image.Image:
-    """Return a text, wrapped at a width in pixels, as a picture."""
+    """Return a picture of a text that is wrapped at a width in pixels."""
     font = ImageFont.load_default(size)
     lines = [""]
-    # The font that comes with Pillow, the same on every machine, knows ASCII alone.
+    # Pillow's own font is the same on every machine, but its character set is limited: keep to ASCII.
     letters = (letter for letter in unicodedata.normalize("NFKD", text) if not unicodedata.combining(letter))
     for word in "".join(letters).encode("ascii", "replace").decode().split():
         longer = f"{lines[-1]} {word}".strip()

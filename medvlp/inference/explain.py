@@ -1,4 +1,4 @@
-"""`medvlp explain`: a radiograph with heat maps of where a model sees what texts say."""
+"""`medvlp explain`: draws the heat maps of texts over a radiograph."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from medvlp.prepare.images import read_image
 from medvlp.types import HeatSource
 
 FORMATS = (".png", ".jpg", ".jpeg")
-# The quantity of a map, and the value at which it says nothing: what is not above it has no colour.
+# Name of the quantity of a map, and its neutral value: only values above it are coloured.
 QUANTITY = {"region": ("cosine", 0.0), "global": ("cosine", 0.0), "tag": ("attention, as a multiple of its mean", 1.0)}
 MEANING = {
     "region": "Colour: cosine of each place with the text, in the joint space of regions and sentences.",
@@ -39,13 +39,13 @@ CAUTION = "For research, not for clinical use."
 
 @dataclass(frozen=True)
 class Radiograph:
-    """An image as it is, and as a model sees it.
+    """A radiograph and the model's input made from it.
 
     Attributes:
-        grey: uint8 (H, W).
-        seen: What the model sees, uint8 (crop, crop).
-        window: What that is, x1, y1, x2, y2 in pixels of `grey`; beyond it where the model sees padding.
-        flags: How the image differs from a frontal chest radiograph; see `medvlp.inference.screening`.
+        grey: The radiograph, uint8 (H, W).
+        seen: The model's input, uint8 (crop, crop).
+        window: Window of `seen`: x1, y1, x2, y2 in pixels of `grey`. It extends beyond `grey` if `seen` has padding.
+        flags: Flags raised by the screening; see `medvlp.inference.screening`.
     """
 
     grey: Bytes
@@ -55,7 +55,7 @@ class Radiograph:
 
     @property
     def caveat(self) -> str:
-        """What the flags say, in a sentence."""
+        """The flags as a sentence."""
         return f"Perhaps no frontal chest radiograph: {'; '.join(FLAGS[flag] for flag in self.flags)}."
 
     @classmethod
@@ -64,16 +64,16 @@ class Radiograph:
 
         Args:
             path: The file.
-            seeing: How the model sees it.
-            longest: Longest side of `grey` in pixels; by default the image's own.
+            seeing: The preprocessing of the model.
+            longest: Greatest length of the longer side of `grey` in pixels; by default the image keeps its size.
 
         Raises:
-            LeftOutError: If the file is not there or cannot be decoded to its end.
+            LeftOutError: If the file does not exist or cannot be decoded completely.
         """
         prepared, geometry = read_image(str(path), seeing.size, seeing.fit)
         flags = tuple(screen(str(path), prepared, geometry))
         side = max(geometry.height, geometry.width)
-        # Padded to a square as large as itself, an image keeps its pixels.
+        # Padding to a square whose side is the image's longer side does not resample the image.
         square, own = read_image(str(path), min(side, longest or side), "pad")
         (left, top), (width, height) = own.corner, own.inner
         x, y = width / geometry.width, height / geometry.height
@@ -83,37 +83,39 @@ class Radiograph:
 
 
 def heat_maps(model: Model, radiograph: Radiograph, texts: Sequence[str], source: HeatSource) -> Map:
-    """Return where a model sees what M texts say, (M, h, w), on the grid of patches.
+    """Return the heat maps of M texts, (M, h, w), on the grid of patches.
+
+    Those of source `tag` are multiples of their means.
 
     Raises:
-        UserError: If it has no heat maps of the source, or of a text.
+        UserError: If the model has no heat maps from this source, or none for one of the texts.
     """
     image = radiograph.seen[None].to(model.task.device)
     with torch.inference_mode():
         heat: Map = model.task.text_heat_maps(image, list(texts), source)[0].cpu().double().numpy()
-    # Attention sums to 1: of a finer grid all values would be smaller.
+    # Attention sums to 1, so its values would shrink with a finer grid.
     return heat / heat.mean((1, 2), keepdims=True) if source == "tag" else heat
 
 
 def scale_of(heat: Map, source: HeatSource) -> Scale:
-    """Return the scale that maps of a source share."""
+    """Return the common scale of heat maps from a source."""
     name, nothing = QUANTITY[source]
     least, most = float(heat.min()), float(heat.max())
-    # Where it says nothing anywhere, nothing is coloured.
+    # If no value is above the neutral one, nothing is coloured.
     return Scale(max(least, nothing), most, name) if most > nothing else Scale(nothing, nothing + 1, name)
 
 
 def picture(
     radiograph: Radiograph, texts: Sequence[str], scores: Sequence[float] | None, heat: Map, source: HeatSource
 ) -> Image.Image:
-    """Draw a radiograph as it is and, side by side, M heat maps in colours that mean the same on all of them.
+    """Draw a radiograph alone and with each of M heat maps, side by side, with one colour scale for all maps.
 
     Args:
         radiograph: The radiograph.
         texts: The M texts.
-        scores: Their scores; None where the model has none.
-        heat: Their maps, (M, h, w).
-        source: Of the maps.
+        scores: Scores of the texts; None if the model computes none.
+        heat: Heat maps of the texts, (M, h, w).
+        source: Source of the heat maps.
     """
     notes = [""] * len(texts) if scores is None else [f"score {score:.2f}" for score in scores]
     panels = [Panel(*said) for said in zip(texts, notes, heat, strict=True)]
@@ -134,20 +136,22 @@ def explain(
     device: str | None = None,
     trust: str = "",
 ) -> None:
-    """Draw where in a radiograph a model sees what texts say, beside the radiograph as it is, at its own resolution.
+    """Draw the heat maps of texts over a radiograph, beside the radiograph alone, at its own resolution.
+
+    A radiograph whose sides are both shorter than 480 pixels is enlarged.
 
     Args:
         image: JPEG, PNG, DICOM or other image file.
         weights: A checkpoint of `medvlp fit`, or a folder of `medvlp export`.
-        text: What to look for, such as "left pleural effusion"; repeat the option to see several side by side.
+        text: Text to locate, such as "left pleural effusion"; repeat the option to see several side by side.
         out: The picture to write.
-        source: What heat maps are made from: `region` and `global` compare places of the image with the text, `tag` is
-            where the tag decoder looks. By default the first of these that the model has.
-        device: Where to compute; by default a GPU where there is one.
-        trust: Packages beside medvlp whose classes the weights may name, with commas between.
+        source: Source of the heat maps: `region` and `global` compare places of the image with the text, `tag` is the
+            attention of the tag decoder. By default the first of these that the model has.
+        device: Device to compute on; by default a GPU if there is one.
+        trust: Packages other than medvlp whose classes the weights may name, separated by commas.
 
     Raises:
-        UserError: If an argument is wrong, or the image or the weights cannot be read.
+        UserError: If an argument is wrong, the image or the weights cannot be read, or the picture cannot be written.
     """
     if out.suffix.lower() not in FORMATS:
         raise UserError(f"--out '{out}' names no picture: end it in one of {', '.join(FORMATS)}.")

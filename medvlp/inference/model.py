@@ -1,4 +1,4 @@
-"""A pre-trained model for use: embeddings, zero-shot scores, tags and heat maps of images."""
+"""A pre-trained model for inference: embeddings, zero-shot scores, tags and heat maps of images."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from medvlp.types import HeatSource, ImageFeatures
 DEFAULT_FINDINGS = tuple(LABEL_SETS["chexpert"])
 """CheXpert's 14 labels."""
 
-# Of more images than this one part is encoded after the other, so that memory does not grow with their number.
+# Number of images that are encoded at once, so that memory does not grow with the number of images.
 PART = 64
 
 Output = TypeVar("Output")
 File: TypeAlias = str | PathLike[str]
 Seen: TypeAlias = Tensor | ImageFeatures
-"""Images, uint8 (N, H, W), or what `Model.features` has made of them."""
+"""Images, uint8 (N, H, W), or their features from `Model.features`."""
 
 
 class Model:
     """A pre-trained model, for inference only.
 
-    Images are uint8 (N, H, W), as many as you like, seen as `read` returns them. Results lie on the CPU. Where several
-    things are wanted of the same images, `features` encodes them once: its result can be given in their place.
+    Images are uint8 (N, H, W), preprocessed as by `read`; N may be any number. Results are on the CPU. To compute
+    several results for the same images, encode them once with `features` and pass its result in place of the images.
 
     Args:
         task: A pre-trained task in evaluation mode.
@@ -44,7 +44,7 @@ class Model:
     Attributes:
         task: The task.
         spaces: Names, `objective/section`, of the joint spaces of images and texts.
-        tag_names: The T tags of the tag decoder, the first if there are several; none without a decoder.
+        tag_names: The T tags of the tag decoder, or of the first of several decoders; empty without a decoder.
     """
 
     def __init__(self, task: PretrainingTask) -> None:
@@ -53,7 +53,7 @@ class Model:
         self._decoder = next((o for o in objectives.values() if isinstance(o, TagDecoding)), None)
         self.tag_names = list(self._decoder.tags.names) if self._decoder else []
         self.spaces = [f"{name}/{section}" for name, o in objectives.items() for section in o.sections]
-        # The prompts that were asked last: the same are asked of one image after the other.
+        # The last prompts and their embeddings: callers score one batch after the other with the same prompts.
         self._asked: tuple[list[str], dict[str, Tensor]] = ([], {})
 
     @classmethod
@@ -62,33 +62,33 @@ class Model:
 
         Args:
             weights: The checkpoint or folder.
-            device: Where to compute, such as `cuda`; None for a GPU where there is one.
-            trust: Packages beside medvlp whose classes may be made because the weights name them.
+            device: Device to compute on, such as `cuda`; None takes a GPU if there is one.
+            trust: Packages other than medvlp whose classes the weights may name.
 
         Raises:
-            UserError: If the weights or the device are not there or cannot be used.
+            UserError: If the weights or the device do not exist or cannot be used.
         """
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         return cls(load_pretraining(Path(weights), trust)).to(device)
 
     def to(self, device: str) -> Model:
-        """Compute on another device.
+        """Move the model to another device.
 
         Raises:
-            UserError: If there is no such device.
+            UserError: If the device does not exist or cannot be used.
         """
         try:
             self.task.to(torch.device(device))
-        except (AssertionError, RuntimeError) as error:  # which of them, depends on how torch was built
+        except (AssertionError, RuntimeError) as error:  # the type depends on torch's build
             raise UserError(f"device='{device}' cannot be used: {str(error).splitlines()[0]}") from error
         return self
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """How a file becomes what the image encoder sees.
+        """Preprocessing from an image file to the input of the image encoder.
 
         Raises:
-            UserError: If the weights do not say.
+            UserError: If the weights do not store it.
         """
         if self.task.preprocessing is None:
             raise UserError("the weights do not say how images become what the model sees: train with this version.")
@@ -96,14 +96,14 @@ class Model:
 
     @property
     def heat_sources(self) -> list[HeatSource]:
-        """What heat maps can be had from, the best first."""
+        """Sources of heat maps that the model supports, the best first."""
         return self.task.heat_sources
 
     def read(self, path: File) -> Tensor:
-        """Read an image file (JPEG, PNG, DICOM ...) as the model sees it, uint8 (crop, crop).
+        """Read and preprocess an image file (JPEG, PNG, DICOM ...), uint8 (crop, crop).
 
         Raises:
-            UserError: If it is not there or cannot be decoded.
+            UserError: If the file does not exist or cannot be decoded.
         """
         if not Path(path).is_file():
             raise NotFoundError(f"image '{path}': no such file.")
@@ -114,19 +114,19 @@ class Model:
         return torch.from_numpy(pixels)
 
     def read_many(self, paths: Iterable[File]) -> Tensor:
-        """Read N image files, uint8 (N, crop, crop); see `read`."""
+        """Read and preprocess N image files, uint8 (N, crop, crop); see `read`."""
         images = [self.read(path) for path in paths]
         crop = self.preprocessing.crop
         return torch.stack(images) if images else torch.empty(0, crop, crop, dtype=torch.uint8)
 
     @torch.inference_mode()
     def features(self, images: Tensor) -> ImageFeatures:
-        """Return what the image encoder sees in images, on the model's device.
+        """Return the features of images from the image encoder, on the model's device.
 
-        All of it is kept: hand in a batch at a time.
+        All images are encoded at once, and all features stay in memory: pass one batch at a time.
 
         Raises:
-            ValueError: If they are no uint8 (N, H, W).
+            ValueError: If the images are not uint8 (N, H, W).
         """
         if images.dtype != torch.uint8 or images.ndim != 3:
             raise ValueError(f"images must be uint8 (N, H, W), not {images.dtype} {tuple(images.shape)}.")
@@ -147,10 +147,10 @@ class Model:
         return {space: torch.cat([part[space].cpu() for part in parts]) for space in self.spaces}
 
     def embedding(self, images: Seen) -> Tensor:
-        """Return one vector (N, sum of D) an image; its product with one of `text_embedding` is their similarity.
+        """Return one vector per image, (N, sum of D); its dot product with a `text_embedding` is their similarity.
 
-        That is the mean of their cosines over the spaces: embeddings come one after the other, each divided by the
-        root of the number of spaces. Their length is 1.
+        The vector joins the embeddings of all spaces, each divided by the square root of the number of spaces. Its
+        length is 1, and the dot product is the mean cosine over the spaces.
 
         Raises:
             UserError: If the model has no joint space.
@@ -158,19 +158,20 @@ class Model:
         return self._joined(self.embed_images(images))
 
     def text_embedding(self, texts: Sequence[str]) -> Tensor:
-        """Return one vector (M, sum of D) a text; see `embedding`."""
+        """Return one vector per text, (M, sum of D); see `embedding`."""
         return self._joined(self.embed_texts(texts))
 
     def scores(self, images: Seen, findings: Sequence[str] = DEFAULT_FINDINGS, protocol: str | None = None) -> Tensor:
-        """Score L findings in images by a protocol: float64 (N, L), the higher the likelier.
+        """Score L findings in images by a protocol: float64 (N, L). A higher score means a more likely finding.
 
         Args:
             images: The images.
             findings: Names of labels, or any texts for a protocol that has templates.
-            protocol: Name of a protocol of medvlp, or the file of one; by default the one that the model came with.
+            protocol: Name of a protocol of medvlp, or a protocol file; by default the protocol of the model.
 
         Raises:
-            UserError: If there is no such protocol, it does not know a finding, or asks for what the model lacks.
+            UserError: If the protocol does not exist, has no prompts for a finding, or needs a part that the model
+                lacks.
         """
         findings = [findings] if isinstance(findings, str) else list(findings)
         if not findings:
@@ -186,7 +187,7 @@ class Model:
 
     @torch.inference_mode()
     def tags(self, images: Seen) -> Tensor:
-        """Return the probabilities (N, T) that the tag decoder gives.
+        """Return the tag probabilities (N, T) of the tag decoder.
 
         Raises:
             UserError: If the model has no tag decoder.
@@ -198,15 +199,15 @@ class Model:
 
     @torch.inference_mode()
     def heat_map(self, image: Tensor, text: str, source: HeatSource | None = None) -> Tensor:
-        """Return where an image, uint8 (H, W), shows what a text says: (h, w), on the grid of patches.
+        """Return the heat map of a text in an image, uint8 (H, W): (h, w), on the grid of patches.
 
         Args:
             image: The image.
-            text: Such as `left pleural effusion`.
+            text: A phrase, such as `left pleural effusion`.
             source: One of `heat_sources`; by default the first.
 
         Raises:
-            UserError: If the model has no heat maps of the source, or of the text.
+            UserError: If the model has no heat maps from this source, or none for this text.
         """
         heat: Tensor = self.task.text_heat_maps(image[None].to(self.task.device), [text], source)[0, 0]
         return heat.cpu()
@@ -215,7 +216,7 @@ class Model:
         if isinstance(images, ImageFeatures):
             yield function(images)
             return
-        # split gives one part of no images where there are none.
+        # For zero images, split gives one empty part, so callers can always concatenate.
         parts: tuple[Tensor, ...] = torch.split(images, PART)
         yield from (function(self.features(part)) for part in parts)
 

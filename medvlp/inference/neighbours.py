@@ -1,4 +1,4 @@
-"""Images that are nearest to an embedding, among those of a prepared folder or of `medvlp predict`."""
+"""Search for the images nearest to an embedding, in a prepared folder or a file of `medvlp predict`."""
 
 from __future__ import annotations
 
@@ -23,59 +23,59 @@ from medvlp.prepared import IMAGES, INDEX, LABEL_PREFIX, MANIFEST, Prepared
 from medvlp.tasks.checkpoints import CONFIG, WEIGHTS
 
 NO_BOXES = np.zeros((0, 4), np.float32)
-# Rows that are compared at once: 100 MB in single precision at width 768.
+# Number of rows that are compared at once: 100 MB in single precision at width 768.
 BLOCK = 1 << 15
 
 
 class Index(ABC):
-    """Images to search in.
+    """Base of the collections of images to search in.
 
     Attributes:
-        images: One row for each of N images: `image_id`, `study_id`, `split`, `path` and labels.
+        images: One row for each of N images: `image_id`, `study_id`, `split`, `path`, and labels if there are any.
     """
 
     images: pa.Table
 
     @abstractmethod
     def embeddings(self, model: Model) -> Iterator[Tensor]:
-        """Yield the embeddings of the images in their order, some rows (n, D) after the other.
+        """Yield the embeddings of the images in their order, in blocks (n, D).
 
         Raises:
-            UserError: If they cannot be had.
+            UserError: If the embeddings cannot be computed or stored.
         """
 
     @abstractmethod
     def reports(self, positions: Sequence[int]) -> list[tuple[str, str]]:
-        """Return Findings and Impression, empty where missing, of some images.
+        """Return Findings and Impression of the images at these positions; a missing section is empty.
 
         Raises:
-            UserError: If there are no reports.
+            UserError: If the index has no reports.
         """
 
     def similarities(self, model: Model, query: Tensor) -> npt.NDArray[np.float32]:
         """Return the similarity (N,) of the images with an embedding (D,).
 
         Raises:
-            UserError: If the embeddings cannot be had.
+            UserError: If the embeddings of the images cannot be computed or stored.
         """
-        # Each with each: of the 377,110 images of MIMIC-CXR that takes about a second, less than the model takes to
-        # load. An index library would be one more dependency, approximate, and built anew for each model.
+        # Exhaustive search: with the 377,110 images of MIMIC-CXR it takes about a second, less than loading the model.
+        # An index library would be one more dependency, approximate, and would need a new index for each model.
         return np.concatenate([(rows.float() @ query).numpy() for rows in self.embeddings(model)])
 
 
 class PreparedIndex(Index):
     """The images of a prepared folder.
 
-    Their embeddings are computed when they are first wanted and kept in the folder, for these weights and images. An
-    interrupted computation goes on where it was.
+    The first search computes the embeddings and stores them in the folder, for these weights and images. After an
+    interruption, the next search continues the computation.
 
     Args:
         root: The folder.
-        weights: What the model is loaded from.
-        splits: Splits to search in; all images if there are none.
+        weights: Checkpoint or exported folder of the model.
+        splits: Splits to search in; by default all images.
 
     Raises:
-        UserError: If this is no prepared folder, or no image is in a split.
+        UserError: If this is no prepared folder, or one of the splits has no image.
     """
 
     def __init__(self, root: Path, weights: Path, splits: Sequence[str] = ()) -> None:
@@ -120,14 +120,14 @@ class PreparedIndex(Index):
 
 
 class PredictedIndex(Index):
-    """The images that `medvlp predict --embeddings true` has written to a parquet file; each is its own study.
+    """The images in a parquet file of `medvlp predict --embeddings true`; each image is its own study.
 
     Args:
         path: The file.
-        weights: What the model is loaded from.
+        weights: Checkpoint or exported folder of the model.
 
     Raises:
-        UserError: If it is none, or has no embeddings, or those of another model.
+        UserError: If it is no parquet file, or has no embeddings, or embeddings of another model.
     """
 
     def __init__(self, path: Path, weights: Path) -> None:
@@ -157,7 +157,7 @@ class PredictedIndex(Index):
                 yield torch.from_numpy(column.flatten().to_numpy().reshape(len(column), -1).copy())
 
     def reports(self, positions: Sequence[int]) -> list[tuple[str, str]]:
-        """There are none; see `Index`."""
+        """Refuse: the file holds no reports; see `Index`."""
         raise UserError(f"--show_reports: there are none in '{self._path}', only in a prepared folder.")
 
 
@@ -165,7 +165,7 @@ def open_index(path: Path, weights: Path, splits: Sequence[str]) -> Index:
     """Open a prepared folder, or a file of `medvlp predict --embeddings true`.
 
     Raises:
-        UserError: If it is neither, or holds no image of the splits.
+        UserError: If the path is neither, or holds no image of the splits.
     """
     if path.is_file():
         if splits:
@@ -184,7 +184,7 @@ def open_index(path: Path, weights: Path, splits: Sequence[str]) -> Index:
 
 
 def nearest(score: npt.NDArray[np.float32], study_id: Sequence[str], top: int) -> list[int]:
-    """Return the positions of the best images of the `top` best studies, the best first; of equals the first."""
+    """Return the position of the best image of each of the `top` best studies, best first; ties keep their order."""
     best: dict[str, int] = {}
     for position in np.argsort(-score, kind="stable").tolist():
         best.setdefault(study_id[position], position)

@@ -1,4 +1,4 @@
-"""Predictions of image files: zero-shot scores, tags and embeddings of as many as you like."""
+"""`medvlp predict`: zero-shot scores, tags and embeddings for any number of image files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from medvlp.inference.reading import PART, Reader, batched, find_files, read_all
 from medvlp.prepare.progress import progress
 
 WITH_EMBEDDINGS = (".parquet", ".jsonl")
-# Reasons and flags that are printed, the most frequent ones.
+# Number of reasons, and of flags, that the summary prints: the most frequent ones.
 PRINTED = 10
 
 
@@ -41,26 +41,27 @@ def predict(
 ) -> None:
     """Score findings in image files. Not for clinical use.
 
-    There is a row for each file, in the order of the inputs: `path`; `status`, ok or skipped; `reason`, why it was
-    skipped; `flags`, how it differs from a frontal chest radiograph; `score/FINDING`, the higher the likelier;
-    `tag/TAG`, the probability that the tag decoder gives; `embedding`. After an interruption the same command goes on.
+    The output has one row per file, in the order of the inputs. Its columns are `path`; `status`, ok or skipped;
+    `reason`, why the file was skipped; `flags`, differences from a frontal chest radiograph; `score/FINDING`, higher
+    for more likely findings; `tag/TAG`, the probability from the tag decoder; `embedding`. After an interruption, the
+    same command continues.
 
     Args:
         inputs: Files (JPEG, PNG, DICOM ...), folders with all files below them, or patterns in quotes: '*.dcm'.
         weights: Checkpoint of 'medvlp fit', or folder of 'medvlp export'.
-        out: Where to write: FILE.csv, FILE.parquet, FILE.json or FILE.jsonl.
-        findings: What to score, with commas between; by default the labels of the protocol, or CheXpert's 14.
-        protocol: How scores are made: a protocol of medvlp, or the file of one.
-        tags: Write the probabilities of tags; by default where the model has a tag decoder.
+        out: Output file: FILE.csv, FILE.parquet, FILE.json or FILE.jsonl. It must not exist yet.
+        findings: Findings to score, separated by commas; by default the labels of the protocol, or CheXpert's 14.
+        protocol: Scoring protocol: the name of a protocol of medvlp, or a protocol file.
+        tags: Write the probabilities of tags; by default if the model has a tag decoder.
         embeddings: Write the embeddings of images, to parquet or jsonl.
-        batch_size: Files that are encoded at once.
-        workers: Processes that decode; one a CPU core if not given.
-        device: Where to encode; by default a GPU where there is one.
-        trust: Packages beside medvlp whose classes the weights may name, with commas between.
-        bench: Time the image encoder alone, too, and print how much of its speed is reached.
+        batch_size: Number of files that are encoded at once.
+        workers: Number of processes that decode files; by default one per CPU core.
+        device: Device to encode on; by default a GPU if there is one.
+        trust: Packages other than medvlp whose classes the weights may name, separated by commas.
+        bench: Time also the image encoder alone, and print the share of its speed that the command reaches.
 
     Raises:
-        UserError: If an input is not there, or an option is wrong.
+        UserError: If an input does not exist, an option is wrong, or the output cannot be written.
     """
     if out.suffix not in FORMATS:
         raise UserError(f"--out '{out}' must end in {', '.join(FORMATS)}.")
@@ -77,7 +78,7 @@ def predict(
     if not total:
         raise UserError(f"there is no file in {', '.join(inputs)}.")
 
-    # Here, because torch takes seconds.
+    # Imported late: torch takes seconds to import, and the checks above need none of it.
     from medvlp.inference.model import Model
     from medvlp.inference.questions import Questions
     from medvlp.models.weights import fingerprint
@@ -120,19 +121,19 @@ def predict(
 
 
 def files(inputs: Sequence[str], partial: Path) -> Iterator[str]:
-    """Yield the files that the inputs name, but the one that predictions are being written to."""
+    """Yield the files that the inputs name, except the partial output file."""
     own = os.path.realpath(partial)
     return (path for path in find_files(inputs) if not path.endswith(partial.name) or os.path.realpath(path) != own)
 
 
 def identity(weights: Path) -> list[tuple[str, int, int]]:
-    """Return what tells weights from others: name, size and time of change of their files."""
+    """Return the identity of weights: path, size and modification time of each of their files."""
     paths = [weights] if weights.is_file() else sorted(path for path in weights.rglob("*") if path.is_file())
     return [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
 
 
 def goes_on(predictions: Predictions, paths: Iterator[str]) -> bool:
-    """Take the paths that have predictions already; return whether they are those."""
+    """Consume as many paths as there are predictions, and return whether the predictions belong to these paths."""
     for batch in predictions.batches():
         if batch["path"].to_pylist() != [shown(path) for path in islice(paths, batch.num_rows)]:
             return False
@@ -140,7 +141,7 @@ def goes_on(predictions: Predictions, paths: Iterator[str]) -> bool:
 
 
 def summary(batches: Iterable[pa.RecordBatch]) -> Iterator[str]:
-    """Yield lines that account for all files."""
+    """Yield the lines of a summary: numbers of files by status, reason and flag."""
     status: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
     flags: Counter[str] = Counter()

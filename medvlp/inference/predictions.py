@@ -1,4 +1,4 @@
-"""Predictions on their way to a file: each batch is safe once it is written, and a broken run can go on."""
+"""Writes predictions to a file batch by batch, so that an interrupted run keeps its batches and can continue."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-# Rows of a row group of parquet at least.
+# Least number of rows in a row group of parquet; only the last one may have fewer.
 GROUP = 1024
 
 
 class Predictions:
-    """Rows of a table, in a file that grows.
+    """A table in a file to which rows are appended.
 
-    It is a stream of Arrow: whatever ends the process, what was written before can be read.
+    The file is an Arrow stream: its complete batches stay readable however the process ends.
 
     Args:
-        path: The file. What it holds stays, if it has the same columns and was made in the same way.
+        path: The file. Its rows are kept if it has the same columns and the same `made_by`.
         schema: The columns.
-        made_by: What decides, beside the inputs, what the rows are.
+        made_by: Everything, other than the inputs, that determines the rows.
 
     Attributes:
-        rows: How many there are.
+        rows: Number of rows.
     """
 
     def __init__(self, path: Path, schema: pa.Schema, made_by: Any) -> None:
@@ -58,11 +58,11 @@ class Predictions:
             yield from stream
 
     def finish(self, out: Path, metadata: dict[str, str]) -> None:
-        """Turn the file into one whose suffix is of FORMATS: all of it, or nothing.
+        """Convert the table to the format of a suffix in FORMATS, and delete the stream; `out` is written atomically.
 
         Args:
-            out: The file.
-            metadata: What parquet keeps beside the rows.
+            out: The file to write.
+            metadata: Metadata that a parquet file stores with the rows.
         """
         unfinished = out.with_name(f"{out.name}.tmp")
         FORMATS[out.suffix](self.batches(), self.schema.with_metadata(metadata), unfinished)
@@ -75,7 +75,7 @@ class Predictions:
         self._file.flush()
 
     def _usable(self) -> int:
-        """Return how many bytes of the file stay, and count their rows."""
+        """Return the length in bytes of the part of the file to keep, and count its rows."""
         length = 0
         try:
             with pa.OSFile(str(self.path)) as file, pa.ipc.open_stream(file) as stream:
@@ -85,12 +85,12 @@ class Predictions:
                         self.rows += batch.num_rows
                         length = file.tell()
         except (pa.ArrowInvalid, OSError):
-            pass  # where the process ended while it wrote
+            pass  # an incomplete batch: the process ended while it wrote
         return length
 
 
 def write_csv(batches: Iterable[pa.RecordBatch], schema: pa.Schema, path: Path) -> None:
-    """Write a table with a header; what is missing is empty."""
+    """Write a table with a header; null values are empty fields."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(schema.names)
@@ -99,14 +99,14 @@ def write_csv(batches: Iterable[pa.RecordBatch], schema: pa.Schema, path: Path) 
 
 
 def write_jsonl(batches: Iterable[pa.RecordBatch], schema: pa.Schema, path: Path) -> None:
-    """Write one object a line."""
+    """Write one JSON object per line."""
     with path.open("w", encoding="utf-8") as file:
         for batch in batches:
             file.writelines(json.dumps(_plain(row)) + "\n" for row in batch.to_pylist())
 
 
 def write_json(batches: Iterable[pa.RecordBatch], schema: pa.Schema, path: Path) -> None:
-    """Write a list of objects, one a line."""
+    """Write one JSON list with one object per line."""
     between = "[\n"
     with path.open("w", encoding="utf-8") as file:
         for row in (row for batch in batches for row in batch.to_pylist()):
@@ -116,7 +116,7 @@ def write_json(batches: Iterable[pa.RecordBatch], schema: pa.Schema, path: Path)
 
 
 def write_parquet(batches: Iterable[pa.RecordBatch], schema: pa.Schema, path: Path) -> None:
-    """Write row groups of GROUP rows or a few more."""
+    """Write row groups of at least GROUP rows; only the last one may have fewer."""
     with pq.ParquetWriter(path, schema) as writer:
         group: list[pa.RecordBatch] = []
         for batch in batches:
@@ -134,11 +134,11 @@ FORMATS: dict[str, Callable[[Iterable[pa.RecordBatch], pa.Schema, Path], None]] 
     ".jsonl": write_jsonl,
     ".parquet": write_parquet,
 }
-"""How a table is written, by the suffix of the file."""
+"""Functions that write a table, by the suffix of the file."""
 
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a row as text formats have it: numbers with six digits, null where there is none."""
+    """Return a row for text formats: floats have six significant digits, and NaN and infinity become None."""
     return {name: _rounded(value) for name, value in row.items()}
 
 

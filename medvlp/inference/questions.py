@@ -1,4 +1,4 @@
-"""What `medvlp predict` asks a model of each image, and the columns of the answers."""
+"""Scores, tags and embeddings that `medvlp predict` computes for each image, as columns of a table."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from medvlp.inference.model import DEFAULT_FINDINGS, Model
 from medvlp.inference.reading import Reading, shown
 from medvlp.protocols import Protocol, tag_columns
 
-# Seconds over which the encoder alone is timed.
+# Least duration, in seconds, of the timing of the encoder alone.
 TIMED = 5.0
 
 
 class Questions:
-    """What is asked of each image.
+    """Scores, tags and embeddings to compute for each image.
 
     Args:
         model: The model.
-        findings: What to score; none for the labels of the protocol, or for CheXpert's 14 where it takes any.
-        protocol: How scores are made, a name or a file.
-        tags: Ask for tags; None for where the model has a decoder.
-        embeddings: Ask for embeddings.
+        findings: Findings to score; if empty, the labels of the protocol, or CheXpert's 14 if it takes any text.
+        protocol: The scoring protocol, a name or a file.
+        tags: Whether to compute tags; None does so if the model has a tag decoder.
+        embeddings: Whether to compute embeddings.
 
     Attributes:
-        protocol: How scores are made.
-        schema: The columns of the rows of files.
+        protocol: The scoring protocol.
+        schema: The columns of the table, which has one row per file.
 
     Raises:
-        UserError: If the model or the protocol cannot answer.
+        UserError: If the model or the protocol cannot compute them, or scores would depend on the other images.
     """
 
     def __init__(
@@ -51,14 +51,14 @@ class Questions:
             known = [label for label in known if tag_columns(self.protocol, label, model.tag_names)]
         self.model, self._protocol, self._findings = model, protocol, list(findings or known)
         self._tags, self._embeddings = bool(model.tag_names) if tags is None else tags, embeddings
-        # Whatever cannot be answered comes up here, before anything is written.
+        # A trial with a black image raises every error of model and protocol before anything is written.
         side = model.preprocessing.size
         answers = self.ask([np.zeros((side, side), np.uint8)])
         account = dict.fromkeys(("path", "status", "reason", "flags"), pa.string())
         self.schema = pa.schema(account | {name: column.type for name, column in answers.items()})
 
     def answer(self, readings: Sequence[Reading]) -> pa.RecordBatch:
-        """Return a row for each file; answers are missing where there is no image."""
+        """Return one row per file; the computed columns are null for files that cannot be read."""
         squares = [reading.pixels for reading in readings if reading.pixels is not None]
         answers = self.ask(squares) if squares else {}
         number = iter(range(len(squares)))
@@ -72,7 +72,7 @@ class Questions:
         return pa.record_batch(list(columns.values()), self.schema)
 
     def ask(self, squares: Sequence[npt.NDArray[np.uint8]]) -> dict[str, pa.Array]:
-        """Return the answers for N prepared images, uint8 (size, size), N > 0, by column."""
+        """Return the columns of scores, tags and embeddings for N > 0 prepared images, each uint8 (size, size)."""
         see = self.model.preprocessing.see
         features = self.model.features(torch.from_numpy(np.stack([see(square) for square in squares])))
         scores = self.model.scores(features, self._findings, self._protocol)
@@ -88,14 +88,14 @@ class Questions:
         return columns
 
     def encoder_rate(self, batch_size: int) -> float:
-        """Return how many images a second the image encoder alone takes in."""
+        """Return the throughput of the image encoder alone, in images per second."""
         side = self.model.preprocessing.crop
         images = torch.randint(256, (batch_size, side, side), dtype=torch.uint8)
         count, start = -1, time.monotonic()
         while time.monotonic() - start < TIMED or count < 1:
-            # Its sum, so that a GPU has come to the end.
+            # Reading a sum waits until a GPU has finished.
             self.model.features(images).pooled.sum().item()
             count += 1
-            if not count:  # the first one warms up
+            if not count:  # the first batch warms up
                 start = time.monotonic()
         return count * batch_size / (time.monotonic() - start)

@@ -1,4 +1,4 @@
-"""Image files named by users, found and decoded in order beside the model's own work."""
+"""Finds the image files that users name, and decodes them in order while the model computes."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from medvlp.prepared import Geometry, Resize
 
 Item = TypeVar("Item")
 
-# Files that a worker decodes at once, and how many such parts each worker may be ahead.
+# Number of files in a part, the unit of work of a worker, and number of parts in progress per worker.
 PART = 4
 AHEAD = 3
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What came of a file.
+    """Result of reading a file: pixels, or the reason for their absence.
 
     Attributes:
         path: The file.
@@ -53,7 +53,7 @@ class Reader:
 
     Attributes:
         size: Side of the prepared square in pixels.
-        fit: How the image fills it; see `medvlp.data.preprocessing.Preprocessing`.
+        fit: How the image fills the square; see `medvlp.data.preprocessing.Preprocessing`.
     """
 
     size: int
@@ -68,7 +68,7 @@ class Reader:
         try:
             if os.path.isdir(path):
                 raise LeftOutError("folder behind a link" if os.path.islink(path) else "folder that cannot be read")
-            # Opening a pipe would wait for its other end.
+            # Opening a named pipe would wait for a writer.
             if os.path.exists(path) and not os.path.isfile(path):
                 raise LeftOutError("no regular file")
             pixels, geometry = read_image(path, self.size, self.fit)
@@ -80,10 +80,10 @@ class Reader:
 
 
 def read_file(path: str | os.PathLike[str], preprocessing: Preprocessing) -> tuple[npt.NDArray[np.uint8], Geometry]:
-    """Return a file as the encoder sees it, uint8 (crop, crop), and where the image lies in the prepared square.
+    """Return the encoder's input, uint8 (crop, crop), and the geometry of the image in the prepared square.
 
     Raises:
-        LeftOutError: If the file is not there or cannot be decoded to its end.
+        LeftOutError: If the file does not exist or cannot be decoded completely.
     """
     image, geometry = read_image(os.fspath(path), preprocessing.size, preprocessing.fit)
     return preprocessing.see(image), geometry
@@ -92,12 +92,12 @@ def read_file(path: str | os.PathLike[str], preprocessing: Preprocessing) -> tup
 def find_files(inputs: Sequence[str]) -> Iterator[str]:
     """Yield the files that users name: files, folders with all files below them, and patterns such as `*.dcm`.
 
-    Inputs come one after the other, the files of each in the order of their names. A folder is yielded itself where
-    it cannot be listed or is a link inside another one, so that nothing is passed over in silence. A pattern with
-    `**` means files alone.
+    Inputs keep their order; the files of each input are sorted by name. Two kinds of folders are yielded themselves, so
+    that readers can report them: folders that cannot be listed, and links to folders inside a folder. A pattern with
+    `**` matches files only.
 
     Raises:
-        NotFoundError: If an input names nothing.
+        NotFoundError: If an input does not exist, or is a pattern without a match.
     """
     for name in inputs:
         if os.path.isdir(name):
@@ -111,7 +111,7 @@ def find_files(inputs: Sequence[str]) -> Iterator[str]:
             for path in found:
                 if not os.path.isdir(path):
                     yield path
-                # With `**` a folder comes beside all that is in it.
+                # `**` matches a folder and its content: listing the folder would repeat files.
                 elif "**" not in name:
                     yield from _below(path)
 
@@ -132,23 +132,23 @@ def _below(folder: str) -> Iterator[str]:
 
 
 def shown(path: str) -> str:
-    """Return a path as text; bytes in it that are none are escaped."""
+    """Return a path as text; bytes that are not valid UTF-8 are escaped."""
     return os.fsencode(path).decode(errors="backslashreplace")
 
 
 def read_all(paths: Iterable[str], reader: Reader, workers: int) -> Generator[Reading, None, None]:
-    """Yield what comes of files, in their order, decoded by processes that run ahead by a few files.
+    """Yield the readings of files in their order; worker processes decode a few files ahead.
 
-    A decoder that crashes, or takes more memory than there is, ends its process alone: the files that were under way
-    are read again one by one, and the one that does it again is left out.
+    A decoder that crashes, or runs out of memory, ends its worker process only. The files in progress are then read
+    again one by one, and a file that ends a process again yields a reading without pixels.
 
     Args:
         paths: The files.
-        reader: Reads them.
-        workers: Number of processes.
+        reader: The reader that the workers call.
+        workers: Number of worker processes.
 
     Raises:
-        UserError: If no processes can be started.
+        UserError: If no worker process can be started.
     """
     parts = batched(paths, PART)
     waiting: deque[list[str]] = deque()
@@ -178,14 +178,14 @@ def read_all(paths: Iterable[str], reader: Reader, workers: int) -> Generator[Re
 
 
 def batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    """Yield lists of `size` items, the last one of what is left."""
+    """Yield lists of `size` items; the last list may be shorter."""
     iterator = iter(items)
     while batch := list(islice(iterator, size)):
         yield batch
 
 
 def _one_by_one(paths: Iterable[str], reader: Reader) -> Iterator[Reading]:
-    """Yield what comes of files of which one has ended its process."""
+    """Yield the readings of files one of which has ended a worker process."""
     pool = _start(1)
     try:
         for path in paths:
@@ -201,7 +201,7 @@ def _one_by_one(paths: Iterable[str], reader: Reader) -> Iterator[Reading]:
 
 
 def _start(workers: int) -> ProcessPoolExecutor:
-    # Threads would not do: what read_image makes of Pillow's warnings holds for all of a process, and a crash, too.
+    # Processes, not threads: read_image sets warning filters, which are global to a process, and a crash ends one.
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), start_worker)
     try:
         pool.submit(os.getpid).result()

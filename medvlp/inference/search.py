@@ -27,16 +27,16 @@ FORMATS = (".csv", ".json")
 
 @dataclass(frozen=True)
 class Found:
-    """A study, by that of its images which is nearest.
+    """A study in the list of results, represented by its nearest image.
 
     Attributes:
-        rank: From 1.
-        score: Similarity with what was asked: the mean cosine over the model's joint spaces.
-        image_id: The image.
-        study_id: The study.
-        split: Of the image.
-        path: Its source file, relative to the image root.
-        labels: Those that are present; a question mark follows those that are uncertain.
+        rank: Rank in the list, from 1.
+        score: Similarity with the query: the mean cosine over the model's joint spaces.
+        image_id: Id of the image; its path in an index of `medvlp predict`.
+        study_id: Id of the study; the path of its image in an index of `medvlp predict`.
+        split: Split of the image; empty if it has none.
+        path: Source file of the image: relative to the image root, or as `medvlp predict` wrote it.
+        labels: Labels that are present, and uncertain labels with a question mark behind them.
     """
 
     rank: int
@@ -61,25 +61,26 @@ def search(
     device: str | None = None,
     trust: str = "",
 ) -> None:
-    """List the studies whose images are most like a text or an image.
+    """List the studies whose images are most similar to a text or an image.
 
-    The first search of a model in a prepared folder computes the embeddings of its images and keeps them there.
+    The first search of a model in a prepared folder computes the embeddings of its images and stores them there.
 
     Args:
         index: A prepared folder, or a parquet file that `medvlp predict --embeddings true` has written with the same
             weights.
         weights: A checkpoint of `medvlp fit`, or a folder of `medvlp export`.
-        text: What to look for, such as "left pleural effusion".
-        image: An image file to look for the like of, instead.
-        top: Number of studies.
-        splits: Search in these splits alone, with commas between them.
-        out: Write the list to this file, too, .csv or .json.
-        show_reports: Print the reports of the studies. They are patients' and are not written to the file.
-        device: Where to compute; by default a GPU where there is one.
-        trust: Packages beside medvlp whose classes the weights may name, with commas between.
+        text: Text to search for, such as "left pleural effusion".
+        image: Image file to search for, in place of a text.
+        top: Number of studies to list.
+        splits: Splits to search in, separated by commas; by default all.
+        out: File to write the list to as well, .csv or .json.
+        show_reports: Print the reports of the studies. They are patient data and are not written to the file.
+        device: Device to compute on; by default a GPU if there is one.
+        trust: Packages other than medvlp whose classes the weights may name, separated by commas.
 
     Raises:
-        UserError: If an argument is wrong, or the index, the weights or the image cannot be read.
+        UserError: If an argument is wrong, the index, the weights or the image cannot be read, or the list cannot be
+            written.
     """
     if (text is None) == (image is None) or (text is not None and not text.strip()):
         raise UserError("say what to look for: either a --text or an --image.")
@@ -109,7 +110,7 @@ def search(
 
 
 def describe(images: pa.Table, score: npt.NDArray[np.float32]) -> list[Found]:
-    """Return images, the best first, as what was found."""
+    """Return the entries of the list for images, the best first, and their scores."""
     found = []
     for rank, (image, value) in enumerate(zip(images.to_pylist(), score.tolist(), strict=True), 1):
         said = {name.removeprefix(LABEL_PREFIX): image[name] for name in image if name.startswith(LABEL_PREFIX)}
@@ -127,7 +128,7 @@ def as_table(found: Sequence[Found]) -> Table:
         "split": [study.split for study in found],
         "labels": [", ".join(study.labels) for study in found],
     }
-    # Not every index has all of them.
+    # Some indexes have no splits or labels.
     shown = {name: cells for name, cells in columns.items() if any(cells)}
     table = Table(*(Column(name, justify="right") for name in ("rank", "score")))
     for name in shown:
@@ -138,7 +139,7 @@ def as_table(found: Sequence[Found]) -> Table:
 
 
 def write(found: Sequence[Found], out: Path) -> None:
-    """Write the list as CSV, with semicolons between labels, or as JSON."""
+    """Write the list as CSV, with labels separated by semicolons, or as JSON."""
     out.parent.mkdir(parents=True, exist_ok=True)
     rows = [asdict(study) for study in found]
     if out.suffix.lower() == ".json":

@@ -1,4 +1,4 @@
-"""What surrounds the Trainer: the commands `fit`, `validate` and `test`, callbacks and logging.
+"""The Trainer's surroundings: the commands `fit`, `validate` and `test`, callbacks and logging.
 
-What is trained is in `medvlp.tasks`.
+The models that it trains are in `medvlp.tasks`.
 """

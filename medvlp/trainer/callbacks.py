@@ -1,4 +1,4 @@
-"""Callbacks of the Trainer that Lightning lacks."""
+"""Callbacks that Lightning lacks: throughput of training, and the results of a test."""
 
 from __future__ import annotations
 
@@ -28,27 +28,27 @@ from medvlp.models.weights import fingerprint
 from medvlp.prepared import Prepared
 from medvlp.tasks import DownstreamTask, PerImageTask
 
-# How the Trainer's profiler calls the fetch of a training batch, behind the name of a class.
+# End of the profiler's name for the fetch of a training batch; it begins with the name of a class.
 FETCH = "train_dataloader_next"
 
 
 class Throughput(Callback):
-    """Logs how fast training goes, and how much of that time it waits for data.
+    """Logs the throughput of training, and the share of time that it waits for data.
 
-    Every `log_every_n_steps` steps, over the batches of as many steps:
+    Every `log_every_n_steps` steps, it logs over the batches of as many steps:
 
-    - `time/images_per_second`: studies trained on per second by all ranks together. A study seen in several views
+    - `time/images_per_second`: Number of studies per second in training, over all ranks. A study with several views
       counts once, as it is one row of `batch["image"]` (B, ...).
-    - `time/data_wait`: share of the time, between 0 and 1, in which the first rank stands still because the loader has
-      no batch ready. What else lies between two batches, such as the wait for a GPU to finish, is not in it.
+    - `time/data_wait`: Share of the time, between 0 and 1, that the first rank waits because the loader has no batch
+      ready. Other time between two batches is not part of it, such as the wait for a GPU to finish.
 
-    Validation and what happens between epochs is left out. Nothing here synchronises with a GPU: the host can run
-    ahead of it by no more than the length of its launch queue, less than a step of most models, so over a window the
-    clock of the host is the clock of the GPU.
+    The window excludes validation and the time between epochs. Nothing here synchronises with a GPU. The host can run
+    ahead of it by the length of the launch queue only, less than a step of most models. Over a window, the times of
+    host and GPU therefore agree.
 
     Args:
-        warn_above: Value of `time/data_wait` above which a warning is given, once.
-        warn_after: Number of batches before the warning can come.
+        warn_above: Value of `time/data_wait` above which a warning is printed, once.
+        warn_after: Number of batches before the first possible warning.
     """
 
     def __init__(self, warn_above: float = 0.3, warn_after: int = 200) -> None:
@@ -64,12 +64,12 @@ class Throughput(Callback):
         self.window: deque[tuple[float, float, int]] = deque()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start with an empty window, and listen for the fetches of batches."""
+        """Start with an empty window, and hook into the profiler to time the fetches of batches."""
         self.every_n_steps = trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by a connector
         self.window = deque(maxlen=self.every_n_steps * trainer.accumulate_grad_batches)
         self.logged_step = trainer.global_step
-        # The Trainer has no hook around a fetch, but tells its profiler.
-        self.teardown(trainer, pl_module, "fit")  # of a run that failed
+        # The Trainer has no hook around a fetch, but reports it to its profiler.
+        self.teardown(trainer, pl_module, "fit")  # hooks of a run that failed
         profiler: Any = trainer.profiler  # type: ignore[attr-defined]  # set by a connector
         start, stop = profiler.start, profiler.stop
 
@@ -86,28 +86,28 @@ class Throughput(Callback):
         profiler.start, profiler.stop = start_timed, stop_timed
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Stop listening."""
+        """Remove the hooks from the profiler."""
         for name in ("start", "stop"):
             vars(trainer.profiler).pop(name, None)  # type: ignore[attr-defined]  # set by a connector
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin with the first batch of the epoch."""
+        """Restart the clock for the first batch of the epoch."""
         self.began, self.fetching = time.perf_counter(), 0.0
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin anew, where validation came between two batches."""
+        """Restart the clock after validation between two batches."""
         self.began = time.perf_counter()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Take the times of the batch, and log those of the window when it is due."""
+        """Add the times of the batch to the window, and log the window at its last step."""
         ended = time.perf_counter()
         images = len(batch["image"]) * trainer.world_size
         self.window.append((self.fetching, ended - self.began, images))
         self.began, self.fetching = ended, 0.0
         self.batches_seen += 1
-        # With accumulation, several batches end with the same step.
+        # With gradient accumulation, several batches end with the same step.
         step = trainer.global_step
         if step == self.logged_step or step % self.every_n_steps:
             return
@@ -121,16 +121,16 @@ class Throughput(Callback):
 
 
 class SaveResults(Callback):
-    """Writes what a test has found, with everything that must be known to compare it.
+    """Writes the results of a test, and the settings that a comparison of results needs.
 
-    - `predictions.parquet`: one row for each test image, or phrase of one;
-    - `bootstrap.parquet`: the metrics on the bootstrap samples of the test images, one column a metric;
-    - `subset.csv`: `image_id` of the images that training saw, none in a zero-shot test;
-    - `results.json`, last and at once, so that a run with it is a finished one.
+    - `predictions.parquet`: one row for each test image, or for each phrase of an image;
+    - `bootstrap.parquet`: the metrics on the bootstrap samples of the test images, one column per metric;
+    - `subset.csv`: `image_id` of the training images, none in a zero-shot test;
+    - `results.json`: written last and atomically, so that its presence marks a finished run.
 
     Args:
         benchmark: Name of the benchmark.
-        folder: Where to write; the Trainer's `default_root_dir` if not said.
+        folder: Folder to write to; by default the Trainer's `default_root_dir`.
     """
 
     def __init__(self, benchmark: str, folder: Path | None = None) -> None:
@@ -139,18 +139,19 @@ class SaveResults(Callback):
         self.subset: dict[str, Any] = {}
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note which images training will see, for its checkpoints."""
+        """Record the description of the training images, which checkpoints store."""
         self.subset = describe_subset(pl_module)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return which images training sees."""
+        """Return the description of the training images."""
         return self.subset
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Compare the training images of the config with those of the checkpoint.
 
         Raises:
-            UserError: If the checkpoint was trained on others: its results would go under a wrong label fraction.
+            UserError: If the checkpoint was trained on other images: its results would be filed under a wrong label
+                fraction.
         """
         self.subset = describe_subset(pl_module)
         if not trainer.ckpt_path:
@@ -166,7 +167,7 @@ class SaveResults(Callback):
             )
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write, on the first process."""
+        """Write the files, on the first process only."""
         if not trainer.is_global_zero or not isinstance(pl_module, PerImageTask) or pl_module.predictions is None:
             return
         loader: Any = trainer.test_dataloaders
@@ -211,12 +212,12 @@ class SaveResults(Callback):
 
 
 def training_images(task: LightningModule) -> list[str]:
-    """Return the names of the images that a task trains on; none of one that trains nothing."""
+    """Return the names of a task's training images; an empty list if the task only evaluates."""
     return task.datamodule.subset if isinstance(task, DownstreamTask) else []
 
 
 def describe_subset(task: LightningModule) -> dict[str, Any]:
-    """Return which images training sees: by what rule, how many, and a hash of their names."""
+    """Return a description of the training images: fraction, seed, number of images, and a hash of their names."""
     names = training_images(task)
     digest = hashlib.sha256("".join(f"{name}\n" for name in sorted(names)).encode()).hexdigest()
     fraction, seed = 0.0, 0
@@ -226,7 +227,7 @@ def describe_subset(task: LightningModule) -> dict[str, Any]:
 
 
 def describe_protocol(trainer: Trainer, task: PerImageTask) -> dict[str, Any]:
-    """Return what was chosen, but for the data and their share: the settings of the task, and of training."""
+    """Return the settings of the task and of training, except the data, label fraction and subset seed."""
     data = task.datamodule
     seen = {
         **task.settings,
@@ -248,7 +249,7 @@ def describe_protocol(trainer: Trainer, task: PerImageTask) -> dict[str, Any]:
 
 
 def describe_data(task: PerImageTask) -> dict[str, Any]:
-    """Return which data they were, how they were prepared, and how they were split."""
+    """Return a description of the data: folder, hashes, options of preparation, and split."""
     data = task.datamodule
     prepared = Prepared.open(data.root)
     name = data.split or next(iter(prepared.split_variants))

@@ -1,4 +1,4 @@
-"""The Trainer's verbs: `medvlp fit|validate|test`."""
+"""The Trainer's commands, called verbs: `medvlp fit|validate|test`."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ from medvlp.trainer.wandb import WANDB_PRIVACY, has_wandb_login, uses_wandb
 
 
 class TrainerParser(Parser, LightningArgumentParser):
-    """The parser of a Trainer's verb.
+    """The parser of one of the Trainer's verbs.
 
     Attributes:
         subcommand: The verb; jsonargparse sets it.
-        content: Settings to read in place of the text of the config file that is being read, as YAML.
+        content: Settings as YAML that replace the text of the current config file; None keeps the text.
     """
 
     subcommand: str
     content: str | None = None
 
     def parse_string(self, content: str, path: str | os.PathLike[str] = "", *args: Any, **kwargs: Any) -> Any:
-        """Parse the content of a config file."""
+        """Parse the text of a config file, or `content` in its place."""
         return super().parse_string(self.content or content, path, *args, **kwargs)
 
     def parse_object(self, cfg_obj: Any, *args: Any, **kwargs: Any) -> Any:
@@ -54,7 +54,7 @@ class TrainerParser(Parser, LightningArgumentParser):
         return super().parse_object(with_new_names(cfg_obj), *args, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Say what is wrong, and exit with code 2."""
+        """Print the error on one line, and exit with code 2."""
         if re.search(r"arguments are required: \w+\.model", message):
             message = "no task is given: name a config, such as '--config imitate'."
         super().error(message, ex)
@@ -64,7 +64,7 @@ class SaveConfig(SaveConfigCallback):
     """Saves the config of a run beside its checkpoints, and sends it to W&B."""
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Write config.yaml; called on rank zero alone."""
+        """Write config.yaml; Lightning calls this on rank zero only."""
         folder, logger = Path(trainer.default_root_dir), trainer.logger
         if logger is not None:
             version = logger.version if isinstance(logger.version, str) else f"version_{logger.version}"
@@ -77,10 +77,10 @@ class SaveConfig(SaveConfigCallback):
 
 
 def read_counts_as_counts() -> None:
-    """Make `--trainer.limit_val_batches 1` one batch, in any process: as 1.0 it would be all of them.
+    """Make every process read `--trainer.limit_val_batches 1` as one batch; 1.0 would mean all batches.
 
-    jsonargparse takes the first kind of number that fits. The Trainer says `int` first, but `typing` may give a process
-    one object for `Union[int, float]` and `Union[float, int]`: that which was asked for first.
+    jsonargparse takes the first type of a union that fits, and the Trainer's annotations list `int` first. But `typing`
+    caches unions: `Union[int, float]` and `Union[float, int]` may be one object, the first that the process created.
     """
     signature = Trainer.__init__.__annotations__
     for name, kind in signature.items():
@@ -100,12 +100,12 @@ TRUST_HELP = (
 
 
 class MedVLPCLI(LightningCLI):
-    """LightningCLI with config names, defaults beneath every run, readable errors and guarded checkpoints.
+    """LightningCLI with config names, defaults for every run, readable errors and checks of checkpoints.
 
     Args:
         model_class: Base class of the tasks; a config names one of its subclasses.
         datamodule_class: Class of the data module.
-        args: The command line without the program's name.
+        args: The command line without the program's name, the verb first.
     """
 
     def __init__(
@@ -133,25 +133,25 @@ class MedVLPCLI(LightningCLI):
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        """Return the verbs: `medvlp predict` is a command of its own, for images of any place."""
+        """Return the verbs of Lightning except `predict`: `medvlp predict` is another command, for any image files."""
         verbs = LightningCLI.subcommands()
         del verbs["predict"]
         return verbs
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
-        """Return a parser whose `--config` takes names."""
+        """Return a parser whose `--config` accepts names under experiments/."""
         header = [f"medvlp=={__version__}", f"lightning=={lightning.__version__}"]
         parser = TrainerParser(dump_header=header, **kwargs)
         parser.add_argument("-c", "--config", action=ConfigFile, help=CONFIG_HELP)
         return parser
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add `--trust`, which reaches the `weights` of a task, and `--ckpt_path`."""
+        """Add `--trust`, which applies to the `weights` of a task and to `--ckpt_path`."""
         parser.add_argument("--trust", type=str, default="", help=TRUST_HELP)
         parser.link_arguments("trust", "model.init_args.trust", compute_fn=split_commas)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse the command line, and refuse a checkpoint that does not fit it."""
+        """Parse the command line, and refuse a checkpoint that does not match the config."""
         self.config = parser.parse_args(args)
         verb = self.config.subcommand
         if path := self.config[verb].get("ckpt_path"):
@@ -159,10 +159,10 @@ class MedVLPCLI(LightningCLI):
             check_checkpoint(str(path), model, verb, split_commas(self.config[verb].trust))
 
     def before_instantiate_classes(self) -> None:
-        """Keep W&B from asking for a login, and from sending what must not leave the machine.
+        """Check the classes of the config, and configure W&B: no prompt for a login, no private data sent.
 
         Raises:
-            UserError: If the config names a function where a class is to be made.
+            UserError: If the config names a function in place of a class.
         """
         check_classes(self.config[self.config.subcommand].as_dict(), "the config:")
         for name, value in WANDB_PRIVACY.items():
@@ -173,7 +173,11 @@ class MedVLPCLI(LightningCLI):
             rank_zero_info("No W&B login found: logging offline ('wandb login' once, or WANDB_MODE, changes that).")
 
     def instantiate_classes(self) -> None:
-        """Make the task, the data module and the Trainer."""
+        """Build the task, the data module and the Trainer.
+
+        Raises:
+            UserError: If a setting has a value that one of them refuses.
+        """
         try:
             super().instantiate_classes()
         except (MisconfigurationException, ValueError) as error:
@@ -181,7 +185,7 @@ class MedVLPCLI(LightningCLI):
 
 
 def overlaid(args: Sequence[str]) -> list[str]:
-    """Return the words behind the verb, with the config that `fit --overfit` stands for over the others."""
+    """Return the words behind the verb; `fit --overfit` becomes `-c overlays/overfit` after all other configs."""
     words = [*args[1:]]
     if args[:1] != ["fit"] or "--overfit" not in words:
         return words
@@ -191,27 +195,28 @@ def overlaid(args: Sequence[str]) -> list[str]:
 def check_checkpoint(path: str, model: dict[str, Any], verb: str, trust: Sequence[str] = ()) -> None:
     """Refuse a checkpoint whose stored settings would silently replace those of the config.
 
-    Lightning lets the hyper-parameters of `--ckpt_path`, the class of the task included, win over every config and
-    command line. A resumed run must therefore be configured as it was; an evaluation is told what differs.
+    Lightning lets the hyper-parameters of `--ckpt_path`, the class of the task included, override every config and
+    command line. A resumed run therefore needs the same config as before; an evaluation only prints the differences.
 
     Args:
         path: Value of `--ckpt_path`.
         model: `model` of the parsed config: class_path and init_args.
         verb: The Trainer's verb.
-        trust: Packages whose classes the checkpoint may name though the config does not.
+        trust: Packages whose classes the checkpoint may name even if the config does not.
 
     Raises:
-        NotFoundError: If there is no such file.
-        UserError: If it is no checkpoint, is of another task, has diverged, or, to be resumed, has other
-            hyper-parameters.
+        NotFoundError: If the file does not exist.
+        UserError: If the file is no checkpoint, or holds another task, weights that are not finite, or text in place of
+            settings. Also if it names classes that neither the config nor `trust` covers. For `fit`, also if its
+            hyper-parameters differ from those of the config.
     """
-    # Words and addresses that the Trainer itself resolves.
+    # The Trainer itself resolves these words and addresses.
     if path in ("last", "best", "hpc") or "://" in path:
         return
     if not Path(path).is_file():
         raise NotFoundError(f"--ckpt_path '{path}' is not a file.")
     try:
-        # Mapped, not read: the Trainer will read the weights.
+        # Memory-mapped, because the Trainer reads the weights again.
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         stored, weights = with_new_names(checkpoint.get("hyper_parameters", {})), checkpoint.get("state_dict", {})
     except (AttributeError, EOFError, OSError, RuntimeError, pickle.UnpicklingError) as error:
@@ -248,9 +253,9 @@ def check_checkpoint(path: str, model: dict[str, Any], verb: str, trust: Sequenc
 
 
 def differences(stored: Any, given: Any, key: str) -> Iterator[str]:
-    """Yield where the hyper-parameters of a checkpoint differ from those of a config, innermost key by key."""
+    """Yield the differences between the hyper-parameters of a checkpoint and of a config, one per innermost key."""
     if isinstance(stored, dict) and isinstance(given, dict):
-        # A name that only the config has is an option younger than the checkpoint: the config's value holds.
+        # A key that only the config has is an option newer than the checkpoint: the config's value applies.
         for name, value in stored.items():
             yield from differences(value, given.get(name), f"{key}.{name}")
     elif stored != given:
@@ -260,10 +265,10 @@ def differences(stored: Any, given: Any, key: str) -> Iterator[str]:
 def run(
     model_class: type[LightningModule], datamodule_class: type[LightningDataModule], args: Sequence[str]
 ) -> Trainer:
-    """Run one of the Trainer's verbs on subclasses of a task and a data module; return the Trainer.
+    """Run one of the Trainer's verbs, with a subclass of the task class and a data module; return the Trainer.
 
     Raises:
-        UserError: If the Trainer was asked for something that it cannot do.
+        UserError: If the Trainer refuses its settings.
         KeyboardInterrupt: After the Trainer has shut down.
     """
     try:
@@ -280,8 +285,8 @@ def run(
 
 
 def base_classes() -> tuple[type[LightningModule], type[LightningDataModule]]:
-    """Return the base class of the tasks and the class of the data module, all classes of configs imported."""
-    # Configs name their classes without the module, so the modules must be there.
+    """Import all classes that configs name; return the base class of tasks and the class of the data module."""
+    # Configs name classes without their modules, so the parser must find the modules imported.
     for module in ("medvlp.trainer.callbacks", "medvlp.trainer.heat_maps", "medvlp.objectives", "medvlp.tasks"):
         import_module(module)
     from medvlp.data import CXRDataModule
@@ -297,6 +302,6 @@ def main(args: Sequence[str]) -> Trainer:
         args: The command line, the verb first.
     """
     keep_freed_memory()
-    # Tasks made from a config store the config, not their modules.
+    # The warning is wrong here: tasks built from a config store the config, not their modules.
     warnings.filterwarnings("ignore", ".*is an instance of `nn.Module` and is already saved")
     return run(*base_classes(), args)

@@ -1,4 +1,4 @@
-"""The config that a command line of `medvlp fit|validate|test` stands for, without a run."""
+"""Composes the full config of a command line of `medvlp fit|validate|test`, without running it."""
 
 from __future__ import annotations
 
@@ -11,35 +11,35 @@ from medvlp.trainer.command import MedVLPCLI, base_classes
 
 
 class Composition(MedVLPCLI):
-    """A command line that is parsed and goes no further."""
+    """A command line that is parsed but not run."""
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The whole config in plain types, as `--print_config` prints it."""
+        """The full config in plain types, as `--print_config` prints it."""
         verb = self.config.subcommand
         config: dict[str, Any] = yaml.safe_load(self._parser(verb).dump(self.config[verb], skip_unset=False))
         return config
 
     def _set_seed(self) -> None:
-        """Leave the random numbers of the process alone."""
+        """Do not seed the random number generators of the process."""
 
     def before_instantiate_classes(self) -> None:
-        """Leave W&B alone: nothing is logged."""
+        """Do not configure W&B, because nothing is logged."""
 
     def instantiate_classes(self) -> None:
-        """Make nothing."""
+        """Build nothing."""
 
     def _run_subcommand(self, subcommand: str) -> None:
         """Run nothing."""
 
 
 def compose(args: Sequence[str]) -> dict[str, Any]:
-    """Return the whole config that a command line stands for.
+    """Return the full config of a command line.
 
     Args:
         args: The command line, the verb first.
 
     Raises:
-        SystemExit: With code 2 if the command line is wrong, which the parser has said.
+        SystemExit: With code 2 if the command line is wrong; the parser prints the error.
     """
     return Composition(*base_classes(), args).settings

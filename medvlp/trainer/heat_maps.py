@@ -1,4 +1,4 @@
-"""Pictures of where in an image a model sees what a report says, and their panel in Weights & Biases."""
+"""Pictures of the heat maps of report texts, and the callback that logs them to Weights & Biases."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ GREEN = (90, 255, 120)
 def overlay(image: Tensor, heat_map: HeatMap, side: int = SIDE) -> Bytes:
     """Return an image with its heat map in colour and the boxes of the regions, RGB (side, side, 3).
 
-    Colours run from the least to the greatest value of the map.
+    The colour scale runs from the least to the greatest value of the map.
 
     Args:
-        image: uint8 (H, W), H = W.
-        heat_map: Of this image.
-        side: Of the picture, in pixels.
+        image: The image, uint8 (H, W), H = W.
+        heat_map: A heat map of this image.
+        side: Side of the picture in pixels.
     """
     grey = np.asarray(cv2.resize(image.cpu().numpy(), (side, side), interpolation=cv2.INTER_LINEAR), np.uint8)
     heat = heat_map.heat.double().cpu().numpy()
@@ -41,14 +41,14 @@ def overlay(image: Tensor, heat_map: HeatMap, side: int = SIDE) -> Bytes:
 
 
 class HeatMaps(Callback):
-    """Logs heat maps of the first validation studies to Weights & Biases, a panel for each objective that has any.
+    """Logs heat maps of the first validation studies to Weights & Biases, one panel per objective with heat maps.
 
-    Images and sentences of patients stay on this machine: only a phantom is drawn, unless the option named for it
-    is set. What you may send where, the data use agreement of your data set says.
+    Images and sentences of patients stay on this machine: by default only synthetic data are logged. Before you set
+    `log_patient_data`, read in the data use agreement of your data set who may receive them.
 
     Args:
         studies: Number of studies.
-        log_patient_data: Send images and sentences of patients, too.
+        log_patient_data: Whether to log images and sentences of patients as well.
     """
 
     def __init__(self, studies: int = 4, log_patient_data: bool = False) -> None:
@@ -56,7 +56,7 @@ class HeatMaps(Callback):
         self._batch: Batch | None = None
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw and log, on rank zero."""
+        """Draw the heat maps and log them, on rank zero only."""
         logger = trainer.logger
         if trainer.sanity_checking or not trainer.is_global_zero or not isinstance(logger, WandbLogger):
             return

@@ -1,4 +1,4 @@
-"""What Weights & Biases is told of a run, and whether it is told anything."""
+"""Privacy settings of Weights & Biases, and checks whether a run can log to it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 
 from jsonargparse import Namespace
 
-# The MIMIC licence forbids that reports leave the machine, and W&B would send what the run prints (which a
-# traceback or a debugging print may fill with report text), the code, the git diff, the command line and the host.
+# The MIMIC licence forbids that reports leave the machine. By default W&B sends the code, the git diff, the command
+# line, the host, and all console output, into which a traceback or a debugging print may write report text.
 WANDB_PRIVACY = {
     "WANDB_CONSOLE": "off",
     "WANDB_DISABLE_CODE": "true",
@@ -21,7 +21,7 @@ WANDB_PRIVACY = {
 
 
 def uses_wandb(trainer: Namespace) -> bool:
-    """Return whether a Trainer's config logs to W&B, and not offline already."""
+    """Return whether a Trainer's config logs to W&B online; a `fast_dev_run` logs nothing."""
     loggers = trainer.logger if isinstance(trainer.logger, list) else [trainer.logger]
     found = [
         logger for logger in loggers if isinstance(logger, Namespace) and logger.class_path.endswith("WandbLogger")
@@ -30,10 +30,10 @@ def uses_wandb(trainer: Namespace) -> bool:
 
 
 def has_wandb_login() -> bool:
-    """Return whether an API key of W&B is configured, as `wandb login` or the environment would do it."""
+    """Return whether W&B has credentials, from `wandb login` or from the environment."""
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
-    # wandb's own look-up is not public, and fixes its settings before the run starts.
+    # wandb's own look-up is not public, and it would freeze wandb's settings before the run starts.
     server = urlsplit(os.environ.get("WANDB_BASE_URL", "")).hostname or "wandb"
     paths = [os.environ.get("NETRC", ""), "~/.netrc", "~/_netrc"]
     path = next((path for path in map(os.path.expanduser, paths) if os.path.isfile(path)), None)
