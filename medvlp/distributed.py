@@ -1,4 +1,4 @@
-"""Everything that needs to know about other processes. On one process each function returns what it is given."""
+"""Communication between the processes of a run. On one process each function works without communication."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def rank() -> int:
 class _Gather(torch.autograd.Function):
     """All-gather whose gradient reaches every process.
 
-    The loss of each process depends on the features of all; the gradient of a feature is therefore the sum of what
-    all losses say about it.
+    The loss of each process depends on the features of all processes. The gradient of a feature is therefore the sum
+    of the gradients of all losses.
     """
 
     @staticmethod
@@ -59,10 +59,10 @@ class _Sum(torch.autograd.Function):
 
 
 def gather(tensor: Tensor) -> Tensor:
-    """Concatenate a tensor of all processes in the order of their ranks, with gradient.
+    """Concatenate a tensor of all processes in the order of their ranks; floating-point tensors keep the gradient.
 
     Args:
-        tensor: Shape (B, ...), the same on every process.
+        tensor: Shape (B, ...), with the same B on every process.
 
     Returns:
         Shape (world_size * B, ...); rows `rank * B` to `(rank + 1) * B` are this process's own.
@@ -78,7 +78,7 @@ def gather(tensor: Tensor) -> Tensor:
 
 
 def sum_over_processes(tensor: Tensor) -> Tensor:
-    """Add up a tensor over all processes, with gradient."""
+    """Return the sum of a tensor over all processes, with gradient."""
     if world_size() == 1:
         return tensor
     total: Tensor = _Sum.apply(tensor)
@@ -86,10 +86,10 @@ def sum_over_processes(tensor: Tensor) -> Tensor:
 
 
 def gather_rows(tensor: Tensor) -> Tensor:
-    """Concatenate a tensor whose number of rows differs between processes, with gradient.
+    """Concatenate a tensor whose number of rows differs between processes; gradient as in `gather`.
 
     Args:
-        tensor: Shape (R, ...), any R.
+        tensor: Shape (R, ...), with any R on each process.
 
     Returns:
         The rows of all processes in the order of their ranks.
@@ -103,14 +103,14 @@ def gather_rows(tensor: Tensor) -> Tensor:
 
 
 def max_over_processes(tensor: Tensor) -> Tensor:
-    """Return the elementwise maximum of a tensor over all processes, without gradient."""
+    """Replace a tensor, in place, by its elementwise maximum over all processes, and return it; without gradient."""
     if world_size() > 1:
         dist.all_reduce(tensor, dist.ReduceOp.MAX)
     return tensor
 
 
 def gather_objects(value: T) -> list[T]:
-    """Return a picklable value of every process, in the order of their ranks."""
+    """Return the values of all processes, which must be picklable, in the order of their ranks."""
     gathered: list[Any] = [value] * world_size()
     if world_size() > 1:
         dist.all_gather_object(gathered, value)

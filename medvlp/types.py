@@ -1,8 +1,8 @@
-"""The vocabulary that data, encoders, objectives and tasks share.
+"""The types that data, encoders, objectives and tasks share.
 
 Letters in shapes: B studies of a batch, V views of an image (augmented copies), N = B * V images, H and W pixels,
-D width of a feature, C channels, L labels, F findings, T tags, M texts; R regions, S sentences and K words of all
-studies of a batch, one after the other.
+D width of an image feature or of a joint space, E width of a text feature, C channels, L labels, F findings, T tags,
+M texts. R regions, S sentences and K words are those of all studies of a batch, concatenated.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 Section = Literal["findings", "impression", "report"]
-"""A text that images are aligned with; the report is `report_text`."""
+"""A text to align images with; `report` is that of `report_text`."""
 
 HeatSource = Literal["region", "global", "tag"]
-"""What heat maps of texts are made from, the best first: the similarity of patches in the space of regions, that of
-places in the space of whole images, or the attention of the tag decoder."""
+"""The source of heat maps of texts, the best first: the similarity of patches in the space of regions (`region`), that
+of places in the space of whole images (`global`), or the attention of the tag decoder (`tag`)."""
 
 PRESENT, ABSENT, UNCERTAIN, NOT_MENTIONED = 1, 0, -1, -2
 PRECEDENCE = (NOT_MENTIONED, ABSENT, UNCERTAIN, PRESENT)
@@ -32,24 +32,24 @@ Entry = TypeVar("Entry")
 
 
 class Batch(TypedDict):
-    """One batch, as `CXRDataModule` collates it.
+    """One batch of `CXRDataModule`.
 
     Attributes:
-        image: Grey images, uint8 (B, V, H, W). Encoders normalise them, nobody else.
-        findings: Findings sections, B strings, empty where missing.
-        impression: Impression sections, B strings, empty where missing.
-        findings_mask: Which studies have Findings, bool (B,).
-        impression_mask: Which studies have an Impression, bool (B,).
-        label: int8 (B, L): PRESENT, ABSENT, UNCERTAIN or NOT_MENTIONED.
-        existence: What the report says of each finding of `medvlp.parse.FINDINGS`, int8 (B, F), likewise.
+        image: Grey images, uint8 (B, V, H, W). Only encoders normalise them.
+        findings: Findings sections, B strings, empty if missing.
+        impression: Impression sections, B strings, empty if missing.
+        findings_mask: Mask of studies with Findings, bool (B,).
+        impression_mask: Mask of studies with an Impression, bool (B,).
+        label: Labels, int8 (B, L): PRESENT, ABSENT, UNCERTAIN or NOT_MENTIONED.
+        existence: State of each finding of `medvlp.parse.FINDINGS` in the report, int8 (B, F), with the same values.
         index: Position of the sample in its dataset, int64 (B,).
         region: The anatomical regions; None without `CXRDataModule(regions=True)`.
-        mask: How much of each pixel the annotation covers, 0 to 255, uint8 (B, V, H, W); None without
+        mask: Share of each pixel that the annotation covers, 0 to 255, uint8 (B, V, H, W); None without
             `CXRDataModule(targets="mask")`.
-        box: The annotated objects of each study in its first view, B float tensors (n, 4): x1, y1, x2, y2 in pixels
-            of the view, cut to it; None without `CXRDataModule(targets="box")`.
-        feature: What a frozen encoder has seen in the images, float16 tensors (B, ...), in their place: `image` is
-            then (B, 1, 0, 0). None where features are not cached.
+        box: Boxes of the annotated objects in the first view of each study, B float tensors (n, 4): x1, y1, x2, y2 in
+            pixels of the view, clipped to it; None without `CXRDataModule(targets="box")`.
+        feature: Stored features of a frozen encoder, float16 tensors (B, ...), instead of images: `image` is then
+            (B, 1, 0, 0). None if features are not stored.
     """
 
     image: Tensor
@@ -68,7 +68,7 @@ class Batch(TypedDict):
 
 @dataclass
 class RegionBatch:
-    """The regions of all studies that a sentence speaks of, and these sentences.
+    """The regions of all studies that a sentence mentions, and these sentences.
 
     Attributes:
         region_id: Position of each region in the data module's region list, int64 (R,).
@@ -76,11 +76,11 @@ class RegionBatch:
         box: Its box in each view, float (V, R, 4): x1, y1, x2, y2 in pixels, x to the right and y down.
         visible: Whether a view shows the region, bool (V, R).
         sentence: S strings.
-        sentence_id: A number for each sentence, int64 (S,), the same for the same words.
+        sentence_id: A number for each sentence, int64 (S,), equal for equal sentences.
         sentence_study: The study of each sentence, int64 (S,), ascending.
-        sentence_place: Study, start and end in `report_text` of each sentence, int64 (S, 3), ascending. It stays on
-            the CPU, where the tokenizer reads it.
-        aligned: Which sentence speaks of which region, bool (R, S); never across studies.
+        sentence_place: Study, start and end in `report_text` of each sentence, int64 (S, 3), ascending by study. It
+            stays on the CPU, where the tokenizer reads it.
+        aligned: Mask of the pairs of a region and a sentence that mentions it, bool (R, S); never across studies.
     """
 
     region_id: Tensor
@@ -94,12 +94,12 @@ class RegionBatch:
     aligned: Tensor
 
     def to(self, device: torch.device) -> RegionBatch:
-        """Move the tensors, as the Trainer moves those of the batch."""
+        """Move all tensors but `sentence_place` to a device; the Trainer calls this."""
         moved = self._map(lambda tensor: tensor.to(device, non_blocking=torch.device(device).type == "cuda"))
         return replace(moved, sentence_place=self.sentence_place)
 
     def pin_memory(self) -> RegionBatch:
-        """Pin the tensors, as the loader pins those of the batch."""
+        """Pin the tensors; the loader calls this."""
         return self._map(Tensor.pin_memory)
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> RegionBatch:
@@ -109,13 +109,13 @@ class RegionBatch:
 
 @dataclass
 class ImageFeatures:
-    """What an image encoder sees.
+    """Outputs of an image encoder.
 
     Attributes:
         pooled: One vector an image, (N, D).
         pyramid: Feature maps from fine to coarse, each (N, C_l, H_l, W_l).
-        patch_level: Which of them holds the patch features.
-        final: What the backbone pools, as it lays it out; for `ImageEncoder.places`.
+        patch_level: Index of the map with the patch features.
+        final: The backbone's features before pooling, in its own layout; for `ImageEncoder.places`.
     """
 
     pooled: Tensor
@@ -131,13 +131,13 @@ class ImageFeatures:
 
 @dataclass
 class TextFeatures:
-    """What a text encoder reads.
+    """Outputs of a text encoder for reports.
 
     Attributes:
-        sections: One vector (B, E) a study by section; rows of missing sections are to be ignored.
-        word: Words of the batch's region sentences, (K, E); None where no objective reads them.
+        sections: One vector a study, (B, E), by section; rows of missing sections have no meaning.
+        word: Features of the words in the batch's region sentences, (K, E); None if no objective reads them.
         word_sentence: The sentence of each word, int64 (K,), a position in `RegionBatch.sentence`; ascending. A
-            sentence that was cut off has no word.
+            sentence beyond the length limit of the encoder has no word.
     """
 
     sections: dict[Section, Tensor]
@@ -147,12 +147,12 @@ class TextFeatures:
 
 @dataclass
 class PhraseFeatures:
-    """What a text encoder reads in phrases that stand in no report.
+    """Outputs of a text encoder for phrases outside reports.
 
     Attributes:
         texts: M phrases.
-        pooled: One vector (M, E) each.
-        word: Their words, (K, E), as a sentence of a report has them.
+        pooled: One vector a phrase, (M, E).
+        word: Features of their words, (K, E), like those of a sentence in a report.
         word_phrase: The phrase of each word, int64 (K,), ascending.
     """
 
@@ -167,28 +167,28 @@ class PhraseFeatures:
 
 
 def report_text(findings: str, impression: str) -> str:
-    """Return the Findings followed by the Impression."""
+    """Return the Findings and the Impression, joined by a blank; an empty section is left out."""
     return " ".join(filter(None, (findings, impression)))
 
 
 def text_digest(text: str) -> bytes:
-    """Return the key of a text."""
+    """Return the key of a text: its BLAKE2b digest of `DIGEST_BYTES` bytes."""
     return hashlib.blake2b(text.encode(), digest_size=DIGEST_BYTES).digest()
 
 
 def text_ids(texts: Sequence[str]) -> Tensor:
-    """Return a number for each text (N,), the same for the same text, and 0 for an empty one."""
+    """Return a number for each text, int64 (M,): equal for equal texts, and 0 for an empty text."""
     numbers = [int.from_bytes(text_digest(text)[:7], "little") if text else 0 for text in texts]
     return torch.tensor(numbers, dtype=torch.int64)
 
 
 def find_label(name: str, known: Iterable[str]) -> str | None:
-    """Return how the known labels spell a label; the very same spelling before others, None where it is none."""
+    """Return a label as the known labels spell it; an exact match comes before other cases. None if it is unknown."""
     alike = [label for label in known if label.casefold() == name.casefold()]
     return name if name in alike else next(iter(alike), None)
 
 
 def entry_of(name: str, entries: Mapping[str, Entry]) -> Entry | None:
-    """Return the entry of a label in a mapping by labels; None where there is none."""
+    """Return the entry of a label in a mapping by labels, see `find_label`; None if there is none."""
     label = find_label(name, entries)
     return None if label is None else entries[label]

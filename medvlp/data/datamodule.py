@@ -1,4 +1,4 @@
-"""The one LightningDataModule: everything that `medvlp prepare` has made."""
+"""The one LightningDataModule: it reads every folder of `medvlp prepare`."""
 
 from __future__ import annotations
 
@@ -29,34 +29,34 @@ from medvlp.types import find_label
 
 
 class CXRDataModule(L.LightningDataModule):
-    """Chest radiographs with reports and labels from a prepared folder; MIMIC-CXR unless told otherwise.
+    """Chest radiographs with reports and labels from a prepared folder, by default MIMIC-CXR's.
 
     Args:
         root: The prepared folder.
-        batch_size: Studies B a batch and a process (IMITATE: 128).
-        crop: Side of the images that encoders see, in pixels, cut out of the stored ones (IMITATE: 224 of 256).
-        resize: Side that stored images are resized to before they are cut, in pixels; by default they are not.
-        views: Views V of an image in training (IMITATE: 2). Evaluation has one, the centre crop.
-        augmentation: What makes the views of training differ.
+        batch_size: Number of studies B in a batch of one process (IMITATE: 128).
+        crop: Side of the crop that encoders see, in pixels (IMITATE: 224 of 256).
+        resize: Side to which stored images are resized before the crop, in pixels; by default they are not resized.
+        views: Number of views V of an image in training (IMITATE: 2). Evaluation has one view, the centre crop.
+        augmentation: The random transforms of the training views.
         train_splits: Splits to train on. The official code trains on all of them.
         validation_splits: Splits to validate on.
         test_splits: Splits to test on.
-        num_workers: Processes that load data, for each training process.
+        num_workers: Number of loader processes for each training process.
         seed: Seed of order and views.
-        text_cache: Where embeddings of frozen text encoders are kept; by default in the prepared folder.
-        regions: Give the anatomical regions that a report speaks of, with their boxes and sentences; ASG's region
+        text_cache: Folder of the cached embeddings of frozen text encoders; by default inside the prepared folder.
+        regions: Load the anatomical regions that a report mentions, with their boxes and sentences. ASG's region
             alignment needs them.
-        region_list: The regions, `29`, `23`, or a YAML file of merged ones; see `RegionList`.
-        split: The way the data is split, where there are several: one of those that preparing it has listed. By default
-            the first.
+        region_list: The regions, `29`, `23`, or a YAML file of merged regions; see `RegionList`.
+        split: Name of the split variant, one of those that `medvlp prepare` has listed; by default the first.
         fraction: Share of the training images to train on; validation and test stay complete. See `Subset`.
-        subset_seed: Another seed chooses other images.
-        balance: Train on all images with a label that is present and on as many without (MGCA's SIIM).
-        targets: What annotators drew in the images to give: `mask` or `box`.
-        drop_last: Leave the last incomplete batch of an epoch out of training.
+        subset_seed: Seed of the choice; another seed chooses other images.
+        balance: Train on all images with a label that is present, and on as many without (MGCA's SIIM).
+        targets: Annotations to load, `mask` or `box`. Images that were never annotated are dropped: they would count
+            as empty.
+        drop_last: Drop the last incomplete batch of a training epoch.
 
     Attributes:
-        share: Which of the training images are chosen.
+        share: The choice of training images.
     """
 
     def __init__(
@@ -96,12 +96,12 @@ class CXRDataModule(L.LightningDataModule):
 
     @property
     def framing(self) -> Framing:
-        """How images are scaled and cut: as the task wants it, else as `resize` and `crop` say."""
+        """The scaling and cropping of images: the task's own, else that of `resize` and `crop`."""
         return getattr(self._task, "framing", None) or Framing(self.resize, self.crop)
 
     @property
     def features(self) -> FeatureStore | None:
-        """Stored features that the task wants in place of images, all of them seen as in evaluation."""
+        """Stored features of evaluation views that the task reads instead of images; None for images."""
         return getattr(self._task, "stored_features", None)
 
     @cached_property
@@ -110,11 +110,11 @@ class CXRDataModule(L.LightningDataModule):
         return Prepared.open(self.root).labels
 
     def find_labels(self, names: Sequence[str], option: str) -> list[str]:
-        """Return labels as the data spells them, whatever the capitals of the names they were asked for by.
+        """Return labels as the data spells them; names match in any case.
 
         Args:
             names: The names.
-            option: Which option gave them, for the error.
+            option: The option that holds the names, for the error.
 
         Raises:
             UserError: If the data has no such label, or a label is named twice.
@@ -129,17 +129,17 @@ class CXRDataModule(L.LightningDataModule):
         return found
 
     def reports(self, names: Sequence[str]) -> tuple[list[str], list[str]]:
-        """Return Findings and Impressions, empty where missing, of some of `train`, `validate` and `test`."""
+        """Return Findings and Impressions, empty if missing, of some of `train`, `validate` and `test`."""
         index = self._index(names, ["findings", "impression"])
         return index["findings"].fill_null("").to_pylist(), index["impression"].fill_null("").to_pylist()
 
     def region_sentences(self, names: Sequence[str]) -> list[str]:
-        """Return the distinct sentences that speak of a region, of some of `train`, `validate` and `test`."""
+        """Return the distinct sentences about regions in some of `train`, `validate` and `test`."""
         triplets = self._triplets(names)
         return triplets.texts if triplets else []
 
     def existences(self, names: Sequence[str]) -> npt.NDArray[np.int8] | None:
-        """Return what reports say of each finding, (N, F), see `Batch`; None where there are no triplets."""
+        """Return the findings of reports, int8 (N, F), see `Batch.existence`; None if there are no triplets."""
         triplets = self._triplets(names, sentences=False)
         return triplets.existence if triplets else None
 
@@ -150,7 +150,7 @@ class CXRDataModule(L.LightningDataModule):
 
     @property
     def subset(self) -> list[str]:
-        """Names of the images that training sees."""
+        """Names of the images to train on."""
         prepared = Prepared.open(self.root)
         chosen = select(prepared, self.splits["train"], self.split, self.targets, self.share)
         names: list[str] = chosen.table["image_id"].to_pylist()
@@ -160,7 +160,7 @@ class CXRDataModule(L.LightningDataModule):
         """Return the data set of `train`, `validate` or `test`.
 
         Raises:
-            UserError: If images are smaller than the crop, or no image is in the splits.
+            UserError: If the resized images are smaller than the crop, or no image is in the splits.
         """
         training = name == "train"
         augmented = training and self.features is None
@@ -189,7 +189,11 @@ class CXRDataModule(L.LightningDataModule):
         return dataset
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """Shuffled batches of `views` views; with `drop_last`, the last incomplete one is left out."""
+        """Return shuffled batches of `views` views; `drop_last` drops the last incomplete batch.
+
+        Raises:
+            UserError: If `regions` is true and no training image has a region with a sentence, or no batch is full.
+        """
         dataset = self.dataset("train")
         if self.regions is not None and not any(len(dataset.spoken(i)[0].region_id) for i in range(len(dataset))):
             raise UserError(
@@ -202,18 +206,18 @@ class CXRDataModule(L.LightningDataModule):
                 f"batch_size={self.batch_size}, but training has {len(sampler)} images a process: no batch would be "
                 "full. Pass a smaller --data.batch_size, or --data.drop_last false."
             )
-        # The Trainer tells the epoch only after the loader's workers have begun to fetch.
+        # The Trainer sets the epoch only after the loader's workers have begun to fetch.
         (sampler.epoch, seen), self._start = self._start, (0, 0)
         sampler.skip = seen // sampler.num_replicas
         return self._loader(dataset, sampler, self.drop_last)
 
     @property
     def overfits(self) -> bool:
-        """Whether the Trainer is to learn a few batches by heart, the same views of the same images in each epoch."""
+        """Whether the run learns a few batches by heart: the same views of the same images in each epoch."""
         return bool(self.trainer and self.trainer.overfit_batches)  # type: ignore[attr-defined]  # set by a connector
 
     def val_dataloader(self) -> DataLoader[Any]:
-        """All validation images, one view; of a run that overfits the first of the views that it trains on."""
+        """Return all validation images, one view; if the run overfits, the first training view of its images."""
         if not self.overfits:
             return self._evaluation("validate")
         dataset = self.dataset("train")
@@ -221,30 +225,30 @@ class CXRDataModule(L.LightningDataModule):
         return self._loader(dataset, EpochSampler(len(dataset), shuffle=False), self.drop_last)
 
     def test_dataloader(self) -> DataLoader[Any]:
-        """All test images, one view."""
+        """Return all test images, one view."""
         return self._evaluation("test")
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the epoch, and how many samples of it all processes have trained on, for the checkpoint."""
+        """Return the epoch and the number of its samples that all processes have trained on, for the checkpoint."""
         if self.trainer is None:
             return {}
         loop = self.trainer.fit_loop
         epoch, batches = loop.epoch_progress.current.ready - 1, loop.epoch_loop.batch_progress
-        # Callbacks may save before the last batch, or its epoch, counts as completed; but also in the midst of it.
+        # Callbacks may save in the middle of a step, or before the Trainer counts the last batch or epoch as completed.
         if batches.is_last_batch and batches.current.processed == batches.current.ready:  # type: ignore[attr-defined]
             return {"epoch": epoch + 1, "samples": 0}
         done: int = batches.current.processed  # type: ignore[attr-defined]  # Lightning annotates its base class
         return {"epoch": epoch, "samples": done * self.batch_size * self.trainer.world_size}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue inside the epoch, after the last sample of the checkpoint's."""
+        """Continue inside the epoch, after the last sample before the checkpoint."""
         self._start = (state_dict.get("epoch", 0), state_dict.get("samples", 0))
-        # The Trainer knows only of loaders that hold such a state themselves.
+        # The Trainer warns because it expects this state in the loader, not in the data module.
         warnings.filterwarnings("ignore", ".*dataloader is not resumable")
 
     @property
     def _task(self) -> L.LightningModule | None:
-        """The task of the run; None outside of one."""
+        """The task of the run; None outside a run."""
         return self.trainer.lightning_module if self.trainer else None
 
     def _triplets(self, names: Sequence[str], sentences: bool = True) -> ReportTriplets | None:
@@ -266,7 +270,7 @@ class CXRDataModule(L.LightningDataModule):
                 f"{samples.unannotated:,} images without annotation are left out, {len(samples):,} have one."
             )
         dataset: Dataset[Any] = FeatureDataset(samples, self.features) if self.features else samples
-        # Stored features take longer to pass between processes than to read.
+        # Stored features take longer to send between processes than to read.
         workers = 0 if self.features else self.num_workers
         return DataLoader(
             dataset,

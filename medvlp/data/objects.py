@@ -1,4 +1,4 @@
-"""The objects that annotators drew in some images."""
+"""The annotated objects in some images."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import pyarrow.compute as pc
 
 
 class Object(NamedTuple):
-    """An object that annotators saw.
+    """An annotated object.
 
     Attributes:
-        name: What it is.
-        phrase: The words of a report that it shows, where annotators boxed phrases.
-        box: Where it is, (4,), in pixels of the stored image.
+        name: Name of the object.
+        phrase: The phrase of the report for the object; None if annotators boxed no phrases.
+        box: Its box (4,), in pixels of the stored image.
     """
 
     name: str
@@ -42,14 +42,14 @@ class ObjectBoxes:
         return self._box[self._rows(i)]
 
     def named(self, i: int) -> list[Object]:
-        """Return what `of` returns the boxes of."""
+        """Return the objects of image i, in the order of their boxes in `of`."""
         rows = self._rows(i)
         said = self._values.take(pa.array(rows))
         names, phrases = (said.field(key).to_pylist() for key in ("name", "phrase"))
         return [Object(*described) for described in zip(names, phrases, self._box[rows], strict=True)]
 
     def _rows(self, i: int) -> npt.NDArray[np.int64]:
-        """Return where the boxes of image i are, but for empty ones."""
+        """Return the rows of the boxes of image i; empty boxes are left out."""
         first, last = self._offsets[i : i + 2]
         x1, y1, x2, y2 = self._box[first:last].T
         rows: npt.NDArray[np.int64] = np.arange(first, last)[(x1 < x2) & (y1 < y2)]

@@ -1,4 +1,4 @@
-"""Which sentences of a report speak of which regions of its image."""
+"""Pairs of a sentence in a report and a region in its image."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from medvlp.types import RegionBatch, report_text, text_ids
 
 
 class RegionList:
-    """The regions that training tells apart: the 29 of Chest ImaGenome, or merged ones.
+    """The regions for training: the 29 of Chest ImaGenome, or merged ones.
 
     Args:
-        path: YAML file `name: [members]` such as regions_23.yaml here, each member one of `medvlp.parse.REGIONS`,
-            which are left out where no name has them. The box of a merged region is the smallest around those of its
-            members. `29` and `23` are the lists of medvlp.
+        path: YAML file `name: [members]`, such as regions_23.yaml in this folder. Each member is one of
+            `medvlp.parse.REGIONS`; regions that are no member are left out. The box of a merged region is the smallest
+            rectangle around the boxes of its members. `29` and `23` are the lists of medvlp.
 
     Attributes:
         names: Names of the regions.
-        number: Position in `names` of each of the 29 that is a member.
+        number: Position in `names` of each of the 29 regions that is a member.
 
     Raises:
-        UserError: If the file is missing, names an unknown region, or one twice.
+        UserError: If the file is missing or malformed, or names an unknown region, or a region twice.
     """
 
     def __init__(self, path: Path | Literal["29", "23"] = "29") -> None:
@@ -61,7 +61,7 @@ def _read(path: Path) -> dict[str, list[str]]:
 
 @dataclass
 class StudyRegions:
-    """The regions of one image that a sentence speaks of, and these sentences; see `RegionBatch`.
+    """The regions of one image that a sentence mentions, and these sentences; see `RegionBatch`.
 
     Attributes:
         region_id: int64 (R,).
@@ -88,20 +88,20 @@ def study_regions(
 ) -> tuple[StudyRegions, npt.NDArray[np.float32]]:
     """Align the regions of an image with the sentences of its report.
 
-    A sentence may speak of several regions, and several sentences of one. Regions without a sentence, and sentences
-    without a region in this image, are left out.
+    A sentence may mention several regions, and several sentences may mention one region. Regions without a sentence
+    are left out, and so are sentences without a region in this image, or that their section does not contain.
 
     Args:
-        boxes: Box (4,) of each region of the list that the image has, in the stored image.
-        sentences: Those that speak of regions.
+        boxes: Box (4,) of each region of the list that the image has, in pixels of the stored image.
+        sentences: The sentences that mention regions.
         sections: Findings and Impression.
-        regions: The regions to tell apart.
+        regions: The list of regions.
 
     Returns:
-        The aligned regions, boxes and visibility still to be filled in, and their boxes (R, 4) in the stored image.
+        The aligned regions, with empty `box` and `visible`, and their boxes (R, 4) in pixels of the stored image.
     """
     report = report_text(sections["findings"], sections["impression"])
-    # The text in which the sentences of a section are looked for, and where it begins in the report.
+    # The text to search for the sentences of a section, and its start in the report.
     texts = {
         "findings": (sections["findings"], 0),
         "impression": (sections["impression"], len(report) - len(sections["impression"])),
@@ -131,7 +131,7 @@ class ImageBoxes:
 
     Args:
         column: The column `regions` of an index, as `medvlp.prepared` describes it.
-        regions: The regions to tell apart; others are dropped, and those of one merged region joined.
+        regions: The list of regions; others are dropped, and the members of one merged region are joined.
     """
 
     def __init__(self, column: pa.ChunkedArray, regions: RegionList) -> None:
@@ -140,16 +140,16 @@ class ImageBoxes:
         self._offsets = np.concatenate([[0], np.cumsum(counts)])
         values = lists.flatten()
         known = pc.index_in(values.field("name"), pa.array(regions.number, pa.string())).fill_null(-1).to_numpy()
-        # Two arrays, where the column holds a name for each box of 377,000 images.
+        # Two arrays need less memory than the column, which holds a name for each box of 377,000 images.
         self._region = np.array([*regions.number.values(), -1], np.int16)[known]
         self._box = np.stack([values.field(key).to_numpy() for key in ("x1", "y1", "x2", "y2")], 1)
 
     def __len__(self) -> int:
-        """Return how many boxes there are in all."""
+        """Return the number of boxes in all images."""
         return len(self._box)
 
     def of(self, i: int) -> dict[int, npt.NDArray[np.float32]]:
-        """Return the box (4,) of each region of image i; empty ones are left out."""
+        """Return the box (4,) of each region of image i; empty boxes are left out."""
         boxes: dict[int, npt.NDArray[np.float32]] = {}
         rows = slice(self._offsets[i], self._offsets[i + 1])
         for region, box in zip(self._region[rows].tolist(), self._box[rows], strict=True):
@@ -160,11 +160,11 @@ class ImageBoxes:
 
 
 def find(section: str, sentence: str, start: int) -> tuple[int, int] | None:
-    """Return where a sentence stands in a section, from a position on; white space need not agree."""
+    """Return start and end of a sentence in a section, from a position on; white space may differ. None if missing."""
     at = section.find(sentence, start)
     if at >= 0:
         return at, at + len(sentence)
-    # A table of RadGraph's has the report's words, each between blanks.
+    # RadGraph's tables put blanks around each token of the report.
     places = [i for i in range(start, len(section)) if not section[i].isspace()]
     bare, wanted = "".join(section[i] for i in places), "".join(sentence.split())
     at = bare.find(wanted) if wanted else -1
@@ -172,7 +172,7 @@ def find(section: str, sentence: str, start: int) -> tuple[int, int] | None:
 
 
 def collate_regions(studies: Sequence[StudyRegions]) -> RegionBatch:
-    """Put the regions and sentences of the studies of a batch one after the other."""
+    """Concatenate the regions and the sentences of all studies in a batch."""
     regions, sentences = [len(s.region_id) for s in studies], [len(s.sentence) for s in studies]
 
     def number(counts: Sequence[int]) -> Tensor:

@@ -1,4 +1,4 @@
-"""The triplets of reports, as training reads them."""
+"""Reads the triplets of reports for training."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from medvlp.parse.labels import STRENGTH
 from medvlp.prepared import INDEX
 from medvlp.types import PRECEDENCE
 
-# What other sections say is known from before, or asked. RadGraph's table has the report as a whole.
+# Other sections hold history or questions, not findings. RadGraph's table has only the report as a whole.
 SECTIONS = ["findings", "impression", "report"]
 ALWAYS = ["id", "section", "finding", "existence"]
 OF_SENTENCES = ["text", "region"]
@@ -29,7 +29,7 @@ AGAIN = (
 
 
 class RegionSentence(NamedTuple):
-    """A sentence that speaks of regions.
+    """A sentence that mentions regions.
 
     Attributes:
         section: findings, impression or report.
@@ -43,27 +43,27 @@ class RegionSentence(NamedTuple):
 
 
 class ReportTriplets:
-    """What some reports say of findings and regions, from a triplets table (see `medvlp.parse`).
+    """The findings and the regions of some reports, from a triplets table (see `medvlp.parse`).
 
     Args:
         path: The table.
-        ids: The reports' ids; one may come several times.
-        sentences: Whether `sentences` and `texts` will be asked for.
+        ids: Ids of the N reports; an id may repeat.
+        sentences: Whether to load `sentences` and `texts`.
 
     Attributes:
-        existence: What each report says of each finding, int8 (N, F): PRESENT, ABSENT, UNCERTAIN or NOT_MENTIONED.
+        existence: State of each finding in each report, int8 (N, F): PRESENT, ABSENT, UNCERTAIN or NOT_MENTIONED.
 
     Raises:
-        UserError: If the table names findings or regions that the vocabulary lacks, or none of the reports.
+        UserError: If the table has findings or regions that the vocabulary lacks, or no study of the folder.
     """
 
     def __init__(self, path: Path, ids: Sequence[str], sentences: bool = True) -> None:
         columns = [*ALWAYS, *(["sentence", *OF_SENTENCES] if sentences else [])]
-        # As dictionaries, the strings of MIMIC-CXR's 3.5 million rows are numbers.
+        # Dictionaries store the strings of MIMIC-CXR's 3.5 million rows as numbers.
         table = pq.read_table(path, columns=columns, read_dictionary=[*ALWAYS, *OF_SENTENCES]).combine_chunks()
         distinct = list(dict.fromkeys(ids))
         report, section = _codes(table, "id", distinct), _codes(table, "section", SECTIONS)
-        # Reports that speak of nothing have no rows either: whose ids they are is asked of the whole folder.
+        # Reports without triplets have no rows either, so that only the ids of the whole folder tell an error.
         if len(table) and not (report >= 0).any() and not _of_studies(table["id"], path.parent):
             raise UserError(
                 f"'{path}' holds no triplets of these reports: its ids are like '{table['id'][0]}', those of the "
@@ -77,7 +77,7 @@ class ReportTriplets:
                     f"'{path}' has the {name} '{unknown[0]}', which the vocabulary of this medvlp lacks: it was parsed "
                     f"with another. {AGAIN.format(root=path.parent)}"
                 )
-        # PRECEDENCE is STRENGTH behind NOT_MENTIONED.
+        # PRECEDENCE is NOT_MENTIONED, followed by STRENGTH.
         rank = 1 + _codes(table, "existence", STRENGTH)
         ranks = np.zeros((len(distinct), len(FINDINGS)), np.int8)
         np.maximum.at(ranks, (report, _codes(table, "finding", FINDINGS)), rank.astype(np.int8))
@@ -98,11 +98,11 @@ class ReportTriplets:
 
     @property
     def texts(self) -> list[str]:
-        """The distinct sentences that speak of a region."""
+        """The distinct sentences that mention a region."""
         return list(pc.unique(self._text).to_pylist())
 
     def sentences(self, i: int) -> list[RegionSentence]:
-        """Return the sentences of report i that speak of a region, in their order."""
+        """Return the sentences of report i that mention a region, in their order."""
         start, stop = self._offsets[self._row[i]], self._offsets[self._row[i] + 1]
         section, number, region = self._pairs[:, start:stop]
         begins = np.flatnonzero(np.diff(section.astype(np.int64) * (1 << 32) + number, prepend=-1))
@@ -113,13 +113,13 @@ class ReportTriplets:
 
 
 def _of_studies(ids: pa.ChunkedArray, root: Path) -> bool:
-    """Return whether any of the ids is that of a study of a prepared folder."""
+    """Return whether a prepared folder has a study with any of the ids."""
     studies = pq.read_table(root / INDEX, columns=["study_id"])["study_id"]
     return bool(pc.any(pc.is_in(ids.cast(pa.string()).unique(), studies.combine_chunks())).as_py())
 
 
 def _codes(table: pa.Table, column: str, names: Sequence[str]) -> npt.NDArray[np.int64]:
-    """Return the positions in names of a column of strings, -1 where they are not there."""
+    """Return the positions of a column's strings in `names`, -1 for strings that are not in it."""
     encoded = table[column].combine_chunks()
     position = {name: i for i, name in enumerate(names)}
     codes = np.array([*(position.get(value, -1) for value in encoded.dictionary.to_pylist()), -1])

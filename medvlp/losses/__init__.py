@@ -1,4 +1,4 @@
-"""Losses: functions from features to named terms, with every constant in their arguments.
+"""Losses: functions from features or logits to one scalar, or to named terms.
 
 No loss knows an encoder, a batch or a projection head; `medvlp.objectives` has these.
 """

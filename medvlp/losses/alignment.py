@@ -1,14 +1,18 @@
 """The losses of IMITATE (arXiv 2310.07355) and ASG (MICCAI 2024) as pure functions of features.
 
-`contrastive_loss` is IMITATE's clinical-informed one. Rows are samples: x_i and y_i are two embeddings of sample i (an
-image and its text, or two views of an image). With S = x y^T / T, the loss is CE(S, L) + CE(S^T, L), CE(S, L) =
--(1/B) sum_ij L_ij log softmax(S_i)_j. Plain contrastive learning has L = I; the clinical prior adds the similarity of
-the reports, so that two patients with like reports are not pushed apart as if they were strangers. `soft_label_loss`
-is ASG's version of that thought, from the findings that the reports name; `region_sentence_loss` compares the regions
-of an image with the sentences of its report, and `tag_loss` its tags with what the report says.
+`contrastive_loss` is IMITATE's clinical-informed contrastive loss. Rows are samples: x_i and y_i are two embeddings of
+sample i (an image and its text, or two views of an image). With S = x y^T / T, the loss is
 
-The mean of every loss over the processes is the loss of the joined batch, and so are the gradients that
-DistributedDataParallel averages.
+    CE(S, L) + CE(S^T, L),    CE(S, L) = -(1/B) sum_ij L_ij log softmax(S_i)_j
+
+Plain contrastive learning has L = I. The clinical prior adds the similarity of the reports to L, so that patients with
+similar reports repel each other less. `soft_label_loss` is ASG's version of this idea, from the findings in the
+reports. `region_sentence_loss` compares the regions of an image with the sentences of its report, and `tag_loss`
+compares predicted tags with those of the report.
+
+The mean of a loss over the processes is the loss of the joined batch. The same holds for the gradients, which
+DistributedDataParallel averages. The exceptions are `contrastive_loss` and `soft_label_loss` with `gathered=False`:
+each process then has a batch of its own.
 """
 
 from __future__ import annotations
@@ -28,18 +32,18 @@ from medvlp.distributed import gather, rank, sum_over_processes, world_size
 class ClinicalPrior:
     """Soft targets from the similarity of reports.
 
-    L = I + T * s * smooth(C), C the positive part of the Pearson correlation between the text embeddings of two
-    samples, T the temperature of the term, s the scale of `batch_size`. The own pair gets no prior.
+    L = I + T * s * smooth(C), and the diagonal of L stays 1. C is the positive part of the Pearson correlation between
+    the text embeddings of two samples. T is the temperature of the term, and s the scale of `batch_size`.
 
     Attributes:
-        smoothing: `exp` is 1 - exp(-strength * C), the paper's. `gaussian`, `laplace` and `sigmoid` are the official
-            code's alternatives, for ablation: the first two *fall* with the correlation.
+        smoothing: `exp` is 1 - exp(-strength * C), as in the paper. `gaussian`, `laplace` and `sigmoid` are the
+            official code's alternatives, for ablation: the first two *fall* with the correlation.
         strength: lambda of the exponential smoothing (official code: 0.2).
-        batch_size: The number of samples for which the prior has the official strength. A row of L has one entry a
-            sample, so its mass would grow with batch size and number of GPUs; s = batch_size / (samples gathered)
-            keeps it. The official runs see 128 samples. None: s = 1, as in the official code.
-        scale_by_temperature: Whether the prior is multiplied by T (official code: yes).
-        normalise: Divide each row of L by its sum (official code: not).
+        batch_size: Number of samples at which the prior has the official strength. A row of L has one entry a sample,
+            so its mass would grow with the batch size and the number of GPUs. s = batch_size / (samples gathered)
+            keeps the mass constant. The official runs see 128 samples. None: s = 1, as in the official code.
+        scale_by_temperature: Whether to multiply the prior by T (official code: yes).
+        normalise: Whether to divide each row of L by its sum (official code: no).
 
     Example:
         >>> ClinicalPrior().smooth(torch.tensor([0.0, 0.5, 1.0]))
@@ -67,19 +71,19 @@ class ClinicalPrior:
 
 def correlation(a: Tensor, b: Tensor) -> Tensor:
     """Return the Pearson correlation between each row of a (B, D) and each row of b (M, D), shape (B, M), in fp32."""
-    # In half precision (the official code's autocast) the products lose the differences the prior is made of.
+    # The prior depends on small differences, which half precision (the official code's autocast) loses.
     with torch.autocast(a.device.type, enabled=False):
         a, b = (F.normalize(t.float() - t.float().mean(1, keepdim=True), dim=1) for t in (a, b))
         return a @ b.T
 
 
 def _everyone(tensor: Tensor, gathered: bool) -> Tensor:
-    """Return the rows of all processes, or of this one alone."""
+    """Return the rows of all processes if `gathered`, else those of this process."""
     return gather(tensor) if gathered else tensor
 
 
 def _own_pairs(x: Tensor, all_x: Tensor, gathered: bool) -> Tensor:
-    """Return 1 where a row of this process (B) meets its partner among the columns (M), else 0, int64 (B, M)."""
+    """Return 1 for each row of this process (B) and its partner among the columns (M), else 0, int64 (B, M)."""
     first = rank() * len(x) if gathered else 0
     return F.one_hot(torch.arange(first, first + len(x), device=x.device), len(all_x))
 
@@ -94,22 +98,25 @@ def contrastive_loss(
     prior: ClinicalPrior | None = None,
     gathered: bool = True,
 ) -> Tensor:
-    """Symmetric contrastive loss over all processes, with soft targets where a prior is given.
+    """Return the symmetric contrastive loss over all processes, with soft targets if there is a prior.
 
     Samples outside the mask are in no row, no column, no prior and no denominator.
 
     Args:
-        x: Embeddings (B, D), normalised here.
-        y: Their partners (B, D), normalised here.
-        temperature: T above.
-        mask: Which samples take part, bool (B,); all by default.
-        text: Text embeddings (B, E) that the prior compares; samples whose text is missing are all zero and resemble
-            nobody. Needed with a prior.
+        x: Embeddings (B, D); the function normalises them.
+        y: Their partners (B, D); the function normalises them.
+        temperature: Temperature T.
+        mask: Mask of the samples that take part, bool (B,); all by default.
+        text: Text embeddings (B, E) for the prior, which requires them. The row of a missing text is zero, and its
+            prior is 0 for all other samples.
         prior: Soft targets; None means L = I.
         gathered: Whether negatives and prior come from all processes (the official code: from this one only).
 
     Returns:
-        A scalar: the sum of both directions. Zero where no sample takes part.
+        A scalar: the sum of both directions. Zero if no sample takes part.
+
+    Raises:
+        ValueError: If there is a prior but no text.
 
     Example:
         >>> x = torch.eye(2)
@@ -134,37 +141,39 @@ def contrastive_loss(
                 soft = soft * temperature
             if prior.batch_size is not None:
                 soft = soft * prior.batch_size / count
-            # The own pair is set after smoothing; the official code clears the diagonal of C before, so that every
-            # smoothing with smooth(0) > 0 adds to the own pair, too.
+            # The diagonal is set after smoothing. The official code clears the diagonal of C before, so that every
+            # smoothing with smooth(0) > 0 changes the diagonal of L, too.
             targets = (targets + soft * (1 - targets)) * all_mask
             if prior.normalise:
                 targets = targets / targets.sum(1, keepdim=True).clamp(min=1e-12)
 
         loss = x.new_zeros(())
         for rows, columns in ((x, all_y), (y, all_x)):
-            # Finite, because a row without any column would otherwise have NaN gradients; exp(-1e30) is 0 all the same.
+            # With -inf a row without any column would have NaN gradients; exp(-1e30) is 0 as well.
             logits = (rows @ columns.T / temperature).masked_fill(~all_mask, -1e30)
             loss = loss - (targets * logits.log_softmax(1)).sum(1)[mask].sum()
-        # Each process holds its share of the sum; DistributedDataParallel takes the mean over the processes.
+        # Each process has its share of the sum, and DistributedDataParallel takes the mean over the processes.
         return loss / count * (world_size() if gathered else 1)
 
 
 @dataclass(frozen=True)
 class SoftLabels:
-    """Soft targets from the findings that reports name (ASG's ERL).
+    """Soft targets from the findings in reports (ASG's ERL).
 
-    Target of a pair: hard * I + soft * s * cos(tags_i, tags_j) + 1e-6, each row divided by its sum; tags are 1 where
-    present and else 0, s is 1 on the diagonal.
+    Target of a pair: hard * I + soft * s * cos(tags_i, tags_j) + 1e-6, each row divided by its sum. Tags are 1 if
+    present and else 0; s is 1 on the diagonal, and that of `batch_size` elsewhere.
 
     Attributes:
-        hard: Weight of the own pair (official code: 0.8).
+        hard: Weight of a sample's own report (official code: 0.8).
         soft: Weight of the similarity of tags (official code: 0.2).
-        direction: KL(target || p), KL(p || target), or their mean (official code).
-        normals_alike: Whether two reports without any tag are alike, cosine 1. In the paper theirs is 0, so that normal
-            studies repel each other. The other normal reports of the batch together weigh no more than the own one:
-            43 % of Open-I's reports have no tag, and 30 others of a batch of 72 would leave the own one 14 %.
-        batch_size: The number of samples for which the soft part has the official weight; s = batch_size / (samples
-            gathered) off the diagonal, because its mass grows with them. The official runs see 72. None: s = 1.
+        direction: `forward` is KL(target || p), `backward` KL(p || target), `symmetric` their mean (official code).
+        normals_alike: Whether the cosine of two reports without any tag is 1. In the paper it is 0, so that normal
+            studies repel each other. All other normal reports of the batch together weigh no more than a sample's own
+            report. 43 % of Open-I's reports have no tag; without the bound, 30 others in a batch of 72 would leave the
+            own report a weight of 14 %.
+        batch_size: Number of samples at which the soft part has the official weight. Its mass grows with the number of
+            samples, and s = batch_size / (samples gathered) off the diagonal keeps it constant. The official runs see
+            72 samples. None: s = 1.
     """
 
     hard: float = 0.8
@@ -174,13 +183,13 @@ class SoftLabels:
     batch_size: int | None = 72
 
     def targets(self, own: Tensor, tags: Tensor, all_tags: Tensor, all_mask: Tensor) -> Tensor:
-        """Return the targets (B, M), each row summing to 1 over the samples in the mask.
+        """Return the targets (B, M); each row sums to 1 over the samples in the mask.
 
         Args:
-            own: 1 where a row meets its own column, else 0, (B, M).
-            tags: Findings that are present in the rows' reports, bool (B, T).
-            all_tags: The same of the columns, bool (M, T).
-            all_mask: Which columns take part, bool (M,).
+            own: 1 for the pair of a row and its own column, else 0, (B, M).
+            tags: Tags that are present in the reports of the rows, bool (B, T).
+            all_tags: Tags that are present in the reports of the columns, bool (M, T).
+            all_mask: Mask of the columns that take part, bool (M,).
         """
         others = 1.0 if self.batch_size is None else self.batch_size / all_mask.sum().clamp(min=1)
         cosine = F.normalize(tags.float(), dim=1) @ F.normalize(all_tags.float(), dim=1).T
@@ -204,19 +213,19 @@ def soft_label_loss(
     mask: Tensor | None = None,
     gathered: bool = True,
 ) -> Tensor:
-    """Divergence between the similarities of images and reports and the soft targets; the mean of both directions.
+    """Return the divergence of image-report similarities from the soft targets, as the mean of both directions.
 
     Args:
-        x: Embeddings (B, D) of images, normalised here.
-        y: Embeddings (B, D) of their reports, normalised here.
-        tags: Findings that are present, bool (B, T).
-        temperature: Of the softmax p of the similarities.
-        labels: Says how targets are made, and which divergence it is.
-        mask: Which samples take part, bool (B,); all by default. The others are in no row and no column.
+        x: Embeddings (B, D) of images; the function normalises them.
+        y: Embeddings (B, D) of their reports; the function normalises them.
+        tags: Tags that are present, bool (B, T).
+        temperature: Temperature of the softmax p of the similarities.
+        labels: Definition of the targets and the divergence.
+        mask: Mask of the samples that take part, bool (B,); all by default. The others are in no row and no column.
         gathered: Whether the columns are those of all processes.
 
     Returns:
-        A scalar, zero where no sample takes part.
+        A scalar, zero if no sample takes part.
     """
     mask = torch.ones(len(x), dtype=torch.bool, device=x.device) if mask is None else mask
     with torch.autocast(x.device.type, enabled=False):
@@ -244,24 +253,26 @@ def region_sentence_loss(
     temperature: float,
     gathered: bool = False,
 ) -> Tensor:
-    """Contrastive loss between regions and sentences, where each may belong to several of the other (ASG's ARSA).
+    """Return the contrastive loss of regions and sentences with several positives each (ASG's ARSA).
 
-    With m = f w^T / T, a pair that belongs together costs log(1 + sum_n exp(m_n - m)) in each direction, n running
-    over what it can be confused with: neither it nor anything else that belongs to the same region (sentence). The
-    loss of a region is the mean over its sentences, that of the batch the mean over all regions of all processes; the
-    other direction likewise; their sum is returned. Where each region has one sentence and each sentence one region,
-    this is the cross entropy of ASG, equation for ARSA; where they share, ASG has false negatives.
+    Let m = f w^T / T, with f the regions and w the sentences. A positive pair costs log(1 + sum_n exp(m_n - m)) in each
+    direction. n runs over the negatives of the region (sentence), and its other positives are not among them. The loss
+    of a region is the mean over its positives. The loss of a direction is the mean over the regions (sentences) of all
+    processes, without those that have no positive. The result is the sum of both directions.
+
+    With one sentence a region and one region a sentence, this is the cross entropy of ASG (equation for ARSA). With
+    several, ASG has false negatives.
 
     Args:
-        region: Embeddings (R, D), normalised here.
-        sentence: Embeddings (M, D), normalised here.
-        aligned: Which belong together, bool (R, M).
-        comparable: Which are compared at all, bool (R, M): those of one image, or all.
-        temperature: T above.
+        region: Embeddings (R, D); the function normalises them.
+        sentence: Embeddings (M, D); the function normalises them.
+        aligned: Mask of the positive pairs, bool (R, M).
+        comparable: Mask of the pairs to compare, bool (R, M): those of one image, or all.
+        temperature: Temperature T.
         gathered: Whether these are the regions and sentences of all processes, and not of this one alone.
 
     Returns:
-        A scalar, zero where nothing is aligned.
+        A scalar, zero if there is no positive pair.
     """
     with torch.autocast(region.device.type, enabled=False):
         logits = F.normalize(region.float(), dim=1) @ F.normalize(sentence.float(), dim=1).T / temperature
@@ -270,7 +281,7 @@ def region_sentence_loss(
             (logits, aligned, comparable & ~aligned),
             (logits.T, aligned.T, (comparable & ~aligned).T),
         ):
-            # A column of -1e30 for the rows without a negative, whose loss is then zero, as is their gradient.
+            # With a column of -1e30, rows without a negative have a loss and a gradient of zero.
             none = similarity.new_full((len(similarity), 1), -1e30)
             confusion = torch.cat([similarity.masked_fill(~negative, -1e30), none], 1).logsumexp(1, keepdim=True)
             cost = F.softplus(confusion - similarity) * pair
@@ -283,15 +294,15 @@ def region_sentence_loss(
 
 
 def tag_loss(logits: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-    """Binary cross entropy of tags, the mean over those in the mask of all processes (ASG's IRL).
+    """Return the binary cross entropy of tags, the mean over the values in the masks of all processes (ASG's IRL).
 
     Args:
         logits: (B, T).
         target: 0 or 1, (B, T).
-        mask: Which count, bool (B, T).
+        mask: Mask of the values that count, bool (B, T).
 
     Returns:
-        A scalar, zero where none counts.
+        A scalar, zero if no value counts.
     """
     with torch.autocast(logits.device.type, enabled=False):
         loss = F.binary_cross_entropy_with_logits(logits.float(), target.float(), reduction="none")

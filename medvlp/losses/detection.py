@@ -1,4 +1,4 @@
-"""The loss of one-stage detection: YOLOv3's, as MGCA weights and averages it."""
+"""The loss of one-stage detection: YOLOv3's, with MGCA's weights and averages."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-# The values of MGCA.
+# As in MGCA.
 CENTRE_WEIGHT = SIZE_WEIGHT = 2.5
 OBJECT_WEIGHT = CLASS_WEIGHT = 1.0
 EMPTY_WEIGHT = 0.5
@@ -18,17 +18,22 @@ IGNORED_IOU = 0.5
 def detection_loss(outputs: Sequence[Tensor], boxes: Sequence[Tensor], anchors: Tensor, side: int) -> dict[str, Tensor]:
     """Return the loss of a YOLO head for one class, that of MGCA (`yolo_loss.py`).
 
-    At each level every object belongs to the cell that its centre is in, and there to the anchor of its shape; see
-    `assign`. There, x and y are compared by BCE to the place of the centre in the cell, w and h by squared error to
-    the logarithm of the object's size over the anchor's, objectness and class by BCE to 1. Objectness is compared to
-    0 elsewhere, except where an anchor of an object's cell overlaps it by an IoU above 0.5. Each term is averaged over
-    all cells and anchors of the level, those without object included, and summed over the levels.
+    At each level every object belongs to the cell of its centre, and there to the anchor with the most similar shape;
+    see `assign`. The terms at this place are:
+
+    - x and y: BCE with the position of the centre in the cell.
+    - w and h: squared error to the logarithm of the object's size over the anchor's.
+    - objectness and class: BCE with 1.
+
+    Objectness also has a BCE with 0 at all places except some anchors in the cells of objects: those whose IoU with
+    the object is above 0.5. Each term is averaged over all cells and anchors of the level, with or without object, and
+    summed over the levels.
 
     Args:
-        outputs: What the head says on L levels, (B, A, h, w, 6): x, y, w, h, objectness, class.
+        outputs: Outputs of the head on L levels, (B, A, h, w, 6): x, y, w, h, objectness, class.
         boxes: Objects of the B images, (n, 4): x1, y1, x2, y2 in pixels. Each has an area.
         anchors: Width and height of the A anchors of each level, as a share of the image, (L, A, 2).
-        side: Of the images, in pixels.
+        side: Side of the images in pixels.
 
     Returns:
         `centre`, `size`, `object` and `class`, weighted scalars, whose sum is the loss.
@@ -63,30 +68,30 @@ Place = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 def assign(box: Tensor, image: Tensor, anchors: Tensor, shape: Sequence[int]) -> tuple[Place, Tensor, Tensor, Place]:
-    """Say which cells and anchors of one level are responsible for which objects.
+    """Assign objects to cells and anchors of one level.
 
-    An object's anchor is that of the highest IoU with it, both centred at one point. Of objects with the same cell
-    and anchor the last counts. As in MGCA, a cell and anchor that is responsible is still compared to 0, too, where
-    its IoU is not above 0.5: at levels whose anchors do not fit, an object makes a middling objectness.
+    The anchor of an object is the one with the highest IoU, if both have the same centre. If several objects have the
+    same cell and anchor, the last one counts. As in MGCA, the objectness of an assigned place is also compared with 0
+    if the IoU is not above 0.5. At levels whose anchors do not fit, the best objectness is thus between 0 and 1.
 
     Args:
         box: Objects (n, 4): x1, y1, x2, y2 as a share of the image.
-        image: The image of each, int64 (n,).
+        image: The image of each object, int64 (n,).
         anchors: Width and height of the level's A anchors, as a share of the image, (A, 2).
-        shape: Of the level: (B, A, h, w, ...).
+        shape: Shape of the level: (B, A, h, w, ...).
 
     Returns:
         Places of m objects; their centres in the cell, (m, 2) from 0 to 1; the logarithms of their size over the
-        anchor's, (m, 2); and places of anchors whose objectness is not compared to 0.
+        anchor's, (m, 2); and places whose objectness is not compared with 0.
     """
     _, number, rows, columns = shape[:4]
     size = box[:, 2:] - box[:, :2]
-    # MGCA's IoU adds 1 to sides, which here are in cells: an error that makes all anchors of coarse levels fit.
+    # MGCA's IoU adds 1 to sides in units of cells: an error that makes all anchors of coarse levels fit.
     common = torch.minimum(size[:, None], anchors).prod(-1)
     iou = common / (size.prod(-1)[:, None] + anchors.prod(-1) - common)
     anchor = iou.argmax(1)
     centre = (box[:, :2] + box[:, 2:]) / 2 * box.new_tensor([columns, rows])
-    # The centre of a box at the very edge would be beyond the last cell.
+    # A centre at the edge of the image would be beyond the last cell.
     cell = torch.minimum(centre.long(), torch.tensor([columns - 1, rows - 1], device=box.device))
     column, row = cell.unbind(1)
     fits, which = (iou > IGNORED_IOU).nonzero(as_tuple=True)

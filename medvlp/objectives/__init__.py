@@ -1,6 +1,6 @@
-"""Pre-training objectives: one file each, which projects features and calls `medvlp.losses`.
+"""Pre-training objectives, one file each, which projects features and calls `medvlp.losses`.
 
-A new one is a file here and a YAML file under experiments/; its class can be named in configs at once.
+A new objective is a file in this folder and a YAML file under experiments/. Configs find its class without a list.
 """
 
 from importlib import import_module

@@ -24,13 +24,13 @@ from medvlp.types import (
 
 @dataclass(frozen=True)
 class HeatMap:
-    """Where in an image a model sees what a text says.
+    """A map of the places in an image that match a text.
 
     Attributes:
         study: Position of the image in the batch.
         text: The text.
-        heat: (h, w), on the grid of patches.
-        box: Boxes (R, 4) of the regions that the text is about, in pixels of the image; none where that is not known.
+        heat: The map (h, w), on the grid of patches.
+        box: Boxes (R, 4) of the regions that the text mentions, in pixels of the image; (0, 4) if they are not known.
     """
 
     study: int
@@ -40,29 +40,29 @@ class HeatMap:
 
 
 class Objective(nn.Module, ABC):
-    """One joint space of images and texts: its heads, and all losses computed in it.
+    """One pre-training objective: its heads and all its losses, for alignment objectives in one joint space.
 
-    A task encodes each image and each text once and hands the features to all of its objectives; their terms are
-    added up. An objective never sees a data set or a trainer.
+    A task encodes each image and each text once, passes the features to all of its objectives, and sums their terms.
+    An objective never sees a data set or a trainer.
     """
 
     sections: tuple[Section, ...] = ()
-    """The texts it aligns whole images with."""
+    """Sections that whole images are aligned with; empty for objectives without a joint space of whole images."""
 
     reads_words: bool = False
-    """Whether it reads the words of region sentences."""
+    """Whether this objective reads the words of region sentences."""
 
     reads_findings: bool = False
-    """Whether it learns from the findings that reports name, `Batch.existence`."""
+    """Whether this objective learns from the findings in reports, `Batch.existence`."""
 
     quality: str | None = None
-    """The metric of `summarise` that says how good it is, higher being better."""
+    """The metric of `summarise` that measures the quality of this objective, higher is better; None if it has none."""
 
     heat_source: HeatSource | None = None
-    """What `text_heat` is made from; None where it has none."""
+    """The source of the maps of `text_heat`; None if the objective has no such maps."""
 
     def least_studies(self, processes: int) -> int:
-        """Return the number of studies in a batch of each process below which nothing can be learnt."""
+        """Return the least number of studies in a batch of each process from which this objective can learn."""
         return 1
 
     @abstractmethod
@@ -71,12 +71,12 @@ class Objective(nn.Module, ABC):
 
         Args:
             image: Features of all views, N = B * V rows; row b * V + v is view v of study b.
-            text: Features of each of `sections`, and words if it reads them.
-            batch: The batch they come from.
+            text: Features of each of `sections`, and of words if `reads_words`.
+            batch: The batch of these features.
         """
 
     def embed_image(self, image: ImageFeatures) -> dict[Section, Tensor]:
-        """Return the normalised embedding (N, D) of images that belongs to each section."""
+        """Return the normalised embeddings (N, D) of images, by the section that they are aligned with."""
         return {}
 
     def embed_text(self, text: Tensor) -> Tensor:
@@ -84,7 +84,7 @@ class Objective(nn.Module, ABC):
         raise TypeError(f"{type(self).__name__} aligns no whole images with texts: it has no 'sections'.")
 
     def evaluate(self, image: ImageFeatures, text: TextFeatures, batch: Batch) -> dict[str, Tensor]:
-        """Return what `summarise` needs of each study of an evaluation batch (V = 1), tensors (B, ...)."""
+        """Return the inputs of `summarise` for each study of an evaluation batch (V = 1), tensors (B, ...)."""
         return {}
 
     def summarise(self, rows: dict[str, Tensor]) -> dict[str, float]:
@@ -92,7 +92,7 @@ class Objective(nn.Module, ABC):
         return {}
 
     def heat_maps(self, image: ImageFeatures, text: TextFeatures, batch: Batch) -> list[HeatMap]:
-        """Return heat maps of what the reports of an evaluation batch (V = 1) speak of."""
+        """Return heat maps of the sentences or findings in the reports of an evaluation batch (V = 1)."""
         return []
 
     def can_show(self, text: str) -> bool:
@@ -100,7 +100,7 @@ class Objective(nn.Module, ABC):
         return self.heat_source is not None
 
     def text_heat(self, image: ImageFeatures, places: Tensor | None, text: PhraseFeatures) -> Tensor:
-        """Return where images show what texts say, (N, M, h, w).
+        """Return heat maps of texts in images, (N, M, h, w).
 
         Args:
             image: Features of N images.
@@ -120,20 +120,20 @@ def least_contrast(gathered: bool, processes: int) -> int:
 
 
 def embed_map(head: nn.Module, features: Tensor) -> Tensor:
-    """Return what a head makes of each place of maps (N, C, h, w), normalised, (N, D, h, w)."""
+    """Apply a head to each place of maps (N, C, h, w), and return the normalised outputs (N, D, h, w)."""
     rows = F.normalize(head(features.permute(0, 2, 3, 1).flatten(0, 2)).float(), dim=1)
     return torch.unflatten(rows, 0, (len(features), *features.shape[-2:])).permute(0, 3, 1, 2)
 
 
 def similarity_map(features: Tensor, text: Tensor) -> Tensor:
     """Return the cosine of embedded maps (N, D, h, w) with embedded texts (M, D), (N, M, h, w)."""
-    # In half precision close similarities would be ties.
+    # In half precision similarities that differ little would be ties.
     with torch.autocast(features.device.type, enabled=False):
         return torch.einsum("ndhw,md->nmhw", features, text)
 
 
 def section_texts(section: Section, findings: Sequence[str], impression: Sequence[str]) -> list[str]:
-    """Return one text a study for a section; empty where the study has none."""
+    """Return one text a study for a section; empty if the study lacks the section."""
     match section:
         case "findings":
             return list(findings)
@@ -144,7 +144,7 @@ def section_texts(section: Section, findings: Sequence[str], impression: Sequenc
 
 
 def section_mask(section: Section, batch: Batch) -> Tensor:
-    """Return which studies have a section, bool (B,)."""
+    """Return a mask of the studies that have a section, bool (B,)."""
     match section:
         case "findings":
             return batch["findings_mask"]
@@ -158,7 +158,7 @@ def regions_of(batch: Batch) -> RegionBatch:
     """Return the regions of a batch.
 
     Raises:
-        ValueError: If it has none.
+        ValueError: If the batch has no regions.
     """
     if batch["region"] is None:
         raise ValueError("the batch holds no regions, which this objective aligns: pass --data.regions true.")

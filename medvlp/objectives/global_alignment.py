@@ -19,29 +19,29 @@ ASG_SOFT_LABELS = SoftLabels()
 class GlobalAlignment(Objective):
     """Aligns pooled image features with the report.
 
-    Let s be the cosine similarities of images and reports over the temperature:
+    Let s be the cosine similarities of images and reports, divided by the temperature:
 
         contrastive   w CE(s, I) + w CE(s^T, I), or with a prior IMITATE's targets for I (IRA)
         soft_label    u (D(s, L) + D(s^T, L)) / 2, L from the tags that reports share, D a divergence (ERL)
 
-    Both act on the same similarities, as in the official code (ASGMVLP_CODE at 088e896). Studies without a report
-    take no part. With several views of an image each term is their mean.
+    Both terms act on the same similarities, as in the official code (ASGMVLP_CODE at 088e896). Studies without a
+    report take no part. With several views of an image each term is the mean over the views.
 
-    Deviations from the official code: negatives, soft labels and batch statistics of all processes; two reports
-    without any finding are alike unless told otherwise (see `SoftLabels`).
+    Deviations from the official code: negatives, soft labels and batch statistics come from all processes. Two reports
+    without any tag are alike by default (see `SoftLabels`).
 
     Args:
-        image_encoder: Gives the width.
-        text_encoder: Likewise.
+        image_encoder: The image encoder, for its width.
+        text_encoder: The text encoder, for its width.
         dim: Dimension of the joint space.
-        hidden: Units of the projection heads.
-        temperature: Of the similarities.
-        weight: w above; 0 leaves the hard labels out.
-        soft_label_weight: u above; 0 leaves the soft labels out.
-        soft_labels: How they are made.
-        tags: The label set whose tags reports may share.
+        hidden: Number of hidden units in the projection heads.
+        temperature: Temperature of the similarities.
+        weight: Weight w of the contrastive term; 0 turns it off.
+        soft_label_weight: Weight u of the soft-label term; 0 turns it off.
+        soft_labels: Definition of the soft labels.
+        tags: The label set whose tags define the soft labels.
         prior: IMITATE's clinical prior on the contrastive term.
-        gathered: Negatives and batch statistics of all processes; the official code stays on each.
+        gathered: Negatives, soft labels and batch statistics of all processes; the official code uses those of one.
 
     Raises:
         UserError: If both weights are 0.
@@ -75,7 +75,7 @@ class GlobalAlignment(Objective):
         self.text_head = ProjectionHead(text_encoder.width, hidden, dim, sync=gathered)
 
     def least_studies(self, processes: int) -> int:
-        """Return the smallest batch with negatives."""
+        """Return the number of studies in the smallest batch with negatives."""
         return least_contrast(self.gathered, processes)
 
     def forward(self, image: ImageFeatures, text: TextFeatures, batch: Batch) -> dict[str, Tensor]:
@@ -118,11 +118,11 @@ class GlobalAlignment(Objective):
         return terms
 
     def embed_image(self, image: ImageFeatures) -> dict[Section, Tensor]:
-        """Return the embedding of pooled features, aligned with the report."""
+        """Return the normalised projection of pooled features, under `report`."""
         return {"report": F.normalize(self.image_head(image.pooled).float(), dim=1)}
 
     def embed_text(self, text: Tensor) -> Tensor:
-        """Project texts."""
+        """Return the normalised projection of texts."""
         return F.normalize(self.text_head(text).float(), dim=1)
 
     def text_heat(self, image: ImageFeatures, places: Tensor | None, text: PhraseFeatures) -> Tensor:

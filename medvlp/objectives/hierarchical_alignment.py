@@ -29,8 +29,8 @@ LEVELS: dict[str, dict[Level, Section]] = {
 class HierarchicalAlignment(Objective):
     """Aligns high-level features with the Impression and multi-level features with the Findings.
 
-    Let d be the projection of the pooled feature and r that of the aggregated channels of all stages, 1 and 2 the two
-    views of an image, t the projected text, CICL the clinical-informed contrastive loss of `medvlp.losses`:
+    Let d be the projection of the pooled feature, and r that of the aggregated channels of all stages. Let 1 and 2 be
+    the two views of an image, t the projected text, and CICL the clinical-informed contrastive loss of `medvlp.losses`:
 
         high_text   CICL(d1, t_imp) + CICL(d2, t_imp)
         multi_text  w (CICL(r1, t_find) + CICL(r2, t_find))
@@ -38,35 +38,38 @@ class HierarchicalAlignment(Objective):
         multi_view  w v CICL(r1', r2')      r' from another draw of channels
 
     with T = temperature in the first two and T = view_temperature in the others, w = multi_weight, v = view_weight.
-    A study without a section takes no part in the terms of its text, and its image keeps its place in the others.
+    A study without a section takes no part in the term of this section, and its image stays in the view terms.
 
-    Deviations from the official code (IMITATE-TMI2024 at cd1c575), which `imitate_official.yaml` undoes where they
-    move the optimum: one pass of the encoder a view where the code makes two; negatives, prior and batch statistics
-    of all processes; the text head sees Findings and Impression in one batch, so that its running statistics are
-    those it was trained with, and a batch with a single Findings section has a variance.
+    Deviations from the official code (IMITATE-TMI2024 at cd1c575), which `imitate_official.yaml` undoes if they move
+    the optimum:
+
+    - The encoder runs once a view; the official code runs it twice.
+    - Negatives, prior and batch statistics come from all processes.
+    - The text head sees Findings and Impression in one batch. Its running statistics are therefore those of its
+      training, and a batch with a single Findings section has a variance.
 
     Args:
-        image_encoder: Gives the widths; its features come with each call.
-        text_encoder: Likewise.
+        image_encoder: The image encoder, for its widths; features come with each call.
+        text_encoder: The text encoder, for its width.
         dim: Dimension of the joint space.
         alignment: `hierarchical` as in the paper; `reversed` swaps the sections; `flat` aligns pooled features with
             the whole report and has no other level.
-        temperature: T between images and texts.
-        view_temperature: T between views.
+        temperature: Temperature T between images and texts.
+        view_temperature: Temperature T between views.
         multi_weight: Weight w of the multi-level terms. The official code lowers w to 0.3 between epochs 30 and 50, but
             its runs end at epoch 20.
-        view_weight: Weight v of the terms between views; 0 leaves them out. The official code adds the symmetric
+        view_weight: Weight v of the terms between views; 0 turns them off. The official code adds the symmetric
             loss twice.
         prior: The clinical prior; null is plain contrastive learning.
-        prior_terms: Terms with the prior. In the official code the multi-level views have none.
+        prior_terms: Terms with the prior. In the official code `multi_view` has no prior.
         mask_missing: Leave missing sections out. The official code aligns images with a blank text instead.
-        gathered: Negatives, prior and batch statistics of all processes; the official code stays on each.
-        ratios: Share of channels drawn of the four stages.
+        gathered: Negatives, prior and batch statistics of all processes; the official code uses those of one.
+        ratios: Shares of channels to draw, one for each of the four stages.
         grid: Side of a channel token.
-        heads: Number of attention heads of the aggregation.
-        position: See `ChannelAggregation`, as are the following.
+        heads: Number of attention heads in the aggregation.
+        position: See `ChannelAggregation`, also for the options below.
         replacement: Draw with replacement.
-        single_stage: Draw one stage.
+        single_stage: Draw one stage, and use all its channels.
         evaluation: Tokens in evaluation.
         padding: Number of tokens to pad to.
     """
@@ -116,7 +119,7 @@ class HierarchicalAlignment(Objective):
         self.register_load_state_dict_pre_hook(_rename_heads)  # type: ignore[no-untyped-call]
 
     def least_studies(self, processes: int) -> int:
-        """Return the smallest batch with negatives."""
+        """Return the number of studies in the smallest batch with negatives."""
         return least_contrast(self.gathered, processes)
 
     def forward(self, image: ImageFeatures, text: TextFeatures, batch: Batch) -> dict[str, Tensor]:
@@ -131,7 +134,7 @@ class HierarchicalAlignment(Objective):
         for level, section in self.levels.items():
             mask, prior_text = masks[section], texts[section] * masks[section][:, None]
             compare_views = views > 1 and self.view_weight > 0
-            # Two draws of channels where the views are compared: see r' above.
+            # The view terms use a second draw of channels: see r' in the class.
             projections = self._project_image(level, image, draws=2 if compare_views else 1)
             x = projections[0].unflatten(0, (studies, views))
             losses = [
@@ -165,18 +168,21 @@ class HierarchicalAlignment(Objective):
         return terms
 
     def embed_image(self, image: ImageFeatures) -> dict[Section, Tensor]:
-        """Return the embedding of each level under the section it is aligned with."""
+        """Return the embedding of each level, by the section that it is aligned with."""
         return {
             section: F.normalize(self._project_image(level, image)[0].float(), dim=1)
             for level, section in self.levels.items()
         }
 
     def embed_text(self, text: Tensor) -> Tensor:
-        """Project texts of any section."""
+        """Return the normalised projection of texts of any section."""
         return F.normalize(self.text_head(text).float(), dim=1)
 
     def text_heat(self, image: ImageFeatures, places: Tensor | None, text: PhraseFeatures) -> Tensor:
-        """Return the cosine of each place, as the high level has it, with the texts; see `Objective.text_heat`."""
+        """Return the cosine of each place, projected by the high level's head, with the texts.
+
+        See `Objective.text_heat`.
+        """
         assert places is not None  # of its heat source
         return similarity_map(embed_map(self.image_heads["high"], places), self.embed_text(text.pooled))
 
@@ -196,6 +202,6 @@ class HierarchicalAlignment(Objective):
 
 
 def _rename_heads(module: nn.Module, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
-    """Give the projection heads in a checkpoint of version 0.1, `heads`, their present name."""
+    """Rename the projection heads in a checkpoint of version 0.1 from `heads` to `image_heads`."""
     for key in [key for key in state if key.startswith(f"{prefix}heads.")]:
         state[f"{prefix}image_{key.removeprefix(prefix)}"] = state.pop(key)

@@ -1,4 +1,4 @@
-"""ASG's alignment of anatomical regions with the sentences that speak of them (ARSA)."""
+"""ASG's alignment of anatomical regions with the sentences that mention them (ARSA)."""
 
 from __future__ import annotations
 
@@ -19,33 +19,37 @@ from medvlp.types import Batch, ImageFeatures, PhraseFeatures, RegionBatch, Text
 
 
 class RegionAlignment(Objective):
-    """Aligns each region of an image with the sentences of its report that speak of it.
+    """Aligns each region of an image with the sentences of its report that mention it.
 
-    The feature of a region is the average of its box in the map of normalised projected patches (ROI-align), that of
-    a sentence the average of its normalised projected words; the loss is `medvlp.losses.region_sentence_loss`, with
-    the other regions and sentences of the same image as negatives. A view takes part with the regions it shows; with
-    several views the loss is their mean.
+    The feature of a region is the average of its box in the map of normalised projected patches (ROI-align). The
+    feature of a sentence is the average of its normalised projected words. The loss is
+    `medvlp.losses.region_sentence_loss`, with other regions and sentences as negatives. A view takes part with the
+    regions that it shows, and the loss is the mean over the views.
 
-    Deviations from the official code (ASGMVLP_CODE at 088e896): boxes stay with their own image (its collate writes
-    batch indices before it sorts the batch, so that 98.5 % of regions are pooled from another patient); a region has
-    several positives, and none of them is a negative; averages are normalised again; ROI-align does not shift boxes
-    by half a patch; batch statistics see words and patches alone, not padding, and those of all processes.
+    Deviations from the official code (ASGMVLP_CODE at 088e896):
+
+    - Boxes stay with their own image. The official collate writes batch indices before it sorts the batch, so that
+      98.5 % of regions are pooled from another patient.
+    - A region has several positives, and none of them is a negative.
+    - Averages are normalised again.
+    - ROI-align does not shift boxes by half a patch.
+    - Batch statistics cover words and patches without padding, and those of all processes.
 
     Args:
-        image_encoder: Gives the width of patches.
-        text_encoder: Gives the width of words.
+        image_encoder: The image encoder, for the width of its patches.
+        text_encoder: The text encoder, for the width of its words.
         dim: Dimension of the joint space.
-        hidden: Units of the projection heads.
-        temperature: Of the similarities.
+        hidden: Number of hidden units in the projection heads.
+        temperature: Temperature of the similarities.
         weight: Weight of the loss.
-        negatives: Regions and sentences of the same image, or of all images of all processes. Among the latter, a
-            sentence with the same words as one of a region's own is its own.
-        roi_size: Side of the grid of samples in a box, over which a region is averaged.
-        roi_aligned: See `torchvision.ops.roi_align`; the official code's is False.
-        gathered: Batch statistics of all processes; the official code stays on each.
-        background: Patches with their centre outside the smallest rectangle around the regions that an image's report
-            speaks of are further negatives of its sentences, and of no others. The official code tells sentences
-            nothing about them, so that a map is often highest there.
+        negatives: Source of the negatives: `image` for regions and sentences of the same image, `batch` for those of
+            all images of all processes. With `batch`, a sentence equal to a positive of a region is also its positive.
+        roi_size: Side of the grid of samples in a box; a region is the average over this grid.
+        roi_aligned: See `torchvision.ops.roi_align`; the official code has False.
+        gathered: Batch statistics of all processes; the official code uses those of one.
+        background: Use patches around the regions as further negatives of the sentences of the same image. Their
+            centres lie outside the smallest rectangle around the regions that its report mentions. The official code
+            does not compare sentences with them, so that a map is often highest there.
     """
 
     reads_words = True
@@ -100,7 +104,7 @@ class RegionAlignment(Objective):
             image: The image of each box, int64 (R,).
             side: Side of the images in pixels.
         """
-        # The library's kernel knows neither bf16 on a CPU nor what autocast would hand it.
+        # The kernel of torchvision supports neither bf16 on a CPU nor the types that autocast would pass.
         with torch.autocast(patches.device.type, enabled=False):
             rois = torch.cat([image[:, None].to(box), box], 1)
             cells = roi_align(
@@ -113,21 +117,21 @@ class RegionAlignment(Objective):
             return F.normalize(cells.mean((2, 3)), dim=1)
 
     def embed_sentences(self, word: Tensor, word_sentence: Tensor, sentences: int) -> tuple[Tensor, Tensor]:
-        """Return normalised embeddings (S, D) of sentences, and which have words, bool (S,).
+        """Return normalised embeddings (S, D) of sentences, and a mask of the sentences that have words, bool (S,).
 
         Args:
-            word: Words (K, E), as the text encoder has them.
+            word: Features of words (K, E) from the text encoder.
             word_sentence: The sentence of each word, int64 (K,).
-            sentences: S.
+            sentences: Number of sentences S.
         """
         word = F.normalize(self.word_head(word).float(), dim=1)
         total = word.new_zeros(sentences, word.shape[1]).index_add(0, word_sentence, word)
-        # The direction of the mean is that of the sum.
+        # The sum has the direction of the mean.
         read = torch.zeros(sentences, dtype=torch.bool, device=word.device).index_fill(0, word_sentence, True)
         return F.normalize(total, dim=1), read
 
     def text_heat(self, image: ImageFeatures, places: Tensor | None, text: PhraseFeatures) -> Tensor:
-        """Return the cosine of every patch with the texts, read as region sentences are; see `Objective.text_heat`.
+        """Return the cosine of every patch with the texts, embedded like region sentences; see `Objective.text_heat`.
 
         Raises:
             UserError: If a text has no words.
@@ -138,17 +142,18 @@ class RegionAlignment(Objective):
         return similarity_map(self.embed_patches(image), sentence)
 
     def evaluate(self, image: ImageFeatures, text: TextFeatures, batch: Batch) -> dict[str, Tensor]:
-        """Count how often the most similar sentence is one of a region's own, the other way round, and pointing.
+        """Count queries, hits and hits by chance of region to sentence, sentence to region, and pointing.
 
-        Regions (sentences) that every sentence (region) of the study belongs to are left out: they cannot fail. A
-        sentence points to the patch most similar to it, and hits if the centre of the patch lies in a box of its own.
+        A region (sentence) hits if the most similar sentence (region) of the study is one of its positives. Regions
+        (sentences) without negatives in the study are left out: they cannot fail. A sentence points to its most similar
+        patch, and hits if the patch has its centre in the box of one of its regions.
         """
         region, side = regions_of(batch), batch["image"].shape[-1]
         sentence, read = self._sentences(text, region)
         patches = self.embed_patches(image)
         seen = self._see(patches, region, 0, side)
         aligned, comparable = seen.pairs(region, read)
-        # In half precision close similarities would be ties.
+        # In half precision similarities that differ little would be ties.
         with torch.autocast(sentence.device.type, enabled=False):
             similarity = seen.feature @ sentence.T
         heat = self._heat(patches, sentence, region).flatten(1)
@@ -164,7 +169,7 @@ class RegionAlignment(Objective):
             ("s2r", similarity.T, aligned.T, comparable.T, region.sentence_study),
         ):
             rivals = others & ~own
-            # Ties count against the true one.
+            # Ties count as failures.
             best = torch.cat([score.masked_fill(~own, -torch.inf), score.new_full((len(score), 1), -torch.inf)], 1)
             hit = ~((score >= best.amax(1, keepdim=True)) & rivals).any(1)
             count(name, study, own.any(1) & rivals.any(1), hit, own.sum(1) / others.sum(1).clamp(min=1))
@@ -176,7 +181,7 @@ class RegionAlignment(Objective):
         return rows
 
     def summarise(self, rows: dict[str, Tensor]) -> dict[str, float]:
-        """Return recall at 1 inside an image, region to sentence (r2s) and back (s2r), pointing, and chance."""
+        """Return recall at 1 inside an image, region to sentence (r2s) and back (s2r), pointing, and their chance."""
         metrics = {}
         for name, metric in (("r2s", "r2s_R@1"), ("s2r", "s2r_R@1"), ("pointing", "pointing")):
             queries = rows[f"{name}/queries"].sum().clamp(min=1)
@@ -216,13 +221,13 @@ class RegionAlignment(Objective):
         counts = gather(torch.tensor([aligned.shape], device=sentence.device))
         pairs = gather_rows(aligned.nonzero() + counts[: rank()].sum(0))
         visible, read, sentence_id = (gather_rows(t) for t in (seen.visible, read, region.sentence_id))
-        # Numbers that no other process has.
+        # Studies get numbers that are unique over all processes.
         study, said = (gather_rows(t * world_size() + rank()) for t in (seen.study, region.sentence_study))
         patch = gather_rows(torch.arange(len(seen.study), device=sentence.device) >= len(region.study))
         everything = torch.zeros(len(visible), len(read), device=sentence.device)
         everything[pairs[:, 0], pairs[:, 1]] = 1
         same_words = (sentence_id[:, None] == sentence_id).float()
-        # The patches around one image's regions may show in another what a sentence is about.
+        # A background patch of one image may show the finding of a sentence from another image.
         comparable = visible[:, None] & read & (~patch[:, None] | (study[:, None] == said))
         return region_sentence_loss(
             gather_rows(seen.feature),
@@ -235,13 +240,13 @@ class RegionAlignment(Objective):
 
 
 class Shown(NamedTuple):
-    """What one view shows to sentences: regions and, behind them, patches that are none.
+    """The parts of one view to compare with sentences: regions and, after them, background patches.
 
     Attributes:
         feature: Normalised embeddings (R, D).
-        study: The study of each, int64 (R,).
-        visible: Whether the view shows it, bool (R,).
-        aligned: Which of the batch's sentences speak of it, bool (R, S).
+        study: The study of each part, int64 (R,).
+        visible: Whether the view shows the part, bool (R,).
+        aligned: Mask of the pairs of a part and a sentence of the batch that mentions it, bool (R, S).
     """
 
     feature: Tensor
@@ -250,12 +255,17 @@ class Shown(NamedTuple):
     aligned: Tensor
 
     def pairs(self, region: RegionBatch, read: Tensor) -> tuple[Tensor, Tensor]:
-        """Return which regions and sentences belong together, and which are compared, in the same image."""
+        """Return masks of the positive pairs and of all pairs to compare, both inside an image, bool (R, S).
+
+        Args:
+            region: The regions and sentences of the batch.
+            read: Mask of the sentences that have words, bool (S,).
+        """
         taken = self.visible[:, None] & read
         return self.aligned & taken, (self.study[:, None] == region.sentence_study) & taken
 
     def with_background(self, patches: Tensor, box: Tensor, side: int) -> Shown:
-        """Return the same with, behind the regions, each patch around them, of which no sentence speaks.
+        """Return a copy with the background patches after the regions; no sentence mentions these patches.
 
         Args:
             patches: Embedded patches (N, D, h, w).
@@ -273,7 +283,7 @@ class Shown(NamedTuple):
 
 
 def boxed_patches(box: Tensor, grid: Sequence[int], side: int) -> Tensor:
-    """Return which patches have their centre in boxes, bool (R, h * w).
+    """Return a mask of the patches that have their centre in each box, bool (R, h * w).
 
     Args:
         box: (R, 4), in pixels.
@@ -287,14 +297,14 @@ def boxed_patches(box: Tensor, grid: Sequence[int], side: int) -> Tensor:
 
 
 def patches_around(box: Tensor, image: Tensor, images: int, grid: Sequence[int], side: int) -> Tensor:
-    """Return which patches have their centre outside the smallest rectangle around an image's boxes, bool (N, h * w).
+    """Return a mask of the patches around the boxes of each image, bool (N, h * w).
 
-    An image without boxes has none.
+    The centre of such a patch lies outside the smallest rectangle around the boxes. An image without boxes has none.
 
     Args:
         box: (R, 4), in pixels.
         image: The image of each box, int64 (R,).
-        images: N.
+        images: Number of images N.
         grid: h and w.
         side: Side of the images in pixels.
     """

@@ -17,26 +17,26 @@ from medvlp.types import NOT_MENTIONED, PRESENT, UNCERTAIN, Batch, ImageFeatures
 
 
 class TagDecoding(Objective):
-    """Finds the findings of the report in the image: one query a tag, a transformer decoder, one logit each.
+    """Predicts the tags of the report from the image: one query a tag, a transformer decoder, one logit a tag.
 
     bce = w mean over images and tags of the binary cross entropy; w = 5 in the official code (ASGMVLP_CODE at 088e896).
 
-    Queries are embeddings of the tags' names by a text encoder, made once: here when the objective is built, in the
-    official code in every step, with dropout. They are kept in checkpoints.
+    Queries are text embeddings of the names of the tags. They are computed once, when the objective is built, and
+    stored in checkpoints. The official code computes them in every step, with dropout.
 
     Args:
-        image_encoder: Gives the width of patches.
-        text_encoder: Embeds the tags, unless there is a query encoder.
-        query_encoder: Embeds the tags instead (ASG: all of Bio_ClinicalBERT; six layers of it read the reports).
+        image_encoder: The image encoder, for the width of its patches.
+        text_encoder: The text encoder, which embeds the tags if `query_encoder` is None.
+        query_encoder: Another text encoder for the tags (ASG: all layers of Bio_ClinicalBERT; reports go through six).
         tags: The label set.
         dim: Width of the decoder.
-        layers: Its layers.
-        heads: Its attention heads.
-        hidden: Units of its feed-forward networks.
-        dropout: Its dropout.
-        weight: w above.
-        uncertain: What an uncertain tag counts as; `masked` leaves it out of the mean. The official code: absent.
-        unmentioned: What a tag that the report does not mention counts as. The official code: absent.
+        layers: Number of decoder layers.
+        heads: Number of attention heads in the decoder.
+        hidden: Number of hidden units in the feed-forward networks of the decoder.
+        dropout: Dropout rate of the decoder.
+        weight: Weight w of the term.
+        uncertain: Target of an uncertain tag; `masked` leaves it out of the mean. The official code: absent.
+        unmentioned: Target of an unmentioned tag; `masked` leaves it out of the mean. The official code: absent.
     """
 
     reads_findings = True
@@ -82,11 +82,15 @@ class TagDecoding(Objective):
         return logits
 
     def attention(self, image: ImageFeatures) -> Tensor:
-        """Return where the decoder looks for each tag, (N, T, h, w): heat maps that sum to 1."""
+        """Return the attention of the decoder for each tag, (N, T, h, w): maps that sum to 1."""
         return self.decoder.attention(self.queries, image.patches)
 
     def targets(self, existence: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the targets (B, T), 0 or 1, and which of them count, from what reports say of findings (B, F)."""
+        """Return the targets and the mask of targets that count, both bool (B, T).
+
+        Args:
+            existence: State of each finding in the reports, int8 (B, F); see `Batch`.
+        """
         tag = self.tags(existence)
         target, mask = tag == PRESENT, torch.ones_like(tag, dtype=torch.bool)
         if self.uncertain == "present":
@@ -97,16 +101,16 @@ class TagDecoding(Objective):
         return target, mask
 
     def evaluate(self, image: ImageFeatures, text: TextFeatures, batch: Batch) -> dict[str, Tensor]:
-        """Return the probabilities of tags, and what the reports say of them."""
+        """Return the probability of each tag, and its state in the report."""
         return {"probability": self.logits(image).float().sigmoid(), "tag": self.tags(batch["existence"])}
 
     def summarise(self, rows: dict[str, Tensor]) -> dict[str, float]:
-        """Return the AUROC of each tag and their mean; a tag not mentioned is absent, an uncertain one left out."""
+        """Return the AUROC of each tag and their mean; unmentioned tags are absent, uncertain ones are left out."""
         aurocs = label_auroc(rows["probability"], rows["tag"], self.tags.names)
         return {f"auroc/{name}": value for name, value in aurocs.items()}
 
     def heat_maps(self, image: ImageFeatures, text: TextFeatures, batch: Batch) -> list[HeatMap]:
-        """Return the attention of every tag that a report says is present."""
+        """Return the attention of every tag that is present in a report."""
         attention = self.attention(image)
         present = (self.tags(batch["existence"]) == PRESENT).nonzero().tolist()
         return [HeatMap(b, self.tags.names[t], attention[b, t], attention.new_zeros(0, 4)) for b, t in present]
@@ -116,7 +120,11 @@ class TagDecoding(Objective):
         return bool(self.tags.named(text))
 
     def text_heat(self, image: ImageFeatures, places: Tensor | None, text: PhraseFeatures) -> Tensor:
-        """Return the attention of the tag that a text names, the mean of several; see `Objective.text_heat`."""
+        """Return the attention of the tag that a text names, the mean over several tags; see `Objective.text_heat`.
+
+        Raises:
+            UserError: If a text names no tag.
+        """
         attention = self.attention(image)
         heat = []
         for said in text.texts:

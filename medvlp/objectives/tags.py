@@ -14,7 +14,7 @@ LabelSet = Literal["asg", "chexpert", "nih"]
 
 
 class Tags(nn.Module):
-    """A label set: each tag stands for one finding of the vocabulary or several.
+    """A label set: each tag stands for one or several findings of the vocabulary.
 
     Args:
         label_set: `asg` has the 40 tags of ASG, `chexpert` and `nih` their 14 labels.
@@ -35,15 +35,18 @@ class Tags(nn.Module):
         self.register_buffer("precedence", torch.tensor(PRECEDENCE, dtype=torch.int8), persistent=False)
 
     def forward(self, existence: Tensor) -> Tensor:
-        """Return what reports say of each tag, int8 (B, T), from what they say of each finding, int8 (B, F)."""
+        """Return the state of each tag in reports, int8 (B, T), from that of each finding, int8 (B, F).
+
+        If findings of one tag differ, `PRECEDENCE` decides. See `Batch.existence` for the values.
+        """
         rank = (existence[..., None] == self.precedence).int().argmax(-1)
         return self.precedence[(rank[:, None] * self.members).amax(2)]
 
     def named(self, text: str) -> list[int]:
         """Return the positions of the tags that a text names.
 
-        A tag's own name is that tag; of any other text they are the tags of the findings that it states or, where it
-        states none, denies.
+        The name of a tag, in any case, names this tag alone. Any other text names the tags of the findings that it
+        states or, if it states none, of those that it denies.
         """
         for position, name in enumerate(self.names):
             if text.strip().lower() == name.lower():

@@ -1,4 +1,4 @@
-"""Phrase grounding: whether the heat maps of a pre-trained model show where in an image a phrase is true."""
+"""Phrase grounding: compares the heat maps of a pre-trained model with the boxes of a phrase."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from medvlp.tasks.evaluation_only import EvaluationOnlyTask
 from medvlp.types import Batch, HeatSource, entry_of
 
 METRICS = ("pointing", "pointing_chance", "cnr", "cnr_signed", "miou", "dice", "recall", "iou")
-# Where the regions of a prepared folder come from, and what must be said of figures on them.
+# The sources of regions in a prepared folder, each with a caveat for its results.
 RegionSource = Literal["scene graphs", "automatic"]
 BOXES_OF: dict[str, str] = {
     "scene graphs": "the boxes are those of Chest ImaGenome's detector (silver, not drawn by people)",
@@ -55,12 +55,12 @@ ROW = pa.struct(
 
 
 class Phrase(NamedTuple):
-    """What is to be found in one image.
+    """A phrase to localise in one image.
 
     Attributes:
-        name: What annotators called it; None where they boxed no objects but regions.
-        text: What the model is asked for.
-        boxes: All places where it is, (n, 4), in pixels of the stored image.
+        name: The annotators' name of the object; None if the boxes are those of regions.
+        text: The text for the model.
+        boxes: All boxes of the phrase, (n, 4), in pixels of the stored image.
     """
 
     name: str | None
@@ -71,26 +71,29 @@ class Phrase(NamedTuple):
 class GroundingTask(EvaluationOnlyTask):
     """Compares heat maps of phrases with boxes.
 
-    All boxes of one name and one phrase in an image are one truth, their union. Maps are enlarged to the pixels of the
-    image that the encoder sees a crop of; what is outside the crop does not count. The test gives `pointing` (of the
-    highest patch) with `pointing_chance` beside it, `cnr`, `cnr_signed`, `miou`, and `dice`, `recall` and `iou` at one
-    threshold, each the mean over the pairs of image and phrase, as `medvlp.metrics.grounding` defines them, and
-    `pointing/NAME`, `pointing_chance/NAME` and `cnr/NAME`. Intervals are of a bootstrap over images, with all their
-    phrases. Predictions: one row for each pair.
+    The truth is the union of all boxes of one name and one phrase in an image. Maps are enlarged to the pixels of the
+    whole image. The encoder sees a crop of it, and pixels outside the crop do not count.
+
+    Test metrics, each the mean over the pairs of image and phrase, as `medvlp.metrics.grounding` defines them:
+    `pointing` (of the highest patch) and its `pointing_chance`, `cnr`, `cnr_signed`, `miou`; `dice`, `recall` and `iou`
+    at one threshold; `pointing/NAME`, `pointing_chance/NAME` and `cnr/NAME`. The bootstrap of the intervals resamples
+    images, each with all its phrases.
+
+    Predictions: one row for each pair.
 
     Args:
         weights: A checkpoint of pre-training, or a folder of `medvlp export`.
-        source: What heat maps are made from.
-        truth: `boxes`: the annotated objects, with `data.targets` box. `regions`: each sentence of the report in the
-            anatomical regions that it is about, with `data.regions` true, whatever it says of them.
-        phrases: What to ask for where objects have names but no phrases, by name, whatever its capitals; by default the
-            name in lower case.
-        smoothing: Standard deviation of a Gaussian that smooths a map, as a share of its side; 0 leaves it as it is.
+        source: The source of the heat maps.
+        truth: `boxes`: the annotated objects, with `data.targets` box. `regions`: the anatomical regions of each
+            sentence in the report, with `data.regions` true; negated sentences count, too.
+        phrases: Phrases for objects that have a name but no phrase, by name, in any case. By default the name in lower
+            case.
+        smoothing: Standard deviation of a Gaussian that smooths a map, as a share of its side; 0 turns smoothing off.
             BioViL's is 0.1, 1.5 patches of 15.
-        magnify: How much larger images are shown than in pre-training, for finer maps.
-        threshold: For Dice, recall and IoU, of maps rescaled to run from 0 to 1.
-        region_source: Where `regions` must come from: `scene graphs` of Chest ImaGenome, or `automatic`, medvlp's own
-            localiser. By default from either.
+        magnify: Factor by which images are larger than in pre-training, for finer maps.
+        threshold: Threshold for Dice, recall and IoU, on maps rescaled to the range from 0 to 1.
+        region_source: Required source of `regions`: `scene graphs` of Chest ImaGenome, or `automatic`, medvlp's own
+            localiser. By default either.
         trust: See `EvaluationOnlyTask`.
 
     Raises:
@@ -125,7 +128,7 @@ class GroundingTask(EvaluationOnlyTask):
 
     @property
     def framing(self) -> Framing:
-        """That of the model's pre-training, magnified."""
+        """The framing of the model's pre-training, magnified."""
         return Framing(self._side, round(self.magnify * self._preprocessing.crop))
 
     @property
@@ -134,15 +137,15 @@ class GroundingTask(EvaluationOnlyTask):
 
     @property
     def how(self) -> str:
-        """What the maps are made from, and how large the images are."""
+        """The source of the maps, and the magnification of the images."""
         return f"{self.source} maps" + (f", magnified {self.magnify:g}" if self.magnify != 1 else "")
 
     @classmethod
     def check_data(cls, prepared: Prepared, options: Mapping[str, Any]) -> None:
-        """Refuse regions of another source than that of `region_source`.
+        """Refuse regions from another source than `region_source`.
 
         Raises:
-            UnsuitableDataError: If they are.
+            UnsuitableDataError: If the data has other regions, or none.
         """
         wanted, source = options.get("region_source"), _region_source(prepared)
         if wanted is not None and source != wanted:
@@ -153,7 +156,7 @@ class GroundingTask(EvaluationOnlyTask):
             )
 
     def on_test_start(self) -> None:
-        """Say what the truth is worth."""
+        """Note the caveats of the truth."""
         super().on_test_start()
         said = BOXES_OF.get(_region_source(Prepared.open(self.datamodule.root)))
         if self.truth == "regions":
@@ -165,14 +168,14 @@ class GroundingTask(EvaluationOnlyTask):
         return list(dict.fromkeys(phrase.text for i in range(len(dataset)) for phrase in self.of(dataset, i)))
 
     def of(self, dataset: PreparedDataset, i: int) -> list[Phrase]:
-        """Return what is to be found in image i of a data set."""
+        """Return the phrases to localise in image i of a data set."""
         found: dict[tuple[str | None, str], list[npt.NDArray[np.float32]]] = {}
         for name, text, box in self._boxes(dataset, i):
             found.setdefault((name, text), []).append(box)
         return [Phrase(*key, np.stack(boxes)) for key, boxes in found.items()]
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Keep the metrics of each phrase of each image."""
+        """Add the metrics of each phrase in each image."""
         loader: Any = self.trainer.test_dataloaders
         dataset = self._check(loader.dataset)
         wanted = [self.of(dataset, i) for i in batch["index"].tolist()]
@@ -193,11 +196,11 @@ class GroundingTask(EvaluationOnlyTask):
         self.add_rows(batch, {"phrases": pa.array(rows, pa.list_(ROW))})
 
     def measure(self, heat: npt.NDArray[np.floating], boxes: npt.NDArray[np.floating]) -> dict[str, float]:
-        """Return the metrics of one map; NaN where the crop shows nothing of the boxes.
+        """Return the metrics of one map; NaN if no box reaches into the crop.
 
         Args:
             heat: The map of the crop, (h, w).
-            boxes: Where the phrase is, (n, 4), in shares of the image.
+            boxes: Boxes of the phrase, (n, 4), in shares of the image.
         """
         side, crop = self._side, self.framing.crop
         shape = (side, side)
@@ -222,7 +225,11 @@ class GroundingTask(EvaluationOnlyTask):
         return dict(zip(METRICS, map(float, values), strict=True))
 
     def compute_metrics(self, rows: pa.Table) -> dict[str, Statistic]:
-        """Return the metrics of all pairs of image and phrase."""
+        """Return the metrics over all pairs of image and phrase.
+
+        Raises:
+            UserError: If no test image has a phrase to localise.
+        """
         lists = rows["phrases"].combine_chunks()
         image = pc.list_parent_indices(lists).to_numpy()
         found = pa.Table.from_struct_array(lists.flatten())
@@ -255,18 +262,18 @@ class GroundingTask(EvaluationOnlyTask):
         return statistics
 
     def check_framing(self) -> None:
-        """Refuse also data that the test is not about, and have the encoder take magnified images."""
+        """Also refuse regions from another source, and set the encoder to magnified images."""
         super().check_framing()
         self.check_data(Prepared.open(self.datamodule.root), self.hparams)
         self.encoder.fit(self.framing.crop)
 
     def _knows(self, text: str) -> bool:
-        """Return whether there is a heat map of a text."""
+        """Return whether the model can draw a heat map for a text."""
         objectives = (objective for objective in self.model.objectives.values())
         return all(o.can_show(text) for o in objectives if isinstance(o, Objective) and o.heat_source == self.source)
 
     def _boxes(self, dataset: PreparedDataset, i: int) -> Iterator[tuple[str | None, str, npt.NDArray[np.float32]]]:
-        """Yield name, text and box of everything that is to be found in image i."""
+        """Yield the name, the text and the box of each object or aligned region in image i."""
         if self.truth == "boxes":
             assert dataset.objects is not None
             for name, phrase, box in dataset.objects.named(i):
@@ -278,10 +285,10 @@ class GroundingTask(EvaluationOnlyTask):
                 yield None, sentence, box
 
     def _check(self, dataset: PreparedDataset) -> PreparedDataset:
-        """Return a data set that gives the truth.
+        """Return the data set itself if it gives the truth.
 
         Raises:
-            UserError: If it was not asked for.
+            UserError: If the data module was not told to load the truth.
         """
         if (dataset.objects if self.truth == "boxes" else dataset.regions) is None:
             option = "--data.targets box" if self.truth == "boxes" else "--data.regions true"
@@ -290,5 +297,5 @@ class GroundingTask(EvaluationOnlyTask):
 
 
 def _region_source(prepared: Prepared) -> str:
-    """Return where the regions come from, in a word or two; `none` where there are none, or nothing says so."""
+    """Return the source of the regions, as in `BOXES_OF`; `none` if there are none, or no source is on record."""
     return str(prepared.manifest["options"].get("regions", "none")).partition(",")[0]

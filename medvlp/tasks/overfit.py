@@ -1,4 +1,4 @@
-"""Whether a configuration can learn at all: what became of the few batches that a run was to learn by heart."""
+"""Verdict of a run with `overfit_batches`: whether a configuration can learn a few batches by heart."""
 
 from __future__ import annotations
 
@@ -11,25 +11,26 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from medvlp.distributed import gather_objects
 from medvlp.errors import StoppedWithOthersError, UserError
 
-# A loss that has lost less than this share of its first value has not been learnt, but fluctuates.
+# A loss that falls by less than this share of its first value has not been learnt, but fluctuates.
 FALLEN = 0.05
-# Share of the images, tags or sentences that are right when a batch is known by heart.
+# Least share of right images, tags or sentences if a batch is learnt by heart.
 KNOWN = 0.9
 FEWEST = 10
-# A loss whose floor is not known, with soft targets, may end at this share of its first value.
+# With soft targets the minimum of a loss is not known: it may end at this share of its first value.
 HALVED = 0.5
 
 
 class Overfit(Callback):
-    """Ends a run with the Trainer's `overfit_batches` in a verdict, from the losses and from its validation.
+    """Ends a run with the Trainer's `overfit_batches` in a verdict, from its losses and its validation.
 
-    The data module validates such a run on the views that it trains on. A task that says how good it is
-    (`LightningModule.overfit_quality`) has learnt when that is 0.9; of another the loss must have been halved.
+    The data module validates such a run on the views that it trains on. A run has learnt if all terms of the loss have
+    fallen by at least 5 %, and all shares of `BaseTask.overfit_quality` are 0.9 or more. If a task has no such share,
+    the loss must have halved.
 
     Attributes:
-        first: The terms of the loss at the first step, by name.
-        last: The same, the mean over the last tenth of the steps.
-        learnt: The verdict; None before.
+        first: The terms of the loss at the first step, by name; after the run, their means over the processes.
+        last: Their means over the last tenth of the steps and over the processes, by name.
+        learnt: The verdict; None before it.
     """
 
     def __init__(self) -> None:
@@ -41,22 +42,22 @@ class Overfit(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Keep the terms of the loss."""
+        """Record the terms of the loss."""
         terms = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("train/") and k != "train/lr"}
         self.first = self.first or terms
         self._steps.append(terms)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Have the last epoch validated, whatever the number of steps and of batches."""
+        """Let the Trainer validate the last epoch, for any number of steps and batches."""
         if trainer.max_steps > 0:
             steps = max(1, int(trainer.num_training_batches) // trainer.accumulate_grad_batches)
             trainer.check_val_every_n_epoch = max(1, trainer.max_steps // steps)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Say what was learnt; all processes together, from the mean of their losses.
+        """Print the verdict of all processes, from the means of their losses.
 
         Raises:
-            UserError: If nothing was.
+            UserError: If the loss has not fallen. Other processes than the first raise `StoppedWithOthersError`.
         """
         if len(self._steps) < FEWEST:
             rank_zero_info(f"No verdict: {len(self._steps)} steps are too few, of {FEWEST} or more there is one.")
@@ -98,5 +99,5 @@ def mean_of(steps: Sequence[Mapping[str, float]], name: str) -> float:
 
 
 def fallen(first: float, last: float) -> bool:
-    """Return whether a term has fallen from its first value; one that was 0 has nothing to lose."""
+    """Return whether a term has fallen by the share `FALLEN` of its first value; a term that stays at 0 has."""
     return last <= first - FALLEN * abs(first)

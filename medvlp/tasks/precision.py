@@ -1,4 +1,4 @@
-"""The Trainer's `precision`: which the tasks compute in, and how they do so with weights in bf16."""
+"""The Trainer's `precision`: the values that tasks support, and their own `bf16-true`."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", BFLOAT16_WEIGHTS)
 class BFloat16Weights(MixedPrecision):
     """`bf16-true`: weights, and so their gradients and the optimiser's moments, in bf16; all else as `bf16-mixed`.
 
-    The Trainer's own also makes bf16 the type of every new tensor and of the batch, in which pixels above 256 and the
-    losses are not exact, and of batch statistics, to which a batch of weight 0.1 then adds nothing.
+    The Trainer's own plugin also makes bf16 the type of every new tensor, of the batch and of batch statistics. In bf16
+    pixels above 256 and losses are not exact, and a batch of weight 0.1 adds nothing to the statistics.
 
     Args:
-        device: Kind of the device that computes.
+        device: Type of the device, such as `cuda`.
     """
 
     def __init__(self, device: str) -> None:
@@ -32,11 +32,11 @@ class BFloat16Weights(MixedPrecision):
         self.precision = BFLOAT16_WEIGHTS  # type: ignore[assignment]
 
     def autocast_context_manager(self) -> torch.autocast:
-        """Return the context of the steps."""
+        """Return the autocast context of the steps."""
         return torch.autocast(self.device, dtype=torch.bfloat16)
 
     def convert_module(self, module: nn.Module) -> nn.Module:
-        """Cast matrices; buffers stay in fp32, and vectors, which are small: biases, scales of normalisations."""
+        """Cast matrices to bf16; buffers stay in fp32, and so do small vectors: biases, scales of normalisations."""
         for parameter in module.parameters():
             if parameter.ndim > 1 and parameter.is_floating_point():
                 parameter.data = parameter.data.to(torch.bfloat16)
@@ -44,10 +44,10 @@ class BFloat16Weights(MixedPrecision):
 
 
 def set_precision(trainer: L.Trainer) -> None:
-    """Have a Trainer with `bf16-true` do it in our way.
+    """Check the precision of a Trainer, and replace its `bf16-true` by `BFloat16Weights`.
 
     Raises:
-        UserError: If it is to compute in a precision that the tasks cannot use.
+        UserError: If the tasks do not support the precision.
     """
     precision, strategy = str(trainer.precision), trainer.strategy
     if precision not in PRECISIONS:
@@ -65,6 +65,6 @@ def set_precision(trainer: L.Trainer) -> None:
 
 
 def own_precision(module: nn.Module) -> AbstractContextManager[object]:
-    """Return the context in which a module computes outside of the Trainer's steps, which have one themselves."""
+    """Return the autocast context for calls of a module outside the Trainer's steps, which have their own."""
     weight = next((p for p in module.parameters() if p.dtype == torch.bfloat16), None)
     return nullcontext() if weight is None else torch.autocast(weight.device.type, torch.bfloat16)

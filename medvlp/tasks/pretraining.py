@@ -1,4 +1,4 @@
-"""Pre-training: encoders once a batch, objectives added up."""
+"""Pre-training: encoders run once a batch, and the losses of all objectives are summed."""
 
 from __future__ import annotations
 
@@ -34,22 +34,22 @@ from medvlp.types import Batch, HeatSource, ImageFeatures, Section, TextFeatures
 class PretrainingTask(BaseTask):
     """Pre-trains an image encoder (and, if not frozen, a text encoder) with a sum of objectives.
 
-    Validation and test report the retrieval of reports, and zero-shot AUROC where the data has labels, from the
-    embeddings of all objectives, and what the objectives measure themselves.
+    Validation and test report retrieval of reports, from the embeddings of all objectives, and the objectives' own
+    metrics. If the data has labels that the protocol knows, they also report zero-shot AUROC.
 
     Args:
         image_encoder: The image encoder.
         text_encoder: The text encoder.
-        objectives: By name: makes an objective from the two encoders.
-        protocol: What labels are asked by in zero-shot classification; see `medvlp.protocols`.
+        objectives: Functions that make an objective from the two encoders, by name.
+        protocol: Protocol of zero-shot classification, a name or a file; see `medvlp.protocols`.
         **kwargs: See `BaseTask`.
 
     Raises:
         UserError: If there is no objective.
 
     Attributes:
-        preprocessing: How files become what the encoder sees; once it has been trained.
-        trained_on: What it was trained on, likewise: data set, hashes, split, number of images.
+        preprocessing: Preprocessing from files to the encoder's input; None unless a trained checkpoint is loaded.
+        trained_on: Description of the training data: data set, hashes, split, number of images. Empty before training.
     """
 
     def __init__(
@@ -65,16 +65,16 @@ class PretrainingTask(BaseTask):
             raise UserError("objectives is empty: name at least one, or there is no loss.")
         self.save_hyperparameters()
         self.image_encoder, self.text_encoder = image_encoder, text_encoder
-        # Networks come in evaluation mode from some libraries, and the Trainer would leave them in it.
+        # Some libraries return networks in evaluation mode, and the Trainer would not change it.
         image_encoder.train()
         text_encoder.train()
         if text_encoder.frozen:
             text_encoder.requires_grad_(False)
-            # The Trainer takes a frozen network for a forgotten one.
+            # The Trainer would warn of a frozen network as if evaluation mode were a mistake.
             warnings.filterwarnings("ignore", ".*in eval mode at the start of training")
         self.objectives = nn.ModuleDict({k: make(image_encoder, text_encoder) for k, make in objectives.items()})
         if not self.sections:
-            # What only reaches the joint spaces of whole images; DistributedDataParallel would wait for its gradients.
+            # DistributedDataParallel would wait for gradients of layers that only spaces of whole images use.
             self.image_encoder.freeze_beyond_patches()
             if not self._reads_words:
                 self.text_encoder.requires_grad_(False)
@@ -88,10 +88,10 @@ class PretrainingTask(BaseTask):
         self.embed_ahead(self.trainer)
 
     def setup(self, stage: str) -> None:
-        """Check the data, have the image encoder take its images, and read the embedded texts, on every process.
+        """Check the data, fit the image encoder to its images, and open the cache of text embeddings, on every process.
 
         Raises:
-            UserError: If the data can teach the objectives nothing.
+            UserError: If an objective cannot learn from the data.
         """
         if stage == TrainerFn.FITTING:
             validated = self.trainer.limit_val_batches != 0 and not self.datamodule.overfits
@@ -100,7 +100,7 @@ class PretrainingTask(BaseTask):
                     self.datamodule, dict(self._named()), self.text_encoder, self.trainer.world_size, validated
                 )
             except UserError as error:
-                # All processes find the same; the first one says it.
+                # All processes find the same error, and only the first one prints it.
                 raise error if self.global_rank == 0 else StoppedWithOthersError(str(error)) from error
         made_for = self.image_encoder.side
         self.image_encoder.fit(self.datamodule.framing.crop)
@@ -112,46 +112,46 @@ class PretrainingTask(BaseTask):
         self.text_encoder.open_cache(self.datamodule.text_cache)
 
     def on_fit_start(self) -> None:
-        """Note what the model is trained on, for its checkpoints."""
+        """Describe the training data, for the checkpoints."""
         self.trained_on = describe(self.datamodule)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Make dropout a function of seed, step and process, so that a resumed run equals one without a break."""
+        """Make dropout a function of seed, step and process, so that a resumed run equals an uninterrupted one."""
         step = self.trainer.fit_loop.total_batch_idx
         seeds = np.random.SeedSequence((self.datamodule.seed, step, self.global_rank))
         torch.manual_seed(int(seeds.generate_state(1)[0]))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Return the sum of all terms and log each."""
+        """Return the sum of all terms, and log each term."""
         return self._loss("train", batch, *self.encode_batch(batch))
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Log the terms, and keep the embeddings for the end of the epoch."""
+        """Log the terms, and collect the embeddings for the end of the epoch."""
         image, text = self.encode_batch(batch)
         self._loss("val", batch, image, text)
         self.collect(batch, image, text)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Keep the embeddings for the end of the epoch."""
+        """Collect the embeddings for the end of the epoch."""
         self.collect(batch, *self.encode_batch(batch))
 
     def on_validation_epoch_end(self) -> None:
-        """Log retrieval and zero-shot classification."""
+        """Log retrieval, zero-shot classification and the objectives' own metrics."""
         self._log_metrics("val")
 
     def on_test_epoch_end(self) -> None:
-        """Log retrieval and zero-shot classification."""
+        """Log retrieval, zero-shot classification and the objectives' own metrics."""
         self._log_metrics("test")
 
     @property
     def sections(self) -> list[Section]:
-        """The texts that any objective aligns images with."""
+        """Sections of the report that at least one objective aligns images with."""
         return list(dict.fromkeys(section for objective in self._named() for section in objective[1].sections))
 
     def embed_ahead(self, trainer: L.Trainer) -> None:
-        """Store the embeddings of all reports and prompts that a run will read, if the text encoder is frozen."""
+        """Store the embeddings of all reports, region sentences and prompts of a run, if the text encoder is frozen."""
         data: CXRDataModule = trainer.datamodule  # type: ignore[attr-defined]  # set by a connector
-        # The texts of a few batches are embedded when they come.
+        # A run that overfits reads the texts of a few batches, which it embeds as it reads them.
         names = [] if data.overfits else READ[trainer.state.fn]
         findings, impression = data.reports(names)
         texts = [text for section in self.sections for text in section_texts(section, findings, impression)]
@@ -162,7 +162,7 @@ class PretrainingTask(BaseTask):
         self.text_encoder.fill(texts, trainer.strategy.root_device, progress=True)
 
     def encode_batch(self, batch: Batch) -> tuple[ImageFeatures, TextFeatures]:
-        """Return the features of all views (N = B * V), and of the texts that objectives read."""
+        """Return the features of all views (N = B * V), and those of the texts that objectives read."""
         image = self.image_encoder(batch["image"].flatten(0, 1))
         texts = {s: section_texts(s, batch["findings"], batch["impression"]) for s in self.sections}
         text = TextFeatures({})
@@ -196,7 +196,7 @@ class PretrainingTask(BaseTask):
             }
 
     def heat_maps(self, batch: Batch) -> dict[str, list[HeatMap]]:
-        """Return where the model sees what the reports of an evaluation batch say, by objective that can show it."""
+        """Return heat maps of the reports in an evaluation batch (V = 1), by name of the objective, if it has any."""
         with own_precision(self):
             image, text = self.encode_batch(batch)
             maps = {
@@ -207,19 +207,20 @@ class PretrainingTask(BaseTask):
         return {name: drawn for name, drawn in maps.items() if drawn}
 
     def collect(self, batch: Batch, image: ImageFeatures, text: TextFeatures) -> None:
-        """Collect what the metrics need of an evaluation batch, whose features `encode` has returned."""
+        """Collect the inputs of the metrics from an evaluation batch and its features, see `encode_batch`."""
         rows = self.embedded(batch, image, text)
         for name, objective in self._named():
-            # Data may come without regions to zero-shot classification, which needs none.
+            # Zero-shot classification runs on data without regions, too.
             if not objective.reads_words or batch["region"] is not None:
                 own = objective.evaluate(image, text, batch)
                 rows |= {f"own/{name}/{key}": value for key, value in own.items()}
         self._collector.add(batch["index"], {**rows, "label": batch["label"]})
 
     def embedded(self, batch: Batch, image: ImageFeatures, text: TextFeatures) -> dict[str, Tensor]:
-        """Return what retrieval compares of an evaluation batch (V = 1), tensors (B, ...).
+        """Return the inputs of retrieval from an evaluation batch (V = 1), tensors (B, ...).
 
-        By `objective/section`, normalised embeddings under `image/` and `text/`, numbers of the texts under `id/`.
+        The keys are `image/` and `text/` for normalised embeddings, and `id/` for the numbers of the texts, each
+        followed by `objective/section`.
         """
         rows = {f"image/{key}": value for key, value in self.embed_images(image).items()}
         for name, objective in self._named():
@@ -230,10 +231,10 @@ class PretrainingTask(BaseTask):
         return rows
 
     def metrics(self, labels: list[str]) -> dict[str, float]:
-        """Return retrieval, zero-shot AUROC and the objectives' own metrics of all that was kept since the last call.
+        """Return retrieval, zero-shot AUROC and the objectives' own metrics, and clear the collected batches.
 
         Args:
-            labels: Names of the labels of the batches.
+            labels: Names of the labels in the batches.
         """
         rows = self._collector.collect()
         image, text, ids = (under(rows, prefix) for prefix in ("image", "text", "id"))
@@ -259,7 +260,7 @@ class PretrainingTask(BaseTask):
         Args:
             image: The embeddings.
             labels: Labels that the protocol knows.
-            protocol: One with prompts; by default the task's.
+            protocol: A protocol with prompts; by default the task's.
         """
         protocol = protocol or self.protocol
         text = {space: rows.cpu() for space, rows in self.embed_texts(protocol.texts(labels)).items()}
@@ -267,10 +268,10 @@ class PretrainingTask(BaseTask):
 
     @property
     def tag_decoder(self) -> TagDecoding:
-        """The objective that finds tags in images.
+        """The objective that predicts tags of images.
 
         Raises:
-            UserError: If there is none.
+            UserError: If the model has no such objective.
         """
         for _, objective in self._named():
             if isinstance(objective, TagDecoding):
@@ -279,12 +280,12 @@ class PretrainingTask(BaseTask):
 
     @property
     def heat_sources(self) -> list[HeatSource]:
-        """What heat maps of texts can be had from, the best first."""
+        """The sources of heat maps of texts that this model has, the best first."""
         found = {objective.heat_source for _, objective in self._named()}
         return [source for source in get_args(HeatSource) if source in found]
 
     def text_heat_maps(self, image: Tensor, texts: Sequence[str], source: HeatSource | None = None) -> Tensor:
-        """Return where images show what texts say, (N, M, h, w); of several objectives of one source the mean.
+        """Return heat maps of texts, (N, M, h, w), as the mean over all objectives of one source.
 
         Args:
             image: uint8 (N, H, W).
@@ -292,7 +293,7 @@ class PretrainingTask(BaseTask):
             source: One of `heat_sources`; by default the first.
 
         Raises:
-            UserError: If no objective has it, or a text names nothing that it knows.
+            UserError: If no objective has this source, or an objective cannot show a text.
         """
         source = source or next(iter(self.heat_sources), None)
         asked = [objective for _, objective in self._named() if source and objective.heat_source == source]
@@ -300,24 +301,24 @@ class PretrainingTask(BaseTask):
             known = ", ".join(self.heat_sources) or "none"
             raise UserError(f"source='{source}': the model has no heat maps of it; it has {known}.")
         features = self.image_encoder(image)
-        # No other source reads them, and an encoder need not have them.
+        # Only this source reads the places, and an encoder need not have them.
         places = self.image_encoder.places(features) if source == "global" else None
         text = self.text_encoder.phrases(texts).to(image.device)
         return torch.stack([o.text_heat(features, places, text) for o in asked]).mean(0)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Note how images have to be seen, and what the model was trained on."""
+        """Store the preprocessing, the description of the training data, and the recipe of the image encoder."""
         checkpoint["data"] = self.trained_on or describe(self.datamodule)
         checkpoint[RECIPE] = self.image_encoder.recipe
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take up what was noted."""
+        """Restore the description of the training data and the preprocessing."""
         self.trained_on = checkpoint.get("data", {})
         if self.trained_on:
             self.preprocessing = Preprocessing(**self.trained_on["preprocessing"])
 
     def overfit_quality(self, metrics: Mapping[str, Tensor]) -> dict[str, float]:
-        """Return the recall of the images' reports, and what the objectives measure; see `BaseTask`."""
+        """Return the recall of reports by images, and the objectives' own quality; see `BaseTask`."""
         names = ["val/retrieval/report/i2t_R@1", *(f"val/{name}/{o.quality}" for name, o in self._named() if o.quality)]
         return {name: float(metrics[name]) for name in names if name in metrics}
 
@@ -343,19 +344,19 @@ class PretrainingTask(BaseTask):
     def _log_metrics(self, stage: str) -> None:
         metrics = self.metrics(self.datamodule.labels)
         if stage == "val":
-            # What the best checkpoint is chosen by; an objective without a joint space has no reports to retrieve.
+            # The best checkpoint is chosen by `quality`; without a joint space there is no retrieval.
             own = [metrics[key] for name, o in self._named() if (key := f"{name}/{o.quality}") in metrics]
             metrics["quality"] = metrics.get("retrieval/report/i2t_R@5", sum(own) / max(len(own), 1))
         self.log_dict({f"{stage}/{name}": value for name, value in metrics.items()}, sync_dist=True)
 
 
 def under(rows: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Return the rows whose names begin with `prefix/`, by the rest of their names."""
+    """Return the rows whose names begin with `prefix/`, by their names without it."""
     return {key.removeprefix(f"{prefix}/"): value for key, value in rows.items() if key.startswith(f"{prefix}/")}
 
 
 def describe(data: CXRDataModule) -> dict[str, Any]:
-    """Return what a model is trained on, and how it sees images."""
+    """Return a description of the training data, and the preprocessing of its images."""
     prepared = Prepared.open(data.root)
     name = data.split or next(iter(prepared.split_variants), "")
     return {

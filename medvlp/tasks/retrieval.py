@@ -29,19 +29,22 @@ PRECISIONS = (5, 10, 100)
 class RetrievalTask(EvaluationOnlyTask):
     """Ranks all distinct reports of the test images for each image, and all images for each report.
 
-    The similarity of an image and a report is the mean cosine over all joint spaces whose section the report has. Its
-    test gives `i2t_R@k`, `t2i_R@k` (k = 1, 5, 10) and `..._median_rank`; with `classes` also `i2t_P@k` and `t2i_P@k` (k
-    = 5, 10, 100), the share of the first k that are of the query's class. Predictions: the rank of each image's report,
-    that of the image's report as a query, and the number of the report.
+    The similarity of an image and a report is the mean cosine over all joint spaces whose section the report has.
+
+    Test metrics: `i2t_R@k` and `t2i_R@k` (k = 1, 5, 10), `i2t_median_rank` and `t2i_median_rank`. With `classes` also
+    `i2t_P@k` and `t2i_P@k` (k = 5, 10, 100), the share of the first k results with the query's class.
+
+    Predictions, for each image: `report`, the number of its report; `i2t_rank`, the rank of this report; `t2i_rank`,
+    the rank of the report's best image with the report as the query.
 
     Args:
         weights: A checkpoint of pre-training, or a folder of `medvlp export`.
-        classes: Labels of which each image has one, as those of the 5x200 sets; images with none or several take no
-            part in P@k.
+        classes: Labels of which each image has one, as those of the 5x200 sets. P@k leaves out images with none or
+            several.
         trust: See `EvaluationOnlyTask`.
 
     Raises:
-        UserError: If the model aligns no whole images with reports.
+        UserError: If no objective of the model aligns whole images with reports.
     """
 
     def __init__(self, weights: Path, classes: Sequence[str] | None = None, trust: Sequence[str] = ()) -> None:
@@ -53,7 +56,7 @@ class RetrievalTask(EvaluationOnlyTask):
 
     @property
     def how(self) -> str:
-        """What is compared."""
+        """The measure of similarity."""
         return "cosine"
 
     def texts(self) -> Sequence[str]:
@@ -62,13 +65,17 @@ class RetrievalTask(EvaluationOnlyTask):
         return [text for section in self.model.sections for text in section_texts(section, findings, impression)]
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Keep the embeddings."""
+        """Collect the embeddings."""
         rows = self.model.embedded(batch, *self.model.encode_batch(batch))
         self._collector.add(batch["index"], {**rows, "label": batch["label"]})
         self.add_rows(batch, {})
 
     def compute_metrics(self, rows: pa.Table) -> dict[str, Statistic]:
-        """Return recalls, median ranks and precisions of all images that have a report."""
+        """Return recalls, median ranks and precisions of all images that have a report.
+
+        Raises:
+            UserError: If no test image has a report.
+        """
         collected = self._collector.collect()
         found = candidates(*(under(collected, prefix) for prefix in ("image", "text", "id")))
         if not len(found.similarity):
@@ -103,7 +110,7 @@ class RetrievalTask(EvaluationOnlyTask):
     def _precisions(
         self, found: Candidates, label: Tensor, has: npt.NDArray[np.bool_]
     ) -> tuple[dict[str, Weighted], npt.NDArray[np.bool_]]:
-        """Return P@k over the images that have just one of the classes, and their reports; and which these are."""
+        """Return P@k over the images with exactly one of the classes and their reports, and a mask of these images."""
         data = self.datamodule
         classes = data.find_labels(self.classes or [], "classes")
         present = label[:, [data.labels.index(name) for name in classes]] == PRESENT
@@ -113,7 +120,7 @@ class RetrievalTask(EvaluationOnlyTask):
             return {}, np.zeros_like(has)
         texts, text = found.text_of_image[one].unique(return_inverse=True)
         of_image = present[one].int().argmax(1)
-        # The labels are the report's: images that share one have the same.
+        # Labels come from the report: images of one report have the same labels.
         of_text = torch.empty(len(texts), dtype=torch.long).scatter_(0, text, of_image)
         counted = has.copy()
         counted[has] = one.numpy()
@@ -133,9 +140,9 @@ def _weighted(text: npt.NDArray[np.int64] | None, has: npt.NDArray[np.bool_], me
     """Return a metric of queries as a function of the weights (N,) of all images.
 
     Args:
-        text: The text of each image that counts, where texts are the queries; None where images are. A text weighs
-            the mean of its images.
-        has: Which of the images count, bool (N,).
+        text: If texts are the queries, the text of each image that counts; the weight of a text is the mean weight of
+            its images. None if images are the queries.
+        has: Mask of the images that count, bool (N,).
         metric: A function of the weights of the queries.
     """
     if text is None:

@@ -1,4 +1,4 @@
-"""What is said of a learning rate that will not do what is expected of it."""
+"""Checks of learning-rate schedules: their length, and their continuation in a resumed run."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from medvlp.errors import UserError
 
 
 def check_end(scheduler: LRScheduler, trainer: Trainer) -> None:
-    """Compare where a scheduler of torch ends with where the run does.
+    """Compare the number of steps in a scheduler of torch with that of the run, and warn if they differ.
 
     Args:
-        scheduler: Stepped after every optimiser step.
+        scheduler: The scheduler, stepped after every optimiser step.
         trainer: The Trainer of the run.
 
     Raises:
@@ -44,10 +44,10 @@ def check_end(scheduler: LRScheduler, trainer: Trainer) -> None:
 
 
 class ResumedSchedule(Callback):
-    """Says so where a resumed run has another schedule than its checkpoint, or nothing left to train.
+    """Warns if a resumed run has another schedule than its checkpoint, or no steps left to train.
 
     The cosine of `BaseTask` spans all steps of a run, so that a run of another length has other learning rates at the
-    same steps. Its number of steps is part of the checkpoints.
+    same steps. Checkpoints store the number of steps.
     """
 
     def __init__(self) -> None:
@@ -60,11 +60,11 @@ class ResumedSchedule(Callback):
         return {"steps": self._steps}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Note that of the checkpoint."""
+        """Read the number of steps in the checkpoint's schedule."""
         self._steps_before = state_dict["steps"]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Compare the learning rate that the checkpoint ended with to that of the schedule."""
+        """Compare the last learning rate of the checkpoint with that of the schedule at the same step."""
         scheduler: Any = trainer.lr_scheduler_configs[0].scheduler if trainer.lr_scheduler_configs else None
         self._steps = getattr(pl_module, "schedule_steps", None)
         if not trainer.ckpt_path or self._steps is None or not isinstance(scheduler, LambdaLR):
@@ -83,11 +83,11 @@ class ResumedSchedule(Callback):
             )
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Note that there was something to train."""
+        """Record that the run has trained at least one batch."""
         self._trained = True
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Say so if there was nothing."""
+        """Warn if a resumed run has trained no batch."""
         if trainer.ckpt_path and not self._trained:
             rank_zero_warn(
                 f"nothing is left to train: --ckpt_path '{trainer.ckpt_path}' is at step {trainer.global_step}, and "

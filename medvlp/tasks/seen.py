@@ -1,4 +1,4 @@
-"""Whether test patients were among those that an encoder was pre-trained on."""
+"""Overlap of test patients and the patients of an encoder's pre-training."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import pyarrow.compute as pc
 from medvlp.data import CXRDataModule
 from medvlp.prepared import Prepared
 
-# Data sets of the same patients.
+# Data sets that share patients.
 PATIENTS_OF_MIMIC = {"mimic_cxr", "ms_cxr"}
 UNKNOWN = "what the weights were trained on is not known, nor whether test patients were among it."
 
 
 def seen_in_training(data: CXRDataModule, trained: Mapping[str, Any] | None) -> list[str]:
-    """Return a note of how many test patients an encoder was trained on, or that this is not known; none if none.
+    """Return a note with the number of test patients in the training data, or that it is not known; empty if it is 0.
 
     Args:
-        data: What it is tested on.
-        trained: What it was trained on, as `medvlp.tasks.pretraining.describe` has it; empty if on no patients at all,
-            None where it is not known.
+        data: The test data.
+        trained: Description of the training data, see `medvlp.tasks.pretraining.describe`. It is empty if the encoder
+            was trained on no patients, and None if its training data is not known.
     """
     if trained is None:
         return [UNKNOWN]

@@ -22,19 +22,21 @@ from medvlp.types import Batch
 
 
 class SegmentationTask(DownstreamTask):
-    """Trains a decoder to draw the annotated masks as MGCA does.
+    """Trains a decoder to predict the annotated masks as MGCA does.
 
     A convolutional encoder gets the decoder of a U-Net, a vision transformer that of SETR-PUP. The loss reads soft
-    masks, whose borders cover a part of a pixel; the metrics count pixels that are covered by more than a half.
+    masks, whose borders cover a part of a pixel. The metrics count pixels of which the mask covers more than a half.
 
-    Test metrics: `dice`, the mean over images, 1 where mask and prediction are empty and 0 where only one is;
-    `dice_positive`, over the images with a mask; `dice_legacy`, the mean over batches of their means, which the
-    released codes report and which depends on the batch size.
+    Test metrics: `dice`, the mean over images, 1 if mask and prediction are empty and 0 if only one is;
+    `dice_positive`, the mean over the images with a mask; `dice_legacy`, the mean over batches of their means. The
+    released codes report `dice_legacy`, which depends on the batch size.
 
-    Predictions: `dice`, `pixels_true`, `pixels_predicted` and `mask`, the predicted mask as `medvlp.run_lengths`.
+    Predictions: `dice`, `pixels_true`, `pixels_predicted` and `mask`, the predicted mask encoded by
+    `medvlp.run_lengths`.
 
     Args:
-        channels: Of the decoder's steps, coarse to fine; by default those of the papers. Fewer for a CPU.
+        channels: Number of channels at each step of the decoder, coarse to fine; by default those of the papers. Fewer
+            suit a CPU.
         **kwargs: See `DownstreamTask`.
     """
 
@@ -43,7 +45,7 @@ class SegmentationTask(DownstreamTask):
     def __init__(self, channels: Sequence[int] | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.decoder: nn.Module
-        # The maps of a vision transformer are those of its depths, all of one size.
+        # A vision transformer has maps of several depths, all of one size.
         if len(set(self.strides)) == 1:
             self.decoder = SETRDecoder(self.widths[-1], channels or setr.WIDTHS)
         else:
@@ -59,7 +61,7 @@ class SegmentationTask(DownstreamTask):
         self.log("val/dice", dice(predicted, true).mean(), prog_bar=True, batch_size=len(true), sync_dist=True)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Keep the Dice and the predicted mask of each image."""
+        """Add the Dice and the predicted mask of each image."""
         _, predicted, true = self._loss("test", batch)
         columns = {
             "dice": dice(predicted, true),
@@ -70,7 +72,7 @@ class SegmentationTask(DownstreamTask):
         self.add_rows(batch, columns)
 
     def compute_metrics(self, rows: pa.Table) -> dict[str, Statistic]:
-        """Return `dice`, `dice_legacy` and, where an image has a mask, `dice_positive`."""
+        """Return `dice`, `dice_legacy` and, if any image has a mask, `dice_positive`."""
         values, positive = rows["dice"].to_numpy(), rows["pixels_true"].to_numpy() > 0
         shares = {"dice": np.ones(len(rows)), "dice_legacy": legacy_share(len(rows), self.datamodule.batch_size)}
         if positive.any():
@@ -80,12 +82,16 @@ class SegmentationTask(DownstreamTask):
         return {name: Statistic.of(mean_dice(values, share), len(rows)) for name, share in shares.items()}
 
     def forward(self, batch: Batch, size: tuple[int, int]) -> Tensor:
-        """Return the logits (B, H, W) of images of this height and width."""
+        """Return the logits (B, H, W), with `size` as height and width."""
         logits: Tensor = self.decoder(self.features(batch), size)
         return logits[:, 0]
 
     def _loss(self, stage: str, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Log and return the loss, and return predicted and true masks, bool (B, H, W)."""
+        """Log the loss, and return it with predicted and true masks, bool (B, H, W).
+
+        Raises:
+            UserError: If the batch has no masks.
+        """
         if batch["mask"] is None:
             raise UserError("segmentation needs masks: pass --data.targets mask.")
         true = batch["mask"][:, 0] / 255
@@ -95,5 +101,5 @@ class SegmentationTask(DownstreamTask):
         options: dict[str, Any] = {"batch_size": len(true), "sync_dist": stage != "train"}
         self.log_dict({f"{stage}/{name}": value.detach() for name, value in terms.items()}, **options)
         self.log(f"{stage}/loss", loss.detach(), prog_bar=True, **options)
-        # A logit of 0 is a probability of a half; in 16 bits, so is one of 0.001.
+        # Logits decide exactly; in 16 bits the probability of a logit of 0.001 is already 0.5.
         return loss, logits > 0, true > 0.5

@@ -1,4 +1,4 @@
-"""How the Trainer synchronises batch norms."""
+"""Synchronisation of batch norms by the Trainer."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from medvlp.models.batch_norm import batch_norms, restore, synchronise
 
 
 class SyncBatchNorm(LayerSync):
-    """What `sync_batchnorm=True` means for networks whose batch norms hold activations, and on a CPU.
+    """Plugin for `sync_batchnorm=True` that also supports batch norms with activations, and training on a CPU.
 
     Args:
-        device: Where the task will be trained.
+        device: The device of training.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -27,13 +27,13 @@ class SyncBatchNorm(LayerSync):
         return synchronise(model, self.device)
 
     def revert(self, model: nn.Module) -> nn.Module:
-        """Put its own batch norms back."""
+        """Restore the task's own batch norms."""
         return restore(model, self._plain)
 
 
 def replace_torch_sync(trainer: Trainer) -> None:
-    """Have a Trainer that was made with `sync_batchnorm=True` use `SyncBatchNorm` instead of torch's conversion."""
+    """Make a Trainer with `sync_batchnorm=True` use `SyncBatchNorm` instead of torch's conversion."""
     strategy = trainer.strategy
-    # The Trainer takes either the flag or a plugin, and the plugin before it is made alone.
+    # The Trainer takes either the flag or a plugin, and a plugin only when it is constructed.
     if isinstance(getattr(strategy, "_layer_sync", None), TorchSyncBatchNorm):
         strategy._layer_sync = SyncBatchNorm(strategy.root_device)  # type: ignore[attr-defined]

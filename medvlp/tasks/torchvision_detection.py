@@ -23,12 +23,12 @@ CHANNELS = 256
 
 @dataclass
 class Outputs:
-    """What the head says.
+    """Outputs of the head.
 
     Attributes:
         head: `cls_logits`, `bbox_regression` and `bbox_ctrness`, (B, K, ...), K cells of all levels.
         anchors: The square (x1, y1, x2, y2) of each cell, (K, 4) for each image.
-        cells: How many of them each level has.
+        cells: Number of cells on each level.
     """
 
     head: dict[str, Tensor]
@@ -37,15 +37,16 @@ class Outputs:
 
 
 class TorchvisionDetectionTask(BoxTask):
-    """Trains torchvision's FCOS with a feature pyramid, a detector without anchors: the modern alternative.
+    """Trains torchvision's FCOS with a feature pyramid, an anchor-free detector: the modern alternative.
 
-    A learning rate of AdamW of 1e-4 suits it, a fifth of that of `DetectionTask`. Objects smaller than the 8 pixels of
-    its finest cells may fall between these, and then are not learnt: it wants larger images.
+    A learning rate of 1e-4 suits AdamW, a fifth of that in the configs of `DetectionTask`. The finest cells have 8
+    pixels. Smaller objects may fall between cells, and the detector then does not learn them: it needs larger images.
 
-    Its parts are called one by one: its own `forward` takes images and not maps, and gives either losses or detections.
+    The task calls the parts of FCOS one by one. FCOS's own `forward` takes images instead of maps, and returns either
+    losses or detections.
 
     Args:
-        channels: Of its pyramid and head, a multiple of 32; fewer for a CPU.
+        channels: Number of channels in pyramid and head, a multiple of 32; fewer suit a CPU.
         **kwargs: See `DownstreamTask`.
     """
 
@@ -59,15 +60,15 @@ class TorchvisionDetectionTask(BoxTask):
             detections_per_img=MAX_DETECTIONS,
         )
         self.detector.transform = nn.Identity()
-        # Distances to the sides go through a ReLU, at first in units of the cell. From torchvision's bias of 0 they all
-        # are 0 after a few steps on features that are not trained, and then have no gradient.
+        # Distances to the sides pass a ReLU, in units of the cell. With torchvision's bias of 0 and untrained features,
+        # all distances are 0 after a few steps, and then have no gradient.
         nn.init.ones_(self.detector.head.regression_head.bbox_reg.bias)
 
     def forward(self, batch: Batch) -> Outputs:
-        """Return what the head says of each cell."""
+        """Return the outputs of the head for each cell."""
         levels = self.detector.backbone(self.features(batch))
         head = {name: output.float() for name, output in self.detector.head(levels).items()}
-        # Of images and levels only shapes are read, and the type of the levels, which in bf16 has no pixels above 256.
+        # The generator reads only shapes, and the type of the levels; bf16 cannot hold all pixels above 256.
         images = levels[0].new_empty(()).expand(len(levels[0]), 1, self.side, self.side)
         anchors = self.detector.anchor_generator(
             ImageList(images, [(self.side, self.side)] * len(images)), [level.float() for level in levels]
@@ -82,7 +83,7 @@ class TorchvisionDetectionTask(BoxTask):
         return terms
 
     def find(self, outputs: Outputs) -> Found:
-        """Decode and suppress."""
+        """Decode boxes, and suppress overlapping ones."""
         head = {name: list(output.split(outputs.cells, dim=1)) for name, output in outputs.head.items()}
         anchors = [list(anchor.split(outputs.cells)) for anchor in outputs.anchors]
         found = self.detector.postprocess_detections(head, anchors, [(self.side, self.side)] * len(anchors))
@@ -90,7 +91,7 @@ class TorchvisionDetectionTask(BoxTask):
 
 
 class _Pyramid(nn.Module):
-    """A feature pyramid of five levels, strides 8 to 128, on maps that the encoder has computed."""
+    """A feature pyramid of five levels, strides 8 to 128, on the maps of an encoder."""
 
     def __init__(self, widths: Sequence[int], strides: Sequence[int], channels: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Zero-shot classification of a pre-trained model by a protocol."""
+"""Zero-shot classification with a pre-trained model and a protocol."""
 
 from __future__ import annotations
 
@@ -27,17 +27,18 @@ DECISIONS = {"f1": f1, "mcc": mcc, "label_accuracy": accuracy}
 
 
 class ZeroShotTask(EvaluationOnlyTask):
-    """Asks a pre-trained model for labels that it was not trained on.
+    """Classifies images by labels that a pre-trained model was not trained on.
 
-    Its test gives `auroc/LABEL` and their mean `auroc`; where the protocol has a threshold, `f1`, `mcc` and
-    `label_accuracy` of each label and their means; and `accuracy` of the likeliest label, for several classes. A label
-    that is not mentioned is absent, an uncertain one is left out.
+    Test metrics: `auroc/LABEL` and their mean `auroc`. With a threshold in the protocol, and without `multiclass`, also
+    `f1`, `mcc` and `label_accuracy` of each label and their means. With `multiclass` also `accuracy`, that of the label
+    with the highest score. A label that is not mentioned is absent, and an uncertain one is left out.
 
     Args:
         weights: A checkpoint of pre-training, or a folder of `medvlp export`.
         protocol: A name or a file; see `medvlp.protocols`.
-        labels: Labels of the data to ask for, by default all; those that the protocol does not know are left out.
-        multiclass: Whether just one of the labels is present in each image. Images with none or several are left out.
+        labels: Labels of the data to test, by default all; labels that the protocol does not know are left out.
+        multiclass: Whether exactly one of the labels is present in each image. Images with none or several are left
+            out.
         trust: See `EvaluationOnlyTask`.
     """
 
@@ -61,15 +62,15 @@ class ZeroShotTask(EvaluationOnlyTask):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The options, and what the protocol says."""
+        """The options, and the identity of the protocol."""
         return {**super().settings, "protocol": self.protocol.identity}
 
     @property
     def labels(self) -> list[str]:
-        """The labels that are asked for, as the data spells them.
+        """The labels to test, as the data spells them.
 
         Raises:
-            UserError: If the data lacks one, or the protocol asks for none.
+            UserError: If the data lacks one of them, or the protocol knows none.
         """
         wanted = self._wanted
         labels = [label for label in wanted if self._asks(label)]
@@ -85,7 +86,7 @@ class ZeroShotTask(EvaluationOnlyTask):
         return [] if self.protocol.score == "tags" else self.protocol.texts(self.labels)
 
     def on_test_start(self) -> None:
-        """Embed the prompts, and find thresholds on the validation images where the protocol wants them."""
+        """Embed the prompts, and find thresholds on the validation images if the protocol requires it."""
         super().on_test_start()
         self.notes += [f"{self.how}, {caveat}." for caveat in self.protocol.caveats]
         self._columns = [self.datamodule.labels.index(label) for label in self.labels]
@@ -95,7 +96,7 @@ class ZeroShotTask(EvaluationOnlyTask):
             self.thresholds = self._validated()
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Keep targets and scores of each label."""
+        """Add the target and the score of each label."""
         target, score = self.targets(batch).cpu().numpy(), self.scores(batch["image"][:, 0])
         columns: dict[str, Any] = {}
         for i, name in enumerate(self.labels):
@@ -104,7 +105,7 @@ class ZeroShotTask(EvaluationOnlyTask):
         self.add_rows(batch, columns)
 
     def scores(self, image: Tensor) -> Tensor:
-        """Return the score of each label, float64 (N, L), from images alone, uint8 (N, H, W)."""
+        """Return the score of each label, float64 (N, L), from images, uint8 (N, H, W), each on its own."""
         alone = replace(self.protocol, normalise=None)
         features = self.model.image_encoder(image)
         if self.protocol.score == "tags":
@@ -113,7 +114,7 @@ class ZeroShotTask(EvaluationOnlyTask):
         return zero_shot_scores(alone, self.labels, self.model.embed_images(features), self._text)
 
     def targets(self, batch: Batch) -> Tensor:
-        """Return which labels are present, int8 (B, L) of 1 and 0, or UNCERTAIN where that is left out."""
+        """Return the targets, int8 (B, L): 1 if present, 0 if absent, or UNCERTAIN for values that are left out."""
         label = batch["label"][:, self._columns]
         target = torch.where(label == UNCERTAIN, UNCERTAIN, (label == PRESENT).to(label))
         if self.multiclass:
@@ -151,7 +152,7 @@ class ZeroShotTask(EvaluationOnlyTask):
         return statistics
 
     def _metrics(self, target: npt.NDArray[np.int8], score: npt.NDArray[np.float64]) -> Iterator[tuple[str, Weighted]]:
-        """Yield the metrics of each label, noting what a label lacks."""
+        """Yield the metrics of each label, and record in `left_out` why a label has none."""
         for i, name in enumerate(self.labels):
             true, known = target[:, i] == PRESENT, target[:, i] != UNCERTAIN
             lacking = [what for what, some in (("positive", true), ("negative", ~true)) if not (some & known).any()]
@@ -183,12 +184,12 @@ class ZeroShotTask(EvaluationOnlyTask):
         return find_thresholds("validation", self._final(rows["score"]), rows["target"])
 
     def _final(self, scores: Tensor) -> Tensor:
-        """Return the scores of all images as the protocol has them."""
+        """Return the scores of all images, normalised as in the protocol."""
         return standardise(scores) if self.protocol.normalise == "images" else scores
 
     @property
     def _wanted(self) -> list[str]:
-        """The labels to ask for, whether or not the protocol knows them."""
+        """The labels of the option `labels`, or all, including those that the protocol does not know."""
         data = self.datamodule
         return data.find_labels(self.wanted, "labels") if self.wanted else data.labels
 
