@@ -119,8 +119,8 @@ def run(plan: Plan, redo: bool = False) -> tuple[Cell, bool]:
         redo: Recompute a cell that was computed with another configuration.
 
     Raises:
-        UserError: If the cell has checkpoints or results of another configuration and `redo` is false, if the folder
-            holds other files, or if training ends before its first validation.
+        UserError: If the cell has checkpoints or results of another configuration and `redo` is false. Also if the
+            folder holds other files, or if training ends before its first validation.
     """
     configuration = plan.configuration()
     state = _read(plan.folder / CELL)

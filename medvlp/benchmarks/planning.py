@@ -119,7 +119,7 @@ class Benchmark:
 
         Raises:
             NotFoundError: If there is no prepared folder.
-            UnsuitableDataError: If the prepared folder lacks what the task needs.
+            UnsuitableDataError: If the prepared folder lacks data for the task.
         """
         self.task.check_data(Prepared.open(self.root), self.composed["model"]["init_args"])
 

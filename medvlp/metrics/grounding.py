@@ -176,7 +176,7 @@ def overlap(heat: npt.ArrayLike, truth: npt.ArrayLike, thresholds: Sequence[floa
     mIoU (MaCo, ChEX) is the mean of `iou` over the thresholds .1 to .5. A map without a pixel above a threshold scores
     0 there; MaCo's code skips it.
 
-    For G2D's table of zero-shot grounding, we take recall, IoU and Dice at one threshold, and average them over the
+    For G2D's table of zero-shot grounding, we take recall, IoU and Dice at one threshold. We average them over the
     images in which the finding is annotated. G2D's code for this table is not public, and its threshold is unknown.
     MedKLIP's code uses 0.008 for attention over 14 x 14 patches that sums to 1; this is 1.57 times the mean.
 

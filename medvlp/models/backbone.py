@@ -120,7 +120,7 @@ def _try_size(network: Any, size: int, name: str, arguments: Mapping[str, Any], 
             # This family does not resample positions at loading. It may resample them in its forward pass.
             made = network
         _try_image(made, size)
-    except (AssertionError, IndexError, RuntimeError, TypeError, ValueError) as error:  # networks say it in many ways
+    except (AssertionError, IndexError, RuntimeError, TypeError, ValueError) as error:  # networks raise any of these
         return None, str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
     return made, ""
 

@@ -151,7 +151,7 @@ class ImageEncoder(nn.Module, ABC):
 
     @property
     def recipe(self) -> dict[str, Any]:
-        """Further options that a checkpoint keeps for `rebuild_options`, beside those of the config; by default none."""
+        """Options that a checkpoint keeps for `rebuild_options`, beside those of the config; by default none."""
         return {}
 
     @classmethod

@@ -123,7 +123,7 @@ def check_reader(model: Any, tokenizer: Any, name: str, pooling: str, max_length
     training = model.training
     try:
         hidden = _read_two(model.eval(), tokenizer)
-    except Exception as error:  # whatever a model makes of what it does not expect
+    except Exception as error:  # a model may raise anything on unexpected inputs
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
             f"text encoder name={name!r}: a {type(model).__name__} does not read texts alone ({reason}). {HELP}"

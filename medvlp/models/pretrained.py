@@ -127,7 +127,7 @@ def _rebuild(
         encoder.load_state_dict({**normalisation, **state})
     except UserError:
         raise
-    except Exception as error:  # in the words of whichever part does not fit
+    except Exception as error:  # any part of the rebuild may raise its own error
         reason = concise(str(error)) or type(error).__name__
         raise UserError(f"weights='{weights}': the image encoder cannot be rebuilt by this medvlp: {reason}") from error
     return encoder

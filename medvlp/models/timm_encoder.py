@@ -34,7 +34,7 @@ def read_tensors(path: str) -> dict[str, Tensor]:
         safe = path.endswith(".safetensors")
         state: Any = load_file(path) if safe else torch.load(path, map_location="cpu", weights_only=True)
         return {key: value for key, value in state.get("state_dict", state).items() if isinstance(value, Tensor)}
-    except Exception as error:  # whatever a damaged or foreign file makes of the unpickler
+    except Exception as error:  # the unpickler may raise anything on a damaged or foreign file
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"image encoder weights={path!r} hold no state dict: {reason}") from error
 
@@ -155,8 +155,8 @@ class TimmEncoder(ImageEncoder):
     def maps(self, image: Tensor) -> list[Tensor]:
         """Return the output of every stage for grey images, uint8 (N, H, W), from fine to coarse.
 
-        A convolutional network has one map for each stage, such as five for a ResNet (strides 2 to 32) or four for a
-        ConvNeXt (4 to 32). A transformer has the outputs of its four quarters. The shapes are
+        A convolutional network has one map for each stage. A ResNet has five (strides 2 to 32), and a ConvNeXt has four
+        (4 to 32). A transformer has the outputs of its four quarters. The shapes are
         (N, map_widths[l], H / map_strides[l], W / map_strides[l]).
         """
         x = self.normalise(image)
