@@ -1,4 +1,4 @@
-"""The commands `benchmark` and `results`: many runs of experiments' configs, and their tables.
+"""The commands `benchmark` and `results`: runs of the configs in experiments/, and tables of their results.
 
-A benchmark itself is a YAML file under experiments/; nothing here knows a single one.
+A benchmark is a YAML file under experiments/; this package names none of them.
 """

@@ -25,12 +25,12 @@ from medvlp.prepared import INDEX, Prepared
 from medvlp.run_lengths import decode
 
 COUNT = 6
-# Boxes that overlap less are of different things; the lowest of the papers' thresholds.
+# Boxes with a lower IoU mark different objects; this is the lowest threshold of the papers.
 OVERLAP = 0.4
 QUALITY = 82
 
 Array = npt.NDArray[Any]
-# The mask that annotators drew (crop, crop), or None where there are none, to SVG shapes in pixels of the crop.
+# Draws a case: from the annotated mask (crop, crop), None if there is none, to SVG shapes in pixels of the crop.
 Overlay = Callable[[npt.NDArray[np.bool_] | None], str]
 
 
@@ -40,8 +40,8 @@ class Case:
 
     Attributes:
         image_id: Its name.
-        caption: What was right or wrong.
-        overlay: Draws truth and prediction.
+        caption: Text below the image: label and score, Dice, or number of objects.
+        overlay: Function that draws truth and prediction.
     """
 
     image_id: str
@@ -50,7 +50,7 @@ class Case:
 
 
 def choose(predictions: pa.Table) -> tuple[list[Case], list[Case]]:
-    """Return the worst and the best images of a test, by what its predictions hold."""
+    """Return the worst and the best images of a test; the columns of its predictions decide the kind of test."""
     if "mask" in predictions.column_names:
         return _segmentations(predictions)
     if {"boxes", "truth"} <= {*predictions.column_names}:
@@ -59,7 +59,7 @@ def choose(predictions: pa.Table) -> tuple[list[Case], list[Case]]:
 
 
 def _ends(quality: Array, eligible: Array, case: Callable[[int], Case]) -> tuple[list[Case], list[Case]]:
-    """Return the cases of lowest quality, and, of those that are eligible, of highest; none in both."""
+    """Return the cases of lowest quality, and the eligible cases of highest quality; no case is in both lists."""
     order = np.argsort(quality, kind="stable")
     worst = order[: min(COUNT, len(order) // 2)]
     best = [i for i in order[::-1] if eligible[i] and i not in worst][:COUNT]
@@ -67,11 +67,12 @@ def _ends(quality: Array, eligible: Array, case: Callable[[int], Case]) -> tuple
 
 
 def _classifications(predictions: pa.Table) -> tuple[list[Case], list[Case]]:
-    """Choose the most confidently wrong and right ones, of as many labels as possible.
+    """Choose the images with the surest wrong and right scores, from as many labels as possible.
 
-    Scores of different labels cannot be compared. How wrong an image with a finding is, is the share of the images
-    without it that have a higher score, and the other way round. Right are images whose finding is seen: one that is
-    rightly not seen is not worth a look.
+    Scores of different labels cannot be compared, so images are ranked by their error. The error of an image with a
+    finding is the share of the images without it that score at least as high. The error of an image without the
+    finding is the share of the images with it that score lower. Only images with a finding count as right: a correct
+    negative shows nothing.
     """
     image_id = predictions["image_id"].to_pylist()
     labels = [name.removeprefix("target/") for name in predictions.column_names if name.startswith("target/")]
@@ -95,14 +96,14 @@ def _classifications(predictions: pa.Table) -> tuple[list[Case], list[Case]]:
                 count[label] += 1
         return list(chosen.values())
 
-    # Among equals, the score that is farthest on the wrong or right side.
+    # Ties are broken by the score that is farthest on the wrong or right side.
     wrong = sorted((row for row in found if row[0] > 0.5), key=lambda row: (-row[0], row[1] if row[4] else -row[1]))
     right = sorted((row for row in found if row[0] < 0.5 and row[4]), key=lambda row: (row[0], -row[1]))
     return pick(wrong), pick(right)
 
 
 def _segmentations(predictions: pa.Table) -> tuple[list[Case], list[Case]]:
-    """Choose by Dice; among equals, large areas are worse."""
+    """Choose by Dice; of images with equal Dice, the one with larger areas is worse."""
     columns = ("image_id", "dice", "pixels_true", "pixels_predicted", "mask")
     image_id, dice, true, predicted, mask = (predictions[name].to_pylist() for name in columns)
 
@@ -119,7 +120,7 @@ def _segmentations(predictions: pa.Table) -> tuple[list[Case], list[Case]]:
 
 
 def _detections(predictions: pa.Table) -> tuple[list[Case], list[Case]]:
-    """Choose by how surely the objects were found, less how surely something was found where nothing is."""
+    """Choose by quality: the mean of IoU times score over the objects, minus the highest score of a false box."""
     rows = predictions.select(["image_id", "boxes", "truth"]).to_pylist()
     boxes = [np.array([[*map(box.get, ("x1", "y1", "x2", "y2", "score"))] for box in row["boxes"]]) for row in rows]
     truth = [np.array([[*map(box.get, ("x1", "y1", "x2", "y2"))] for box in row["truth"]]) for row in rows]
@@ -159,7 +160,7 @@ def rectangle(box: Array, kind: str, opacity: float = 1) -> str:
 
 
 def figures(cell: Cell) -> tuple[list[str], list[str]] | None:
-    """Return the pictures of the worst and the best cases as HTML; None where data or predictions are gone."""
+    """Return the pictures of the worst and the best cases as HTML; None if data or predictions are missing."""
     root, protocol = Path(cell.content["data"]["root"]), cell.content["protocol"]
     if not ((cell.folder / PREDICTIONS).is_file() and (root / INDEX).is_file()):
         return None

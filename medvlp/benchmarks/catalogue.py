@@ -1,4 +1,4 @@
-"""The benchmarks by name: configs under experiments/ that give `SaveResults` the name of one."""
+"""The benchmarks by name: configs under experiments/ that pass a benchmark's name to `SaveResults`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def benchmarks() -> dict[str, Path]:
     """Return the config of each benchmark by its name.
 
     Raises:
-        UserError: If two configs have one name.
+        UserError: If two configs have the same name.
     """
     configs: dict[str, Path] = {}
     for path in sorted(EXPERIMENTS.glob("*/*.yaml")):
@@ -42,10 +42,10 @@ def name_of(config: Path) -> str | None:
 
 
 def find(name: str) -> dict[str, Path]:
-    """Return the configs of the benchmarks that a word of the command line means, by name.
+    """Return the configs of the benchmarks that an argument of the command line selects, by name.
 
     Args:
-        name: Name of a benchmark, of a folder of benchmarks, a config file, or several of these with commas between.
+        name: A benchmark, a folder of benchmarks, a config file, or several of these with commas between them.
 
     Raises:
         NotFoundError: If there is no such benchmark.

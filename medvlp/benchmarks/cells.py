@@ -1,4 +1,4 @@
-"""One cell of a benchmark: fit with one label fraction and seed, then test the best checkpoint; resumable."""
+"""One cell of a benchmark: a fit with one label fraction and seed, and a test of its best checkpoint; resumable."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from medvlp.trainer.composition import compose
 
 QUIET = {"enable_progress_bar": False, "enable_model_summary": False}
 BENEATH = "beneath.yaml"
-# Warnings of small runs, of runs that go on, of Lightning's own code, and what the tables say below them.
+# Warnings about small or resumed runs, about Lightning's own code, and about labels that the tables report anyway.
 REPEATED = (
     ".*Labels without",
     ".*worker processes in total",
@@ -45,17 +45,17 @@ REPEATED = (
 
 @dataclass(frozen=True)
 class Plan:
-    """A cell that is to be computed.
+    """Settings of a cell to compute.
 
     Attributes:
         benchmark: Name of the benchmark.
-        label: What the weights are called.
+        label: Name of the weights in tables and folders.
         percent: Label fraction in percent; 0 for a test without training.
-        seed: Of the choice of labels, their order and the head's weights.
-        folder: Where the cell's files go.
-        args: Command line of its fit and test, but for what is said above.
-        weights_sha256: Of the file of weights; None where they are no file.
-        recipe: Eight hex digits of all settings that the benchmark's cells share, whatever the weights.
+        seed: Seed of the choice of labels, of their order and of the head's weights.
+        folder: Folder of the cell's files.
+        args: Options of its fit and test, without those for seed, label fraction and folder.
+        weights_sha256: SHA-256 of the file of weights; None if the weights are no file.
+        recipe: Eight hex digits: hash of all settings that the benchmark's cells share, without the weights.
     """
 
     benchmark: str
@@ -69,13 +69,13 @@ class Plan:
 
     @property
     def name(self) -> str:
-        """What the cell is called in messages."""
+        """Name of the cell in messages."""
         if not self.percent:
             return f"{self.benchmark} {self.folder.name}"
         return f"{self.benchmark} {self.percent:g} % seed {self.seed}"
 
     def configuration(self) -> dict[str, Any]:
-        """Return everything that the results are a function of, by dotted name."""
+        """Return all settings that decide the results, by dotted name."""
         config = compose(["fit", *self.args, *self._own])
         manifest = Prepared.open(Path(config["data"]["root"])).manifest
         found = settings(config)
@@ -86,11 +86,11 @@ class Plan:
         return found | {"prepared data": short_hash(data)} | dict(flatten({PREPARED: manifest["options"]}))
 
     def command(self, identifier: str) -> list[str]:
-        """Return the options of its fit and test, and write the config beneath them: any of them may say otherwise.
+        """Return the options of its fit and test, and write the config that any of them can override.
 
         Args:
-            identifier: Of the run in W&B, the same whenever the cell is taken up again; it names a folder there, in
-                which checkpoints find their predecessors.
+            identifier: Identifier of the run in W&B. A resumed cell keeps it, because it names the folder in which
+                checkpoints find earlier ones.
         """
         name = f"{self.label}-{self.folder.name}"
         options = {"project": "medvlp", "save_dir": str(self.folder), "name": name, "id": identifier}
@@ -112,14 +112,15 @@ class Plan:
 
 
 def run(plan: Plan, redo: bool = False) -> tuple[Cell, bool]:
-    """Compute a cell, or what is missing of it; return it, and whether it was there already.
+    """Compute a cell, or its missing parts; return it, and whether it was already complete.
 
     Args:
         plan: The cell.
-        redo: Compute it anew where it was made with another configuration.
+        redo: Recompute a cell that was computed with another configuration.
 
     Raises:
-        UserError: If it was made with another configuration, and is not to be made anew.
+        UserError: If the cell has checkpoints or results of another configuration and `redo` is false. Also if the
+            folder holds other files, or if training ends before its first validation.
     """
     configuration = plan.configuration()
     state = _read(plan.folder / CELL)
@@ -127,7 +128,7 @@ def run(plan: Plan, redo: bool = False) -> tuple[Cell, bool]:
     finished = (plan.folder / RESULTS).is_file()
     if state and finished and not different:
         return _cell(plan), True
-    # Hours of training may be in it, finished or not.
+    # A checkpoint can stand for hours of training, even if the cell is not finished.
     begun = finished or any(plan.folder.rglob("*.ckpt"))
     if state and begun and (different or finished) and not redo:
         raise UserError(
@@ -144,7 +145,7 @@ def run(plan: Plan, redo: bool = False) -> tuple[Cell, bool]:
         _write(plan.folder / CELL, state)
     with quiet():
         _compute(plan, state)
-    # Trainer and task refer to each other, and would pile up, cell by cell, until the collector comes by.
+    # Trainer and task refer to each other: without this they stay in memory, cell by cell, until the next collection.
     gc.collect()
     return _cell(plan), False
 
@@ -176,7 +177,7 @@ def _compute(plan: Plan, state: dict[str, Any]) -> None:
 
 
 def _shrink(checkpoint: Path) -> None:
-    """Take the states of optimiser and schedule out of a checkpoint; they have served."""
+    """Remove the states of optimiser and schedule from a checkpoint: a finished fit is never resumed."""
     content = torch.load(checkpoint, map_location="cpu", weights_only=True)
     unfinished = checkpoint.with_suffix(".tmp")
     torch.save({**content, "optimizer_states": [], "lr_schedulers": []}, unfinished)
@@ -184,7 +185,7 @@ def _shrink(checkpoint: Path) -> None:
 
 
 def _resume(folder: Path) -> list[str]:
-    """Return the option that resumes an interrupted fit; none where it begins again."""
+    """Return the option that resumes an interrupted fit; without a whole checkpoint none, and the fit starts over."""
     last = next(folder.rglob("last.ckpt"), None)
     if last and _is_whole(last):
         return [f"--ckpt_path={last}"]
@@ -223,14 +224,14 @@ def _is_whole(checkpoint: Path) -> bool:
 
 
 def _finish_wandb() -> None:
-    """End the run, or the next cell would go on in it."""
+    """End the run in W&B; otherwise the next cell would log into it."""
     if wandb.run is not None:
         wandb.finish()
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Silence what the Trainer says of every run anew."""
+    """Silence messages that the Trainer repeats for every run."""
     os.environ.setdefault("WANDB_SILENT", "true")
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     levels = [logger.level for logger in loggers]

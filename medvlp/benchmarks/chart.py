@@ -1,4 +1,4 @@
-"""A metric against the label fraction, as inline SVG with the labels at the lines."""
+"""Chart of a metric over the label fraction, as inline SVG with a label at each line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from medvlp.benchmarks.scores import Score, metric_name
 
 WIDTH, HEIGHT = 840, 420
 LEFT, RIGHT, TOP, BOTTOM = 44, 240, 14, 36
-# Where the labels begin; lines lead to them from the plot's right border.
+# Left end of the labels; leader lines join them to the curves.
 EDGE = WIDTH - RIGHT + 50
 # Pixels between the baselines of two labels, and between two series at one fraction.
 SPACING, DODGE = 14, 5
@@ -24,10 +24,10 @@ class Series:
 
     Attributes:
         name: Its label.
-        title: What a pointer over it shows.
-        points: Percent by label fraction in percent.
-        scores: The same of ours with their intervals; empty for a published one.
-        dashed: Whether the encoder was used in another way than in the rest.
+        title: Text that a pointer over the line shows.
+        points: Values in percent, by label fraction in percent.
+        scores: Scores with their intervals, by label fraction; empty for published results.
+        dashed: Whether the protocol differs from that of the other lines.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Series:
 
 
 class Axes:
-    """Where label fractions and values lie in the picture."""
+    """Axes of the chart: they map label fractions and values to coordinates."""
 
     def __init__(self, series: Sequence[Series]) -> None:
         self.fractions = sorted({fraction for line in series for fraction in line.points})
@@ -51,13 +51,13 @@ class Axes:
         self.high = min(100.0, max(math.ceil(high / self.step) * self.step, self.low + self.step))
 
     def x(self, fraction: float) -> float:
-        """Return the place of a label fraction; fractions are spaced by their logarithm."""
+        """Return the x coordinate of a label fraction; the axis is logarithmic."""
         first, last = math.log(self.fractions[0]), math.log(self.fractions[-1])
         share = (math.log(fraction) - first) / (last - first) if last > first else 0.5
         return LEFT + 24 + share * (WIDTH - LEFT - RIGHT - 36)
 
     def y(self, value: float) -> float:
-        """Return the place of a value."""
+        """Return the y coordinate of a value."""
         return TOP + (self.high - value) / (self.high - self.low) * (HEIGHT - TOP - BOTTOM)
 
     def ticks(self) -> list[float]:
@@ -67,7 +67,7 @@ class Axes:
 
 
 def chart(benchmark: Benchmark, metric: str) -> str:
-    """Return the SVG of a metric; without the published lines where they are of other data."""
+    """Return the SVG of a metric; a synthetic benchmark has no published lines, because its data differ."""
     ours = [
         Series(row.label, row.label, {f: score.mean for f, score in row.scores[metric].items()}, row.scores[metric])
         for row in benchmark.rows
@@ -84,7 +84,7 @@ def chart(benchmark: Benchmark, metric: str) -> str:
 
 
 def published_series(benchmark: Benchmark, metric: str) -> list[Series]:
-    """Return the published lines, those that several sources print alike once; no ablations."""
+    """Return the published lines without ablations; equal values from several sources make one line."""
     found: dict[tuple[tuple[float, float], ...], list[tuple[str, str, bool]]] = {}
     for row in benchmark.published:
         if row.metric == metric and not row.ablation:
@@ -138,12 +138,12 @@ def _ours(axes: Axes, line: Series, number: int, count: int) -> str:
 
 
 def colour(number: int) -> str:
-    """Return the class of a series' colour; there are six."""
+    """Return the CSS class of a series' colour, one of six."""
     return f"c{number % 6}"
 
 
 def _labels(axes: Axes, ours: Sequence[Series], others: Sequence[Series]) -> str:
-    """Label the ends of the lines; where there are too many, those of the last sources have a name on hover alone."""
+    """Label the ends of the lines; lines beyond the last label that fits show their names on hover only."""
     kept = [*ours, *others][: int((HEIGHT - TOP - BOTTOM) // SPACING)]
     ends = [_end(axes, line) for line in kept]
     parts = []
@@ -161,9 +161,9 @@ def _end(axes: Axes, line: Series) -> tuple[float, float]:
 
 
 def spread(heights: Sequence[float]) -> list[float]:
-    """Return heights moved apart by as little as leaves a line of text for each, within the picture."""
+    """Return heights at least one line of text apart and inside the picture, each moved as little as possible."""
     order = sorted(range(len(heights)), key=heights.__getitem__)
-    # Groups of neighbours that touch, each around the mean of where its members would be: number and sum.
+    # Each group holds labels that touch, and lies at the mean of their wanted heights; stored as number and sum.
     groups: list[tuple[int, float]] = []
     for rank, i in enumerate(order):
         count, total = 1, heights[i] - rank * SPACING

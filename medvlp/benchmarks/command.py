@@ -1,4 +1,4 @@
-"""`medvlp benchmark`: label fractions times seeds of one benchmark, or of all."""
+"""`medvlp benchmark`: all label fractions and seeds of one or several benchmarks."""
 
 from __future__ import annotations
 
@@ -31,32 +31,33 @@ def benchmark(
     redo: bool = False,
     trust: str = "",
 ) -> None:
-    """Train and test an encoder with shares of the labels, several times each, or test a model as it is.
+    """Train and test an encoder with shares of the labels and several seeds, or test a model as it is.
 
-    Each cell, one fraction and one seed, is `medvlp fit` and `medvlp test` with the benchmark's config. Finished cells
-    are not computed again, interrupted ones go on from their last checkpoint. `medvlp results` puts them into tables.
+    Each cell has one fraction and one seed, and runs `medvlp fit` and `medvlp test` with the benchmark's config.
+    Finished cells are not computed again; interrupted cells resume from their last checkpoint. `medvlp results` makes
+    tables of them.
 
     Args:
-        benchmark: Its name, such as chexpert, nih, rsna, covidx, mimic, siim, rsna-seg, rsna-det or object-cxr, or,
-            without training, zeroshot-rsna, retrieval-mimic or grounding-ms-cxr; a config file of your own;
+        benchmark: A benchmark, such as chexpert, nih, rsna, covidx, mimic, siim, rsna-seg, rsna-det or object-cxr;
+            without training, zeroshot-rsna, retrieval-mimic or grounding-ms-cxr. Or a config file of your own; or
             classification, segmentation, detection, zeroshot, retrieval or grounding for all of a kind; or several of
-            these with commas between them. Of several, those whose data is not prepared, or not for them, are left out.
-        weights: The encoder: imagenet, random, a checkpoint of `medvlp fit`, or a file with a state dict (then with
-            --args "--model.architecture NAME").
-        name: What the weights are called in tables; by default the file's name and eight digits of its hash.
+            these with commas between them. If there are several, those without prepared or suitable data are skipped.
+        weights: The encoder: imagenet, random, a checkpoint of `medvlp fit`, a folder of `medvlp export`, or a file
+            with a state dict (then with --args "--model.architecture NAME").
+        name: Name of the weights in tables; by default the file's name and eight digits of its hash.
         fractions: Shares of the training labels in percent.
         seeds: Seeds of the choice of labels, of their order and of the head's weights.
-        protocols: Of zero-shot classification, names or files; of grounding, sources of heat maps. By default the one
-            that the benchmark's config names.
+        protocols: For zero-shot classification, names or files of protocols; for grounding, sources of heat maps. By
+            default the one that the benchmark's config names.
         data: Folder of the prepared folders, instead of the one that the configs name.
-        out: Where to write, one folder a cell.
+        out: Output folder, with one folder for each cell.
         args: Further options of `medvlp fit` and `medvlp test`, in quotes: --args "--trainer.enable_progress_bar true".
             {task} stands for classification, segmentation or detection: --args "-c overlays/small_{task}".
         redo: Recompute finished cells whose settings have changed.
-        trust: Packages beside medvlp whose classes the weights may name, with commas between.
+        trust: Packages beside medvlp whose classes the weights may name, with commas between them.
 
     Raises:
-        UserError: If an option is wrong, data or weights are not there, or a finished cell was made otherwise.
+        UserError: If an option is wrong, data or weights are missing, or a cell was computed with other settings.
     """
     if follows():
         with quiet():
@@ -87,7 +88,7 @@ def benchmark(
 
 
 def compute(plans: Sequence[Plan], redo: bool, console: Console) -> list[Cell]:
-    """Compute cells one after the other, saying what came out."""
+    """Compute cells one after the other, and print the first metric of each."""
     cells = []
     for i, plan in enumerate(plans, 1):
         try:
@@ -107,7 +108,7 @@ def compute(plans: Sequence[Plan], redo: bool, console: Console) -> list[Cell]:
 
 
 def show(cells: Sequence[Cell], console: Console) -> None:
-    """Print the tables of the cells that have figures."""
+    """Print the tables of the cells that have metrics."""
     for result in summarise([cell for cell in cells if cell.content["metrics"]]):
         for table in rich_tables(result):
             console.print(table)

@@ -1,11 +1,11 @@
-"""What the results of a cell are a function of, and how two such configurations differ."""
+"""Configuration of a cell: the settings that decide its results, and the differences of two configurations."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-# What changes where a cell runs, or what is shown of it, and not its results.
+# Settings that decide where a cell runs or which output it prints, and leave its results alone.
 ELSEWHERE = {
     "trainer": (
         "accelerator",
@@ -22,12 +22,12 @@ ELSEWHERE = {
     ),
     "data": ("num_workers", "root", "text_cache"),
 }
-# Before the options of a preparation in a configuration.
+# Prefix of the options of `medvlp prepare` in a configuration.
 PREPARED = "prepared"
 
 
 def settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what of a config decides about results, by dotted name."""
+    """Return the settings of a config that decide the results, by dotted name."""
     kept = {section: dict(config[section]) for section in ("trainer", "model", "data")}
     for section, names in ELSEWHERE.items():
         for name in names:
@@ -48,16 +48,16 @@ def flatten(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Return the settings in which two configurations differ; one that an older medvlp did not have was None."""
+    """Return the settings in which two configurations differ; a setting that one of them lacks counts as None."""
     keys = {*before, *now}
     if not any(key.startswith(f"{PREPARED}.") for key in before):
-        # A cell older than these notes: the hash of the data says whether they are the same.
+        # Older cells lack these options; their hash of the data shows whether the data are the same.
         keys = {key for key in keys if not key.startswith(f"{PREPARED}.")}
     return sorted(key for key in keys if before.get(key) != now.get(key))
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any], most: int = 5) -> str:
-    """Return in words how two configurations differ."""
+    """Return a text that lists the differences of two configurations."""
     keys = differing(before, now)
     said = [f"{key} was {before.get(key)!r}, is {now.get(key)!r}" for key in keys[:most]]
     return "; ".join([*said, f"and {len(keys) - most} more"] if len(keys) > most else said)

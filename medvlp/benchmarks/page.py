@@ -1,4 +1,4 @@
-"""results.html: curves, tables and pictures of the benchmarks, in one file that loads nothing."""
+"""results.html: curves, tables and pictures of the benchmarks, in one file without external resources."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def page(benchmarks: Sequence[Benchmark], pictures: bool) -> str:
     """Return the page.
 
     Args:
-        benchmarks: What it shows.
-        pictures: Show test images of data sets that are not synthetic, too.
+        benchmarks: The benchmarks to show.
+        pictures: Whether to show test images of real data sets, too.
     """
     body = "".join(_section(benchmark, pictures) for benchmark in benchmarks)
     return f"""<!DOCTYPE html>
@@ -47,7 +47,7 @@ measured here.</footer>
 
 
 def _overview(benchmarks: Sequence[Benchmark]) -> str:
-    """Return a table of the first metric of every benchmark: the mean at each label fraction."""
+    """Return a table with the first metric of every benchmark: its mean at each label fraction."""
     labels = list(dict.fromkeys(row.label for benchmark in benchmarks for row in benchmark.rows))
     heads = "".join(f'<th class="number">{escape(label)}</th>' for label in labels)
     rows = []
@@ -79,7 +79,7 @@ def _section(benchmark: Benchmark, pictures: bool) -> str:
     for note in benchmark.notes:
         kind = "warning" if note == SYNTHETIC else "note"
         parts.append(f'<p class="{kind}">{escape(note)}</p>')
-    # Further metrics have a table alone.
+    # A chart of each other metric would make the page too long.
     drawn = {benchmark.metrics[0], *(row.metric for row in benchmark.published if not benchmark.synthetic)}
     for sheet in sheets(benchmark):
         if sheet.title:
@@ -108,7 +108,7 @@ def _table(benchmark: Benchmark, sheet: Sheet) -> str:
         inner = "".join(f"<tbody>{''.join(rows)}</tbody>" for rows in bodies if rows)
         return f'<div class="scroll"><table>{head}{inner}</table></div>'
 
-    # Beside synthetic data the published rows say little.
+    # Published results are of the real data and cannot be compared with synthetic ones.
     shown_rows = table(ours) if benchmark.synthetic else table(ours, others)
     hidden = {"Published, of the real data": others if benchmark.synthetic else [], "Published ablation": ablations}
     details = (f"<details><summary>{title}</summary>{table(rows)}</details>" for title, rows in hidden.items() if rows)

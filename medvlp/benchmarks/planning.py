@@ -1,4 +1,4 @@
-"""What `medvlp benchmark` was asked for, and the cells which that makes of a benchmark."""
+"""Plans of `medvlp benchmark`: its options, and the cells of a benchmark under these options."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from medvlp.tasks import DownstreamTask, PerImageTask
 from medvlp.trainer.composition import compose
 
 TASK = "{task}"
-# Options that name the way in which a model is tested as it is.
+# Options of tasks without training that name the way of testing.
 WAYS = ("protocol", "source")
 
 
 @dataclass(frozen=True)
 class Encoder:
-    """The encoder that is tested.
+    """The encoder to test.
 
     Attributes:
         weights: `imagenet`, `random` or a file.
@@ -46,11 +46,11 @@ def read_encoder(weights: str, name: str | None) -> Encoder:
 
     Args:
         weights: `imagenet`, `random` or a file.
-        name: Its name in tables; None for that of the file with eight digits of the hash.
+        name: Its name in tables; None for the file's name and eight digits of its hash.
 
     Raises:
         NotFoundError: If there is no such file.
-        UserError: If the name cannot be that of a folder.
+        UserError: If the name is no name for a folder.
     """
     sha256 = fingerprint(weights)
     if sha256 is None and weights not in ("imagenet", "random"):
@@ -65,10 +65,10 @@ def read_encoder(weights: str, name: str | None) -> Encoder:
 
 
 def read_grid(fractions: str, seeds: str) -> list[tuple[float, int]]:
-    """Return each label fraction in percent with each seed.
+    """Return all pairs of a label fraction, in percent, and a seed.
 
     Raises:
-        UserError: If either are no such numbers.
+        UserError: If a text holds no such numbers.
     """
     percents = numbers("fractions", fractions)
     if any(not 0 < percent <= 100 for percent in percents):
@@ -77,7 +77,7 @@ def read_grid(fractions: str, seeds: str) -> list[tuple[float, int]]:
 
 
 def numbers(option: str, text: str) -> list[float]:
-    """Read numbers with commas or spaces between them."""
+    """Read the numbers of an option, with commas or spaces between them; each number counts once."""
     try:
         values = [float(word) for word in re.split(r"[,\s]+", text.strip())]
     except ValueError:
@@ -115,16 +115,16 @@ class Benchmark:
         return task
 
     def check_data(self) -> None:
-        """Refuse data that is not there or not suitable.
+        """Refuse missing or unsuitable data.
 
         Raises:
-            NotFoundError: If nothing was prepared.
-            UnsuitableDataError: If the prepared folder lacks what the task needs.
+            NotFoundError: If there is no prepared folder.
+            UnsuitableDataError: If the prepared folder lacks data for the task.
         """
         self.task.check_data(Prepared.open(self.root), self.composed["model"]["init_args"])
 
     def plans(self, grid: list[tuple[float, int]], protocols: str, out: Path) -> list[Plan]:
-        """Return the cells: one for each fraction and seed, or, without training, for each way of testing.
+        """Return the cells: one for each fraction and seed; without training, one for each way of testing.
 
         Args:
             grid: Label fractions in percent and seeds.
@@ -160,9 +160,9 @@ def compose_benchmark(name: str, config: Path, encoder: Encoder, data: Path | No
         name: Name of the benchmark.
         config: Its config file.
         encoder: The encoder.
-        data: Folder of the prepared folders; None for those that configs name.
+        data: Folder of the prepared folders; None for the folder that the config names.
         args: Further options of `medvlp fit`, as one text.
-        trust: Packages whose classes the weights may name, with commas between.
+        trust: Packages whose classes the weights may name, with commas between them.
     """
     given = shlex.split(args.replace(TASK, config.parent.name))
     options = [*given, f"--model.weights={encoder.weights}", f"--trust={trust}"]
@@ -175,20 +175,20 @@ def compose_benchmark(name: str, config: Path, encoder: Encoder, data: Path | No
 
 
 def configs(config: Path, percent: float) -> list[str]:
-    """Return the options for a benchmark's config and what goes over it at a label fraction: NAME.10.yaml at 10 %."""
+    """Return the options for a benchmark's config and its overlay at a label fraction, such as NAME.10.yaml at 10 %."""
     over = config.with_suffix(f".{percent:g}.yaml")
     return [word for path in (config, over) if path.is_file() for word in ("-c", str(path))]
 
 
 def ways(composed: Mapping[str, Any], protocols: str) -> list[tuple[str, list[str]]]:
-    """Return the ways in which a model is to be tested as it is: the name and the options of each.
+    """Return the ways of testing a model without training: the name and the options of each.
 
     Args:
         composed: The whole config.
         protocols: Names of protocols or sources; empty for the config's own.
 
     Raises:
-        UserError: If there is no choice, or no such protocol.
+        UserError: If the task has no such option, if two names are the same, or if there is no such protocol.
     """
     arguments: Mapping[str, Any] = composed["model"].get("init_args", {})
     option = next((name for name in WAYS if name in arguments), None)
@@ -207,7 +207,7 @@ def ways(composed: Mapping[str, Any], protocols: str) -> list[tuple[str, list[st
 
 
 def recipe(composed: Mapping[str, Any], config: Path) -> str:
-    """Return a hash of the settings that the cells of a benchmark share, whatever the weights and the data."""
+    """Return a hash of the settings that the cells of a benchmark share, without weights and prepared data."""
     shared = settings(composed)
     del shared["model.weights"]
     fractions = [path.read_text() for path in sorted(config.parent.glob(f"{config.stem}.*.yaml"))]

@@ -1,4 +1,4 @@
-"""How the data of a cell were prepared: by which options of `medvlp prepare`, and to which pixels."""
+"""Preparation of a cell's data: options of `medvlp prepare`, and hashes of the resulting pixels."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any
 
 from medvlp.prepared import IMAGES, MASKS
 
-# Options that tables say anyway.
+# Options that tables show elsewhere.
 SAID_ELSEWHERE = ("dataset", "synthetic")
 UNKNOWN = "unknown"
 
 
 def in_words(data: Mapping[str, Any]) -> str:
-    """Return the options, such as `256 px, pad, views AP+PA`; `unknown` where results are older than this note.
+    """Return the options as text, such as `256 px, pad, views AP+PA`; `unknown` if older results lack them.
 
     Args:
-        data: What results.json says of the data.
+        data: The entry `data` of results.json.
     """
     options = data.get("options")
     if options is None:
@@ -28,7 +28,7 @@ def in_words(data: Mapping[str, Any]) -> str:
 
 
 def identity(data: Mapping[str, Any]) -> str:
-    """Return a text of the options, and of the hashes of images and masks: equal where the data can be compared."""
+    """Return a text of the options and the hashes of images and masks; equal texts mean comparable data."""
     pixels = {name: data.get("sha256", {}).get(name) for name in (IMAGES, MASKS)}
     return json.dumps([data.get("options"), pixels], sort_keys=True)
 

@@ -1,8 +1,8 @@
-"""Cells on several processes: the first one leads, the others run the Trainer's commands that it hands them.
+"""Cells on several processes: the first process leads, and the others run the Trainer commands that it sends.
 
-Lightning starts the other processes at the first command of the Trainer, as the whole command line of the first one
-anew, and all of them live as long as it does. They must not plan cells or touch their files a second time: they take
-each command from the first process, in the order in which it comes to them, and know nothing else.
+Lightning starts the other processes at the first command of the Trainer, with the command line of the first process.
+They live as long as the first process does. They must not plan cells or touch files a second time. So they only run
+the commands of the first process, in its order.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from medvlp.distributed import world_size
 from medvlp.errors import UserError
 from medvlp.trainer.command import main
 
-# In the environment of the processes that Lightning starts: the command at which it does. Later ones are broadcast.
+# Environment variable with the command at which Lightning starts the other processes. Later commands are broadcast.
 FIRST = "MEDVLP_BENCHMARK_COMMAND"
-# Seconds in which the first process ends, on a busy machine, if what went wrong here went wrong there.
+# Seconds until the first process has ended, even on a busy machine, if the same error struck it.
 PATIENCE = 60.0
 
 
 def check_launcher(nodes: int) -> None:
-    """Refuse processes that are started by anything but this command: each of them would compute every cell.
+    """Refuse processes that this command did not start itself: each of them would compute every cell.
 
     Args:
         nodes: `trainer.num_nodes`.
 
     Raises:
-        UserError: If there are such.
+        UserError: If torchrun or srun has started several processes, or `nodes` is above 1.
     """
     slurm = SLURMEnvironment.detect() and int(os.environ.get("SLURM_NTASKS", "1")) > 1
     if slurm or nodes > 1 or int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -46,7 +46,7 @@ def check_launcher(nodes: int) -> None:
 
 
 def lead(command: Sequence[str]) -> Trainer:
-    """Run a command of the Trainer on this process, and on those beside it."""
+    """Run a command of the Trainer on this process and on the other processes."""
     if world_size() > 1:
         dist.broadcast_object_list([list(command)])
         return main(command)
@@ -58,18 +58,18 @@ def lead(command: Sequence[str]) -> Trainer:
 
 
 def dismiss() -> None:
-    """Let the other processes end, if there are any."""
+    """Tell the other processes to end, if there are any."""
     if world_size() > 1:
         dist.broadcast_object_list([None])
 
 
 def follows() -> bool:
-    """Return whether this process was started beside another one."""
+    """Return whether another process leads this one."""
     return FIRST in os.environ
 
 
 def follow() -> None:
-    """Run what the first process runs until it has no more. What is to be said, it says."""
+    """Run the commands of the first process until it dismisses this one, and leave messages to the first process."""
     leader = os.getppid()
     command = json.loads(os.environ.pop(FIRST))
     try:
@@ -82,14 +82,14 @@ def follow() -> None:
     except KeyboardInterrupt:
         sys.exit()
     except Exception:
-        # What ends the first process ends this one, too, by the same error or by a lost connection. It says why.
+        # An error that ends the first process also ends this one, or the connection is lost. The first one reports it.
         if _ends(leader):
             sys.exit()
         raise
 
 
 def _ends(process: int) -> bool:
-    """Return whether the process that started this one ends within a few seconds."""
+    """Return whether the process that started this one ends within `PATIENCE` seconds."""
     until = time.monotonic() + PATIENCE
     while os.getppid() == process and time.monotonic() < until:
         time.sleep(0.1)

@@ -19,11 +19,11 @@ class Published:
 
     Attributes:
         method: Name of the method, as printed.
-        source: Who printed it, in a word.
-        where: Where exactly.
-        protocol: How the encoder was used, in a few words.
-        metric: Which of our metrics is computed as theirs.
-        values: Percent by label fraction in percent; without the cells that are missing.
+        source: Short name of the source.
+        where: Full reference of the source.
+        protocol: Short description of the protocol.
+        metric: Name of our metric that is computed in the same way.
+        values: Values in percent, by label fraction in percent; missing cells of the table are left out.
         ablation: Whether the table varies one method instead of comparing several.
     """
 
@@ -43,12 +43,12 @@ def _content() -> dict[str, Any]:
 
 
 def title(benchmark: str) -> str:
-    """Return what a benchmark is called in headings; a new one is called by its name."""
+    """Return the title of a benchmark in headings; by default its name."""
     return str(_content()["titles"].get(benchmark, benchmark))
 
 
 def published(benchmark: str) -> list[Published]:
-    """Return the published rows of a benchmark, table after table."""
+    """Return the published rows of a benchmark, in the order of the tables."""
     return [
         Published(
             method,
@@ -66,6 +66,6 @@ def published(benchmark: str) -> list[Published]:
 
 
 def cautions(benchmark: str) -> list[str]:
-    """Return what must be known before the published rows of a benchmark are compared with others."""
+    """Return the warnings to read before a comparison with the published rows of a benchmark."""
     found = (table.get("cautions", {}).get(benchmark) for table in _content()["tables"])
     return list(dict.fromkeys(caution for caution in found if caution))

@@ -1,4 +1,4 @@
-"""`medvlp results`: one table of all cells, beside what others have printed."""
+"""`medvlp results`: tables of all cells beside published results."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ def results(folder: Path, *, pictures: bool = False) -> None:
     """Collect the finished cells of benchmarks, and write results.md, results.json and results.html beside them.
 
     Args:
-        folder: What `medvlp benchmark` wrote to; all folders below it are searched.
-        pictures: Put test images into results.html even of data that is not synthetic. They are patients': keep the
-            page where the data may be.
+        folder: Output folder of `medvlp benchmark`; all folders below it are searched.
+        pictures: Put test images into results.html, even those of data that is not synthetic. They show patients: keep
+            the page where the data may be.
     """
-    # Not before the arguments are right: it imports what reads images.
+    # Imported late: it loads the image libraries, which wrong arguments need not wait for.
     from medvlp.benchmarks.page import page
 
     cells, unreadable = read_cells(folder)

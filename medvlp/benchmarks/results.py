@@ -1,4 +1,4 @@
-"""The results of finished cells, and their mean over seeds."""
+"""Results of finished cells, and their means over seeds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from medvlp.benchmarks.scores import METRICS, Score, score_of
 from medvlp.errors import NotFoundError, UserError
 
 RESULTS, PREDICTIONS, BOOTSTRAP, SUBSET = "results.json", "predictions.parquet", "bootstrap.parquet", "subset.csv"
-# Written by `medvlp benchmark` beside them: label, recipe and settings of the cell.
+# `medvlp benchmark` writes this file beside them; it holds label, recipe and settings of the cell.
 CELL = "cell.json"
 
 SYNTHETIC = (
@@ -29,13 +29,13 @@ SYNTHETIC = (
 
 @dataclass(frozen=True)
 class Cell:
-    """One finished cell: an encoder, a label fraction, a seed.
+    """One finished cell: one encoder, label fraction and seed.
 
     Attributes:
-        folder: Where its files lie.
-        label: What the weights are called.
-        recipe: Eight hex digits of everything that was chosen but for weights, label fraction and seed.
-        content: Its results.json, as `medvlp.trainer.callbacks.SaveResults` writes it.
+        folder: Folder of its files.
+        label: Name of the weights.
+        recipe: Eight hex digits: hash of all settings but weights, data, label fraction and seed.
+        content: Content of its results.json, as `medvlp.trainer.callbacks.SaveResults` writes it.
     """
 
     folder: Path
@@ -50,23 +50,23 @@ class Cell:
 
     @property
     def group(self) -> tuple[str, ...]:
-        """What cells share that differ in fraction and seed alone."""
+        """Key of the cells that differ in fraction and seed only."""
         split = self.content["data"]["split_sha256"]
         return self.label, self.recipe, split, self.preparation_hash, self.content["encoder_sha256"]
 
     @property
     def preparation(self) -> str:
-        """How its data were prepared, in words."""
+        """Text that describes the preparation of its data."""
         return in_words(self.content["data"])
 
     @property
     def preparation_hash(self) -> str:
-        """Eight hex digits of it."""
+        """Eight hex digits: hash of the preparation's options and pixels."""
         return short_hash(identity(self.content["data"]))
 
     @property
     def protocol(self) -> str:
-        """How the encoder was used, in a few words."""
+        """Short description of the protocol: use of the encoder, architecture and image size."""
         protocol = self.content["protocol"]
         return f"{self.content['how']}, {protocol['architecture']}, {protocol['crop']} px"
 
@@ -76,15 +76,15 @@ class Row:
     """All cells of one encoder under one protocol and split.
 
     Attributes:
-        label: What the weights are called.
-        protocol: How the encoder was used, in a few words.
-        protocol_hash: Of everything that was chosen.
+        label: Name of the weights.
+        protocol: Short description of the protocol.
+        protocol_hash: The `recipe` of its cells.
         split: Name of the split.
-        split_hash: Eight hex digits of its images.
-        preparation: How the data were prepared, in words.
-        preparation_hash: Of that.
-        scores: By metric, and label fraction in percent.
-        cells: Its cells, by fraction and seed.
+        split_hash: Eight hex digits: hash of the split's images.
+        preparation: Text that describes the preparation of the data.
+        preparation_hash: Eight hex digits: hash of the preparation.
+        scores: Scores by metric, and by label fraction in percent.
+        cells: Its cells, in the order of fraction and seed.
     """
 
     label: str
@@ -100,15 +100,15 @@ class Row:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """Everything about one benchmark.
+    """All results of one benchmark.
 
     Attributes:
         name: Its name.
-        title: What it is called in headings.
-        synthetic: Whether its data are.
-        rows: Ours.
-        published: Those of others.
-        notes: What a reader must know.
+        title: Its title in headings.
+        synthetic: Whether its data are synthetic.
+        rows: Our rows, the best first.
+        published: Published rows.
+        notes: Remarks for readers of the tables.
     """
 
     name: str
@@ -120,19 +120,19 @@ class Benchmark:
 
     @property
     def metrics(self) -> list[str]:
-        """The metrics that are not of one label, in the order of the tables."""
+        """The metrics without those of single labels, in the order of the tables."""
         found = dict.fromkeys(metric for row in self.rows for metric in row.scores if "/" not in metric)
         known = list(METRICS)
         return sorted(found, key=lambda metric: known.index(metric) if metric in known else len(known))
 
     @property
     def trained(self) -> bool:
-        """Whether labels were learnt from; else a model was tested as it is, and there is only one share, none."""
+        """Whether cells train on labels; otherwise a model is tested as it is, and the only label fraction is 0."""
         return any(cell.percent for row in self.rows for cell in row.cells)
 
     @property
     def percents(self) -> list[float]:
-        """The label fractions of ours, in percent, and those of others where they can be compared."""
+        """The label fractions of our rows, in percent, and those of published rows if the data are not synthetic."""
         ours = {percent for row in self.rows for scores in row.scores.values() for percent in scores}
         return sorted(ours.union(*(row.values for row in self.published if not self.synthetic)))
 
@@ -143,11 +143,11 @@ def short_hash(text: str) -> str:
 
 
 def read_cells(folder: Path) -> tuple[list[Cell], list[str]]:
-    """Read all finished cells under a folder; also return the files that could not be read, with the reason.
+    """Read all finished cells under a folder; return them, and the unreadable files with the reasons.
 
     Raises:
-        NotFoundError: If there is no such folder, or no finished cell in it.
-        UserError: If the folder is itself one cell, whose results.json the summary would overwrite.
+        NotFoundError: If there is no such folder, or it holds no finished cell.
+        UserError: If the folder is itself a cell: the summary would overwrite its results.json.
     """
     if not folder.is_dir():
         raise NotFoundError(f"'{folder}' is not a folder. Pass the --out of 'medvlp benchmark'.")
@@ -170,7 +170,7 @@ def read_cells(folder: Path) -> tuple[list[Cell], list[str]]:
 
 
 def _name(folder: Path, content: Mapping[str, Any]) -> tuple[str, str]:
-    """Return label and recipe; of a cell that `medvlp test` left behind, of what its results say."""
+    """Return label and recipe; results of a plain `medvlp test` have no cell.json and provide both themselves."""
     if (folder / CELL).is_file():
         state = json.loads((folder / CELL).read_text())
         return state["label"], state["recipe"]
@@ -180,12 +180,12 @@ def _name(folder: Path, content: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def weights_label(weights: str, sha256: str | None) -> str:
-    """Return what weights are called that were given no name: the file's, and eight digits of its hash."""
+    """Return the default name of weights: the file's name and eight digits of its hash."""
     return f"{Path(weights).stem}-{sha256[:8]}" if sha256 else weights
 
 
 def summarise(cells: Iterable[Cell]) -> list[Benchmark]:
-    """Return the benchmarks of these cells, by name, with their means over seeds."""
+    """Return the benchmarks of these cells, in the order of their names, with means over seeds."""
     by_benchmark: dict[str, list[Cell]] = {}
     for cell in cells:
         by_benchmark.setdefault(cell.content["benchmark"], []).append(cell)
@@ -194,7 +194,7 @@ def summarise(cells: Iterable[Cell]) -> list[Benchmark]:
 
 def _benchmark(name: str, cells: Sequence[Cell]) -> Benchmark:
     groups: dict[tuple[str, ...], dict[tuple[float, int], Cell]] = {}
-    # Of copies of a cell the newest counts.
+    # The newest copy of a cell counts.
     for cell in sorted(cells, key=lambda cell: (cell.folder / RESULTS).stat().st_mtime):
         groups.setdefault(cell.group, {})[cell.percent, cell.content["seed"]] = cell
     rows = [_row([group[key] for key in sorted(group)]) for _, group in sorted(groups.items())]
@@ -204,7 +204,7 @@ def _benchmark(name: str, cells: Sequence[Cell]) -> Benchmark:
 
 
 def _by_quality(row: Row) -> float:
-    """Return what sorts the best row first: by the first metric of the tables."""
+    """Return a key that sorts the row with the best first metric to the front."""
     metric = next((metric for metric in METRICS if metric in row.scores), next(iter(row.scores)))
     return -max(score.mean for score in row.scores[metric].values())
 

@@ -1,4 +1,4 @@
-"""Metrics by name, and their means over seeds as tables show them."""
+"""Names of metrics, and their means over seeds as tables show them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from medvlp.metrics.bootstrap import interval
 
-# In the order of the tables. A metric of one label has a slash in its name.
+# This is the order of the tables. The name of a metric of one label has a slash.
 METRICS = {
     "accuracy": "accuracy",
     "auroc": "AUROC",
@@ -35,7 +35,7 @@ METRICS = {
     "recall": "recall",
     "iou": "IoU",
 }
-# Those that are no shares, and not given in percent, and their decimal places.
+# Decimal places of the metrics that are no shares, and so are not in percent.
 NO_SHARES = {"i2t_median_rank": 1, "t2i_median_rank": 1, "cnr": 2, "cnr_signed": 2}
 
 
@@ -44,13 +44,13 @@ class Score:
     """A metric over seeds, in percent if it is a share.
 
     Attributes:
-        mean: Over the seeds.
-        std: Their sample standard deviation; None for one seed.
+        mean: Mean over the seeds.
+        std: Sample standard deviation over the seeds; None for one seed.
         n: Number of seeds.
-        low: Lower end of the bootstrap interval of the mean over the test set; None where it was not resampled.
-        high: Upper end.
-        digits: Decimal places that are shown.
-        left: What it is of, where something was left out: `4 of 5 labels`.
+        low: Lower end of the bootstrap interval of the mean over the test set; None if a seed has no bootstrap.
+        high: Upper end of that interval, likewise.
+        digits: Number of decimal places to show.
+        left: Coverage of the metric if it leaves something out, such as `4 of 5 labels`; otherwise None.
     """
 
     mean: float
@@ -63,19 +63,19 @@ class Score:
 
     @property
     def figure(self) -> str:
-        """`87.1 ± 0.4 (3) [86.2, 88.0]`, of one seed `87.1 [86.2, 88.0]`."""
+        """The score as text: `87.1 ± 0.4 (3) [86.2, 88.0]`; for one seed `87.1 [86.2, 88.0]`."""
         d = self.digits
         spread = "" if self.std is None else f" ± {self.std:.{d}f} ({self.n})"
         bounds = "" if self.low is None or self.high is None else f" [{self.low:.{d}f}, {self.high:.{d}f}]"
         return f"{self.mean:.{d}f}{spread}{bounds}"
 
     def __str__(self) -> str:
-        """Return the figure, and behind it what it is of, where something was left out."""
+        """Return the figure, followed by its coverage if the metric leaves something out."""
         return f"{self.figure}, {self.left}" if self.left else self.figure
 
 
 def metric_name(metric: str) -> str:
-    """Return what a metric is called in tables."""
+    """Return the name of a metric in tables."""
     return METRICS.get(metric, metric)
 
 
@@ -84,15 +84,15 @@ def score_of(metric: str, entries: Sequence[Mapping[str, Any]], replicates: Sequ
 
     Args:
         metric: Its name.
-        entries: What the results.json of each seed says of it.
-        replicates: Its bootstrap replicates of each seed, (samples,); None where there are none.
+        entries: Entry of the metric in the results.json of each seed.
+        replicates: Bootstrap replicates of the metric for each seed, (samples,); None if there are none.
     """
     values = [entry["value"] for entry in entries]
     digits = NO_SHARES.get(metric.partition("/")[0])
     scale = 100 if digits is None else 1
     low = high = None
     if all(part is not None for part in replicates):
-        # The seeds share their bootstrap samples, so that this is the interval of the mean over the seeds.
+        # All seeds use the same bootstrap samples, so this is the interval of the mean over the seeds.
         low, high = (scale * bound for bound in interval(np.mean(replicates, axis=0)))
     std = scale * float(np.std(values, ddof=1)) if len(values) > 1 else None
     left = dict.fromkeys(filter(None, map(left_of, entries)))
@@ -101,7 +101,7 @@ def score_of(metric: str, entries: Sequence[Mapping[str, Any]], replicates: Sequ
 
 
 def left_of(entry: Mapping[str, Any]) -> str | None:
-    """Return what a metric is of, such as `4 of 5 labels`; None where nothing was left out, or nobody has counted."""
+    """Return the coverage of a metric, such as `4 of 5 labels`; None if it is complete or unknown."""
     counted = entry.get("counted")
     if counted is None or counted["n"] == counted["of"]:
         return None

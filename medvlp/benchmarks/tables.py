@@ -1,4 +1,4 @@
-"""Tables of benchmarks: in the terminal and as Markdown."""
+"""Tables of benchmarks for the terminal and as Markdown."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ class Line:
     """One line of a table.
 
     Attributes:
-        name: Of the weights or the published method.
-        cells: One a label fraction: a score of ours, a published number, or None.
-        protocol: How the encoder was used.
+        name: Name of the weights or of the published method.
+        cells: One cell for each column: a score of ours, a published number, or None.
+        protocol: Short description of the protocol.
         origin: Name of our split, or the source of a published row.
-        preparation: How our data were prepared.
-        hashes: Of our protocol, split and preparation.
-        published: Whether others have printed it.
-        ablation: Whether they vary one method there.
+        preparation: Text that describes the preparation of our data.
+        hashes: Hashes of our protocol, split and preparation.
+        published: Whether the row is published.
+        ablation: Whether the published table varies one method.
     """
 
     name: str
@@ -58,10 +58,10 @@ class Sheet:
     """One table of a benchmark.
 
     Attributes:
-        title: What it shows.
-        heads: Headings of the cells of its lines.
-        lines: Our rows, and below them those that others have printed.
-        metric: Whose it is; None where the cells are of several metrics.
+        title: Its title: a metric or a direction of retrieval; may be empty.
+        heads: Headings of the columns.
+        lines: Our rows, followed by the published ones.
+        metric: Name of the metric; None if the columns are several metrics.
     """
 
     title: str
@@ -71,7 +71,7 @@ class Sheet:
 
 
 def sheets(benchmark: Benchmark) -> list[Sheet]:
-    """Return a table of each metric against the label fraction; where nothing was trained, of metrics side by side."""
+    """Return one table a metric, with label fractions as columns; without training, tables of several metrics."""
     metrics = list(dict.fromkeys([*benchmark.metrics, *(row.metric for row in benchmark.published)]))
     if not benchmark.trained:
         ways = {way: [metric for metric in metrics if metric.startswith(way)] for way in WAYS}
@@ -85,7 +85,7 @@ def sheets(benchmark: Benchmark) -> list[Sheet]:
 
 
 def _untrained(benchmark: Benchmark, metrics: Sequence[str]) -> list[Line]:
-    """Return lines with all metrics of a model each."""
+    """Return one line a model, with all metrics side by side."""
     ours = [_line(row, [row.scores.get(metric, {}).get(0.0) for metric in metrics]) for row in benchmark.rows]
     printed: dict[tuple[str, str], dict[str, Line]] = {}
     for metric in metrics:
@@ -132,7 +132,7 @@ def _of(benchmark: Benchmark, metric: str) -> list[Published]:
 
 
 def sources(benchmark: Benchmark) -> dict[str, str]:
-    """Return where exactly the published rows stand, by the source that their rows name."""
+    """Return the full references of the published rows, by the short name of the source."""
     return {row.source: row.where for row in benchmark.published}
 
 
@@ -142,7 +142,7 @@ def shown(cell: Score | float | None) -> str:
 
 
 def stacked(cell: Score | float | None, narrow: bool) -> str:
-    """Return a cell on several lines: mean, interval, which takes two where it is narrow, and what the mean is of."""
+    """Return a cell on several lines: mean, interval and coverage; a narrow cell splits the interval over two lines."""
     if not isinstance(cell, Score):
         return shown(cell)
     figure = cell.figure.replace(" [", "\n[").replace(", ", ",\n" if narrow else ", ")
@@ -152,7 +152,7 @@ def stacked(cell: Score | float | None, narrow: bool) -> str:
 def rich_tables(benchmark: Benchmark) -> Iterable[Table]:
     """Yield the tables of a benchmark for a terminal of 80 columns.
 
-    Ablations, and what was published of the real data of a synthetic one, are in the files alone.
+    Ablations, and published rows beside synthetic data, are only in the files.
     """
     for sheet in sheets(benchmark):
         lines = sheet.lines
@@ -164,7 +164,7 @@ def rich_tables(benchmark: Benchmark) -> Iterable[Table]:
         for line in lines:
             if not line.published:
                 cells = [stacked(cell, len(sheet.heads) > MANY) for cell in line.cells]
-                # Of models as they are, several rows are of one, by different protocols.
+                # A model that is tested as it is can have several rows, one a protocol.
                 name = line.name if sheet.metric else f"{line.name}\n{line.protocol.partition(',')[0]}"
                 table.add_row(*map(Text, [name, *cells, "\n".join(line.hashes)]))
                 said = (line.protocol, f"split {line.origin}", f"prepared: {line.preparation}")

@@ -1,4 +1,4 @@
-"""The model card of an exported folder: what the model is, what it was made from, and what it may be used for."""
+"""The model card of an exported folder: the parts of the model, their sources, its use, limits and licence."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ model = medvlp.load("{name}")
 print({call})
 ```"""
 
-# By the data set's name in `medvlp prepare`; those that have reports to pre-train on.
+# Keys are names of data sets in `medvlp prepare`; only data sets with reports can be pre-trained on.
 LICENCES = {
     "mimic_cxr": (
         "[MIMIC-CXR](https://physionet.org/content/mimic-cxr-jpg/2.0.0/) is shared under the PhysioNet Credentialed "
@@ -55,7 +55,7 @@ PHANTOM_LIMIT = "- It has seen drawings alone, and is of no use on radiographs o
 
 
 def use(model: Model, name: str) -> str:
-    """Return how a folder is used."""
+    """Return for the model card how medvlp loads the folder."""
     if model.spaces:
         call = 'model.scores(model.read_many(["image.png"]), ["Pneumonia", "Pleural Effusion"])'
     elif model.tag_names:
@@ -71,9 +71,9 @@ def card(model: Model, config: Mapping[str, Any], name: str, uses: Sequence[str]
     Args:
         model: The model.
         config: The content of config.json.
-        name: What the model is called.
-        uses: How it is used, a piece of Markdown for each way.
-        results: What benchmarks have found.
+        name: Name of the model.
+        uses: Instructions for use, one piece of Markdown for each format.
+        results: Results of benchmarks.
     """
     data = config["data"]
     tags = ["chest-x-ray", "radiology", "vision-language", "medvlp"]
@@ -104,16 +104,16 @@ def card(model: Model, config: Mapping[str, Any], name: str, uses: Sequence[str]
 
 
 def read_results(path: Path, weights: Collection[str]) -> list[Benchmark]:
-    """Return what benchmarks have found about weights.
+    """Return the benchmark results of weights.
 
     Args:
-        path: What `medvlp benchmark` has written, the results.json that `medvlp results` has put there, or one cell,
-            which stands for those beside it.
+        path: Output folder of `medvlp benchmark`, the results.json of `medvlp results` in it, or one cell; a cell
+            stands for all cells in its parent folder.
         weights: SHA-256 of the files that hold the weights.
 
     Raises:
         NotFoundError: If there is no result.
-        UserError: If none is of these weights.
+        UserError: If no result is of these weights.
     """
     folder = path.parent if path.name == RESULTS else path
     if not folder.is_dir():

@@ -1,4 +1,4 @@
-"""Whether what was written computes what the checkpoint does."""
+"""Checks that an export computes the same as its checkpoint."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ TEXTS = (
 
 
 def images(model: Model, count: int = 3) -> Tensor:
-    """Return the same noise each time, uint8 (N, crop, crop)."""
+    """Return images of noise, uint8 (N, crop, crop), the same at each call."""
     generator = torch.Generator().manual_seed(0)
     side = model.preprocessing.crop
     return torch.randint(256, (count, side, side), dtype=torch.uint8, generator=generator)
 
 
 def of_images(model: Model, image: Tensor) -> dict[str, Tensor]:
-    """Return what a model says of images: embeddings by space, and tags."""
+    """Return the outputs of a model for images: embeddings by space, and tags."""
     return {**model.embed_images(image), **({TAGS: model.tags(image)} if model.tag_names else {})}
 
 
 def of_all(model: Model) -> dict[str, Tensor]:
-    """Return what a model says of images and texts, and its weights."""
+    """Return the outputs of a model for fixed images and texts, and its weights."""
     weights = {key: value for key, value in model.task.state_dict().items() if isinstance(value, Tensor)}
     texts = {f"text/{space}": rows for space, rows in model.embed_texts(TEXTS).items()}
     return {**weights, **of_images(model, images(model)), **texts, "text": model.task.text_encoder(TEXTS)}
 
 
 def compare(model: Model, other: Model) -> float:
-    """Return the largest difference between two models, in their weights and in what they say.
+    """Return the largest difference between two models, over weights and outputs.
 
     Raises:
-        UserError: If what the first says is no number.
+        UserError: If a weight or an output of the first model is not finite.
     """
     expected = of_all(model)
     if not all(rows.isfinite().all() for rows in expected.values()):
@@ -52,19 +52,19 @@ def compare(model: Model, other: Model) -> float:
 
 
 def difference(expected: Outputs, found: Outputs) -> float:
-    """Return the largest difference between tensors of the same names; infinite where they are not comparable."""
+    """Return the largest difference between tensors of the same names; infinite if names or shapes differ."""
     if {name: rows.shape for name, rows in expected.items()} != {name: rows.shape for name, rows in found.items()}:
         return float("inf")
     gaps = torch.stack([(rows.double() - found[name]).abs().max() for name, rows in expected.items()])
-    # A NaN is a difference, too.
+    # Without this, a NaN would pass as no difference.
     return float(gaps.nan_to_num(nan=float("inf")).max())
 
 
 def require(what: str, gap: float, most: float) -> None:
-    """Stop where a difference is too large.
+    """Stop if a difference is too large.
 
     Raises:
-        RuntimeError: Always a fault of ours, or of a library.
+        RuntimeError: If it is; the cause is an error in medvlp or in a library.
     """
     if not gap <= most:
         raise RuntimeError(

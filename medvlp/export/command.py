@@ -1,4 +1,4 @@
-"""`medvlp export`: one folder that holds all that a pre-trained model needs, checked before it is in place."""
+"""`medvlp export`: writes a self-contained folder of a pre-trained model, and checks it before it is in place."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ def export(
 ) -> None:
     """Write a pre-trained model into a folder that needs neither the checkpoint nor the config of its training.
 
-    The folder holds encoders, heads, tokenizer, protocol and a model card, README.md; `medvlp.load(FOLDER)` reads it,
-    and so does every command that takes --weights. It is written beside its place, loaded again, compared with the
-    checkpoint, and only then put there.
+    The folder holds encoders, heads, tokenizer, protocol and a model card, README.md. `medvlp.load(FOLDER)` reads it,
+    and so does every command that takes --weights. The command writes the folder beside its place, loads it again,
+    compares it with the checkpoint, and only then moves it into place.
 
     Args:
         checkpoint: A checkpoint of `medvlp fit`, or a folder that this command has written.
-        out: The folder. An earlier export in it is replaced.
+        out: The output folder. An earlier export in it is replaced.
         format: safetensors; onnx, which adds both encoders with their heads as ONNX graphs (needs the extra export);
-            or huggingface, which adds what AutoModel and AutoProcessor of transformers read.
-        results: Folder of `medvlp benchmark`, whose figures of this checkpoint go into the model card.
-        name: What the model is called there; by default the folder's name.
-        trust: Packages of your own whose classes the model is made of, with commas between them.
+            or huggingface, which adds the files for AutoModel and AutoProcessor of transformers.
+        results: Output folder of `medvlp benchmark`; its results of this checkpoint go into the model card.
+        name: Name of the model in the model card; by default the folder's name.
+        trust: Packages of your own whose classes the model uses, with commas between them.
 
     Raises:
-        UserError: If an option is wrong, or the checkpoint or an extra is not there.
+        UserError: If an option is wrong, or the checkpoint or an extra is missing.
     """
-    # Not before the arguments are right: torch takes seconds to import.
+    # Imported late: torch takes seconds to import, which wrong arguments need not wait for.
     from medvlp.export import card, check, folder
     from medvlp.inference.model import Model
     from medvlp.models import HFTextEncoder

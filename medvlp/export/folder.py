@@ -1,4 +1,4 @@
-"""The folder that `medvlp export` writes and `medvlp.load` reads: weights, text encoder, protocol, what they are."""
+"""The folder that `medvlp export` writes and `medvlp.load` reads: weights, text encoder, protocol, description."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from medvlp.tasks.pretraining import PretrainingTask
 CARD = "README.md"
 IMAGE_ONNX, TEXT_ONNX = "image_encoder.onnx", "text_encoder.onnx"
 REMOTE_CODE = "modeling_medvlp.py"
-# What a folder may hold that is written anew: what else somebody has put there must not go.
+# Files that an export may replace; a folder with any other file is kept.
 GRAPHS = {IMAGE_ONNX, TEXT_ONNX, f"{IMAGE_ONNX}.data", f"{TEXT_ONNX}.data"}
 WRITTEN = {CONFIG, WEIGHTS, TEXT_ENCODER, PROTOCOL, CARD, REMOTE_CODE, *GRAPHS}
 VERSION = "medvlp_version"
@@ -34,7 +34,7 @@ DESCRIBED = (VERSION, "hyper_parameters", "data", "started_from", "training", "p
 
 
 class StandIn(TextEncoder):
-    """Takes the place of a text encoder whose embeddings are among the weights: it has the width, and reads nothing.
+    """Stand-in for a text encoder whose embeddings are among the weights: it has their width, and reads no text.
 
     Args:
         width: Width of the embeddings.
@@ -45,14 +45,14 @@ class StandIn(TextEncoder):
         self.width = width
 
     def embed(self, texts: Sequence[str]) -> Tensor:
-        """Return zeros (M, D), which the weights replace."""
+        """Return zeros (M, D); the stored embeddings replace them."""
         return torch.zeros(len(texts), self.width)
 
 
 def describe(weights: Path, task: PretrainingTask) -> dict[str, Any]:
-    """Return the content of config.json for a task loaded from a checkpoint, or from a folder like this.
+    """Return the content of config.json for a task from a checkpoint or from an exported folder.
 
-    Nothing in it is a path on this machine.
+    The content holds no path on this machine.
     """
     if weights.is_dir():
         exported = json.loads((weights / CONFIG).read_text())
@@ -85,42 +85,42 @@ def describe(weights: Path, task: PretrainingTask) -> dict[str, Any]:
         "protocol": task.protocol.identity,
         "checkpoint_sha256": fingerprint(str(weights)),
     }
-    # Plain lists and dictionaries, whatever the checkpoint has.
+    # A checkpoint may hold other mappings and tuples; JSON makes them plain.
     plain: dict[str, Any] = json.loads(json.dumps(config))
     return plain
 
 
 def write(task: PretrainingTask, config: dict[str, Any], folder: Path) -> None:
-    """Write everything but the card and what other formats add.
+    """Write all files but the card and the additions of other formats.
 
     Args:
         task: The model.
-        config: What `describe` returns.
+        config: The content of config.json, from `describe`.
         folder: An empty folder.
     """
     state = task.state_dict()
     tensors = {
-        # Channels last, as an encoder has it, is not for files; and two names of one tensor are two tensors there.
+        # Files hold no channels-last layout, and no tensor under two names: both need a copy.
         key: value.clone(memory_format=torch.contiguous_format)
         for key, value in state.items()
-        # Of a text encoder with files of its own, these hold the weights.
+        # A text encoder with files of its own keeps its weights there.
         if isinstance(value, Tensor) and not (task.text_encoder.files and key.startswith(f"{TEXT_ENCODER}."))
     }
     write_tensors(tensors, folder / WEIGHTS)
     task.text_encoder.write(folder)
     content = yaml.safe_dump(dict(task.protocol.content), sort_keys=False, allow_unicode=True, width=120)
     (folder / PROTOCOL).write_text(content, encoding="utf-8")
-    # Such as the number of draws of channels; the tensors are in the other file.
+    # Extra state, such as the number of draws of channels; the other file holds tensors only.
     extra = {key: value for key, value in state.items() if not isinstance(value, Tensor)}
     (folder / CONFIG).write_text(json.dumps({**config, "extra_state": extra}, indent=2) + "\n")
 
 
 @contextmanager
 def replacing(out: Path) -> Iterator[Path]:
-    """Give an empty folder beside `out` that takes its place, whole, when all is written.
+    """Yield an empty folder beside `out`, and move it to `out` in one step at the end.
 
     Raises:
-        UserError: If something is there that is not of an earlier export, or nothing can be written there.
+        UserError: If `out` holds anything but an earlier export, or cannot be written.
     """
     out = out.resolve()
     check_replaceable(out)
@@ -133,7 +133,7 @@ def replacing(out: Path) -> Iterator[Path]:
         new, old = Path(scratch, "new"), Path(scratch, "old")
         new.mkdir()
         yield new
-        # It may have changed in the meantime.
+        # Somebody may have written there in the meantime.
         check_replaceable(out)
         try:
             if out.exists():
@@ -146,7 +146,7 @@ def replacing(out: Path) -> Iterator[Path]:
 
 
 def check_replaceable(out: Path) -> None:
-    """Refuse a path where something is that is not of an earlier export."""
+    """Refuse a path that holds anything but an earlier export."""
     if not out.exists() and not out.is_symlink():
         return
     if not out.is_dir():

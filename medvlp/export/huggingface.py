@@ -1,4 +1,4 @@
-"""An exported folder as transformers knows models: `AutoModel`, `AutoProcessor`, trust_remote_code."""
+"""Exported folders for transformers: `AutoModel` and `AutoProcessor` with trust_remote_code."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ outputs = model(**processor(text=["Pleural effusion.", "The lungs are clear."], 
 outputs.logits_per_image  # cosines (images, texts)
 ```"""
 
-# The import stands in a `try`, so that transformers does not advise to install a package of that name from the index.
+# Without the `try`, transformers would advise to install a package named medvlp from the index.
 CODE = '''"""What transformers runs with trust_remote_code: the classes of medvlp."""
 
 try:
@@ -48,18 +48,18 @@ except ImportError as error:
         "see README.md beside it."
     ) from error
 '''
-# Where a folder on the hub is fetched from; other options of `from_pretrained` are of no use here.
+# Options for downloads from the hub; other options of `from_pretrained` have no effect here.
 HUB_OPTIONS = ("revision", "token", "cache_dir", "local_files_only", "force_download")
 Picture = str | Path | Image.Image
 
 
 def use(name: str) -> str:
-    """Return for the model card how transformers reads the folder."""
+    """Return for the model card how transformers loads the folder."""
     return USE.format(name=name)
 
 
 def add(folder: Path) -> None:
-    """Add to an exported folder what transformers looks for."""
+    """Add the entries and the module that transformers looks for to an exported folder."""
     module = REMOTE_CODE.removesuffix(".py")
     config = json.loads((folder / CONFIG).read_text())
     config |= {
@@ -83,7 +83,7 @@ class MedVLPConfig(PretrainedConfig):
 
 @dataclass
 class MedVLPOutput(ModelOutput):
-    """What a model says of images and texts.
+    """Outputs of a model for images and texts.
 
     Attributes:
         logits_per_image: Mean cosine over the joint spaces, (N, M).
@@ -103,8 +103,8 @@ class MedVLPOutput(ModelOutput):
 class MedVLPModel(PreTrainedModel):
     """A pre-trained model of medvlp, for inference.
 
-    Embeddings are those of all joint spaces one after the other, as `medvlp.inference.Model.embedding` has them: their
-    product is the mean cosine over the spaces.
+    An embedding concatenates those of all joint spaces, as `medvlp.inference.Model.embedding` does. The product of two
+    embeddings is the mean cosine over the spaces.
     """
 
     config_class = MedVLPConfig
@@ -118,10 +118,10 @@ class MedVLPModel(PreTrainedModel):
     def from_pretrained(  # type: ignore[override]  # of its many options, those of the hub are of use
         cls, name: str, *args: Any, config: MedVLPConfig | None = None, **kwargs: Any
     ) -> MedVLPModel:
-        """Load a folder of `medvlp export`, or one on the hub.
+        """Load a folder of `medvlp export`, local or on the hub.
 
         Raises:
-            UserError: If the weights are to be cast or spread over devices as they are read.
+            UserError: If `dtype` or `device_map` asks to cast the weights or to place them on devices.
         """
         dtype, device = kwargs.get("dtype", kwargs.get("torch_dtype")), kwargs.get("device_map")
         if dtype not in (None, "auto", torch.float32) or device:
@@ -133,7 +133,7 @@ class MedVLPModel(PreTrainedModel):
         return model
 
     def save_pretrained(self, *args: Any, **kwargs: Any) -> None:
-        """Refuse: a folder is more than weights."""
+        """Refuse, because an exported folder holds more than weights."""
         raise UserError("copy the folder that the model was loaded from; 'medvlp export' writes another.")
 
     def get_image_features(self, pixel_values: Tensor) -> Tensor:
@@ -141,24 +141,24 @@ class MedVLPModel(PreTrainedModel):
         return joined(self.image(pixel_values))
 
     def get_text_features(self, input_ids: Tensor, attention_mask: Tensor, **tokens: Tensor) -> Tensor:
-        """Return the embeddings (M, D) of texts, as tokens (M, length)."""
+        """Return the embeddings (M, D) of texts from their tokens (M, length)."""
         given = {"input_ids": input_ids, "attention_mask": attention_mask, **tokens}
         return joined(self.text(*(given[name] for name in self.text.inputs)))
 
     def forward(self, pixel_values: Tensor, **tokens: Tensor) -> MedVLPOutput:
-        """Return the similarity of images, uint8 (N, H, W), and texts, as tokens (M, length); and tags."""
+        """Return embeddings, similarities and tags for images, uint8 (N, H, W), and tokens (M, length) of texts."""
         seen = self.image(pixel_values)
         image, text = joined(seen), self.get_text_features(**tokens)
         return MedVLPOutput(image @ text.T, text @ image.T, image, text, seen.get(TAGS))
 
 
 class MedVLPProcessor:
-    """Files or pictures and texts to what the model takes.
+    """Converts image files or pictures, and texts, to the inputs of the model.
 
     Args:
-        preprocessing: How images are seen.
-        tokenizer: The text encoder's.
-        max_length: Tokens after which a text is cut.
+        preprocessing: Preprocessing of the images.
+        tokenizer: Tokenizer of the text encoder.
+        max_length: Maximum number of tokens; longer texts are cut.
     """
 
     def __init__(self, preprocessing: Preprocessing, tokenizer: Any, max_length: int) -> None:
@@ -166,11 +166,11 @@ class MedVLPProcessor:
 
     @classmethod
     def register_for_auto_class(cls, auto_class: str = "AutoProcessor") -> None:
-        """Do nothing: transformers would note here how to save it."""
+        """Do nothing; transformers would prepare a processor for saving here."""
 
     @classmethod
     def from_pretrained(cls, name: str, **kwargs: Any) -> MedVLPProcessor:
-        """Load that of a folder of `medvlp export`, or of one on the hub."""
+        """Load the processor of a folder of `medvlp export`, local or on the hub."""
         folder = fetch(name, kwargs)
         config = json.loads((folder / CONFIG).read_text())
         text = config["hyper_parameters"]["text_encoder"]["init_args"]
@@ -180,10 +180,10 @@ class MedVLPProcessor:
     def __call__(
         self, text: str | Sequence[str] | None = None, images: Picture | Sequence[Picture] | None = None
     ) -> BatchFeature:
-        """Return `pixel_values`, uint8 (N, H, W), and tokens, of whichever is given.
+        """Return `pixel_values`, uint8 (N, H, W), of the given images, and tokens of the given texts.
 
         Raises:
-            UserError: If a file is not there or cannot be decoded.
+            UserError: If a file is missing or cannot be decoded.
         """
         found: dict[str, Any] = {}
         if text is not None:
@@ -208,7 +208,7 @@ class MedVLPProcessor:
 
 
 def fetch(name: str, options: dict[str, Any]) -> Path:
-    """Return the folder of a name: itself, or a copy of what the hub has under it."""
+    """Return the folder of a name: the local folder, or a download from the hub."""
     if Path(name).is_dir():
         return Path(name)
     return Path(snapshot_download(name, **{key: options[key] for key in HUB_OPTIONS if key in options}))

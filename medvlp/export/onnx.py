@@ -1,4 +1,4 @@
-"""Both encoders with their heads as ONNX graphs, compared with PyTorch as they are made."""
+"""ONNX graphs of both encoders with their heads; each graph is compared with PyTorch when it is written."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from medvlp.export.towers import ImageTower, TextTower
 from medvlp.inference.model import Model
 
 TOLERANCE = 1e-4
-# A graph of 2 GiB and more must keep its weights in a file beside it.
+# The weights of larger graphs go into a second file, because a graph file is limited to 2 GiB.
 LARGEST = 1.9e9
 USE = """Without torch, from `image_encoder.onnx` and `text_encoder.onnx`:
 
@@ -39,15 +39,15 @@ seen = image.run(spaces, {{"image": pixels}})
 read = text.run(spaces, {{name: numpy.array(rows, numpy.int64) for name, rows in inputs.items()}})
 similarity = numpy.mean([i @ t.T for i, t in zip(seen, read)], axis=0)  # cosines (images, texts)
 ```"""
-# What the tokenizers library calls the inputs of a language model.
+# Inputs of a language model, and their names in the tokenizers library.
 ATTRIBUTES = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
 
 
 def check_installed() -> None:
-    """Refuse to begin where a package is missing.
+    """Refuse to begin if a package is missing.
 
     Raises:
-        UserError: Naming the extra.
+        UserError: If one is; the message names the extra to install.
     """
     missing = [name for name in ("onnx", "onnxruntime", "onnxscript") if find_spec(name) is None]
     if missing:
@@ -58,7 +58,7 @@ def check_installed() -> None:
 
 
 def use(model: Model, name: str) -> str:
-    """Return for the model card how the graphs are used."""
+    """Return for the model card how to use the graphs."""
     encoder = TextTower(model.task).encoder
     tokenizer = encoder.tokenizer
     inputs = (f'"{key}": [t.{ATTRIBUTES[key]} for t in tokens]' for key in encoder.inputs)
@@ -78,10 +78,10 @@ def add(model: Model, folder: Path) -> dict[str, float]:
 
     Args:
         model: The model, on the CPU, with joint spaces.
-        folder: Where to write.
+        folder: Output folder.
 
     Returns:
-        The largest difference between what PyTorch and onnxruntime say of the same images and texts, by file.
+        The largest difference between the outputs of PyTorch and onnxruntime for the same images and texts, by file.
 
     Raises:
         UserError: If the exporter cannot make a graph of the model.
@@ -98,7 +98,7 @@ def add(model: Model, folder: Path) -> dict[str, float]:
 
 
 class _InOrder(nn.Module):
-    """A tower whose outputs are a tuple, because those of a dictionary may change places."""
+    """A tower with a tuple of outputs, because the exporter may reorder those of a dictionary."""
 
     def __init__(self, tower: nn.Module) -> None:
         super().__init__()
@@ -116,11 +116,11 @@ def _convert(
     path: Path,
     axes: dict[int, Dim],
 ) -> float:
-    """Write one graph made from an example, and return how far it is off on other inputs, several and one."""
+    """Write a graph from an example; return its largest error on other inputs, all of them and the first alone."""
     import onnxruntime
 
     size = sum(parameter.nbytes for parameter in tower.parameters())
-    # It says which constants it could not fold.
+    # It logs each constant that it cannot fold.
     logging.getLogger("onnxscript").setLevel(logging.ERROR)
     outputs = list(tower(*example))
     try:

@@ -1,4 +1,4 @@
-"""The two halves of a pre-trained model as plain modules, tensors in and out: what ONNX and transformers take."""
+"""The two halves of a pre-trained model as plain modules from tensors to tensors, for ONNX and transformers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TAGS = "tags"
 
 
 class ImageTower(nn.Module):
-    """Image encoder, heads, and the tag decoder, if there is one."""
+    """Image encoder, heads, and the tag decoder if there is one."""
 
     def __init__(self, task: PretrainingTask) -> None:
         super().__init__()
@@ -37,21 +37,21 @@ class TextTower(nn.Module):
     """Language model and heads.
 
     Attributes:
-        inputs: Names of what `forward` takes, in that order, as the tokenizer calls them.
+        inputs: Names of the arguments of `forward`, in their order, as in the tokenizer.
     """
 
     def __init__(self, task: PretrainingTask) -> None:
         super().__init__()
-        # That of `medvlp export --format onnx|huggingface`, which refuse others.
+        # `medvlp export --format onnx|huggingface` has refused other encoders.
         assert isinstance(task.text_encoder, HFTextEncoder)
         self.encoder: HFTextEncoder = task.text_encoder
         self.objectives = task.objectives
-        # A frozen one is no sub-module of its encoder.
+        # A frozen language model is no sub-module of its encoder.
         self.language_model = self.encoder.language_model
         self.inputs: list[str] = list(self.encoder.inputs)
 
     def tokens(self, texts: Sequence[str]) -> tuple[Tensor, ...]:
-        """Return what `forward` takes, for M texts."""
+        """Return the arguments of `forward` for M texts."""
         tokens = self.encoder.tokenize(texts)
         return tuple(tokens[name] for name in self.inputs)
 
@@ -67,7 +67,7 @@ class TextTower(nn.Module):
 
 
 def joined(embeddings: dict[str, Tensor]) -> Tensor:
-    """Return one vector a row; the product of an image's and a text's is the mean of their cosines over the spaces."""
+    """Return one vector a row; the product of an image's and a text's vector is their mean cosine over the spaces."""
     spaces = [rows for name, rows in embeddings.items() if name != TAGS]
     vectors: Tensor = torch.cat(spaces, 1) / len(spaces) ** 0.5
     return vectors

@@ -1,6 +1,6 @@
 """The command `regions`: trains the automatic localiser of anatomical regions on the phantom.
 
-Its result is data of `medvlp.prepare.regions`, which computes it without torch.
+The result is a data file of `medvlp.prepare.regions`, which runs the network without torch.
 """
 
 from medvlp.localiser.training import train

@@ -1,4 +1,4 @@
-"""Pictures of the phantom with their truth, and what is done to them so that real radiographs look familiar."""
+"""Pictures of the phantom with their truth, and augmentations that cover the variety of real radiographs."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from medvlp.prepare.regions.lung_fields import INPUT_SIDE, MASK_SIDE, network_in
 Bytes = npt.NDArray[np.uint8]
 
 KEPT = MASK_SIDE
-# Share of the pictures that are spoilt until they show no chest, so that the network learns to find nothing.
+# Share of the pictures that are destroyed, so that the network learns to find nothing where there is no chest.
 SPOILT = 0.12
-# Half the width of the spine in cm. Human readers draw a lung up to it, and on behind the heart.
+# Half the width of the spine in cm. Human readers draw a lung up to the spine, also behind the heart.
 SPINE = 2.0
 
 
@@ -32,9 +32,9 @@ class Picture:
     """A picture, squashed to a square.
 
     Attributes:
-        pixels: (KEPT, KEPT).
-        masks: Right lung, left lung and heart, 0 to 255 (3, KEPT, KEPT).
-        boxes: Of the 29 regions, x1, y1, x2, y2 in shares of the picture, not cut to it (29, 4).
+        pixels: Grey levels (KEPT, KEPT).
+        masks: Masks of right lung, left lung and heart, 0 to 255, (3, KEPT, KEPT).
+        boxes: Boxes of the 29 regions, (29, 4): x1, y1, x2, y2 in shares of the picture, not clipped to it.
     """
 
     pixels: Bytes
@@ -43,12 +43,12 @@ class Picture:
 
 
 def pictures(count: int, seed: int, vary: bool) -> list[Picture]:
-    """Return frontal pictures of so many studies' patients.
+    """Return frontal pictures of the phantom.
 
     Args:
         count: Number of pictures.
-        seed: Of the phantom.
-        vary: Vary bodies, framing and materials far beyond what the phantom does.
+        seed: Seed of the phantom.
+        vary: Whether to vary bodies, framing and materials far beyond the phantom's own range.
     """
     shots = ((study, shot) for study in _studies(seed) for shot in study.shots if shot.view != "LATERAL")
     return [
@@ -58,7 +58,7 @@ def pictures(count: int, seed: int, vary: bool) -> list[Picture]:
 
 
 def laterals(count: int, seed: int) -> list[Picture]:
-    """Return lateral pictures of so many studies' patients, in which there is nothing to be found."""
+    """Return lateral pictures of the phantom, whose masks are empty: the network must find nothing in them."""
     shots = ((study, shot) for study in _studies(seed) for shot in study.shots if shot.view == "LATERAL")
     return [
         Picture(_kept(draw(study, shot, KEPT).pixels), np.zeros((3, KEPT, KEPT), np.uint8), np.zeros((29, 4)))
@@ -130,7 +130,7 @@ def _kept(pixels: Bytes) -> Bytes:
 
 
 def augment(picture: Picture, rng: np.random.Generator) -> tuple[Bytes, Bytes]:
-    """Return a picture as the network sees it, changed in contrast, content and shape, and its masks."""
+    """Return the network's input for a picture with changed contrast, content and shape, and the matching masks."""
     image, *masks = _other_shape(_other_content(picture, rng), picture.masks, rng)
     if rng.random() < SPOILT:
         image, masks = _spoilt(image, rng), [np.zeros_like(image)] * len(masks)
@@ -141,12 +141,12 @@ def _other_content(picture: Picture, rng: np.random.Generator) -> Array:
     u = rng.uniform
     image = picture.pixels.astype(np.float32)
     right, left, heart = picture.masks.astype(np.float32) / 255
-    # Lungs are darker or brighter, exposure uneven, half the chest white.
+    # Darker or brighter lungs, uneven exposure, and sometimes one white lung.
     image += _blur(np.maximum(right, left) * (1 - 0.8 * heart), u(0.8, 4)) * u(-60, 15)
     image += _smooth(rng, KEPT, int(rng.integers(2, 6))) * u(0, 30)
     if u() < 0.12:
         image += _blur((right, left)[rng.integers(2)], 2) * u(40, 150)
-    # Opacities, gas, breasts, and whatever lies on the patient.
+    # Opacities, gas, breasts, and objects on the patient.
     for _ in range(rng.integers(5)):
         blob = np.zeros_like(image)
         centre, axes = rng.integers(0, KEPT, 2).tolist(), rng.integers(3, KEPT // 3, 2).tolist()

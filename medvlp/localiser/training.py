@@ -26,21 +26,22 @@ from medvlp.prepare.regions.network import STEP, Network
 def train(
     out: Path, studies: int = 1500, held_out: int = 300, steps: int = 3000, batch_size: int = 24, seed: int = 0
 ) -> None:
-    """Make the data of the automatic localiser of anatomical regions, and say how good they are on held-out phantoms.
+    """Train the automatic localiser of anatomical regions, and measure it on held-out phantoms.
 
-    Everything comes from the phantom: its bodies, framing and materials are varied far beyond what is real, so that
-    real radiographs are but one more variation.
+    All pictures come from the phantom. For the network, bodies, framing and materials vary far beyond reality, so that
+    real radiographs are one more variation. The atlas and the measurement use the phantom as it is.
 
     Args:
         out: File to write; the package reads medvlp/prepare/regions/localiser.npz.
-        studies: Pictures to train the network on.
-        held_out: Pictures to measure on.
-        steps: Of the optimiser.
-        batch_size: Pictures a step.
-        seed: Another seed gives other pictures and weights.
+        studies: Number of frontal pictures to train the network on; a tenth as many lateral ones are added, and a
+            quarter as many fit the atlas.
+        held_out: Number of pictures to measure on.
+        steps: Number of steps of the optimiser.
+        batch_size: Number of pictures a step.
+        seed: Seed of pictures and weights.
 
     Raises:
-        UserError: If so few steps were made that the network finds nothing.
+        UserError: If the network finds no lung fields because of too few steps.
     """
     console = Console()
     console.print("Drawing phantoms")
@@ -62,7 +63,7 @@ def train(
 
 
 def train_network(shown: list[Picture], steps: int, batch_size: int, seed: int) -> UNet:
-    """Return a network that draws the structures in pictures, however these are changed."""
+    """Train a network to segment the structures in augmented pictures, and return it."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     net = UNet().train()
@@ -88,10 +89,10 @@ def overlap_loss(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def fit_atlas(network: Network, shown: list[Picture]) -> Atlas:
-    """Return the atlas that fits the true boxes of pictures to what the network draws in them.
+    """Fit an atlas from the network's masks of pictures to the true boxes, and return it.
 
     Raises:
-        UserError: If it draws no lung fields.
+        UserError: If the network finds lung fields in none of them.
     """
     marks: list[Landmarks] = []
     boxes = []
@@ -108,7 +109,7 @@ def fit_atlas(network: Network, shown: list[Picture]) -> Atlas:
 
 
 def figures(found: Localiser, held_out: list[Picture]) -> Table:
-    """Return Dice coefficients of the structures and intersection over union of the regions."""
+    """Return a table with the Dice of each structure and the intersection over union of each region."""
     scores: dict[str, list[float]] = {name: [] for name in (*(f"mask of the {name}" for name in STRUCTURES), *REGIONS)}
     for picture in held_out:
         masks = find_masks(found.network, picture.pixels)

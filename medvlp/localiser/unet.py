@@ -1,4 +1,4 @@
-"""The localiser's network in torch, and its way into whole numbers."""
+"""The localiser's network in torch, and its quantisation to whole numbers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WIDTHS = (16, 24, 32, 48)
 
 
 class UNet(nn.Module):
-    """A U-Net as `medvlp.prepare.regions.network` computes it; inputs are grey values in steps of STEP."""
+    """A U-Net as `medvlp.prepare.regions.network` computes it; its inputs are grey levels times STEP."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ def _layer(inputs: int, outputs: int) -> nn.Sequential:
 
 @torch.no_grad()
 def quantised(net: UNet) -> dict[str, npt.NDArray[np.generic]]:
-    """Return the arrays that `Network.of` takes: normalisation folded in, weights in 8 bits."""
+    """Return the arrays that `Network.of` takes: weights in 8 bits, with batch normalisation folded in."""
     arrays: dict[str, npt.NDArray[np.generic]] = {}
     for name, block in net.named_modules():
         if not (isinstance(block, nn.Sequential) and isinstance(block[0], nn.Conv2d)):

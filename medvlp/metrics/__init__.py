@@ -1,6 +1,6 @@
-"""Metrics as functions of a weight a sample, so that the bootstrap can resample them without a loop.
+"""Metrics as functions of sample weights, so that the bootstrap can resample them without a loop over samples.
 
-They take arrays or tensors, and know no task.
+Metrics take arrays or tensors, and import no task.
 """
 
 from medvlp.metrics.bootstrap import Statistic

@@ -9,9 +9,9 @@ import numpy.typing as npt
 
 from medvlp.metrics.bootstrap import Weighted, Weights
 
-# The IoUs at which the papers call a detection right; COCO's own are 0.5 to 0.95.
+# The papers' IoU thresholds; COCO's own are 0.5 to 0.95.
 THRESHOLDS = (0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75)
-# COCO's: the best detections of an image that count, and the recalls at which precision is read.
+# COCO's settings: number of detections per image that count, and the recalls at which precision is read.
 MAX_DETECTIONS = 100
 RECALLS = np.linspace(0, 1, 101)
 LEGACY_CONFIDENCE = 0.5
@@ -25,19 +25,20 @@ def average_precision(
 ) -> Weighted:
     """Match the detections of N images, and return average precision as a function of the weights of the images.
 
-    It is COCO's: precision at 101 recalls, each the best at that recall or a higher one, their mean, and the mean
-    over the IoU thresholds; equal to pycocotools' COCOeval, with the images in this order where scores tie. Images
-    without detections or without objects count: what is in them is missed, what is found there is wrong.
+    This is COCO's metric. Precision at each of 101 recalls is the best precision at that recall or a higher one. The
+    result is its mean over the recalls, then over the IoU thresholds. It equals that of pycocotools' COCOeval; tied
+    scores keep the order of the images. All images count. An object in an image without detections is missed, and a
+    detection in an image without objects is wrong.
 
     Args:
         boxes: Detected boxes of each image, (n, 4): x1, y1, x2, y2.
-        scores: Their scores, (n,), the higher the surer.
+        scores: Scores of the boxes, (n,); a surer detection has a higher score.
         truth: The true boxes of each image, (m, 4).
-        thresholds: IoUs, above 0, from which on a detection is right.
+        thresholds: Lowest IoUs, above 0, of a right detection.
 
     Returns:
-        A function of float weights (N,) that returns a value in [0, 1]. A whole weight stands for so many images of
-        this kind, and ones for the metric itself. NaN where no image with a weight has an object.
+        A function of float weights (N,) that returns a value in [0, 1]. A weight is the number of copies of an image,
+        and weights of 1 give the metric itself. The value is NaN if no image with a weight has an object.
     """
     matched = [match(*image, thresholds) for image in zip(boxes, scores, truth, strict=True)]
     score = np.concatenate([score for score, _ in matched] or [np.empty(0)])
@@ -45,7 +46,7 @@ def average_precision(
     image = np.repeat(np.arange(len(matched)), [len(score) for score, _ in matched])[order]
     right = np.concatenate([right for _, right in matched] or [np.empty((len(thresholds), 0), bool)], axis=1)[:, order]
     objects = np.array([len(image) for image in truth], float)
-    # Precision can only be best where a detection is right, and recall only rises there: the others are just counted.
+    # Precision peaks and recall rises at right detections only, so wrong detections are merely counted.
     hits = [np.flatnonzero(row) for row in right]
     image = image[: max((hit[-1] + 1 for hit in hits if len(hit)), default=0)]
     hit_images = [image[hit] for hit in hits]
@@ -74,11 +75,12 @@ def legacy_average_precision(
 ) -> Weighted:
     """Return `average_precision` as MGCA's code computes it, for comparison with published figures.
 
-    Only images with a detection and an object count, and only detections of a confidence of at least 0.5: nothing is
-    ever found in a normal image, and objects of images without a detection are not missed. That inflates it.
+    Only images with a detection and an object count, and only detections with a confidence of at least 0.5. So
+    detections in normal images are never wrong, and objects in images without a detection are never missed. This
+    inflates the metric.
 
     Returns:
-        A function of weights as that of `average_precision`; 0 where no image counts.
+        A function of weights, like that of `average_precision`; 0 if no image counts.
     """
     sure = [score >= LEGACY_CONFIDENCE for score in scores]
     counted = [i for i, (keep, true) in enumerate(zip(sure, truth, strict=True)) if keep.any() and len(true)]
@@ -98,13 +100,13 @@ def match(
     truth: npt.NDArray[np.floating],
     thresholds: Sequence[float] = THRESHOLDS,
 ) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.bool_]]:
-    """Say which detections of one image are right, at each of T thresholds.
+    """Decide which detections of one image are right, at each of T thresholds.
 
-    From the surest detection on, each takes the object that it overlaps most among those still free, where the IoU
-    reaches the threshold; of objects that it overlaps alike, the last.
+    Detections choose in the order of their scores, the highest first. Each takes the free object with the highest IoU,
+    if that reaches the threshold; of objects with equal IoU, the last.
 
     Returns:
-        Scores (n,) of the best 100 detections, falling, and whether each is right, bool (T, n).
+        Scores (n,) of at most 100 detections, the highest first, and whether each is right, bool (T, n).
     """
     order = np.argsort(-scores, kind="stable")[:MAX_DETECTIONS]
     overlap, wanted = box_iou(boxes[order], truth), np.array(thresholds)[:, None]
@@ -121,7 +123,7 @@ def match(
 
 def box_iou(a: npt.NDArray[np.floating], b: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
     """Return the intersection over union (n, m) of boxes (n, 4) and (m, 4); 0 for boxes without area."""
-    # MGCA adds a pixel to each side before it suppresses or assigns boxes, an error with exclusive ends.
+    # MGCA adds a pixel to each side before it suppresses or assigns boxes; this is an error for exclusive ends.
     a, b = a.astype(float)[:, None], b.astype(float)[None]
     sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
     common = sides.clip(min=0).prod(-1)

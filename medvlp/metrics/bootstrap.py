@@ -1,4 +1,4 @@
-"""Bootstrap over the samples of a test set, as weights of the samples."""
+"""Bootstrap over the samples of a test set: each resample is a vector of sample weights."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ import numpy.typing as npt
 
 Weights = npt.NDArray[np.float64]
 Weighted = Callable[[Weights], float]
-"""A metric as a function of the weights (n,) of the samples, NaN where it is not defined."""
+"""A metric as a function of the weights (n,) of the samples; NaN if it is undefined."""
 
 SAMPLES = 1000
 LEVEL = 0.95
 
 
 class Counted(NamedTuple):
-    """How much of what was asked for a metric is of.
+    """Coverage of a metric: the parts that it counts, of all parts.
 
     Attributes:
-        n: What it counts.
-        of: What was asked for.
-        what: Things that are counted, such as `labels`.
+        n: Number of counted parts.
+        of: Number of all parts.
+        what: Plural noun for the parts, such as `labels`.
     """
 
     n: int
@@ -36,9 +36,9 @@ class Statistic:
     """A metric of a test set.
 
     Attributes:
-        value: On the test set itself.
-        replicates: On each bootstrap sample of it, NaN where it is not defined; None where it was not resampled.
-        counted: How much of what was asked for it is of; None where nothing can be left out.
+        value: Value on the test set itself.
+        replicates: Value on each bootstrap sample, NaN if it is undefined there; None without a bootstrap.
+        counted: Coverage of the metric; None if it cannot leave anything out.
     """
 
     value: float
@@ -60,7 +60,7 @@ class Statistic:
 
     @classmethod
     def mean(cls, parts: list[Statistic]) -> Statistic:
-        """Return the mean of metrics over one test set, in each bootstrap sample of those that are defined there."""
+        """Return the mean of metrics of one test set; in a bootstrap sample, the mean of those defined there."""
         replicates = np.stack([part.replicates for part in parts if part.replicates is not None])
         defined = np.isfinite(replicates)
         total = np.where(defined, replicates, 0).sum(0)
@@ -69,14 +69,14 @@ class Statistic:
         return cls(float(np.mean([part.value for part in parts])), means)
 
     def counting(self, n: int, of: int, what: str) -> Statistic:
-        """Return the same with a note of how much it counts; see `Counted`."""
+        """Return a copy with the given coverage; see `Counted`."""
         return replace(self, counted=Counted(int(n), int(of), what))
 
 
 def weights(n: int, samples: int = SAMPLES, seed: int = 0) -> Iterator[Weights]:
-    """Yield how often each of n samples is drawn, drawing n with replacement: float (n,) each.
+    """Yield bootstrap samples: the number of draws of each sample, float (n,), when n are drawn with replacement.
 
-    The same n and seed give the same weights, so that replicates of several runs on one test set can be averaged.
+    Equal n and seed give equal weights, so that replicates of several runs on one test set can be averaged.
     """
     generator = np.random.default_rng(seed)
     for _ in range(samples):
@@ -84,10 +84,10 @@ def weights(n: int, samples: int = SAMPLES, seed: int = 0) -> Iterator[Weights]:
 
 
 def bootstrap(metric: Weighted, n: int, samples: int = SAMPLES, seed: int = 0) -> npt.NDArray[np.float64]:
-    """Return a metric of n samples on each of many bootstrap samples, float (samples,).
+    """Return a metric of n samples on each bootstrap sample, float (samples,).
 
     Args:
-        metric: The metric of weighted samples.
+        metric: The metric as a function of sample weights.
         n: Number of samples.
         samples: Number of bootstrap samples.
         seed: Seed of the weights.
@@ -96,7 +96,7 @@ def bootstrap(metric: Weighted, n: int, samples: int = SAMPLES, seed: int = 0) -
 
 
 def interval(replicates: npt.NDArray[np.float64], level: float = LEVEL) -> tuple[float, float]:
-    """Return the percentile interval of bootstrap replicates; NaN twice where none is defined."""
+    """Return the percentile interval of bootstrap replicates; two NaNs if no replicate is defined."""
     defined = replicates[np.isfinite(replicates)]
     if not len(defined):
         return np.nan, np.nan
@@ -105,7 +105,7 @@ def interval(replicates: npt.NDArray[np.float64], level: float = LEVEL) -> tuple
 
 
 def mean_of(values: npt.ArrayLike) -> Weighted:
-    """Return the mean of the values (n,) of samples as a function of their weights; NaN values do not count."""
+    """Return the mean of the finite values (n,) of samples as a function of the sample weights."""
     array = np.asarray(values, np.float64)
     known = np.isfinite(array)
     filled = np.where(known, array, 0)
@@ -118,7 +118,7 @@ def mean_of(values: npt.ArrayLike) -> Weighted:
 
 
 def median_of(values: npt.ArrayLike) -> Weighted:
-    """Return the median of the values (n,) of samples as a function of their weights, as numpy's for weights of 1."""
+    """Return the median of sample values (n,) as a function of the sample weights; weights of 1 give numpy's median."""
     array = np.asarray(values, np.float64)
     order = np.argsort(array, kind="stable")
 

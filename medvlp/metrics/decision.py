@@ -15,12 +15,12 @@ Measure = Callable[[Counts, Counts, Counts, Counts], Counts]
 
 
 def f1(tp: Counts, fp: Counts, fn: Counts, tn: Counts) -> Counts:
-    """Return 2 TP / (2 TP + FP + FN); NaN where nothing is positive."""
+    """Return 2 TP / (2 TP + FP + FN); NaN if no sample is positive."""
     return _divide(2 * tp, (tp + fn > 0) * (2 * tp + fp + fn), np.nan)
 
 
 def mcc(tp: Counts, fp: Counts, fn: Counts, tn: Counts) -> Counts:
-    """Return Matthews' correlation; 0 where all decisions are the same, NaN where all samples are."""
+    """Return Matthews' correlation; 0 if all decisions are the same, NaN if all samples are of one class."""
     defined = (tp + fn > 0) & (fp + tn > 0)
     norm = np.sqrt(tp + fp) * np.sqrt(fn + tn) * np.sqrt(tp + fn) * np.sqrt(fp + tn)
     values: Counts = np.where(defined, _divide(tp * tn - fp * fn, norm, 0.0), np.nan)
@@ -37,9 +37,9 @@ def decided(measure: Measure, decision: npt.ArrayLike, target: npt.ArrayLike, kn
 
     Args:
         measure: `f1`, `mcc` or `accuracy`.
-        decision: Which samples are called positive, (n,) of 0 and 1.
-        target: Which of them are.
-        known: Which samples count, bool (n,).
+        decision: Whether each sample is decided as positive, (n,) of 0 and 1.
+        target: Whether each sample is positive, likewise.
+        known: Whether each sample counts, bool (n,).
     """
     yes, true = np.asarray(decision, np.bool_), np.asarray(target, np.bool_)
     cells = np.stack([yes & true, yes & ~true, ~yes & true, ~yes & ~true]) & np.asarray(known, np.bool_)
@@ -51,7 +51,7 @@ def decided(measure: Measure, decision: npt.ArrayLike, target: npt.ArrayLike, kn
 
 
 def share(right: npt.NDArray[np.bool_], known: npt.NDArray[np.bool_]) -> Weighted:
-    """Return the share of the known samples (n,) that are right, as a function of the weights (n,)."""
+    """Return the share of right samples among the known ones, both bool (n,), as a function of the weights (n,)."""
 
     def weighted(weights: Weights) -> float:
         total = weights @ known

@@ -1,4 +1,4 @@
-"""Dice of masks: of each image, and means over a test set."""
+"""Dice of masks for single images, and its means over a test set."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from medvlp.metrics.bootstrap import Weighted
 
 
 def dice(predicted: Tensor, true: Tensor) -> Tensor:
-    """Return the Dice of each image, 2 |P and T| / (|P| + |T|): 1 where both are empty, 0 where only one is.
+    """Return the Dice of each image, 2 |P and T| / (|P| + |T|): 1 if both masks are empty, 0 if only one is.
 
     Args:
         predicted: P, bool (N, ...).
@@ -30,7 +30,7 @@ def mean_dice(values: npt.NDArray[np.float64], share: npt.NDArray[np.generic] | 
 
     Args:
         values: Dice of each image, (N,).
-        share: What each image counts in the mean, (N,): zeros leave images out; by default all count the same.
+        share: Further weight of each image in the mean, (N,). Zeros leave images out; by default all weights are 1.
     """
     counts = np.ones(len(values)) if share is None else share.astype(np.float64)
 
@@ -42,9 +42,9 @@ def mean_dice(values: npt.NDArray[np.float64], share: npt.NDArray[np.generic] | 
 
 
 def legacy_share(count: int, batch_size: int) -> npt.NDArray[np.float64]:
-    """Return what each image counts in the mean over batches of the batches' means, which MGCA reports: (count,).
+    """Return the weights (count,) of the images in MGCA's metric, the mean of the batch means.
 
-    Images of a last, smaller batch count more than the others.
+    Images of a smaller last batch have a larger weight.
     """
     batch = np.arange(count) // batch_size
     share: npt.NDArray[np.float64] = 1 / np.bincount(batch)[batch]

@@ -1,8 +1,8 @@
-"""Phrase grounding: how well a heat map shows where in an image a phrase is true.
+"""Phrase grounding: agreement of a heat map with the annotated region of a phrase.
 
-A map is (H, W) on the pixels of the image, NaN where the network has not looked, outside its crop: these pixels do not
-count, nor does what is annotated there. The truth is bool (H, W), a mask or the union of all boxes of the phrase. Where
-no annotated pixel counts, a metric is NaN: such phrases are to be counted and left out.
+A map is (H, W) on the pixels of the image. It is NaN outside the crop that the network has seen. These pixels do not
+count, even if they are annotated. The truth is bool (H, W), a mask or the union of all boxes of the phrase. A metric is
+NaN if no annotated pixel counts; callers count such phrases and leave them out.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Overlap(NamedTuple):
 
 
 def box_mask(boxes: npt.ArrayLike, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
-    """Return the union (H, W) of boxes (n, 4), x1, y1, x2, y2: a pixel is in a box if its centre is."""
+    """Return the union (H, W) of boxes (n, 4), x1, y1, x2, y2; a pixel is in a box if its centre is."""
     x1, y1, x2, y2 = np.asarray(boxes, np.float64).reshape(-1, 4).T[..., None]
     y, x = (np.arange(side) + 0.5 for side in shape)
     rows, columns = (y1 <= y) & (y < y2), (x1 <= x) & (x < x2)
@@ -44,8 +44,8 @@ def box_mask(boxes: npt.ArrayLike, shape: tuple[int, int]) -> npt.NDArray[np.boo
 def smooth(heat: npt.ArrayLike, sigma: float = 1.5) -> Map:
     """Smooth a map (h, w) of patches with a Gaussian, as BioViL does.
 
-    The kernel ends at four standard deviations. At the border the map is continued by its reflection, the outermost
-    patch coming twice.
+    The kernel ends at four standard deviations. Beyond the border the map continues as its reflection, which repeats
+    the outermost patch.
 
     Args:
         heat: The map.
@@ -56,7 +56,7 @@ def smooth(heat: npt.ArrayLike, sigma: float = 1.5) -> Map:
 
 
 def centre_window(shape: tuple[int, int], crop: int) -> tuple[int, int, int, int]:
-    """Return the central square of an image (H, W) as x1, y1, x2, y2; the greater half of an odd margin is behind."""
+    """Return the central square of an image (H, W), x1, y1, x2, y2; odd margins are larger at the right and bottom."""
     top, left = ((side - crop) // 2 for side in shape)
     return left, top, left + crop, top + crop
 
@@ -69,14 +69,14 @@ def to_image(
 ) -> Map:
     """Enlarge a map of patches to the pixels of an image, as BioViL does.
 
-    Patches are squares that fill the window, their values belong to their centres. Bilinear values between the
-    outermost centres and the border of the window are those of the outermost patches.
+    Patches are rectangles that fill the window, and their values belong to their centres. Between the outermost centres
+    and the border of the window, bilinear values equal those of the outermost patches.
 
     Args:
         heat: The map, (h, w).
         shape: Height and width of the image.
-        window: x1, y1, x2, y2 in pixels of the image: what the network has looked at, such as `centre_window`. It may
-            reach beyond the image, where the network has looked at padding.
+        window: Part of the image that the network has seen, such as `centre_window`: x1, y1, x2, y2 in pixels. It may
+            reach beyond the image if the network has seen padding.
         interpolation: `nearest` gives each pixel the value of its patch, BioViL's default.
 
     Returns:
@@ -97,9 +97,9 @@ def to_image(
 
 
 def rescale(heat: npt.ArrayLike, low: float = 0.0, high: float = 1.0) -> Map:
-    """Return a map whose values run from low to high; one that is everywhere the same becomes low.
+    """Return a map whose values run from low to high; a constant map becomes low.
 
-    Maps of different models have no common scale for thresholds. MaCo's code runs them from -1 to 1.
+    Maps of different models have no common scale for thresholds. MaCo's code rescales to -1 to 1.
     """
     values = np.asarray(heat, np.float64)
     least = np.nanmin(values)
@@ -111,24 +111,24 @@ def rescale(heat: npt.ArrayLike, low: float = 0.0, high: float = 1.0) -> Map:
 def contrast_to_noise(heat: npt.ArrayLike, truth: npt.ArrayLike, signed: bool = False) -> float:
     """Return |mean inside - mean outside| / sqrt(variance inside + variance outside) of the truth, after BioViL.
 
-    Several boxes of a phrase are one region (BioViL averages over boxes, each with the earlier ones taken out).
+    Several boxes of a phrase form one region. BioViL instead averages over boxes, and removes earlier boxes from each.
 
     Args:
         heat: The map.
-        truth: What is annotated.
-        signed: Keep the sign, so that a map that is lower inside counts against the model; MaCo's code does, though its
-            comment has the absolute value.
+        truth: The annotated pixels, bool (H, W).
+        signed: Whether to keep the sign, so that a map that is lower inside counts against the model. MaCo's code does,
+            although its comment names the absolute value.
 
     Returns:
-        From 0, or any number if signed; higher is better. 0 for a constant map, infinite for two constants; NaN also
-        where nothing is outside.
+        A ratio from 0, or any number if signed; higher is better. It is 0 for a constant map, and infinite for two
+        different constants inside and outside. It is NaN also if the truth covers all pixels that count.
     """
     values, inside = _counted(heat, truth)
     if not inside.any() or inside.all():
         return float("nan")
     a, b = values[inside], values[~inside]
     if np.ptp(a) == np.ptp(b) == 0:
-        # Rounded, their variances need not be 0.
+        # Rounding can make the variance of equal values differ from 0.
         ratio = np.copysign(np.inf, a[0] - b[0]) if a[0] != b[0] else 0.0
     else:
         ratio = (a.mean() - b.mean()) / np.sqrt(a.var() + b.var())
@@ -136,26 +136,26 @@ def contrast_to_noise(heat: npt.ArrayLike, truth: npt.ArrayLike, signed: bool = 
 
 
 def pointing(heat: npt.ArrayLike, truth: npt.ArrayLike) -> float:
-    """Return whether the highest value of a map lies in the truth, 0 or 1.
+    """Return 1 if the highest value of a map lies in the truth, otherwise 0.
 
-    Of several pixels with this value it is the share that does, so that a constant map is right as often as chance is.
-    MedKLIP and MaCo count a hit if any of them lies in it.
+    If several pixels have this value, the result is the share of them in the truth. So a constant map scores like
+    chance. MedKLIP and MaCo count a hit if any of these pixels lies in the truth.
     """
     values, inside = _counted(heat, truth)
     return float(inside[values == values.max()].mean()) if inside.any() else float("nan")
 
 
 def patch_pointing(heat: npt.ArrayLike, truth: npt.ArrayLike, window: tuple[int, int, int, int]) -> float:
-    """Return whether the centre of the highest patch of a map (h, w) lies in the truth, 0 or 1.
+    """Return 1 if the centre of the highest patch of a map (h, w) lies in the truth, otherwise 0.
 
-    Between the outermost centres and the border an enlarged map is flat: there `pointing` takes the highest place to be
-    anywhere in half a patch, which is a twelfth of the image where there are six. Of several patches with the highest
-    value it is the share that hits.
+    An enlarged map is flat between the outermost centres and the border. There `pointing` spreads the highest value
+    over half a patch, a twelfth of the image for six patches a side. If several patches have the highest value, the
+    result is the share of them in the truth.
 
     Args:
         heat: The map of patches, not enlarged.
-        truth: What is annotated, (H, W).
-        window: x1, y1, x2, y2, all inside the image: what the patches fill.
+        truth: The annotated pixels, bool (H, W).
+        window: Area that the patches fill: x1, y1, x2, y2, inside the image.
     """
     values, (x1, y1, x2, y2) = np.asarray(heat, np.float64), window
     rows, columns = np.nonzero(values == values.max())
@@ -165,24 +165,24 @@ def patch_pointing(heat: npt.ArrayLike, truth: npt.ArrayLike, window: tuple[int,
 
 
 def pointing_chance(heat: npt.ArrayLike, truth: npt.ArrayLike) -> float:
-    """Return how often a random pixel lies in the truth: its share of the area that counts."""
+    """Return the expected `pointing` of a random pixel: the truth's share of the pixels that count."""
     _, inside = _counted(heat, truth)
     return float(inside.mean()) if inside.any() else float("nan")
 
 
 def overlap(heat: npt.ArrayLike, truth: npt.ArrayLike, thresholds: Sequence[float] = THRESHOLDS) -> Overlap:
-    """Compare what lies above each threshold with the truth, pixel by pixel.
+    """Compare the pixels above each threshold with the truth.
 
-    mIoU (MaCo, ChEX) is the mean of `iou` over the thresholds .1 to .5. A map that is nowhere above a threshold counts
+    mIoU (MaCo, ChEX) is the mean of `iou` over the thresholds .1 to .5. A map without a pixel above a threshold scores
     0 there; MaCo's code skips it.
 
-    Recall, IoU and Dice of G2D's table of zero-shot grounding are read as these at one threshold, then averaged over
-    the images in which the finding is annotated. G2D's code of it is not public and its threshold not known; MedKLIP's
-    code has 0.008 for attention over 14 x 14 patches that sums to 1, which is 1.57 times its mean.
+    For G2D's table of zero-shot grounding, we take recall, IoU and Dice at one threshold. We average them over the
+    images in which the finding is annotated. G2D's code for this table is not public, and its threshold is unknown.
+    MedKLIP's code uses 0.008 for attention over 14 x 14 patches that sums to 1; this is 1.57 times the mean.
 
     Args:
         heat: The map, on the scale of the thresholds; see `rescale`.
-        truth: What is annotated.
+        truth: The annotated pixels, bool (H, W).
         thresholds: Values that a pixel must exceed.
     """
     values, inside = _counted(heat, truth)

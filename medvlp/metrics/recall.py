@@ -9,23 +9,23 @@ from torch import Tensor
 
 
 def ranks(similarity: Tensor, text_of_image: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the rank, from 1, of the true one among all candidates, image to report and report to image.
+    """Return the rank, from 1, of the true candidate among all, image to report and report to image.
 
-    Reports with the same text are one candidate, and one that several images share is found when any of them is.
-    Ties count against the true pair, so that constant embeddings retrieve nothing.
+    Reports with the same text are one candidate. If several images share a report, the best of their ranks counts. Ties
+    count against the true pair, so that constant embeddings retrieve nothing.
 
     Args:
         similarity: Score (N, M) of N images with M distinct texts.
         text_of_image: The true text of each image, int64 (N,).
 
     Returns:
-        int64 (N,) for images and (M,) for texts, 0 for a text without an image.
+        int64 (N,) for images, and (M,) for texts with 0 for a text without an image.
     """
     true = similarity.gather(1, text_of_image[:, None])
     own = text_of_image[:, None] == torch.arange(similarity.shape[1], device=similarity.device)
     best = similarity.masked_fill(~own, -torch.inf).amax(0)
-    # The true text itself is among those that are >=, which makes the best rank 1.
     of_text = 1 + ((similarity >= best) & ~own).sum(0)
+    # The comparison >= counts the true text itself, so the best rank is 1.
     return (similarity >= true).sum(1), of_text * own.any(0)
 
 
@@ -59,14 +59,14 @@ def class_precision(
 ) -> dict[str, float]:
     """Precision of retrieval by class, image to report and report to image, after GLoRIA.
 
-    What is retrieved is right if its class is that of the query: one of CheXpert's five, on the 5x200 sets. Candidates
-    are all of the set, never those of a batch. Ties count against the right ones, as in `retrieval`.
+    A candidate is right if it has the class of the query: one of CheXpert's five, on the 5x200 sets. The candidates are
+    the whole set, never one batch. Ties count against right candidates, as in `retrieval`.
 
     Args:
         similarity: Score (N, M) of N images with M texts.
         image_class: Class of each image, int64 (N,).
         text_class: Class of each text, int64 (M,).
-        ks: How many of the candidates are retrieved; all, where there are fewer.
+        ks: Numbers of candidates to retrieve; all candidates if there are fewer.
 
     Returns:
         `i2t_P@k` and `t2i_P@k` (0 to 1, higher is better), the mean over all queries.
@@ -82,16 +82,16 @@ def class_precision(
 
 
 def class_hits(similarity: Tensor, query: Tensor, candidate: Tensor, ks: Sequence[int]) -> dict[int, Tensor]:
-    """Return the share of the first k candidates that are of each query's class, float64 (N,) by k.
+    """Return the share of each query's class among its first k candidates, float64 (N,), by k.
 
     Args:
         similarity: Score (N, M) of N queries with M candidates.
         query: Class of each query, int64 (N,).
         candidate: Class of each candidate, int64 (M,).
-        ks: How many of the candidates are retrieved; all, where there are fewer.
+        ks: Numbers of candidates to retrieve; all candidates if there are fewer.
     """
     hits = query[:, None] == candidate
-    # Wrong candidates first, which a stable sort by score then keeps among equals.
+    # Wrong candidates come first, and a stable sort by score keeps them first among equal scores.
     order = hits.int().argsort(stable=True, dim=1)
     ranked = order.gather(1, similarity.gather(1, order).argsort(stable=True, dim=1, descending=True))
     found = hits.gather(1, ranked)

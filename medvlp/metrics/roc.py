@@ -16,15 +16,15 @@ from medvlp.types import PRESENT, UNCERTAIN
 def auroc(score: npt.ArrayLike, target: npt.ArrayLike, known: npt.ArrayLike = True) -> Weighted:
     """Return the AUROC of n samples as a function of their weights (n,); equal scores count half.
 
-    They are sorted once, so that a bootstrap costs a pass over them for each of its samples.
+    The scores are sorted once, so that each bootstrap sample costs a single pass over them.
 
     Args:
-        score: Any order-preserving score, (n,).
-        target: Which samples are positive, (n,) of 0 and 1.
-        known: Which samples count, bool (n,).
+        score: Scores (n,) on any scale; only their order matters.
+        target: Whether each sample is positive, (n,) of 0 and 1.
+        known: Whether each sample counts, bool (n,).
 
     Returns:
-        The function; NaN where positives or negatives weigh nothing.
+        The function; its value is NaN if the total weight of positives or of negatives is 0.
 
     Example:
         >>> area = auroc([0.1, 0.4, 0.35, 0.8], [0, 0, 1, 1])
@@ -52,7 +52,7 @@ def auroc(score: npt.ArrayLike, target: npt.ArrayLike, known: npt.ArrayLike = Tr
 
 
 def label_auroc(scores: Tensor, label: Tensor, names: Sequence[str]) -> dict[str, float]:
-    """AUROC of each label and their mean, `macro`; a label not mentioned is absent, an uncertain one is left out.
+    """AUROC of each label and their mean, `macro`. Unmentioned labels count as absent, uncertain ones are left out.
 
     Args:
         scores: Between 0 and 1, (N, L).
@@ -60,7 +60,7 @@ def label_auroc(scores: Tensor, label: Tensor, names: Sequence[str]) -> dict[str
         names: The L labels.
 
     Returns:
-        No entry for labels that lack a positive or a negative; nothing at all where all do.
+        The AUROC by name, without labels that lack a positive or a negative; empty if all labels lack one.
     """
     aurocs: dict[str, float] = {}
     for i, name in enumerate(names):

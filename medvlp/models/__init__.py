@@ -1,7 +1,7 @@
 """Encoders, and the networks on top of them: projection heads, decoders, detectors.
 
-They take tensors or texts, and know neither data sets nor objectives. A new encoder is a file here, a subclass of
-`ImageEncoder` or `TextEncoder`; its class can be named in configs at once.
+Models take tensors or texts, and import neither data sets nor objectives. A new encoder is one file here with a
+subclass of `ImageEncoder` or `TextEncoder`. Configs can name the class without further changes.
 """
 
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""A network of timm: made by its name, and made fit for images of another size."""
+"""Networks of timm: creation by name, and adaptation to images of another size."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from timm.models import parse_model_name
 
 from medvlp.errors import UserError
 
-# What says where weights come from and what becomes of the network is not for the arguments of an architecture.
+# Options of timm for weights and head; they are no arguments of an architecture.
 RESERVED = {*inspect.signature(timm.create_model).parameters, "num_classes", "pretrained_model_args"} - {"kwargs"}
 
 
@@ -20,16 +20,16 @@ def make_backbone(name: str, pretrained: bool, arguments: Mapping[str, Any]) -> 
     """Make a network without its classifier.
 
     Args:
-        name: Architecture in timm; `hf-hub:OWNER/NAME`, which the hub or its cache holds; or `local-dir:PATH`, a folder
-            with the config.json of timm.
-        pretrained: Load the weights that come under that name.
-        arguments: More arguments of the architecture.
+        name: Architecture in timm; `hf-hub:OWNER/NAME` on the hub or in its cache; or `local-dir:PATH`, a folder with a
+            config.json of timm.
+        pretrained: Whether to load the weights of that name.
+        arguments: Further arguments of the architecture.
 
     Returns:
-        The network, and the name and arguments that make such a network without hub and folder.
+        The network, and the name and arguments that make the same network without hub and folder.
 
     Raises:
-        UserError: If there is no such architecture, or its weights cannot be had.
+        UserError: If there is no such architecture, it refuses an argument, or its weights cannot be loaded.
     """
     if strange := sorted(arguments.keys() & RESERVED):
         raise UserError(f"image encoder arguments={dict(arguments)}: '{strange[0]}' is no argument of an architecture.")
@@ -59,35 +59,35 @@ def make_backbone(name: str, pretrained: bool, arguments: Mapping[str, Any]) -> 
     if source is None:
         return network, name, dict(arguments)
     config = network.pretrained_cfg
-    # What the config of the hub or the folder decides beside the weights.
+    # The config on the hub or in the folder decides more than the weights.
     decided = {"global_pool": config.get("global_pool"), **network.pretrained_model_args}
     decided = {key: value for key, value in decided.items() if value is not None and key not in RESERVED}
     return network, config["architecture"], {**decided, **arguments}
 
 
 def is_of_one_size(network: Any) -> bool:
-    """Return whether a network is made for images of one size, as most transformers are."""
+    """Return whether a network takes images of one size only, as most transformers do."""
     return bool(network.pretrained_cfg.get("fixed_input_size"))
 
 
 def fit_to_size(network: Any, size: int, name: str, arguments: Mapping[str, Any], steps: tuple[int, int]) -> Any:
-    """Return a network of one size with the same weights for images of another, its positions resampled.
+    """Return a network with the same weights for images of another size; its positions are resampled.
 
     Args:
-        network: The network; it may be changed.
+        network: The network; the function may change it.
         size: Side of the images in pixels.
-        name: What `make_backbone` returned.
-        arguments: Likewise.
-        steps: Pixels of an image between two cells of its finest and of its coarsest map.
+        name: Name from `make_backbone`.
+        arguments: Arguments from `make_backbone`.
+        steps: Strides in pixels of the finest and of the coarsest map.
 
     Raises:
-        UserError: If it cannot take them; says the nearest sizes that it can take.
+        UserError: If the network cannot take such images; the message names the nearest possible sizes.
     """
     trained = {key: parameter.requires_grad for key, parameter in network.named_parameters()}
     modes = {key: module.training for key, module in network.named_modules()}
     fitted, reason = _try_size(network, size, name, arguments, steps[0])
     if fitted is not None:
-        # What was resampled is new, and would be trained in a frozen network.
+        # Resampled parameters are new tensors, and would be trained in a frozen network.
         for key, parameter in fitted.named_parameters():
             parameter.requires_grad_(trained[key])
         for key, module in fitted.named_modules():
@@ -104,11 +104,11 @@ def fit_to_size(network: Any, size: int, name: str, arguments: Mapping[str, Any]
 
 
 def _try_size(network: Any, size: int, name: str, arguments: Mapping[str, Any], step: int) -> tuple[Any | None, str]:
-    """Return a network that takes images of a size, or None and why there is none."""
+    """Return a network that takes images of a size, or None and the reason."""
     if size % step:
         return None, f"{size} is no multiple of {step}"
     try:
-        # That of networks with windows would scale these, which their pre-training has chosen.
+        # For networks with windows, timm's method would also scale the windows of the pre-training.
         change = getattr(network, "set_input_size", None)
         if change is not None and "window_size" not in inspect.signature(change).parameters:
             network.set_input_size(img_size=size)
@@ -117,16 +117,16 @@ def _try_size(network: Any, size: int, name: str, arguments: Mapping[str, Any], 
         try:
             made = _remake(network, size, name, arguments)
         except (AssertionError, RuntimeError):
-            # Its family does not resample positions as it loads them. It may do so as it runs.
+            # This family does not resample positions at loading. It may resample them in its forward pass.
             made = network
         _try_image(made, size)
-    except (AssertionError, IndexError, RuntimeError, TypeError, ValueError) as error:  # networks say it in many ways
+    except (AssertionError, IndexError, RuntimeError, TypeError, ValueError) as error:  # networks raise any of these
         return None, str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
     return made, ""
 
 
 def _remake(network: Any, size: int, name: str, arguments: Mapping[str, Any]) -> Any:
-    """Make a network for images of a size, with the weights of another as timm loads pre-trained ones."""
+    """Make a network for images of a size; timm loads the other network's weights as pre-trained ones."""
     source = {"state_dict": network.state_dict(), "source": "", "custom_load": False}
     options = {**arguments, "img_size": size}
     made: Any = timm.create_model(name, pretrained=True, num_classes=0, pretrained_cfg_overlay=source, **options)
@@ -136,7 +136,7 @@ def _remake(network: Any, size: int, name: str, arguments: Mapping[str, Any]) ->
 
 @torch.no_grad()
 def _try_image(network: Any, size: int) -> None:
-    """Have a network see a black image, and refuse what its maps do not cover."""
+    """Run a network on an image of zeros, and raise an error if its maps do not cover the image."""
     image = next(network.parameters()).new_zeros(1, network.pretrained_cfg["input_size"][0], size, size)
     maps = network.eval().forward_intermediates(image, norm=True, intermediates_only=True)
     for feature_map, level in zip(maps, network.feature_info, strict=True):

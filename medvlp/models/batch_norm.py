@@ -1,4 +1,4 @@
-"""Batch normalisation whose statistics are those of the joined batch of all processes."""
+"""Batch normalisation with the statistics of the joined batch of all processes."""
 
 from __future__ import annotations
 
@@ -22,12 +22,13 @@ def joined_batch_norm(
 ) -> Tensor:
     """Normalise rows (M, D) by the mean and the variance of the rows of all processes, at least in fp32.
 
-    Updates the running statistics, as `torch.nn.functional.batch_norm` does in training. With fewer than two rows over
-    all processes it normalises by them. Its gradients are those of one process on the joined batch.
+    The function updates the running statistics, as `torch.nn.functional.batch_norm` does in training. With fewer than
+    two rows over all processes it normalises by the running statistics. The gradients are those of one process on the
+    joined batch.
     """
     with torch.autocast(x.device.type, enabled=False):
         x = x.to(torch.promote_types(x.dtype, torch.float32))
-        # Two passes, because E[x^2] - E[x]^2 cancels in fp32.
+        # Two passes, because E[x^2] - E[x]^2 suffers from cancellation in fp32.
         sums = sum_over_processes(torch.cat([x.sum(0), x.new_tensor([len(x)])]))
         count = sums[-1]
         few = count < 2
@@ -43,7 +44,7 @@ def joined_batch_norm(
 
 
 class GlobalBatchNorm(nn.Module):
-    """Batch normalisation of vectors for projection heads, with statistics of the joined batch of all processes.
+    """Batch normalisation of vectors in projection heads, with the statistics of the joined batch of all processes.
 
     Args:
         width: Number of features D.
@@ -67,7 +68,7 @@ class GlobalBatchNorm(nn.Module):
         self.register_buffer("running_var", torch.ones(width))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise (M, D), by the running statistics where training has fewer than two rows over all processes."""
+        """Normalise (M, D); a training batch with fewer than two rows is normalised by the running statistics."""
         statistics = self.running_mean, self.running_var, self.weight, self.bias
         if self.training and self.sync and world_size() > 1:
             return joined_batch_norm(x, *statistics, self.momentum, self.eps)
@@ -75,7 +76,7 @@ class GlobalBatchNorm(nn.Module):
 
 
 class _OnCPU(_BatchNorm):
-    """What torch's synchronised batch norm does on a GPU, the only device that it has kernels for."""
+    """Synchronised batch norm for CPUs; torch's has kernels for GPUs only."""
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalise (N, C, ...)."""
@@ -83,7 +84,7 @@ class _OnCPU(_BatchNorm):
             return super().forward(input)
         mean, variance, momentum = self.running_mean, self.running_var, self.momentum
         if mean is None or variance is None:
-            # It keeps no statistics: those of the batch go nowhere.
+            # This batch norm keeps no statistics, so those of the batch go into scratch tensors.
             mean, variance = input.new_zeros(self.num_features), input.new_ones(self.num_features)
         if self.num_batches_tracked is not None:
             self.num_batches_tracked.add_(1)
@@ -94,11 +95,11 @@ class _OnCPU(_BatchNorm):
         return out.view(rows.shape).movedim(-1, 1)
 
     def _check_input_dim(self, input: Tensor) -> None:
-        """Take vectors, sequences and images."""
+        """Accept vectors, sequences and images."""
 
 
 class _OnCPUWithActivation(_OnCPU):
-    """The same of timm's, which then applies the activation that timm's batch norms hold."""
+    """Synchronised batch norm for CPUs with the drop layer and the activation of timm's batch norms."""
 
     drop: nn.Module
     act: nn.Module
@@ -110,14 +111,14 @@ class _OnCPUWithActivation(_OnCPU):
 
 
 def synchronise(network: nn.Module, device: torch.device) -> nn.Module:
-    """Give the batch norms of a network the statistics of all processes, and return it.
+    """Make the batch norms of a network use the statistics of all processes, and return the network.
 
-    timm's `BatchNormAct2d` is a batch norm with an activation inside, which
-    `torch.nn.SyncBatchNorm.convert_sync_batchnorm` loses without a word; timm's converter keeps it.
+    timm's `BatchNormAct2d` is a batch norm with an activation inside. The converter of torch,
+    `torch.nn.SyncBatchNorm.convert_sync_batchnorm`, drops it silently; timm's converter keeps it.
 
     Args:
         network: Any network; its batch norms are replaced in place.
-        device: Where it will be trained.
+        device: Device of the training.
     """
     synchronised: nn.Module = convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
     if device.type == "cpu":
@@ -132,7 +133,11 @@ def batch_norms(network: nn.Module) -> dict[str, nn.Module]:
 
 
 def restore(network: nn.Module, plain: dict[str, nn.Module]) -> nn.Module:
-    """Put back the batch norms that `batch_norms` has returned before `synchronise`, with what was learnt since.
+    """Put the original batch norms back into a network after `synchronise`, with the parameters learned since.
+
+    Args:
+        network: A network from `synchronise`.
+        plain: Its batch norms before that, from `batch_norms`.
 
     Returns:
         The network.

@@ -13,10 +13,10 @@ class ProjectionHead(nn.Sequential):
     The first batch norm has affine parameters, the second has none.
 
     Args:
-        width: Features in.
-        hidden: Features between.
+        width: Number of input features.
+        hidden: Number of hidden features.
         out: Dimension of the joint space.
-        sync: Whether batch statistics are those of all processes (official code: of each one).
+        sync: Whether batch statistics are those of all processes (official code: of each process alone).
     """
 
     def __init__(self, width: int, hidden: int, out: int, sync: bool = True) -> None:

@@ -1,4 +1,4 @@
-"""The text encoder of transformers: any of its language models, frozen and cached or trained."""
+"""Text encoder for language models of transformers, either frozen and cached, or trained."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from medvlp.models.text import TextEncoder, hash_state
 from medvlp.models.weights import EXPORTED, TEXT_ENCODER, locate, public_name, write_tensors
 from medvlp.types import PhraseFeatures, RegionBatch
 
-# Tokenisation happens beside data loader processes that were forked, where a thread pool would only warn and idle.
+# Beside forked data loader processes, the tokenizer's thread pool would only warn and idle.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-# Of loading from the disk, which takes a moment; downloads have bars of their own.
+# Loading from the disk takes a moment only; downloads have progress bars of their own.
 disable_progress_bar()
 
 
@@ -30,27 +30,27 @@ def sentence_words(tokens: Any, place: npt.NDArray[np.int64]) -> tuple[npt.NDArr
     """Find the words of sentences among the tokens of reports.
 
     Args:
-        tokens: What a fast tokenizer returns for B reports, with offsets.
+        tokens: Tokens of B reports from a fast tokenizer, with offsets.
         place: Report, start and end of each sentence, (S, 3); see `RegionBatch.sentence_place`.
 
     Returns:
-        The number of its word for each token of the (B, length), flattened, -1 outside the sentences; and the sentence
-        of each of the K words. Word pieces that were cut off are no token, and so no word.
+        The word number of each token, (B * length,), with -1 outside the sentences; and the sentence of each of the K
+        words. Word pieces beyond the maximum length are no tokens, and so belong to no word.
     """
     reports, length = tokens["input_ids"].shape
-    # The number of its word in the report; NaN for special tokens and padding.
+    # NaN stands for special tokens and padding, which belong to no word.
     word = np.array([tokens.word_ids(b) for b in range(reports)], np.float64).reshape(-1)
-    # Where its last character stands: some tokenizers count the space in front of a word to it.
+    # The last character decides, because some tokenizers count the space before a word as part of it.
     last = tokens["offset_mapping"][..., 1].numpy().reshape(-1) - 1
-    # Reports one after the other on one line, so that one sorted search finds the sentence of every token.
+    # All reports share one axis, so that one sorted search finds the sentence of every token.
     report = np.repeat(np.arange(reports), length)
     study, begin, end = place.T
     line = 1 << 32
     sentence = np.searchsorted(study * line + begin, report * line + last, side="right") - 1
-    # A sentence of no report in front of the first one.
+    # Index -1, for tokens before the first sentence, must match no report.
     study, end = np.append(study, -1), np.append(end, 0)
     inside = ~np.isnan(word) & (study[sentence] == report) & (last < end[sentence])
-    # A word belongs to the sentence of its first piece.
+    # The first piece of a word decides its sentence.
     named = report[inside] * line + word[inside].astype(np.int64)
     _, first, number = np.unique(named, return_index=True, return_inverse=True)
     out = np.full(len(word), -1)
@@ -59,27 +59,27 @@ def sentence_words(tokens: Any, place: npt.NDArray[np.int64]) -> tuple[npt.NDArr
 
 
 class HFTextEncoder(TextEncoder):
-    """A Hugging Face language model that takes strings and returns one embedding each.
+    """A Hugging Face language model that returns one embedding for each text.
 
-    A frozen model is no sub-module: it has no parameters for the optimiser, DistributedDataParallel or the
-    checkpoint, stays in evaluation mode, and reads each text once when a cache is open.
+    A frozen model is no sub-module. It has no parameters for the optimiser, DistributedDataParallel or the checkpoint,
+    and stays in evaluation mode. With an open cache it reads each text once.
 
     Args:
         name: Model on the hub, a local folder, or `package:PACKAGE/PATH` for a folder in an installed package.
             IMITATE freezes `emilyalsentzer/Bio_ClinicalBERT`.
-        trainable_layers: How many of the last layers are trained; 0 freezes the model, None trains all of it.
-        pooling: The embedding is the last hidden state of [CLS] (both papers), or the mean over tokens. It must be the
-            mean where tokens see only those before them (CLIP, Qwen2): the first says nothing there.
-        max_length: Word pieces after which a text is cut (IMITATE: 256).
-        dropout: Leave the dropout of a frozen model on, and so embed every text anew at each step, as the official
-            code does unintendedly.
-        layers: How many of the first layers are kept; None keeps all (ASG: 6 of 12).
+        trainable_layers: Number of the last layers to train; 0 freezes the model, None trains all layers.
+        pooling: `cls` for the last hidden state of [CLS] (both papers), `mean` for the mean over tokens. Causal models
+            (CLIP, Qwen2) need `mean`, because their first token does not see the text.
+        max_length: Maximum number of word pieces; longer texts are cut (IMITATE: 256).
+        dropout: Whether a frozen model keeps its dropout, and so embeds every text again at each step. The official
+            code does so unintentionally.
+        layers: Number of the first layers to keep; None keeps all (ASG: 6 of 12).
 
     Attributes:
-        inputs: Names of what the model takes of the tokenizer.
+        inputs: Names of the tokenizer's outputs that the model takes.
 
     Raises:
-        UserError: If the model cannot be had, or does not suit the options.
+        UserError: If the model cannot be loaded, or does not suit the options.
     """
 
     files: ClassVar[Mapping[str, str]] = {"name": TEXT_ENCODER}
@@ -102,7 +102,7 @@ class HFTextEncoder(TextEncoder):
             keep_layers(model, layers, name)
         check_reader(model, self.tokenizer, name, pooling, max_length)
         self.inputs = inputs_of(model, self.tokenizer)
-        # A tokenizer without special tokens makes nothing of an empty text, whose embedding would be no number.
+        # Without special tokens, an empty text has no tokens, and its mean would be NaN.
         marks = (self.tokenizer.bos_token, self.tokenizer.eos_token, self.tokenizer.pad_token)
         self._empty = "" if self.tokenizer("")["input_ids"] else next(filter(None, marks))
         self.width = int(model.config.hidden_size)
@@ -111,10 +111,10 @@ class HFTextEncoder(TextEncoder):
             freeze_but_last(model, trainable_layers, name)
         self.dropout = dropout
         if self.frozen:
-            # In a tuple, where nn.Module does not look for sub-modules.
+            # nn.Module does not look for sub-modules in tuples.
             self._frozen: tuple[Any] = (model.requires_grad_(False).train(dropout),)
         else:
-            # It comes in evaluation mode, in which the Trainer would leave it.
+            # transformers returns models in evaluation mode, and the Trainer would not change that.
             self.model = model.train()
 
     @property
@@ -140,9 +140,9 @@ class HFTextEncoder(TextEncoder):
     def read(self, reports: Sequence[str], region: RegionBatch, pooled: bool) -> tuple[Tensor | None, Tensor, Tensor]:
         """Embed reports, and the words of their region sentences.
 
-        A trained model gives the contextual words of a sentence, each the sum of its word pieces (ASG), as far as the
-        report is not cut off. A frozen one gives one word a sentence, the embedding of the sentence alone: it has
-        few distinct sentences to read, each once, where the words of all reports would fill a disk.
+        A trained model returns the contextual words of a sentence, each the sum of its word pieces (ASG). Words beyond
+        the maximum length are missing. A frozen model returns one word a sentence, the embedding of the sentence alone.
+        There are few distinct sentences to cache, while the words of all reports would fill a disk.
 
         See `TextEncoder.read`.
         """
@@ -153,7 +153,7 @@ class HFTextEncoder(TextEncoder):
         return report, *self._words(hidden, tokens, region.sentence_place.numpy())
 
     def phrases(self, texts: Sequence[str]) -> PhraseFeatures:
-        """Embed M phrases, and their words as `read` does those of the sentences of reports."""
+        """Embed M phrases and their words, as `read` embeds sentences."""
         if self.frozen or not texts:
             return super().phrases(texts)
         hidden, tokens = self._hidden(texts)
@@ -163,33 +163,33 @@ class HFTextEncoder(TextEncoder):
 
     def _apply(self, fn: Any, recurse: bool = True) -> HFTextEncoder:
         if self.dropout and self.frozen:
-            # It embeds at each step, and so belongs where the training is.
+            # With dropout it runs at each step, so it must be on the device of the training.
             self._frozen[0]._apply(fn)
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return self
 
     def open_cache(self, folder: Path) -> None:
-        """Use the embeddings of this very model under a folder; has no effect on a trained model, or with dropout."""
+        """Use the stored embeddings of this model under a folder; no effect on a trained model or with dropout."""
         if not self.dropout:
             super().open_cache(folder)
 
     @classmethod
     def rebuild_options(cls, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the options without dropout, which is for training: a text must have the same embedding each time."""
+        """Return the options without dropout, so that a text has the same embedding each time."""
         return {**options, "dropout": False}
 
     @classmethod
     def describe_start(cls, options: Mapping[str, Any]) -> str:
-        """Return the name of the language model; of a path its last part."""
+        """Return the name of the language model; for a path, its last part."""
         return public_name(options["name"])
 
     def write(self, folder: Path) -> None:
-        """Write language model and tokenizer as transformers reads them."""
+        """Write language model and tokenizer in the format of transformers."""
         model, folder = self.language_model, folder / TEXT_ENCODER
         state = {key: value.clone(memory_format=torch.contiguous_format) for key, value in model.state_dict().items()}
         with torch.device("meta"):
             whole = type(model)(model.config).state_dict()
-        # A pooler that was never used, and is left out, would be missed with a warning that the model needs training.
+        # If the unused pooler were missing, transformers would warn that the model needs training.
         state |= {key: torch.zeros(value.shape) for key, value in whole.items() if key not in state}
         folder.mkdir()
         model.config.save_pretrained(folder)
@@ -197,7 +197,7 @@ class HFTextEncoder(TextEncoder):
         self.tokenizer.save_pretrained(folder)
 
     def _words(self, hidden: Tensor, tokens: Any, place: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-        """Return the words (K, D) of sentences, each the sum of its word pieces, and the sentence of each."""
+        """Return the words (K, D) of sentences, each the sum of its word pieces, and the sentence of each word."""
         word, word_sentence = sentence_words(tokens, place)
         device = hidden.device
         inside = torch.from_numpy(np.flatnonzero(word >= 0)).to(device)
@@ -213,7 +213,7 @@ class HFTextEncoder(TextEncoder):
         return model(**{key: tokens[key].to(device) for key in self.inputs}).last_hidden_state, tokens
 
     def tokenize(self, texts: Sequence[str], **options: Any) -> Any:
-        """Return the tokens of M texts, each (M, length), padded behind."""
+        """Return the tokens of M texts, each tensor (M, length), padded at the end."""
         return self.tokenizer(
             [text if text.strip() else self._empty for text in texts],
             max_length=self.max_length,
@@ -229,7 +229,7 @@ class HFTextEncoder(TextEncoder):
 
         Args:
             hidden: The hidden states.
-            mask: Which of them belong to tokens, 0 or 1, (M, length).
+            mask: Mask of real tokens, (M, length) of 0 and 1.
         """
         if self.pooling == "cls":
             return hidden[:, 0]
@@ -240,7 +240,7 @@ class HFTextEncoder(TextEncoder):
         """Return the title, and a hash of tokenizer, configuration, pooling and weights."""
         content = hashlib.blake2b(digest_size=6)
         tokenizer = json.loads(self.tokenizer.backend_tokenizer.to_str())
-        # These two are the state of the last call, not of the tokenizer.
+        # These two entries depend on the last call.
         del tokenizer["padding"], tokenizer["truncation"]
         config = self.language_model.config.to_dict()
         for name in ("_name_or_path", "transformers_version"):

@@ -14,21 +14,21 @@ from medvlp.errors import UserError
 from medvlp.types import ImageFeatures
 
 NORMALISATION = ("mean", "std")
-"""Buffers of an encoder that say how images are normalised."""
+"""Buffers of an encoder with the normalisation of images."""
 
 
 class ImageEncoder(nn.Module, ABC):
-    """What tasks, objectives and exports know of an image encoder.
+    """Interface of image encoders for tasks, objectives and exports.
 
-    A subclass must give `forward`, and nothing else: the widths are read from the features of one black image. It can
-    set each attribute below in its `__init__`, and override each method. Its parameters, its buffers and the options
-    of its `__init__` are all that a checkpoint keeps of it.
+    A subclass must define only `forward`: widths and strides are read from the features of one black image. It can set
+    each attribute below in its `__init__`, and override each method. A checkpoint keeps its parameters, its buffers,
+    the options of its `__init__` and its `recipe`.
 
-    Images reach an encoder as they are stored, uint8. `normalise` turns them into what the network takes.
+    Images reach an encoder as they are stored, uint8. `normalise` turns them into the input of the network.
 
     Args:
-        mean: Mean of each channel that the network takes, as a share of white (255).
-        std: Standard deviation, likewise.
+        mean: Mean of each input channel of the network, as a share of white (255).
+        std: Standard deviation of each channel, likewise.
 
     Attributes:
         mean: `mean` in grey levels, (1, channels, 1, 1); a checkpoint keeps it with the weights.
@@ -54,10 +54,10 @@ class ImageEncoder(nn.Module, ABC):
         """
 
     def normalise(self, image: Tensor) -> Tensor:
-        """Return grey images, uint8 (N, H, W), as the network takes them: float (N, channels, H, W).
+        """Return the network's input for grey images, uint8 (N, H, W): float (N, channels, H, W).
 
         Raises:
-            TypeError: If the images are not uint8: they would be normalised twice.
+            TypeError: If the images are not uint8, because they may be normalised already.
         """
         if image.dtype != torch.uint8:
             raise TypeError(
@@ -78,9 +78,9 @@ class ImageEncoder(nn.Module, ABC):
         return features.pyramid
 
     def places(self, features: ImageFeatures) -> Tensor:
-        """Return the pooled feature of each location taken alone, as in class activation mapping.
+        """Return the pooled feature that each location would have alone, as in class activation mapping.
 
-        The default holds where the pooled feature is the mean of the coarsest map.
+        The default is right if the pooled feature is the mean of the coarsest map.
 
         Args:
             features: Features of N images, from `forward`.
@@ -89,7 +89,7 @@ class ImageEncoder(nn.Module, ABC):
             Features (N, D, h, w).
 
         Raises:
-            UserError: If the pooled feature is something else.
+            UserError: If the pooled feature is not that mean.
         """
         last, pooled = features.pyramid[-1], features.pooled
         mean = last.mean((2, 3))
@@ -102,7 +102,7 @@ class ImageEncoder(nn.Module, ABC):
 
     @property
     def architecture(self) -> str:
-        """Name of the network, for results and digests; by default that of the class."""
+        """Name of the network, for results and digests; by default the name of the class."""
         return f"{type(self).__module__}.{type(self).__qualname__}"
 
     @cached_property
@@ -112,36 +112,36 @@ class ImageEncoder(nn.Module, ABC):
 
     @cached_property
     def widths(self) -> list[int]:
-        """Channels of the pyramid's maps, fine to coarse."""
+        """Number of channels of each map of the pyramid, fine to coarse."""
         return [level.shape[1] for level in self._of_black.pyramid]
 
     @cached_property
     def patch_width(self) -> int:
-        """Channels of the patch features."""
+        """Number of channels of the patch features."""
         return self._of_black.patches.shape[1]
 
     @cached_property
     def map_widths(self) -> list[int]:
-        """Channels of each of `maps`; by default those of the pyramid."""
+        """Number of channels of each of `maps`; by default those of the pyramid."""
         return self.widths
 
     @cached_property
     def map_strides(self) -> list[int]:
-        """Pixels of the image between two cells of each of `maps`; by default those of the pyramid."""
+        """Strides in pixels of the image of each of `maps`; by default those of the pyramid."""
         return [round(self.side / level.shape[-1]) for level in self._of_black.pyramid]
 
     def fit(self, size: int) -> None:
-        """Make the encoder take images of a size, before there is an optimiser; by default it takes any.
+        """Make the encoder take images of a size, before an optimiser is created. By default it takes any size.
 
         Args:
             size: Side of the images in pixels.
 
         Raises:
-            UserError: If it cannot take them.
+            UserError: If the encoder cannot take such images.
         """
 
     def freeze_beyond_patches(self) -> None:
-        """Freeze the layers that the patch features do not pass through."""
+        """Freeze the parameters that the patch features do not depend on."""
         training = self.training
         self.eval()(self._black()).patches.sum().backward()
         for parameter in self.parameters():
@@ -151,27 +151,27 @@ class ImageEncoder(nn.Module, ABC):
 
     @property
     def recipe(self) -> dict[str, Any]:
-        """Options that a checkpoint keeps beside those of the config, for `rebuild_options`; by default none."""
+        """Options that a checkpoint keeps for `rebuild_options`, beside those of the config; by default none."""
         return {}
 
     @classmethod
     def rebuild_options(cls, options: Mapping[str, Any], recipe: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the options that make an encoder whose weights a checkpoint brings; by default those of the config.
+        """Return the options that rebuild an encoder before its weights are loaded; by default config and recipe.
 
-        An encoder that reads its first weights from a file or a hub should leave that option out.
+        An encoder that reads its first weights from a file or a hub should remove that option here.
 
         Args:
-            options: Options of the config that the encoder was made with.
+            options: Options of the encoder in the config.
             recipe: Its `recipe`.
         """
         return {**options, **recipe}
 
     @classmethod
     def describe_start(cls, options: Mapping[str, Any]) -> str:
-        """Return in a few words where the first weights come from, for model cards.
+        """Return a short text on the source of the first weights, for model cards.
 
         Args:
-            options: Options of the config that the encoder was made with.
+            options: Options of the encoder in the config.
         """
         return f"those of {cls.__module__}.{cls.__qualname__}"
 

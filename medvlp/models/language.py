@@ -1,4 +1,4 @@
-"""Language models of any family of transformers as readers of texts: loaded, cut to layers, and checked."""
+"""Language models of transformers for text encoders: loading, selection of layers, and checks."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ def load_language_model(path: str, name: str) -> tuple[Any, Any]:
 
     Args:
         path: Model on the hub, or a local folder.
-        name: What errors call it.
+        name: Name of the model in errors.
 
     Raises:
-        UserError: If it cannot be had, or does not read texts alone.
+        UserError: If the model cannot be loaded, or has no fast tokenizer.
     """
-    # Without trust_remote_code=False transformers offers to run the Python that a folder brings along.
+    # Without trust_remote_code=False, transformers offers to run Python code of the folder.
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
         config: Any = AutoConfig.from_pretrained(path, trust_remote_code=False)
-        # Of T5 its encoder; most families have but one model.
+        # For T5 this is the encoder; most families have a single model.
         kind: Any = AutoModelForTextEncoding if type(config) in MODEL_FOR_TEXT_ENCODING_MAPPING else AutoModel
         model: Any = kind.from_pretrained(path, trust_remote_code=False).float()
     except (OSError, ValueError) as error:
@@ -38,30 +38,30 @@ def load_language_model(path: str, name: str) -> tuple[Any, Any]:
         ) from error
     if not getattr(tokenizer, "is_fast", False):
         raise UserError(f"text encoder name={name!r} has no fast tokenizer, which says where words are. {HELP}")
-    # What stands behind a text changes no embedding, whatever the family; what stands before it can.
+    # In every family, padding after a text leaves its embedding alone; padding before it may not.
     tokenizer.padding_side = "right"
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
-    # BERT's pooler is not used; trained without a gradient it would stop DistributedDataParallel.
+    # BERT's pooler is unused: it would get no gradient, and DistributedDataParallel would stop.
     model.pooler = None
     return model, tokenizer
 
 
 def inputs_of(model: Any, tokenizer: Any) -> list[str]:
-    """Return the names of what a tokenizer gives and a model takes."""
+    """Return the names of the tokenizer's outputs that the model takes."""
     taken = inspect.signature(model.forward).parameters
     return [name for name in dict.fromkeys((*tokenizer.model_input_names, "attention_mask")) if name in taken]
 
 
 def layers_of(model: Any, name: str) -> tuple[nn.Module, str]:
-    """Return the module that holds the list of a model's layers, and its name there.
+    """Return the module that holds the list of a model's layers, and the list's attribute name.
 
     Raises:
-        UserError: If it has no such list, as where all layers are one.
+        UserError: If there is no such list, for example because all layers share their weights.
     """
     depth = getattr(model.config, "num_hidden_layers", 0)
     for place, module in model.named_modules():
-        # From the outside in.
+        # The order is from the outside in, so the first match is the main list.
         if isinstance(module, nn.ModuleList) and len(module) == depth > 0:
             parent, _, attribute = place.rpartition(".")
             return model.get_submodule(parent), attribute
@@ -72,10 +72,10 @@ def layers_of(model: Any, name: str) -> tuple[nn.Module, str]:
 
 
 def keep_layers(model: Any, count: int, name: str) -> None:
-    """Keep the first layers of a model alone; all where it has no more.
+    """Keep only the first layers of a model; all layers if it has no more.
 
     Raises:
-        UserError: If none is to be kept.
+        UserError: If the number of layers to keep is below 1, or the model has no list of layers.
     """
     holder, attribute = layers_of(model, name)
     layers = getattr(holder, attribute)
@@ -92,7 +92,7 @@ def freeze_but_last(model: Any, count: int, name: str) -> None:
     """Freeze all but the last layers of a model.
 
     Raises:
-        UserError: If it has fewer.
+        UserError: If the number is below 1 or above that of the layers, or the model has no list of layers.
     """
     holder, attribute = layers_of(model, name)
     layers = getattr(holder, attribute)
@@ -106,24 +106,24 @@ def freeze_but_last(model: Any, count: int, name: str) -> None:
 
 
 def check_reader(model: Any, tokenizer: Any, name: str, pooling: str, max_length: int) -> None:
-    """Refuse a model that gives no embeddings of texts, or the same for all.
+    """Refuse a model that cannot embed texts, or embeds all texts alike.
 
     Args:
         model: The model.
         tokenizer: Its tokenizer.
-        name: What errors call it.
+        name: Name of the model in errors.
         pooling: `cls` or `mean`; see `HFTextEncoder`.
-        max_length: Tokens after which a text will be cut.
+        max_length: Maximum number of tokens of a text.
 
     Raises:
-        UserError: If it is one.
+        UserError: If it is such a model, or reads fewer than `max_length` tokens.
     """
     if model.config.is_encoder_decoder:
         raise UserError(f"text encoder name={name!r}: a {type(model).__name__} does not read texts alone. {HELP}")
     training = model.training
     try:
         hidden = _read_two(model.eval(), tokenizer)
-    except Exception as error:  # whatever a model makes of what it does not expect
+    except Exception as error:  # a model may raise anything on unexpected inputs
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
             f"text encoder name={name!r}: a {type(model).__name__} does not read texts alone ({reason}). {HELP}"
@@ -131,7 +131,7 @@ def check_reader(model: Any, tokenizer: Any, name: str, pooling: str, max_length
     model.train(training)
     for place, module in model.named_modules():
         if isinstance(module, nn.Embedding) and "position_embedding" in place:
-            # Those of RoBERTa begin behind the number of the padding.
+            # Positions of RoBERTa begin after the index of the padding.
             most = module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
             if max_length > most:
                 raise UserError(

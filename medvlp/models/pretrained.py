@@ -1,4 +1,4 @@
-"""Image encoders by one option: from a checkpoint, from ImageNet, from chance, or from a file."""
+"""Image encoders from one option: a checkpoint, ImageNet weights, random weights, or another file."""
 
 from __future__ import annotations
 
@@ -21,35 +21,36 @@ from medvlp.models.weights import EXPORTED, locate
 
 DEFAULT = "resnet50"
 IMAGENET, RANDOM = "imagenet", "random"
-# Of the encoder's tensors in a pre-training.
+# Prefix of the image encoder's tensors in a checkpoint of a pre-training.
 PREFIX = "image_encoder."
-# What of a checkpoint's `data` tells patients apart; another program's may have that name.
+# Keys of a checkpoint's `data` that identify patients; the entry `data` of another program lacks them.
 NOTED = {"dataset", "synthetic", "split", "split_sha256", "train_splits"}
 
 
 def load_image_encoder(
     weights: str, architecture: str | None = None, image_size: int | None = None, trust: Sequence[str] = ()
 ) -> ImageEncoder:
-    """Return an image encoder with weights, and with the normalisation they were trained with.
+    """Return an image encoder with weights, and with the normalisation of their training.
 
     Args:
-        weights: `imagenet`: timm's pre-trained weights. `random`: those of one draw, the same each time. A checkpoint
-            of `medvlp fit` or a folder of `medvlp export`, whose encoder is rebuilt, whatever its class. Any other file
-            with the state dict of a timm network, also `package:PACKAGE/PATH`.
-        architecture: Name in timm; of a checkpoint, what it is expected to be. ResNet-50 for `imagenet` and `random`.
+        weights: `imagenet` for timm's pre-trained weights, or `random` for random weights, the same each time. Or a
+            checkpoint of `medvlp fit` or a folder of `medvlp export`, whose encoder of any class is rebuilt. Or a file
+            with the state dict of a timm network. Files may be `package:PACKAGE/PATH`.
+        architecture: Name in timm, required for a state dict; by default ResNet-50 for `imagenet` and `random`. A
+            checkpoint must have this architecture if it is given.
         image_size: Side of the images in pixels; see `ImageEncoder.fit`.
         trust: Packages beside medvlp whose encoder a checkpoint may name.
 
     Raises:
         NotFoundError: If there is no such file.
-        UserError: If a checkpoint has another architecture, or a class that is not trusted, or if weights do not fit,
-            cannot be read or cannot be had.
+        UserError: If a checkpoint has another architecture or an untrusted class, or if weights do not fit or cannot
+            be read or downloaded.
     """
     encoder: ImageEncoder
     if weights == IMAGENET:
         encoder = TimmEncoder(architecture or DEFAULT)
     elif weights == RANDOM:
-        # Not of the run's seed: cached features, and checkpoints that leave a frozen encoder out, rely on it.
+        # The run's seed must not matter: cached features, and checkpoints without a frozen encoder, rely on this.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             encoder = TimmEncoder(architecture or DEFAULT, pretrained=False)
@@ -61,7 +62,7 @@ def load_image_encoder(
 
 
 def digest(encoder: ImageEncoder) -> str:
-    """Return a SHA-256 of what an encoder computes: its architecture, its weights and its normalisation."""
+    """Return the SHA-256 of an encoder's architecture, weights and normalisation."""
     sha = hashlib.sha256(encoder.architecture.encode())
     for name, tensor in encoder.state_dict().items():
         sha.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
@@ -70,9 +71,9 @@ def digest(encoder: ImageEncoder) -> str:
 
 
 def pretrained_on(weights: str) -> dict[str, Any] | None:
-    """Return what weights were trained on: what `medvlp fit` noted in its checkpoint, or `medvlp export` took along.
+    """Return the description of the training data of weights, which `medvlp fit` or `medvlp export` has stored.
 
-    Empty for `imagenet` and `random`, which have seen no patients; None of files that do not say.
+    It is empty for `imagenet` and `random`, which have seen no patients, and None for files without a description.
     """
     if weights in (IMAGENET, RANDOM):
         return {}
@@ -91,7 +92,7 @@ def _from_file(weights: str, architecture: str | None, trust: Sequence[str]) -> 
     settings = image_encoder_settings(content)
     if settings is not None:
         encoder = _rebuild(with_new_names(settings), content, path, weights, trust)
-        # What follows the dot in a name of timm is its training, not its architecture.
+        # In a name of timm, the part after the dot names the weights, not the architecture.
         if architecture and encoder.architecture != architecture.split(".")[0]:
             raise UserError(
                 f"weights='{weights}' hold an image encoder of architecture '{encoder.architecture}', but "
@@ -109,7 +110,7 @@ def _from_file(weights: str, architecture: str | None, trust: Sequence[str]) -> 
 def _rebuild(
     settings: Mapping[str, Any], content: Mapping[str, Any], path: str, weights: str, trust: Sequence[str]
 ) -> ImageEncoder:
-    """Return the image encoder of a pre-training, as its checkpoint or exported folder holds it."""
+    """Rebuild the image encoder of a pre-training from the content of its checkpoint or exported folder."""
     check_trusted(settings, [*TRUSTED, *trust], f"weights='{weights}'")
     try:
         parser = ArgumentParser(exit_on_error=False)
@@ -117,7 +118,7 @@ def _rebuild(
         made = parser.parse_object({"encoder": rebuild_settings(settings, content.get(RECIPE, {}))})
         encoder: ImageEncoder = parser.instantiate_classes(made).encoder
         if side := trained_side(content):
-            # Its positions are those of the images of its training.
+            # The stored positions have the size of the training images.
             encoder.fit(side)
         tensors = read_tensors(path).items()
         state = {key.removeprefix(PREFIX): value for key, value in tensors if key.startswith(PREFIX)}
@@ -126,13 +127,13 @@ def _rebuild(
         encoder.load_state_dict({**normalisation, **state})
     except UserError:
         raise
-    except Exception as error:  # in the words of whichever part does not fit
+    except Exception as error:  # any part of the rebuild may raise its own error
         reason = concise(str(error)) or type(error).__name__
         raise UserError(f"weights='{weights}': the image encoder cannot be rebuilt by this medvlp: {reason}") from error
     return encoder
 
 
 def _file(weights: str) -> str:
-    """Return the file that weights lie in."""
+    """Return the path of the file of weights."""
     path = locate(weights)
     return str(Path(path, EXPORTED)) if Path(path).is_dir() else path

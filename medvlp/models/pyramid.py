@@ -1,4 +1,4 @@
-"""The pyramid of maps that detectors read."""
+"""Pyramid of feature maps for detectors."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from torch import Tensor
 from torch.nn import functional as F
 
 LEVELS = slice(-3, None)
-"""Which of an encoder's maps a detector reads."""
+"""Slice of an encoder's maps that a detector reads."""
 STRIDES = (8, 16, 32)
-"""Pixels between their cells, as in YOLOv3; those of the last three maps of a convolutional network."""
+"""Strides of these maps in pixels, as in YOLOv3 and as in the last three maps of a convolutional network."""
 
 
 def pyramid(maps: Sequence[Tensor], strides: Sequence[int]) -> list[Tensor]:
-    """Return three maps of strides 8, 16 and 32, resampling those of another stride.
+    """Return three maps with strides 8, 16 and 32; maps with another stride are resampled.
 
-    Of a transformer, whose maps all have its patches, the finest is thereby enlarged and the coarsest reduced, as
-    ViTDet does with layers to train.
+    All maps of a transformer have the stride of its patches. With patches of 16 pixels, the finest map is enlarged and
+    the coarsest reduced. ViTDet does this with trainable layers.
 
     Args:
-        maps: Maps (B, C, h, w), fine to coarse.
-        strides: Theirs, in pixels.
+        maps: Three maps (B, C, h, w), fine to coarse.
+        strides: Strides of the maps in pixels.
     """
     return [
         level if have == want else F.interpolate(level, scale_factor=have / want, mode="bilinear")

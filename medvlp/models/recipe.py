@@ -1,4 +1,4 @@
-"""The image encoder of a checkpoint: the class and the options that make it again."""
+"""Class and options that rebuild the image encoder of a checkpoint."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ RECIPE = "image_encoder"
 
 
 def rebuild_settings(settings: Mapping[str, Any], recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """Return class and options of an image encoder, without its first weights.
+    """Return class and options that rebuild an image encoder without its first weights.
 
-    The class is imported, so its package must be trusted.
+    The function imports the class, so its package must be trusted.
 
     Args:
-        settings: `class_path` and `init_args` in the hyper-parameters of a checkpoint.
+        settings: `class_path` and `init_args` from the hyper-parameters of a checkpoint.
         recipe: The entry `RECIPE` of the checkpoint.
     """
     options = named(settings["class_path"]).rebuild_options(settings.get("init_args", {}), recipe)
@@ -33,7 +33,7 @@ def rebuild_settings(settings: Mapping[str, Any], recipe: Mapping[str, Any]) -> 
 
 
 def read_content(path: str) -> dict[str, Any]:
-    """Return the content of a checkpoint, or of the config.json beside exported weights; nothing of other files."""
+    """Return the content of a checkpoint, or of the config.json beside exported weights; empty for other files."""
     try:
         beside = Path(path).with_name("config.json")
         if Path(path).name == EXPORTED and beside.is_file():
@@ -41,12 +41,12 @@ def read_content(path: str) -> dict[str, Any]:
         content = torch.load(path, "cpu", weights_only=True, mmap=True)
         return content if isinstance(content, dict) else {}
     except (AttributeError, EOFError, OSError, RuntimeError, TypeError, ValueError, *DAMAGED):
-        # Of another kind, or damaged, which reading its weights will say.
+        # The file is damaged or of another kind; reading its weights will raise the error.
         return {}
 
 
 def image_encoder_settings(content: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return class and options of the image encoder of a pre-training, as its config gave them; None of other files."""
+    """Return class and options of a pre-training's image encoder from its config; None for other files."""
     try:
         settings = content["hyper_parameters"]["image_encoder"]
         return dict(settings) if settings["class_path"] and isinstance(settings["init_args"], Mapping) else None
@@ -55,7 +55,7 @@ def image_encoder_settings(content: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def trained_side(content: Mapping[str, Any]) -> int | None:
-    """Return the side, in pixels, of the images that an encoder was trained on; None if the file does not say."""
+    """Return the side in pixels of an encoder's training images; None if the file does not hold it."""
     settings = image_encoder_settings(content)
     if settings is None:
         return None

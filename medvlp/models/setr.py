@@ -1,4 +1,4 @@
-"""The decoder of SETR-PUP, on the last map of a vision transformer."""
+"""The decoder of SETR-PUP for the last map of a vision transformer."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ WIDTHS = (512, 256, 128, 64)
 
 
 class SETRDecoder(nn.Module):
-    """Progressive upsampling: four times a convolution and a doubling, then the head (Zheng et al. 2021).
+    """Progressive upsampling: a convolution and a doubling of the size, four times, then the head (Zheng et al. 2021).
 
-    Widths are those of MGCA, whose linear layer before the first convolution is left out: with nothing between them,
-    the two are one.
+    The widths are those of MGCA. MGCA has a linear layer before the first convolution. It is left out, because the two
+    together are one convolution.
 
     Args:
-        width: Channels D of the map.
-        channels: Of the four steps.
+        width: Number of channels D of the map.
+        channels: Number of channels of each of the four steps.
     """
 
     def __init__(self, width: int, channels: Sequence[int] = WIDTHS) -> None:
@@ -34,13 +34,13 @@ class SETRDecoder(nn.Module):
         """Return logits (B, 1, H, W).
 
         Args:
-            maps: Maps of the encoder; the last, (B, D, h, w), is read.
+            maps: Maps of the encoder; only the last, (B, D, h, w), is used.
             size: Height H and width W of the images, in pixels.
         """
         x = maps[-1]
         for block in self.blocks:
-            # Aligned by their centres, as in SETR: MGCA aligns corners, which moves the borders by half a patch.
+            # Pixels are aligned by their centres, as in SETR. MGCA aligns corners, which moves borders by half a patch.
             x = F.interpolate(block(x), scale_factor=2.0, mode="bilinear")
         logits: Tensor = self.head(x)
-        # Only patches of 16 pixels come out at the size of the image.
+        # Only patches of 16 pixels lead to the size of the image.
         return logits if logits.shape[-2:] == size else F.interpolate(logits, size, mode="bilinear")

@@ -1,4 +1,4 @@
-"""The contract of text encoders: strings in, one embedding each; those of a frozen encoder are cached on disk."""
+"""The contract of text encoders: strings in, one embedding each; a frozen encoder caches embeddings on disk."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from medvlp.models.text_cache import TextCache
 from medvlp.types import PhraseFeatures, RegionBatch
 
 BATCH = 32
-# Texts that are embedded before they are written to the cache.
+# Number of texts between two writes to the cache.
 WRITTEN = 256
-# What two encoders with the same weights must agree on to share a cache.
+# Encoders with equal weights must also embed these texts alike to share a cache.
 PROBE = ["", "No pleural effusion.", "There is a large left pneumothorax.", "The lungs are clear, heart size 12.5 cm."]
 
 
 class TextEncoder(nn.Module, ABC):
-    """What tasks, objectives and exports know of a text encoder.
+    """Interface of text encoders for tasks, objectives and exports.
 
-    A subclass must set `width` and give `embed`. It can override each other method and attribute. Its parameters, its
-    buffers and the options of its `__init__` are all that a checkpoint keeps of it.
+    A subclass must set `width` and define `embed`. It can override each other method and attribute. A checkpoint keeps
+    its parameters, its buffers and the options of its `__init__`.
 
     Attributes:
         width: Width D of an embedding.
-        frozen: Whether the encoder stays as it is in pre-training. A frozen encoder reads each text once.
-        cache: Embeddings on disk; None before `open_cache`, and of a trained encoder.
-        files: Options that name files or folders, each with its name in an exported folder, where `write` puts it.
+        frozen: Whether pre-training leaves the encoder unchanged. With a cache, a frozen encoder reads each text once.
+        cache: Embeddings on disk; None before `open_cache`, and for a trained encoder.
+        files: Options that name files or folders, with the names that `write` gives these in an exported folder.
     """
 
     width: int
@@ -47,16 +47,16 @@ class TextEncoder(nn.Module, ABC):
 
     @property
     def title(self) -> str:
-        """Name of the encoder for messages, model cards and the folder of its cache; by default that of the class."""
+        """Name of the encoder for messages, model cards and its cache folder; by default the name of the class."""
         return type(self).__name__
 
     @property
     def network(self) -> nn.Module:
-        """The module that embeds: it is moved to a device and set to evaluation; by default the encoder itself."""
+        """The module to move to a device and to set to evaluation for embedding; by default the encoder itself."""
         return self
 
     def forward(self, texts: Sequence[str]) -> Tensor:
-        """Embed M strings; returns float (M, D) on the device of the network, or on the CPU if they are cached."""
+        """Embed M strings; returns float (M, D) on the device of the network, or on the CPU with a cache."""
         if not texts:
             return torch.empty(0, self.width)
         if not self.frozen:
@@ -69,7 +69,7 @@ class TextEncoder(nn.Module, ABC):
         return torch.from_numpy(self.cache.lookup(texts))
 
     def constant(self, texts: Sequence[str]) -> Tensor:
-        """Embed M strings once and for all, (M, D): without gradient, and without dropout."""
+        """Embed M strings without gradient and without dropout; returns float (M, D)."""
         training = self.network.training
         self.network.eval()
         with torch.no_grad():
@@ -78,12 +78,12 @@ class TextEncoder(nn.Module, ABC):
         return embedded
 
     def read(self, reports: Sequence[str], region: RegionBatch, pooled: bool) -> tuple[Tensor | None, Tensor, Tensor]:
-        """Embed reports, and the words of their region sentences; by default each sentence is one word.
+        """Embed reports and the words of their region sentences; by default each sentence is one word.
 
         Args:
             reports: B texts, `report_text` of each study.
-            region: Says where the sentences stand in them.
-            pooled: Whether the embeddings of the reports are wanted.
+            region: The region sentences and their places in the reports.
+            pooled: Whether to return the embeddings of the reports.
 
         Returns:
             The embeddings (B, D) or None, the words (K, D), and the sentence of each word, int64 (K,), ascending.
@@ -92,31 +92,31 @@ class TextEncoder(nn.Module, ABC):
         return report, self(region.sentence), torch.arange(len(region.sentence))
 
     def phrases(self, texts: Sequence[str]) -> PhraseFeatures:
-        """Embed M phrases, and their words as `read` embeds those of sentences."""
+        """Embed M phrases and their words, as `read` embeds sentences."""
         pooled = self(texts)
         return PhraseFeatures(texts, pooled, pooled, torch.arange(len(texts), device=pooled.device))
 
     def train(self, mode: bool = True) -> TextEncoder:
-        """Set the mode; a frozen encoder stays in evaluation."""
+        """Set the mode; a frozen encoder stays in evaluation mode."""
         super().train(mode and not self.frozen)
         return self
 
     def open_cache(self, folder: Path) -> None:
-        """Use the embeddings of this very encoder under a folder; has no effect on a trained encoder."""
+        """Use the stored embeddings of this encoder under a folder; no effect on a trained encoder."""
         if self.frozen:
             self.cache = TextCache(folder / self.identity(), self.width)
 
     def fill(self, texts: Sequence[str], device: torch.device | None = None, progress: bool = False) -> None:
-        """Embed the texts that the open cache lacks and store them.
+        """Embed the texts that the open cache lacks, and store the embeddings; without a cache do nothing.
 
         Args:
             texts: Any texts.
-            device: Where to embed; by default where the network is.
+            device: Device for embedding; by default that of the network.
             progress: Whether to show a progress bar.
         """
         if self.cache is None:
             return
-        # By length: batches are padded to their longest text.
+        # Batches are padded to their longest text, so texts are sorted by length.
         missing = sorted(self.cache.missing(texts), key=lambda text: (len(text), text))
         home = self._device()
         self.network.to(device or home)
@@ -129,44 +129,44 @@ class TextEncoder(nn.Module, ABC):
         self.network.to(home)
 
     def identity(self) -> str:
-        """Return the name of the encoder's cache: its title, and a hash of all that decides an embedding.
+        """Return the name of the encoder's cache: its title, and a hash of everything that decides an embedding.
 
-        The default hashes the class, the state and the embeddings of a few texts. An encoder with more that decides,
-        such as the entries of a long vocabulary, should hash that, too.
+        The default hashes the class, the state and the embeddings of a few texts. An encoder whose embeddings depend on
+        more, such as the entries of a long vocabulary, should hash that, too.
         """
         content = hashlib.blake2b(f"{type(self).__module__}.{type(self).__qualname__}".encode(), digest_size=6)
         hash_state(content, self)
-        # Rounded, because another device gives other last digits.
+        # Values are rounded, because their last digits depend on the device.
         content.update(self.constant(PROBE).float().cpu().numpy().astype(np.float16).tobytes())
         return f"{self.title}-{content.hexdigest()}"
 
     @classmethod
     def rebuild_options(cls, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the options that make an encoder whose weights a checkpoint brings; by default those of the config.
+        """Return the options that rebuild an encoder before its weights are loaded; by default those of the config.
 
         Args:
-            options: Options of the config that the encoder was made with.
+            options: Options of the encoder in the config.
         """
         return dict(options)
 
     @classmethod
     def describe_start(cls, options: Mapping[str, Any]) -> str:
-        """Return in a few words where the first weights come from, for model cards.
+        """Return a short text on the source of the first weights, for model cards.
 
         Args:
-            options: Options of the config that the encoder was made with.
+            options: Options of the encoder in the config.
         """
         return f"{cls.__module__}.{cls.__qualname__}"
 
     def write(self, folder: Path) -> None:
-        """Write `files` into an exported folder; by default none: the weights beside them hold the parameters."""
+        """Write `files` into an exported folder; by default none. The exported weights hold the parameters anyway."""
 
     def _device(self) -> torch.device:
         parameter = next(self.network.parameters(), None)
         return torch.device("cpu") if parameter is None else parameter.device
 
     def _batches(self, texts: Sequence[str]) -> Iterator[Tensor]:
-        # The same fp32 embedding whatever the precision of the training around it.
+        # Cached embeddings must be fp32, whatever the precision of the training.
         with torch.no_grad(), torch.autocast(self._device().type, enabled=False):
             for start in range(0, len(texts), BATCH):
                 yield self.embed(texts[start : start + BATCH])

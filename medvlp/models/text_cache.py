@@ -1,4 +1,4 @@
-"""Embeddings of texts on disk, so that a frozen text encoder reads each text once."""
+"""Cache of text embeddings on disk, so that a frozen text encoder reads each text once."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from medvlp.types import DIGEST_BYTES, text_digest
 
 
 class TextCache:
-    """Embeddings of one encoder, in two files that only grow: digests of the texts, and float32 rows.
+    """Embeddings of one encoder in two append-only files: digests of the texts, and float32 rows.
 
-    It can be interrupted while writing: whatever was written whole is found again. Several processes may fill it.
-    About 1.4 GB hold the 450,000 sections of MIMIC-CXR at width 768, 0.7 GB its whole reports, and 3 KB each of its
-    distinct region sentences; they are memory-mapped, not loaded.
+    An interrupted write loses only incomplete rows. Several processes may fill a cache. At width 768, the 450,000
+    sections of MIMIC-CXR take about 1.4 GB, its whole reports 0.7 GB, and each distinct region sentence 3 KB. The rows
+    are memory-mapped, not loaded.
 
     Args:
-        folder: Where the files lie; made when something is added.
+        folder: Folder of the files; `add` creates it.
         width: Width of the embeddings.
     """
 
@@ -31,17 +31,17 @@ class TextCache:
         self._open()
 
     def missing(self, texts: Iterable[str]) -> list[str]:
-        """Return the distinct texts that are not there yet, in the order of their first appearance."""
+        """Return the distinct texts without an embedding, in the order of their first appearance."""
         return [text for text in dict.fromkeys(texts) if text_digest(text) not in self._rows]
 
     def add(self, texts: Sequence[str], embeddings: npt.NDArray[np.float32]) -> None:
-        """Append distinct texts and their embeddings (M, width)."""
+        """Append distinct texts and their embeddings (M, width); texts in the cache are skipped."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(self.folder / "lock"):
             self._open()
             rows = [i for i, text in enumerate(texts) if text_digest(text) not in self._rows]
             start = len(self._embeddings)
-            # Cut off what an interrupted write left; digests last, since a row counts once its digest is there.
+            # Truncation removes the rest of an interrupted write. Digests come last, because they make a row count.
             for path, data, size in (
                 (self._rows_file, np.ascontiguousarray(embeddings[rows], np.float32).tobytes(), 4 * self.width),
                 (self._digests_file, b"".join(text_digest(texts[i]) for i in rows), DIGEST_BYTES),
@@ -52,7 +52,7 @@ class TextCache:
             self._open()
 
     def lookup(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
-        """Return the embeddings (M, width) of texts that are all there.
+        """Return the embeddings (M, width) of texts in the cache.
 
         Raises:
             KeyError: If a text is missing.
@@ -64,7 +64,7 @@ class TextCache:
             return
         start = len(self._embeddings)
         with self._digests_file.open("rb") as file:
-            # Rows that counted once are never cut off: only the new ones are read.
+            # Complete rows are never removed, so only new digests are read.
             file.seek(start * DIGEST_BYTES)
             new = file.read()
         count = min(start + len(new) // DIGEST_BYTES, self._rows_file.stat().st_size // (4 * self.width))

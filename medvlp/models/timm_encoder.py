@@ -1,4 +1,4 @@
-"""The image encoder of timm: any of its backbones as pooled features and a pyramid."""
+"""Image encoder for backbones of timm: pooled features and a pyramid of maps."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from medvlp.models.weights import locate, public_name
 from medvlp.types import ImageFeatures
 
 STAGES = 4
-# Patch features are the coarsest map that is no coarser: the patches of ViT-B/16 and, as in ASG, layer3 of ResNet-50.
+# Largest stride of the patch features in pixels: the patches of ViT-B/16 and, as in ASG, layer3 of ResNet-50.
 PATCH = 16
-# Prefixes of its tensors' names in a pre-training, in a downstream task and in its own state dict.
+# Prefixes of the encoder's tensors in a pre-training, in a downstream task and in its own state dict.
 PREFIXES = ("image_encoder.", "encoder.", "")
 
 
 def read_tensors(path: str) -> dict[str, Tensor]:
-    """Read the tensors of a state dict, of a checkpoint or of exported weights, without running code of the file.
+    """Read the tensors of a state dict, of a checkpoint or of exported weights; no code of the file runs.
 
     Raises:
         UserError: If the file holds no state dict.
@@ -34,13 +34,13 @@ def read_tensors(path: str) -> dict[str, Tensor]:
         safe = path.endswith(".safetensors")
         state: Any = load_file(path) if safe else torch.load(path, map_location="cpu", weights_only=True)
         return {key: value for key, value in state.get("state_dict", state).items() if isinstance(value, Tensor)}
-    except Exception as error:  # whatever a damaged or foreign file makes of the unpickler
+    except Exception as error:  # the unpickler may raise anything on a damaged or foreign file
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"image encoder weights={path!r} hold no state dict: {reason}") from error
 
 
 def split_tensors(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Return the tensors of a backbone, and `mean` and `std` (1, 3, 1, 1), in grey levels, where they are there."""
+    """Return the tensors of a backbone, and, if they exist, `mean` and `std` in grey levels, (1, channels, 1, 1)."""
     for prefix in PREFIXES:
         start = f"{prefix}backbone."
         backbone = {key.removeprefix(start): value for key, value in state.items() if key.startswith(start)}
@@ -52,25 +52,26 @@ def split_tensors(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[
 class TimmEncoder(ImageEncoder):
     """A timm backbone that takes grey uint8 images and returns pooled features and a pyramid of four maps.
 
-    The normalisation its weights were trained with happens inside: images reach it as stored, 0 to 255, and nothing
-    else in the framework scales them.
+    The encoder applies the normalisation of its weights itself. Images reach it as stored, 0 to 255, and no other part
+    of the framework scales them.
 
     Args:
         name: Architecture in timm, also `hf-hub:OWNER/NAME` and `local-dir:PATH`; see `make_backbone`. IMITATE uses
             `resnet50` with ImageNet weights.
-        pretrained: Load timm's pre-trained weights, from the hub or its cache.
-        weights: A file to load instead: a checkpoint of medvlp, whose normalisation is taken too, or a state dict of
-            the same architecture. `package:PACKAGE/PATH` is a file in an installed package.
-        image_size: Side of the images in pixels, where no task says it; see `fit`.
-        arguments: More arguments of the architecture in timm, such as `drop_path_rate`.
+        pretrained: Whether to load timm's pre-trained weights, from the hub or its cache.
+        weights: A file to load instead: a checkpoint of medvlp, which also provides the normalisation, or a state dict
+            of the same architecture. `package:PACKAGE/PATH` is a file in an installed package.
+        image_size: Side of the images in pixels, for use without a task; see `fit`.
+        arguments: Further arguments of the architecture in timm, such as `drop_path_rate`.
 
     Attributes:
         backbone: The network of timm.
-        levels: Its stages that the pyramid is made of.
-        patch_level: The map of the pyramid that holds the patch features.
+        levels: Indices of the stages in the pyramid.
+        patch_level: Index of the map in the pyramid that holds the patch features.
 
     Raises:
-        UserError: If the architecture is unknown, or weights do not fit it or cannot be had.
+        NotFoundError: If there is no file `weights`.
+        UserError: If the architecture is unknown, or weights do not fit it or cannot be loaded.
     """
 
     backbone: Any
@@ -89,10 +90,10 @@ class TimmEncoder(ImageEncoder):
         self.backbone = backbone
         self._recipe: dict[str, Any] = {"name": name, "arguments": arguments}
         depth = len(self.backbone.feature_info)
-        # A convolutional network has its stages; a transformer the outputs of its four quarters.
+        # A convolutional network has stages; for a transformer, the outputs of its four quarters take their place.
         staged = self.backbone.feature_info[0]["reduction"] != self.backbone.feature_info[-1]["reduction"]
         self.levels = [depth - STAGES + i if staged else depth * (i + 1) // STAGES - 1 for i in range(STAGES)]
-        # Some have layers between the pooling and the classifier, as MobileNetV3 has.
+        # Some networks, such as MobileNetV3, have layers between the pooling and the classifier.
         self.width = int(getattr(self.backbone, "head_hidden_size", self.backbone.num_features))
         self.map_levels = list(range(depth)) if staged else self.levels
         self.map_widths = [int(self.backbone.feature_info[level]["num_chs"]) for level in self.map_levels]
@@ -110,16 +111,15 @@ class TimmEncoder(ImageEncoder):
             self.fit(image_size)
 
     def fit(self, size: int) -> None:
-        """Have the encoder take images of a size; tasks ask for that of their data, before there is an optimiser.
+        """Make the encoder take images of a size; tasks pass the size of their data before they create an optimiser.
 
-        Networks that take any size are left as they are. The positions of others are resampled from those that they
-        have.
+        Networks that take any size stay unchanged. The positions of other networks are resampled.
 
         Args:
             size: Side of the images in pixels.
 
         Raises:
-            UserError: If it cannot take them; says the nearest sizes that it can take.
+            UserError: If the encoder cannot take such images; the message names the nearest possible sizes.
         """
         if is_of_one_size(self.backbone) and size != self._fitted:
             steps = (self.map_strides[0], self.map_strides[-1])
@@ -134,15 +134,15 @@ class TimmEncoder(ImageEncoder):
         return ImageFeatures(self.backbone.forward_head(final, pre_logits=True), pyramid, self.patch_level, final)
 
     def places(self, features: ImageFeatures) -> Tensor:
-        """Return the pooled feature of each location taken alone; see `ImageEncoder.places`.
+        """Return the pooled feature that each location would have alone; see `ImageEncoder.places`.
 
-        Where pooling is an average and only linear layers follow, the mean over the locations is the pooled feature. In
-        a transformer that pools by its class token, the token of the location replaces the class token.
+        If pooling is an average and only linear layers follow, the mean over the locations is the pooled feature. In a
+        transformer that pools by its class token, the token of the location replaces the class token.
         """
         assert features.final is not None
         final, grid = features.final, features.pyramid[-1].shape[-2:]
         if final.ndim == 3:
-            # Tokens: those in front, such as the class token, stand for no place.
+            # The first tokens, such as the class token, stand for no location.
             place = final[:, -grid.numel() :].flatten(0, 1)[:, None]
             alike = place.expand(-1, 1 + final.shape[1] - grid.numel(), -1)
         elif getattr(self.backbone, "output_fmt", "NCHW") == "NHWC":
@@ -155,8 +155,8 @@ class TimmEncoder(ImageEncoder):
     def maps(self, image: Tensor) -> list[Tensor]:
         """Return the output of every stage for grey images, uint8 (N, H, W), from fine to coarse.
 
-        A convolutional network has one for each halving of the image, such as the five of a ResNet (strides 2 to 32)
-        or the four of a ConvNeXt (4 to 32); a transformer the outputs of its four quarters. The shapes are
+        A convolutional network has one map for each stage. A ResNet has five (strides 2 to 32), and a ConvNeXt has four
+        (4 to 32). A transformer has the outputs of its four quarters. The shapes are
         (N, map_widths[l], H / map_strides[l], W / map_strides[l]).
         """
         x = self.normalise(image)
@@ -172,7 +172,7 @@ class TimmEncoder(ImageEncoder):
 
     @property
     def recipe(self) -> dict[str, Any]:
-        """Name and arguments that make such an encoder anywhere, without the hub and without a folder."""
+        """Name and arguments that make the same encoder without hub and folder."""
         return self._recipe
 
     @classmethod
@@ -183,26 +183,26 @@ class TimmEncoder(ImageEncoder):
 
     @classmethod
     def describe_start(cls, options: Mapping[str, Any]) -> str:
-        """Return where the first weights come from; see `ImageEncoder.describe_start`."""
+        """Return the source of the first weights; see `ImageEncoder.describe_start`."""
         source = public_name(options["name"].partition(":")[2]) or "timm"
         pretrained = f"pre-trained weights of {source}" if options.get("pretrained", True) else "weights of chance"
         return public_name(options.get("weights")) or pretrained
 
     def _lay_out(self) -> None:
-        """Lay weights out as bf16 convolutions want them; on a CPU it also halves the time of depthwise ones."""
+        """Set the channels-last layout, which suits bf16 convolutions and halves the time of depthwise ones on CPUs."""
         self.backbone.to(memory_format=torch.channels_last)
 
     def _load(self, path: str, name: str) -> None:
         if not Path(path).is_file():
             raise NotFoundError(f"image encoder weights={path!r}: no such file.")
         if side := trained_side(read_content(path)):
-            # Its positions are those of the images of its training.
+            # The stored positions have the size of the training images.
             self.fit(side)
         state, normalisation = split_tensors(read_tensors(path))
         wanted = self.backbone.state_dict()
         if not state.keys() & wanted.keys():
-            # The same layers under another implementation's names: tensors then come in the same order, and what a
-            # tensor is (weight, running_mean ...) still ends its name.
+            # The names may be those of another implementation of the same layers. Then the order of the tensors is the
+            # same, and so are the ends of their names (weight, running_mean ...).
             pairs = zip(wanted, state.items(), strict=False)
             state = {key: value for key, (other, value) in pairs if key.split(".")[-1] == other.split(".")[-1]}
         wrong = [key for key, value in wanted.items() if key not in state or state[key].shape != value.shape]

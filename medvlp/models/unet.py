@@ -1,4 +1,4 @@
-"""The decoder of a U-Net, on the maps of a convolutional encoder."""
+"""The decoder of a U-Net for the maps of a convolutional encoder."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from segmentation_models_pytorch.base.initialization import initialize_decoder, 
 from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoder
 from torch import Tensor, nn
 
-# Those of segmentation_models_pytorch's Unet, which MGCA and the papers after it use as it is.
+# Widths of segmentation_models_pytorch's Unet, which MGCA and later papers use unchanged.
 WIDTHS = (256, 128, 64, 32, 16)
 
 
 class UNetDecoder(nn.Module):
-    """Decoder and head of segmentation_models_pytorch's `Unet`, with the initial weights it gives them.
+    """Decoder and head of segmentation_models_pytorch's `Unet`, with its initial weights.
 
     Args:
-        widths: Channels of the encoder's maps, fine to coarse.
-        strides: Their strides in pixels, powers of 2 up to 32. Where one lacks, as 2 does in ConvNeXt, that step is
-            decoded without a map.
-        channels: Of the decoder's five steps, coarse to fine; fewer steps have the last of them.
+        widths: Number of channels of each map of the encoder, fine to coarse.
+        strides: Strides of the maps in pixels, powers of 2 up to 32. A step without a map, such as stride 2 of
+            ConvNeXt, is decoded without one.
+        channels: Number of channels of the decoder's five steps, coarse to fine; a decoder with fewer steps uses the
+            last ones.
     """
 
     def __init__(self, widths: Sequence[int], strides: Sequence[int], channels: Sequence[int] = WIDTHS) -> None:

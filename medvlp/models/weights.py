@@ -1,4 +1,4 @@
-"""Where weights lie, a path or a file inside an installed package, and which they are."""
+"""Location and identity of weights: a path, or a file inside an installed package."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from torch import Tensor
 from medvlp.errors import NotFoundError
 
 PACKAGE = "package:"
-# In a folder of `medvlp export`.
+# Names in a folder of `medvlp export`.
 EXPORTED = "model.safetensors"
 TEXT_ENCODER = "text_encoder"
 
 
 def locate(name: str) -> str:
-    """Resolve `package:PACKAGE/PATH` to the path of that file or folder; return any other name as it is.
+    """Resolve `package:PACKAGE/PATH` to the path of that file or folder; return any other name unchanged.
 
-    Weights that install from the package index need no hub, and a config can name them from any directory.
+    Weights from the package index need no hub, and a config can name them from any directory.
 
     Raises:
-        NotFoundError: If the package is not installed, or holds no such file.
+        NotFoundError: If the package is not installed, or has no such file or folder.
     """
     if not name.startswith(PACKAGE):
         return name
     package, _, rest = name.removeprefix(PACKAGE).partition("/")
-    # find_spec does not run the package, which may import more than its weights need.
+    # Unlike an import, find_spec does not run the package, which may need more than its weights do.
     spec = find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise NotFoundError(
@@ -43,7 +43,7 @@ def locate(name: str) -> str:
 
 
 def public_name(name: str | None) -> str:
-    """Return a name as it is, if it is one for everybody, such as one on a hub; of a path its last part."""
+    """Return a public name, such as one on a hub, unchanged; return the last part of a path."""
     if not name:
         return ""
     shared = name.startswith(PACKAGE) or re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", name)
@@ -51,9 +51,9 @@ def public_name(name: str | None) -> str:
 
 
 def fingerprint(name: str) -> str | None:
-    """Return the SHA-256 of a file of weights, or of that in a folder of `medvlp export`.
+    """Return the SHA-256 of a file of weights, or of the weights in a folder of `medvlp export`.
 
-    None for a name that is neither, such as `imagenet`.
+    The result is None for other names, such as `imagenet`.
     """
     path = Path(locate(name))
     if path.is_dir():
@@ -68,9 +68,9 @@ def fingerprint(name: str) -> str | None:
 
 
 def write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
-    """Write tensors, for all who may read what this process writes."""
+    """Write tensors to a file with the usual permissions of this process."""
     path.touch()
     mode = path.stat().st_mode
-    # The library's file is for its owner alone.
+    # safetensors makes a file that only its owner can read.
     save_file(tensors, path, metadata={"format": "pt"})
     path.chmod(mode)

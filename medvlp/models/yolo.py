@@ -1,4 +1,4 @@
-"""The head of YOLOv3 on the maps of any encoder."""
+"""The head of YOLOv3 for the maps of any encoder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torchvision.ops import batched_nms
 
 from medvlp.models.pyramid import pyramid
 
-# Width and height of YOLOv3's anchors on COCO, in pixels of images of 416 a side; for maps from fine to coarse.
+# Width and height of YOLOv3's anchors on COCO, in pixels of images with a side of 416; maps from fine to coarse.
 ANCHORS = (
     ((10, 13), (16, 30), (33, 23)),
     ((30, 61), (62, 45), (59, 119)),
@@ -20,11 +20,11 @@ ANCHORS = (
 )
 ANCHOR_IMAGE = 416
 WIDTHS = (128, 256, 512)
-# What a cell says of each anchor: x, y, logarithms of width and height, objectness, one class.
+# Outputs for each anchor of a cell: x, y, logarithms of width and height, objectness, one class.
 OUTPUTS = 6
-# exp of it is 62: boxes stay finite, whatever an untrained head says. torchvision's detectors have the same bound.
+# Its exponential is 62, so boxes stay finite for any output. torchvision's detectors have the same bound.
 LOG_SIZE = 4.135
-# Before suppression, which takes time by the square of their number.
+# Number of boxes before suppression, whose time grows with the square of this number.
 CANDIDATES = 1000
 
 
@@ -32,9 +32,9 @@ class YOLOHead(nn.Module):
     """YOLOv3's head for one class, with the layers that MGCA trains on a frozen ResNet-50.
 
     Args:
-        widths: Channels of three maps of an encoder, fine to coarse.
-        strides: Their strides in pixels; see `medvlp.models.pyramid`.
-        channels: Of the head at each of them.
+        widths: Number of channels of each of three maps of an encoder, fine to coarse.
+        strides: Strides of the maps in pixels; see `medvlp.models.pyramid`.
+        channels: Number of channels of the head at each map.
 
     Attributes:
         anchors: Width and height of the anchors of each level, as a share of the image, (3, 3, 2).
@@ -64,7 +64,7 @@ class YOLOHead(nn.Module):
         self.down = nn.ModuleList(_layer(coarse, fine, 1) for fine, coarse in itertools.pairwise(channels))
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """Return what each level says, (B, 3, h, w, 6): anchors, rows, columns, and x, y, w, h, objectness, class.
+        """Return the outputs of each level, (B, 3, h, w, 6): anchors, rows, columns, and x, y, w, h, objectness, class.
 
         Args:
             maps: Maps (B, C, h, w) of an encoder, fine to coarse.
@@ -82,14 +82,14 @@ class YOLOHead(nn.Module):
         return outputs
 
     def decode(self, outputs: Sequence[Tensor], side: int) -> tuple[Tensor, Tensor]:
-        """Return all boxes and their objectness, which is their score, from what the levels say.
+        """Decode the outputs of the levels to boxes, and to their scores, which are the objectness.
 
         Args:
-            outputs: What `forward` returns.
-            side: Of the images, in pixels.
+            outputs: Outputs of `forward`.
+            side: Side of the images in pixels.
 
         Returns:
-            Boxes (B, K, 4): x1, y1, x2, y2 in pixels, not cut to the image; scores (B, K) from 0 to 1.
+            Boxes (B, K, 4): x1, y1, x2, y2 in pixels, not clipped to the image; scores (B, K) from 0 to 1.
         """
         boxes, scores = [], []
         for output, anchors in zip(outputs, self.anchors, strict=True):
@@ -111,17 +111,17 @@ class YOLOHead(nn.Module):
 def suppress(
     boxes: Tensor, scores: Tensor, confidence: float, overlap: float, limit: int
 ) -> list[tuple[Tensor, Tensor]]:
-    """Keep the boxes of each image that are sure enough, and that no surer one overlaps.
+    """Apply a score threshold and non-maximum suppression to the boxes of each image.
 
     Args:
         boxes: (B, K, 4): x1, y1, x2, y2.
         scores: (B, K).
-        confidence: Lowest score kept.
-        overlap: IoU above which only the surer of two boxes is kept.
-        limit: Most boxes kept of an image.
+        confidence: Lowest score to keep.
+        overlap: IoU above which only the box with the higher score is kept.
+        limit: Maximum number of boxes for each image.
 
     Returns:
-        Boxes (n, 4) and scores (n,) of each image, by falling score.
+        Boxes (n, 4) and scores (n,) of each image, the highest score first.
     """
     scores, best = scores.topk(min(CANDIDATES, scores.shape[1]))
     boxes = boxes.gather(1, best[..., None].expand(-1, -1, 4))

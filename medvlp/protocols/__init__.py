@@ -1,6 +1,6 @@
 """Zero-shot protocols: prompts, scores and thresholds, one YAML file each.
 
-The code here reads and applies them; a new protocol is a YAML file, here or anywhere.
+The code here reads and applies them. A new protocol is one YAML file, here or in any other folder.
 """
 
 from medvlp.protocols.prompts import Prompts, Sides

@@ -1,4 +1,4 @@
-"""The texts of a protocol: what is said of a label that is present, and of one that is not."""
+"""The prompts of a protocol: texts for a present and for an absent label."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from medvlp.protocols.section import Section
 from medvlp.types import entry_of, find_label
 
 Case = Literal["lower", "sentence", "label"]
-# Far above what anybody asks; a slip in a file must not fill the memory.
+# Far above any real protocol; an error in a file must not fill the memory.
 MOST_COMBINATIONS = 10_000
 PLACE = re.compile(r"\{(.*?)\}")
 
@@ -24,8 +24,8 @@ class Sides(NamedTuple):
     """The prompts of one finding.
 
     Attributes:
-        positive: What is said where it is present.
-        negative: What is said where it is absent; empty where the score compares with nothing.
+        positive: Prompts for the present finding.
+        negative: Prompts for the absent finding; empty if the score uses the positive side alone.
     """
 
     positive: list[str]
@@ -34,14 +34,14 @@ class Sides(NamedTuple):
 
 @dataclass(frozen=True)
 class Pairs:
-    """Templates with `{}` for a finding, which make prompts for any label.
+    """Templates with `{}` for a finding; they make prompts for any label.
 
     Attributes:
-        positive: Templates of a present finding.
-        negative: Those of an absent one; they need not name it.
-        phrases: What the findings of a label are called; by default the label is the one finding.
-        case: How a text is spelt: `lower`, the label in lower case; `sentence`, the same, but the text begins with a
-            capital; `label`, as the data spells the label. Phrases are spelt as they are.
+        positive: Templates for a present finding.
+        negative: Templates for an absent finding; they need not name it.
+        phrases: Names of the findings that a label stands for; by default the label itself is its one finding.
+        case: Case of the label in a prompt: `lower` for lower case, `label` for the case in the data, or `sentence`.
+            `sentence` is `lower` with a capital at the start of the prompt. The case of phrases is kept.
     """
 
     positive: Sequence[str]
@@ -50,7 +50,7 @@ class Pairs:
     case: Case
 
     def of(self, label: str) -> list[Sides]:
-        """Return the prompts of each finding that a label stands for, however it is capitalised."""
+        """Return the prompts of each finding that a label stands for; the case of the label is ignored."""
         phrases = entry_of(label, self.phrases) or [label if self.case == "label" else label.lower()]
         return [Sides(self._fill(self.positive, phrase), self._fill(self.negative, phrase)) for phrase in phrases]
 
@@ -64,9 +64,9 @@ class Prompts:
     """The prompts of a protocol.
 
     Attributes:
-        texts: Prompts of single labels, spelt out or made of a grid.
-        pairs: Templates for all other labels; None where there are no others.
-        tags: Names of the tags of a decoder that stand for a label.
+        texts: Prompts of single labels, written out or made from a grid.
+        pairs: Templates for all other labels; None if the protocol has no others.
+        tags: Names of a tag decoder's tags that stand for each label.
     """
 
     texts: Mapping[str, Sides] = field(default_factory=dict)
@@ -75,11 +75,11 @@ class Prompts:
 
     @property
     def labels(self) -> list[str] | None:
-        """The labels that have prompts; None where any has."""
+        """The labels with prompts or tags; None if every label has prompts."""
         return None if self.pairs else [*self.texts, *self.tags]
 
     def of(self, label: str) -> list[Sides]:
-        """Return the prompts of each finding that a label stands for; see `labels` for those there are."""
+        """Return the prompts of each finding that a label stands for; empty for a label without prompts."""
         if (own := entry_of(label, self.texts)) is not None:
             return [own]
         return self.pairs.of(label) if self.pairs else []
@@ -89,7 +89,7 @@ def read_prompts(section: Section) -> Prompts:
     """Read the entry `prompts` of a protocol file.
 
     Raises:
-        UserError: If it is wrong.
+        UserError: If the entry is invalid.
     """
     section.only("pairs", "texts", "grid", "sample", "seed", "tags")
     texts: dict[str, Sides] = {}
@@ -110,7 +110,7 @@ def read_prompts(section: Section) -> Prompts:
 
 
 def _check_distinct(labels: Section) -> None:
-    """Refuse labels that differ in their capitals alone: either entry would be that of both."""
+    """Refuse labels that differ in case only: look-ups ignore case."""
     for label in labels.value:
         if alike := find_label(label, [other for other in labels.value if other != label]):
             raise UserError(f"{labels.where}: '{label}' and '{alike}' are one label, and have two entries.")
@@ -141,7 +141,7 @@ def _read_pairs(section: Section) -> Pairs:
 
 
 def _read_grid(section: Section) -> dict[str, list[str]]:
-    """Return all combinations of the parts of each label, or some that are drawn."""
+    """Return all combinations of the parts of each label, or a random sample of them."""
     _check_distinct(section.section("grid"))
     grid = {label: _combinations(parts) for label, parts in section.section("grid").sections()}
     if "sample" not in section:
@@ -152,12 +152,12 @@ def _read_grid(section: Section) -> dict[str, list[str]]:
             raise UserError(
                 f"{section.where}, sample={sample}: '{label}' has {len(texts)} combinations; draw from 1 to as many."
             )
-    # One generator from label to label, in the order of the file, so that GLoRIA's own draws come out.
+    # One generator for all labels, in the order of the file, reproduces GLoRIA's own draws.
     return {label: drawn.sample(texts, sample) for label, texts in grid.items()}
 
 
 def _combinations(section: Section) -> list[str]:
-    """Return `text` with each combination of its parts, the last part changing fastest; blank parts leave no gap."""
+    """Return `text` with each combination of its parts. The last part changes fastest; blank parts leave no gap."""
     template = section.text("text")
     names = [name for name in section.value if name != "text"]
     if sorted(PLACE.findall(template)) != sorted(names):
@@ -172,5 +172,5 @@ def _combinations(section: Section) -> list[str]:
 
 
 def _fill(template: str, parts: Mapping[str, str]) -> str:
-    """Return a template with its places filled; what is blank leaves no gap."""
+    """Return a template with its places filled; blank parts leave no gap."""
     return " ".join(PLACE.sub(lambda place: parts[place[1]], template).split())

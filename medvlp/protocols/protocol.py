@@ -26,27 +26,27 @@ Threshold = Literal["none", "validation", "oracle-f1", "oracle-mcc"]
 
 @dataclass(frozen=True)
 class Protocol:
-    """How a model is asked about labels that it was not trained on.
+    """Prompts, scores and thresholds for the zero-shot test of a model on labels.
 
-    Two protocols are the same if their files say the same; comments and layout do not matter. The version rises with
-    every change of what a file says, so that a figure can be told from one of an earlier wording.
+    Two protocols are equal if their entries are; comments and layout do not matter. The version rises with every change
+    of an entry, so that figures of different wordings can be told apart.
 
     Attributes:
         name: Its name.
         version: Its version.
-        source: Where it comes from.
-        prompts: What is said of each label.
-        pooling: How several prompts of a side become one: `embedding`, the mean of their normalised embeddings,
-            normalised again; `mean` or `max`, that of their similarities with the image.
-        score: What is reported of a label: `pair`, the softmax of the positive and the negative side; `similarity`,
-            the positive side alone; `tags`, the probability that a tag decoder gives.
-        temperature: What the similarities of a pair are divided by; 1 for the cosines as they are.
+        source: Paper or code that the protocol comes from.
+        prompts: The prompts of each label.
+        pooling: Pooling of the prompts of a side. `embedding` is the mean of their normalised embeddings, normalised
+            again; `mean` and `max` pool their similarities with the image.
+        score: Score of a label: `pair`, the softmax of the positive and the negative side; `similarity`, the positive
+            side alone; `tags`, the probability from a tag decoder.
+        temperature: Divisor of the similarities of a pair; 1 keeps the cosines.
         normalise: `images` for scores with mean 0 and standard deviation 1 over all images of the test set. A score
             then depends on the other images.
-        threshold: Where decisions are made: `none`, at 0.5, if the scores are probabilities; `validation`, where F1
-            is best on validation images; `oracle-f1` and `oracle-mcc`, where F1 or Matthews' correlation is best on
-            the test images themselves.
-        content: What the file says.
+        threshold: Decision threshold. `none` is 0.5 if the scores are probabilities; `validation` maximises F1 on
+            validation images. `oracle-f1` and `oracle-mcc` maximise F1 or Matthews' correlation on the test images
+            themselves.
+        content: Entries of the file, completed from its base.
     """
 
     name: str
@@ -62,24 +62,24 @@ class Protocol:
 
     @classmethod
     def read(cls, name: str | Path) -> Protocol:
-        """Read a protocol of medvlp by its name, or one of your own from a file.
+        """Read a protocol of medvlp by its name, or your own protocol from a file.
 
         Raises:
-            UserError: If there is none, or the file is wrong.
+            UserError: If there is no such protocol, or the file is invalid.
         """
         return cls.of(_read(name), f"protocol='{name}'")
 
     @classmethod
     def of(cls, content: Mapping[str, Any], where: str = "protocol") -> Protocol:
-        """Make a protocol from what a file says.
+        """Make a protocol from the content of a file.
 
         Args:
-            content: Entries as the attributes here. Those that are missing are taken from the protocol `base`, if one
-                is named, mappings entry by entry.
-            where: What errors call it.
+            content: Entries with the names of the attributes here. The protocol in the entry `base` completes them;
+                mappings are merged entry by entry.
+            where: Name of the protocol in errors.
 
         Raises:
-            UserError: If something in it is wrong.
+            UserError: If an entry is invalid.
         """
         section = Section(_with_base(content, where), where)
         section.only("base", *KEYS)
@@ -106,18 +106,18 @@ class Protocol:
 
     @property
     def sha256(self) -> str:
-        """The hash of what the file says, and of the texts it makes, which may depend on the order of its entries."""
+        """Hash of the entries and of the prompts made from them; prompts may depend on the order of the entries."""
         made = json.dumps([self.content, self.prompts.texts], sort_keys=True)
         return hashlib.sha256(made.encode()).hexdigest()
 
     @property
     def identity(self) -> dict[str, str | int]:
-        """What a figure must be stored with: name, version and sha256."""
+        """Name, version and sha256, to store with each figure."""
         return {"name": self.name, "version": self.version, "sha256": self.sha256}
 
     @property
     def caveats(self) -> list[str]:
-        """What must be said beside its figures."""
+        """Remarks to print beside each figure."""
         caveats = []
         if self.normalise == "images":
             caveats.append("transductive: each score depends on all images of the test set")
@@ -131,11 +131,11 @@ class Protocol:
         return None if self.score == "similarity" or self.normalise or self.threshold != "none" else 0.5
 
     def knows(self, label: str) -> bool:
-        """Return whether there is something to ask about a label, however it is capitalised."""
+        """Return whether the protocol has prompts or tags for a label; the case of the label is ignored."""
         return self.prompts.labels is None or find_label(label, self.prompts.labels) is not None
 
     def of_label(self, label: str) -> list[Sides]:
-        """Return the prompts of each finding that a label stands for; the score of the label is the highest of them.
+        """Return the prompts of each finding that a label stands for; the label's score is the highest of theirs.
 
         Raises:
             UserError: If the protocol has no prompts for the label.
@@ -149,7 +149,7 @@ class Protocol:
         return self.prompts.of(label)
 
     def texts(self, labels: Iterable[str]) -> list[str]:
-        """Return all prompts of labels, each once: what a text encoder has to embed.
+        """Return all prompts of labels, each once, for the text encoder to embed.
 
         Raises:
             UserError: If the protocol has no prompts for a label.
@@ -200,7 +200,7 @@ def _read(name: str | Path) -> dict[str, Any]:
 
 
 def _with_base(content: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Return what a file says, and what its base says besides."""
+    """Return the entries of a file, completed from its base."""
     if "base" not in content:
         return dict(content)
     base = content["base"]
@@ -212,7 +212,7 @@ def _with_base(content: Mapping[str, Any], where: str) -> dict[str, Any]:
 def _merged(base: Mapping[str, Any], content: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for name, value in content.items():
-        # An entry for a label takes the place of the base's, whatever the capitals of either.
+        # An entry for a label replaces that of the base, even if their case differs.
         name = find_label(name, base) or name
         known = merged.get(name)
         merged[name] = _merged(known, value) if isinstance(known, dict) and isinstance(value, dict) else value

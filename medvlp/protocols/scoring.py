@@ -1,6 +1,6 @@
-"""Scores of labels from embeddings or tags, as a protocol has it.
+"""Scores of labels from embeddings or tags under a protocol.
 
-Everything is computed in double precision, in which neither the number of the images nor their order changes a score.
+All computations use double precision, so that neither the number of images nor their order changes a score.
 """
 
 from __future__ import annotations
@@ -20,17 +20,18 @@ Embeddings = Mapping[str, Tensor]
 
 
 def zero_shot_scores(protocol: Protocol, labels: Sequence[str], image: Embeddings, text: Embeddings) -> Tensor:
-    """Score labels in images; a label that stands for several findings has the score of the likeliest.
+    """Score labels in images; a label that stands for several findings has the score of the likeliest finding.
 
     Args:
         protocol: A protocol with prompts.
         labels: The L labels.
         image: Normalised embeddings (N, D) of images by space. Similarities are averaged over the spaces.
-        text: Those (P, D) of `protocol.texts(labels)`, in that order.
+        text: Normalised embeddings (P, D) of `protocol.texts(labels)`, in that order.
 
     Returns:
-        float64 (N, L), the higher the likelier: probabilities of pairs, cosines of similarities; of several labels of
-        which one is true, the highest is it. Standardised over these images if the protocol says so.
+        float64 (N, L), higher for a likelier label: probabilities for score `pair`, cosines for `similarity`. If one
+        label of several is true, the highest score predicts it. Scores are standardised over these images if the
+        protocol normalises.
 
     Raises:
         UserError: If the protocol has no prompts for a label.
@@ -53,16 +54,16 @@ def zero_shot_scores(protocol: Protocol, labels: Sequence[str], image: Embedding
 
 
 def tag_scores(protocol: Protocol, labels: Sequence[str], probability: Tensor, tags: Sequence[str]) -> Tensor:
-    """Score labels in images by the tags that stand for them; of several tags, by the likeliest.
+    """Score labels in images by the tags that stand for them; several tags give the score of the likeliest.
 
     Args:
         protocol: A protocol with score `tags`.
         labels: The L labels.
-        probability: What the decoder gives, (N, T).
+        probability: Probabilities from the decoder, (N, T).
         tags: Names of its T tags.
 
     Returns:
-        float64 (N, L). Standardised over these images if the protocol says so.
+        float64 (N, L), standardised over these images if the protocol normalises.
 
     Raises:
         UserError: If no tag stands for a label.
@@ -78,9 +79,9 @@ def tag_scores(protocol: Protocol, labels: Sequence[str], probability: Tensor, t
 
 
 def tag_columns(protocol: Protocol, label: str, tags: Sequence[str]) -> list[int]:
-    """Return which tags of a decoder stand for a label, by their numbers; none, where none does.
+    """Return the column numbers of a decoder's tags that stand for a label; empty if there are none.
 
-    A tag with the name of the label stands for it alone: decoders trained on the labels themselves are asked for those.
+    A tag with the name of the label takes precedence over the protocol's tags: some decoders are trained on the labels.
     """
     named = [label] if find_label(label, tags) else entry_of(label, protocol.prompts.tags) or []
     found = [find_label(tag, tags) for tag in named]
@@ -92,7 +93,7 @@ def side_similarity(image: Embeddings, prompts: Embeddings, pooling: Pooling) ->
 
     Args:
         image: Normalised embeddings (N, D) by space.
-        prompts: Those of P prompts, (P, D).
+        prompts: Normalised embeddings (P, D) of P prompts by space.
         pooling: See `Protocol`. `max` takes the prompt with the highest average over the spaces.
     """
     if pooling == "embedding":
@@ -109,7 +110,7 @@ def pair_probability(positive: Tensor, negative: Tensor, temperature: float = 1.
 def standardise(scores: Tensor) -> Tensor:
     """Return scores (N, L) with mean 0 and standard deviation 1 over the images, as GLoRIA's code does.
 
-    A single image has its scores as they are, a label with equal scores zeros.
+    The scores of a single image are returned unchanged. A label with equal scores gets zeros.
     """
     if len(scores) == 1:
         return scores

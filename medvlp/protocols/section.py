@@ -1,4 +1,4 @@
-"""A mapping of a protocol file, with errors that say which entry is wrong."""
+"""A mapping in a protocol file; its errors name the wrong entry."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from medvlp.errors import UserError, suggestion
 
 
 class Section:
-    """A mapping of names to values, null being no value.
+    """A mapping of names to values; null counts as a missing value.
 
     Args:
-        value: What the file has in this place.
-        where: The place, for errors.
+        value: Value at this place of the file.
+        where: Name of the place in errors.
 
     Raises:
-        UserError: If it is no mapping; all methods, if an entry is missing or wrong.
+        UserError: If the value is no mapping. All methods raise it if an entry is missing or wrong.
     """
 
     def __init__(self, value: Any, where: str) -> None:
@@ -33,7 +33,7 @@ class Section:
         return self.value.get(name) is not None
 
     def only(self, *names: str) -> None:
-        """Refuse other entries than these."""
+        """Refuse all entries but these."""
         for name in self.value:
             if name not in names:
                 raise UserError(
@@ -45,7 +45,7 @@ class Section:
         return Section(self.value.get(name), f"{self.where}, {name}")
 
     def sections(self) -> Iterator[tuple[str, Section]]:
-        """Yield the entries, all being mappings themselves."""
+        """Yield the entries, which must all be mappings."""
         for name in self.value:
             yield name, self.section(name)
 
@@ -54,14 +54,14 @@ class Section:
         return _text(self.value.get(name), f"{self.where}, {name}")
 
     def texts(self, name: str, blank: bool = False) -> list[str]:
-        """Return a list of texts, which may be blank only where that is said."""
+        """Return a list of texts; `blank` allows empty ones."""
         value, where = self.value.get(name), f"{self.where}, {name}"
         if not isinstance(value, list) or not value:
             raise UserError(f"{where} must be a list of texts.")
         return [text if blank and text == "" else _text(text, where) for text in value]
 
     def whole(self, name: str, default: int | None = None) -> int:
-        """Return a whole number, not negative."""
+        """Return a whole number from 0 on."""
         value = self._get(name, default)
         if not isinstance(value, int) or isinstance(value, bool) or value < 0:
             raise UserError(f"{self.where}, {name} must be a whole number, not {value!r}.")
@@ -75,7 +75,7 @@ class Section:
         return float(value)
 
     def choice(self, name: str, allowed: Sequence[Any], default: Any = None) -> Any:
-        """Return one of the values that are allowed."""
+        """Return one of the allowed values."""
         value = self._get(name, default)
         if value not in allowed:
             raise UserError(f"{self.where}, {name} is {value!r}; it must be one of {_list(map(str, allowed))}.")

@@ -1,4 +1,4 @@
-"""Thresholds at which decisions are best on given scores."""
+"""Decision thresholds that maximise a criterion on given scores."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ CRITERIA: dict[Threshold, Criterion] = {"validation": "f1", "oracle-f1": "f1", "
 def best_threshold(
     score: npt.ArrayLike, target: npt.ArrayLike, criterion: Criterion = "f1", known: npt.ArrayLike = True
 ) -> float:
-    """Return the score from which on samples should be called positive, so that a criterion is highest.
+    """Return the threshold, the lowest score of a positive decision, that maximises a criterion.
 
-    F1 is MedKLIP's criterion, Matthews' correlation KAD's. Both choose on the test images themselves, an oracle; a
-    threshold for use is chosen on validation images.
+    F1 is MedKLIP's criterion, and Matthews' correlation is KAD's. Both papers choose on the test images themselves, an
+    oracle. A threshold for practical use must be chosen on validation images.
 
     Args:
         score: Scores (n,).
-        target: Which samples are positive, (n,) of 0 and 1.
-        criterion: What is to be highest.
-        known: Which samples count, bool (n,).
+        target: Whether each sample is positive, (n,) of 0 and 1.
+        criterion: Criterion to maximise.
+        known: Whether each sample counts, bool (n,).
 
     Returns:
-        One of the scores, the lowest of several that are as good; NaN where positives or negatives are missing.
+        One of the scores, the lowest if several are best; NaN if positives or negatives are missing.
     """
     scores, positive = np.asarray(score, np.float64), np.asarray(target, np.bool_)
     counted = np.broadcast_to(np.asarray(known, np.bool_), scores.shape)
-    # MedKLIP's code finds the threshold so, but then takes accuracy from what is above it, without what is at it.
+    # MedKLIP's code searches with >= like this, but then computes accuracy with >.
     order = np.argsort(-scores[counted], kind="stable")
     scores, positive = scores[counted][order], positive[counted][order]
     if positive.all() or not positive.any():
         return float("nan")
-    # What is called positive down to the last of each run of equal scores.
+    # A threshold includes all equal scores, so it can lie only at the last of each run.
     ends = np.flatnonzero(np.diff(scores, append=-np.inf))
     tp = np.cumsum(positive)[ends].astype(np.float64)
     fp = ends + 1 - tp
@@ -50,15 +50,15 @@ def best_threshold(
 
 
 def find_thresholds(rule: Threshold, scores: Tensor, label: Tensor) -> list[float]:
-    """Return the best threshold of each label; a label not mentioned is absent, an uncertain one is left out.
+    """Return the best threshold of each label. Unmentioned labels count as absent, uncertain ones are left out.
 
     Args:
-        rule: A protocol's, but `none`.
-        scores: (N, L), of validation images for the rule `validation`, else of the test images.
+        rule: `threshold` of a protocol, except `none`.
+        scores: Scores (N, L) of validation images for the rule `validation`, otherwise of the test images.
         label: int8 (N, L), see `medvlp.types`.
 
     Returns:
-        L of them; NaN where a label lacks positives or negatives.
+        L thresholds; NaN if a label lacks positives or negatives.
     """
     criterion = CRITERIA[rule]
     columns = zip(scores.T.cpu().numpy(), label.T.cpu().numpy(), strict=True)
