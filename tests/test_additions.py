@@ -271,8 +271,12 @@ def test_a_data_set_is_one_file_and_a_benchmark_one_yaml(checkout, place):
     checkout.write("experiments/classification/shenzhen.yaml", BENCHMARK.replace("NAME", "shenzhen"))
     assert len(BENCHMARK.splitlines()) <= 20
     checkout.count("benchmark")
-    assert f"make shenzhen{' ' * 19}{SUMMARY}\n" in checkout.run("make", "help", cwd=checkout.folder)
-    recipe = checkout.run("make", "--dry-run", "shenzhen", "WEIGHTS=random", cwd=checkout.folder)
+    assert f"make shenzhen{' ' * 19}{SUMMARY}\n" in checkout.run(
+        "make", "--no-print-directory", "help", cwd=checkout.folder
+    )
+    recipe = checkout.run(
+        "make", "--no-print-directory", "--dry-run", "shenzhen", "WEIGHTS=random", cwd=checkout.folder
+    )
     assert recipe.splitlines()[-1].startswith('.venv/bin/medvlp benchmark --weights "random"')
     assert recipe.endswith(" shenzhen\n")
     tiny = "--data.crop 32 --data.num_workers 0 --model.architecture test_resnet --trainer.max_epochs 1"

@@ -111,7 +111,7 @@ def seen(monkeypatch):
         sizes.append(tuple(image.shape[1:]))
         return normalise(self, image)
 
-    monkeypatch.setattr(TimmEncoder, "_normalise", watched)
+    monkeypatch.setattr(TimmEncoder, "normalise", watched)
     return sizes
 
 

@@ -30,7 +30,7 @@ def test_a_global_map_is_what_retrieval_would_score_each_place(objective):
         image = ImageFeatures(torch.zeros(3, 24), [torch.zeros(1)])
         heat = objective.text_heat(image, places, phrases())
         assert heat.shape == (3, len(TEXTS), 2, 5)
-        head = objective.image_head if isinstance(objective, GlobalAlignment) else objective.heads["high"]
+        head = objective.image_head if isinstance(objective, GlobalAlignment) else objective.image_heads["high"]
         for n in range(3):
             for y in range(2):
                 for x in range(5):
