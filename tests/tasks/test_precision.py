@@ -136,12 +136,15 @@ def test_downstream_tasks_in_bf16(place, kind, freeze, cached):
         pytest.skip("features that change are not cached")
     make, targets = DOWNSTREAM[kind]
     still = Augmentation(horizontal_flip=0, vertical_flip=0, rotation=0, perspective=0, autocontrast=0)
+    # FCOS halves the coarsest map twice. oneDNN 3.13 leaves parts of the weight's gradient unwritten where a strided
+    # convolution in bf16 reads a map of one pixel, which a crop of up to 64 gives it.
+    framing = {"resize": 96, "crop": 96} if kind == "fcos" else {"crop": 32}
     found = {}
     for precision in ("32-true", "bf16-true"):
         torch.manual_seed(0)
         task = make(weights="random", architecture=RESNET, freeze=freeze, cache_features=cached)
         data = CXRDataModule(
-            place / "data", batch_size=8, num_workers=0, crop=32, views=1, targets=targets, augmentation=still
+            place / "data", batch_size=8, num_workers=0, views=1, targets=targets, augmentation=still, **framing
         )
         trainer = Trainer(
             max_epochs=2,
