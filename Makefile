@@ -28,7 +28,7 @@ RUN = $(BIN)/medvlp benchmark --weights "$(WEIGHTS)" $(if $(NAME),--name "$(NAME
 	--seeds "$(SEEDS)" $(if $(PROTOCOLS),--protocols "$(PROTOCOLS)") --data "$(DATA)" --out "$(OUT)" --args="$(ARGS)"
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo app test lint format docs bench clean weights benchmarks results benchmark-data $(BENCHMARKS) $(GROUPS)
+.PHONY: help install demo app test test-fast coverage lint format docs bench clean weights benchmarks results benchmark-data $(BENCHMARKS) $(GROUPS)
 
 help: ## Show this list.
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-26s %s\n", $$1, $$2}'
@@ -91,9 +91,17 @@ $(RAW)/.drawn-$(STUDIES): | $(INSTALLED)
 	$(BIN)/medvlp phantom --out $(RAW) --layouts all --studies $(STUDIES) --seed 1 --size 256
 	@touch $@
 
+PYTEST = OMP_NUM_THREADS=1 WANDB_MODE=offline HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4
+
 test: lint ## Lint, then run the tests (no network needed once installed).
-	OMP_NUM_THREADS=1 WANDB_MODE=offline HF_HUB_OFFLINE=1 $(BIN)/python -m pytest \
-		--numprocesses auto --maxprocesses 4 --dist loadfile
+	$(PYTEST) --dist loadfile
+
+test-fast: $(INSTALLED) ## Run the tests that are not marked slow.
+	$(PYTEST) --dist loadscope -m "not slow"
+
+coverage: $(INSTALLED) ## Run the tests; print which lines and branches of medvlp/ they run, with pages in build/coverage.
+	@mkdir -p build/coverage
+	$(PYTEST) --dist loadfile --cov --cov-report=term --cov-report=html:build/coverage/pages
 
 lint: $(INSTALLED) ## Check style, docstrings and types.
 	$(BIN)/ruff check .

@@ -18,6 +18,8 @@ from PIL import Image
 from tests.support.tiny import make_prepared, options
 from tests.support.trained import make_checkpoint
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 
 OBJECTIVE = '''"""Alignment of images with reports by a loss of pairs: each is a yes or a no of its own."""

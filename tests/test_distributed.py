@@ -22,6 +22,8 @@ from medvlp.types import ImageFeatures, TextFeatures
 from tests.support.processes import WORLD, free_port, relative_error
 from tests.support.tiny import make_language_model, make_prepared
 
+pytestmark = pytest.mark.slow
+
 STUDIES, VIEWS = 12, 2
 WIDTHS = [8, 12, 16, 20]
 

@@ -16,6 +16,8 @@ from medvlp.config.experiments import DEFAULTS, EXPERIMENTS, find_config, read_l
 from medvlp.trainer.command import WANDB_PRIVACY
 from tests.support.tiny import make_language_model, make_prepared, options
 
+pytestmark = pytest.mark.slow
+
 
 def name_under(path):
     return path.relative_to(EXPERIMENTS).with_suffix("").as_posix()

@@ -89,6 +89,7 @@ def test_a_room_does_not_reach_what_is_none_of_its_business(name):
             assert room(other) not in STRANGERS[name], way(GRAPH, module, other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LIGHT)
 def test_data_preparation_is_free_of_torch(name):
     for module in (module for module in GRAPH if room(module) == name):
@@ -115,6 +116,7 @@ def test_no_function_hides_a_module():
             assert full in FILES or hidden not in FILES, f"{package} imports {full}, which hides the module {hidden}"
 
 
+@pytest.mark.slow
 def test_one_module_knows_albumentations():
     users = {name for name, path in FILES.items() for full in imported_names(path) if full.startswith("albumentations")}
     assert users <= {"medvlp.data.transforms"}

@@ -61,6 +61,7 @@ def test_constraints_name_every_dependency_and_no_index():
     assert "\n-" not in text
 
 
+@pytest.mark.slow
 def test_wheel_holds_code_and_configs(wheel):
     for suffix in (".py", ".yaml", ".typed"):
         for path in (ROOT / "medvlp").rglob(f"*{suffix}"):
@@ -69,6 +70,7 @@ def test_wheel_holds_code_and_configs(wheel):
         assert (wheel / "medvlp" / path.relative_to(ROOT)).is_file(), path
 
 
+@pytest.mark.slow
 def test_wheel_finds_its_configs_from_anywhere(wheel, tmp_path):
     code = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"

@@ -118,6 +118,7 @@ class Bomb:
         return CALLED.touch, ()
 
 
+@pytest.mark.slow
 def test_unpickling_runs_nothing(place, checkpoint):
     torch.save({**checkpoint, "callbacks": Bomb()}, "bomb.ckpt")
     torch.save(Bomb(), "bomb.pth")
@@ -147,6 +148,7 @@ PLACES = [
 NAMES = ["stranger.Class", "stranger.function", "medvlp.trainer.command.LightningCLI", "medvlp.__main__.sys.exit"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "form", [lambda n: n, lambda n: {"class_path": n, "init_args": {}}, '{{class_path: "{}"}}'.format]
 )
@@ -209,6 +211,7 @@ def refused(config, capsys, verb="fit"):
     return capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_configs_make_what_is_expected_alone(composed, capsys):
     found = list(classes(composed))
     assert len(found) > 10
@@ -226,6 +229,7 @@ def test_configs_make_what_is_expected_alone(composed, capsys):
             assert not CALLED.exists(), where
 
 
+@pytest.mark.slow
 def test_functions_are_not_called_where_callables_are_expected(composed, capsys):
     config = deepcopy(composed)
     callback = {"class_path": "lightning.pytorch.callbacks.LambdaCallback", "init_args": {"setup": "os.abort"}}
@@ -236,6 +240,7 @@ def test_functions_are_not_called_where_callables_are_expected(composed, capsys)
         check_classes([{"class_path": "os.abort"}], "x")
 
 
+@pytest.mark.slow
 def test_a_checkpoint_does_not_bring_classes_into_a_run(place, checkpoint, capsys):
     changed = deepcopy(checkpoint)
     changed["hyper_parameters"]["objectives"]["tag"] = {"class_path": "stranger.Class", "init_args": {}}
@@ -352,6 +357,7 @@ def test_every_front_end_is_tried():
     assert set(FRONT_ENDS) == set(COMMANDS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["relative", "absolute", "link"])
 @pytest.mark.parametrize("name", FRONT_ENDS)
 def test_no_table_leads_out_of_its_root(name, how, raw, tmp_path):

@@ -23,6 +23,8 @@ from tests.support.checkpoints import save, settings
 from tests.support.mylab import make_package
 from tests.support.tiny import make_language_model, make_prepared, options
 
+pytestmark = pytest.mark.slow
+
 TRUST = "--trust=mylab"
 OBJECTIVES = {
     "own": {"class_path": "mylab.objective.SigmoidAlignment", "init_args": {"dim": 8}},

@@ -27,6 +27,8 @@ WRAPPER = re.compile(r"""Parser key "([\w.]+)": ?|Problem with given class_path 
 UNKNOWN_OPTION = re.compile(r"(?:[Oo]ption '|arguments: --)([\w.]+)")
 UNKNOWN_CHOICE = re.compile(r"invalid choice: '(\w+)' \(choose from (.*)\)")
 HINT = re.compile(r"\s*Did you mean '[^']+'\?")
+# More than the numbers that `load_value` reads: 1e5, 0_e0, 12:30.5.
+NUMBER = re.compile(r"[-+]?\.?\d[\d_.:eE+-]*")
 UNKNOWN_CLASS = re.compile(r"dot import path string: (\w+)")
 
 
@@ -97,11 +99,9 @@ class SettingsDumper(yaml.SafeDumper):
 
     def represent_text(self, text: str) -> yaml.Node:
         """Quote text that looks like a number, such as the run id 12e45678."""
-        try:
-            float(text)
-        except ValueError:
-            return self.represent_str(text)
-        return self.represent_scalar("tag:yaml.org,2002:str", text, style="'")
+        if NUMBER.fullmatch(text):
+            return self.represent_scalar("tag:yaml.org,2002:str", text, style="'")
+        return self.represent_str(text)
 
 
 SettingsDumper.add_representer(str, SettingsDumper.represent_text)

@@ -20,6 +20,8 @@ from medvlp.errors import LeftOutError, UserError
 from medvlp.inference.model import DEFAULT_FINDINGS, Model
 from tests.support.trained import make_checkpoint
 
+pytestmark = pytest.mark.slow
+
 server = pytest.importorskip("medvlp.app.server")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 

@@ -22,6 +22,8 @@ from medvlp.tasks import ClassificationTask
 from medvlp.trainer.command import WANDB_PRIVACY
 from tests.support.tiny import make_language_model, make_prepared, options
 
+pytestmark = pytest.mark.slow
+
 # Begins with an option that also begins with one of the command itself, --data.
 TINY = (
     "--data.crop 32 --data.batch_size 8 --model.architecture test_resnet --model.labels [Cardiomegaly] "

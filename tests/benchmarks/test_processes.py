@@ -16,6 +16,8 @@ from medvlp.__main__ import main
 from medvlp.benchmarks.processes import FIRST
 from tests.support.tiny import make_prepared
 
+pytestmark = pytest.mark.slow
+
 TINY = (
     "--model.architecture test_resnet --model.labels [Cardiomegaly] --data.crop 32 --data.batch_size 4 "
     "--data.num_workers 0 --trainer.accelerator cpu --trainer.precision 32-true --trainer.logger false "

@@ -16,6 +16,8 @@ from medvlp.models.weights import fingerprint
 from medvlp.trainer.command import WANDB_PRIVACY
 from tests.support.tiny import make_prepared
 
+pytestmark = pytest.mark.slow
+
 OPTIONS = shlex.split(
     "-c classification/rsna --model.weights random --model.architecture test_resnet --model.labels [Cardiomegaly] "
     "--data.root data --data.crop 32 --data.batch_size 8 --data.num_workers 0 --trainer.accelerator cpu "

@@ -9,6 +9,8 @@ from medvlp.__main__ import main
 from medvlp.config.experiments import EXPERIMENTS
 from medvlp.trainer.composition import compose
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def workplace(tmp_path, monkeypatch):

@@ -7,12 +7,17 @@ from jsonargparse import ArgumentParser
 
 from medvlp.config.parser import dump_settings, load_value
 
-NUMBERS = st.from_regex(r"[0-9]{1,7}[e_.:x]?[0-9]{0,7}|[+-]?\.?(inf|nan|[0-9]+e[+-]?[0-9]+)", fullmatch=True)
+pytestmark = pytest.mark.slow
+
+NUMBERS = st.from_regex(
+    r"[-+.]?[0-9_]{1,7}[e_.:x]{0,2}[-+]?[0-9]{0,7}|[+-]?\.?(inf|nan|[0-9]+e[+-]?[0-9]+)", fullmatch=True
+)
 VALUES = st.one_of(NUMBERS, st.text("0123456789ef+-._:#~ ", max_size=10), st.integers(), st.floats(allow_nan=False))
 
 
 @given(st.dictionaries(NUMBERS | st.text("ab", min_size=1), st.lists(VALUES) | VALUES | st.none() | st.booleans()))
 @example({"id": "12e45678"})
+@example({"id": "0_e0", "part": "._1e5"})
 @example({"id": "1e5", "lr": 1e-5, "on": "yes", "none": "null", "time": "12:30:45", "day": "2024-01-01"})
 def test_settings_are_read_back(settings):
     assert load_value(dump_settings(settings)) == settings

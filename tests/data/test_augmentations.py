@@ -26,6 +26,8 @@ from tests.data.references import (
     visible_share,
 )
 
+pytestmark = pytest.mark.slow
+
 SHARED = Path(os.environ.get("MEDVLP_SHARED", "../shared")) / "data" / "openi" / "images"
 NO_BOXES = np.zeros((0, 4), np.float32)
 # What two samples of 1,200 views may differ by. Ours interpolate a turned image, where torchvision takes the nearest

@@ -81,6 +81,7 @@ def epochs(data, count):
     return passes
 
 
+@pytest.mark.slow
 def test_views_are_a_function_of_seed_epoch_image_and_view(root):
     first = epochs(module(root), 2)
     for (order, images), (again, same) in zip(first, epochs(module(root, num_workers=2), 2), strict=True):

@@ -14,6 +14,8 @@ from tests.support.checkpoints import save, settings
 from tests.support.invented import write_cell
 from tests.support.tiny import make_language_model
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):

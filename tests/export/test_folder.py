@@ -22,6 +22,8 @@ from medvlp.tasks.checkpoints import load_pretraining
 from tests.support.checkpoints import python, save, settings, snippets
 from tests.support.tiny import make_language_model
 
+pytestmark = pytest.mark.slow
+
 FINDINGS = ["Cardiomegaly", "Pleural Effusion", "No Finding"]
 PROTOCOL = """
 name: own

@@ -36,6 +36,7 @@ def place(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_a_new_process_gets_the_same_through_transformers(place, tmp_path):
     away = shutil.copytree(place / "model", tmp_path / "model").parent
     shutil.copy(place / "image.png", away)
@@ -53,6 +54,7 @@ def test_a_new_process_gets_the_same_through_transformers(place, tmp_path):
         np.testing.assert_allclose(found[name], value, rtol=0, atol=1e-6, err_msg=name)
 
 
+@pytest.mark.slow
 def test_medvlp_reads_the_same_folder(place):
     assert medvlp.load(place / "model").spaces == medvlp.load(place / "last.ckpt").spaces
 

@@ -13,6 +13,8 @@ from medvlp.export import export, onnx
 from tests.support.checkpoints import python, save, settings, snippets
 from tests.support.tiny import make_language_model
 
+pytestmark = pytest.mark.slow
+
 TEXTS = ["left pleural effusion", "", "no cardiomegaly . " * 20]  # the last is cut
 
 

@@ -20,6 +20,8 @@ from medvlp.config.moved import CLASSES, MODULES
 from medvlp.trainer.command import main as trainer_main
 from tests.support.tiny import make_language_model, make_prepared
 
+pytestmark = pytest.mark.slow
+
 WRITTEN = Path(__file__).parent / "version_0_1"
 FINDINGS = ["Cardiomegaly", "Pleural Effusion", "No Finding"]
 TEXTS = ["left pleural effusion", "no cardiomegaly"]

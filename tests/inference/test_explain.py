@@ -11,6 +11,8 @@ from medvlp.inference.explain import Radiograph, explain, heat_maps, scale_of
 from medvlp.inference.model import Model
 from tests.support.trained import make_checkpoint
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):

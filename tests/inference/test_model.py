@@ -38,6 +38,7 @@ def test_importing_the_package_is_light():
     assert done.stdout == "False True\n"
 
 
+@pytest.mark.slow
 def test_files_are_read_as_the_task_sees_them(model, tmp_path):
     paths = []
     for i, suffix in enumerate(("png", "jpg")):
@@ -138,6 +139,7 @@ def test_images_of_another_kind_are_refused(model, wrong):
         model.embed_images(wrong)
 
 
+@pytest.mark.slow
 def test_what_a_model_lacks_is_said(place, images):
     tags = Model.load(make_checkpoint(place, ("tag",)))
     assert tags.spaces == []
@@ -155,6 +157,7 @@ def test_what_a_model_lacks_is_said(place, images):
         plain.scores(images[:2], ["Edema"], "tags")
 
 
+@pytest.mark.slow
 def test_wrong_names_are_said(model, place, images):
     with pytest.raises(NotFoundError, match=r"weights='nowhere'"):
         medvlp.load("nowhere")
@@ -168,6 +171,7 @@ def test_wrong_names_are_said(model, place, images):
         model.scores(images[:1], ["Edema"], "biovil-rsna")
 
 
+@pytest.mark.slow
 def test_three_lines_in_a_new_process(place):
     path = make_checkpoint(place)
     Image.fromarray(np.full((40, 40), 99, np.uint8)).save(place / "x.png")

@@ -20,6 +20,8 @@ from medvlp.inference.reading import Reader, find_files, read_all
 from tests.support.deadly import Deadly
 from tests.support.untrained import SIZE, make_checkpoint
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):

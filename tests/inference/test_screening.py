@@ -104,6 +104,7 @@ def test_correlation_and_symmetry_against_numpy():
     assert sorted(ranked((a * 255).astype(np.uint8)).ravel()) == list(range(1024))
 
 
+@pytest.mark.slow
 def test_phantoms_pass(tmp_path):
     phantom(tmp_path / "p", studies=12, size=256, workers=1, layouts="nih")
     paths = sorted((tmp_path / "p/nih/images").iterdir())
@@ -111,6 +112,7 @@ def test_phantoms_pass(tmp_path):
     assert share(paths) <= 0.1
 
 
+@pytest.mark.slow
 def test_real_radiographs(shared_data):
     """Of 3,410 frontal ones, 28 are flagged, 27 of them as turned or upside down, which they are."""
     with (shared_data / "openi/indiana_projections.csv").open() as file:

@@ -52,6 +52,7 @@ def found(path):
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["left pleural effusion", "cardiomegaly"])
 def test_the_nearest_to_a_text(folder, weights, tmp_path, text):
     search(folder, weights=weights, text=text, top=5, out=tmp_path / "out.csv")
@@ -92,6 +93,7 @@ def test_splits_are_searched_alone(folder, weights, tmp_path):
     assert len(rows) == 24
 
 
+@pytest.mark.slow
 def test_embeddings_are_computed_once_for_each_model(folder, weights, tmp_path, monkeypatch):
     computed = []
     fill = FeatureStore.fill
@@ -117,6 +119,7 @@ def test_a_study_comes_once_by_its_best_image():
     assert nearest(score, ["a", "b", "b", "c", "d"], 9) == [1, 4, 3, 0]
 
 
+@pytest.mark.slow
 def test_reports_are_shown_only_if_asked_for_and_never_written(folder, weights, tmp_path, capsys):
     options = {"weights": weights, "text": "effusion", "top": 48, "out": tmp_path / "out.json"}
     search(folder, **options)
@@ -128,6 +131,7 @@ def test_reports_are_shown_only_if_asked_for_and_never_written(folder, weights, 
     assert "there is" not in (tmp_path / "out.json").read_text()
 
 
+@pytest.mark.slow
 def test_what_predict_has_written_can_be_searched(folder, weights, tmp_path):
     model = Model.load(weights)
     images = torch.from_numpy(np.array(Prepared.open(folder).images[:, 4:36, 4:36]))
@@ -189,6 +193,7 @@ def test_images_that_are_too_small_are_refused(weights, tmp_path):
         search(make_prepared(tmp_path / "small", size=36), weights=weights, text="effusion")
 
 
+@pytest.mark.slow
 def test_models_without_a_joint_space_are_refused(folder, tmp_path):
     with pytest.raises(UserError, match="no joint space"):
         search(folder, weights=make_checkpoint(tmp_path, names=("region",)), text="effusion")

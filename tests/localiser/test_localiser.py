@@ -25,6 +25,7 @@ def trained(shown):
     return training.train_network(shown, steps=4, batch_size=4, seed=0)
 
 
+@pytest.mark.slow
 def test_whole_numbers_compute_what_torch_computes(trained, shown):
     network = Network.of(quantised(trained))
     rng = np.random.default_rng(0)
@@ -45,12 +46,14 @@ def test_same_seed_same_network(trained, shown):
         assert np.array_equal(array, again[name]), name
 
 
+@pytest.mark.slow
 def test_untrained_network_is_an_error(tmp_path):
     with pytest.raises(UserError, match="give more --steps"):
         train(tmp_path / "x.npz", studies=8, held_out=1, steps=2, batch_size=2)
     assert not (tmp_path / "x.npz").exists()
 
 
+@pytest.mark.slow
 def test_atlas_knows_the_pictures_it_was_fitted_on(shown):
     plain = pictures(16, 6, vary=False)
     network = localiser().network

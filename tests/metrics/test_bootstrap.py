@@ -47,6 +47,7 @@ def test_the_mean_of_metrics_is_of_those_that_are_defined():
     np.testing.assert_array_equal(mean.replicates, [2, 4, np.nan])
 
 
+@pytest.mark.slow
 @given(
     st.lists(
         st.tuples(st.sampled_from([0.0, 0.1, 0.25, 0.5, 1.0]) | st.floats(-5, 5), st.booleans(), st.integers(0, 4)),

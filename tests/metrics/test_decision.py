@@ -8,6 +8,8 @@ from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
 from medvlp.metrics.decision import accuracy, decided, f1, mcc
 
+pytestmark = pytest.mark.slow
+
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.booleans(), st.integers(0, 3)), min_size=1, max_size=30))

@@ -43,6 +43,7 @@ def encoder(name, **options):
     return TimmEncoder(name, **{"pretrained": False, **options}).eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "size"), [*FAMILIES, *SLOW])
 def test_the_size_of_the_images_is_taken_with_the_weights_as_timm_loads_them(name, size):
     ours = encoder(name)
@@ -84,6 +85,7 @@ def test_a_size_of_its_own_changes_nothing():
     assert digest(ours) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "size", "nearest"),
     [
@@ -105,6 +107,7 @@ def test_a_size_that_cannot_be_taken_is_refused_with_those_that_can(name, size, 
         encoder(name, image_size=int(other))(images(int(other)))
 
 
+@pytest.mark.slow
 def test_weights_of_a_run_of_another_size_are_taken(tmp_path):
     name = "test_vit3.r160_in1k"
     run = encoder(name, image_size=96)
@@ -162,6 +165,7 @@ def test_a_name_of_the_hub_is_that_of_its_architecture(monkeypatch, folder):
     assert ours.recipe == TimmEncoder(f"local-dir:{folder}", pretrained=False).recipe
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "content"),
     [

@@ -21,6 +21,8 @@ from medvlp.objectives import HierarchicalAlignment
 from medvlp.tasks import PretrainingTask
 from tests.support.tiny import make_language_model, make_prepared
 
+pytestmark = pytest.mark.slow
+
 # Those with an activation inside their batch norms, and those without.
 WITH = [
     "densenet121",

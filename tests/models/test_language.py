@@ -84,6 +84,7 @@ def folders(tmp_path_factory):
     return made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 def test_an_embedding_does_not_depend_on_the_other_texts(folders, name):
     pooling = "mean" if name in CAUSAL else "cls"
@@ -97,6 +98,7 @@ def test_an_embedding_does_not_depend_on_the_other_texts(folders, name):
         assert gaps.min() > 1e-2  # each text has its own
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 def test_equals_the_bare_model(folders, name):
     pooling = "mean" if name in CAUSAL else "cls"
@@ -110,6 +112,7 @@ def test_equals_the_bare_model(folders, name):
         torch.testing.assert_close(encoder([text])[0], expected, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LAYERED)
 def test_the_first_layers_are_kept(folders, name, tmp_path):
     encoder = HFTextEncoder(folders[name], pooling="mean", max_length=32, layers=2)
@@ -127,6 +130,7 @@ def test_the_first_layers_are_kept(folders, name, tmp_path):
         HFTextEncoder(folders[name], pooling="mean", max_length=32, layers=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LAYERED)
 def test_the_last_layers_are_trained(folders, name):
     encoder = HFTextEncoder(folders[name], trainable_layers=1, pooling="mean", max_length=32)

@@ -61,6 +61,7 @@ def test_a_mismatch_names_both_architectures(tmp_path):
     assert path in str(error.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["pth", "safetensors", "encoder", "downstream"])
 def test_a_file_needs_an_architecture(tmp_path, kind):
     first = trained()

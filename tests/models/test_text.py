@@ -30,6 +30,7 @@ def slow_embedding(folder, text, pooling, max_length):
     return hidden[0] if pooling == "cls" else hidden.mean(0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
 @pytest.mark.parametrize("max_length", [256, 6])
 @pytest.mark.parametrize("trainable_layers", [0, None])
@@ -163,6 +164,7 @@ def test_fp32_under_autocast(language, tmp_path, cached):
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_an_unknown_model_is_refused_in_one_line():
     # In a process of its own, because the hub reads its settings at import.
     code = (

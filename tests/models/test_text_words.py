@@ -130,6 +130,7 @@ def test_the_first_layers_are_kept(language):
         torch.testing.assert_close(ours, theirs)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=40)
 @given(
     st.lists(st.lists(st.tuples(st.sampled_from(["heart .", "no effusions", "é 3,5", "İ"]), st.booleans())), min_size=1)

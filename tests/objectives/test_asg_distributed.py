@@ -14,6 +14,8 @@ from medvlp.distributed import gather_rows
 from tests.support.asg import KINDS, Studies, make
 from tests.support.processes import WORLD, free_port, relative_error
 
+pytestmark = pytest.mark.slow
+
 STUDIES = 8
 
 

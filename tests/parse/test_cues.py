@@ -323,6 +323,7 @@ WORDS = st.sampled_from(CUES.split())
 TEXTS = st.text() | st.lists(WORDS, max_size=30).map(" ".join)
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(TEXTS, st.data())
 def test_any_text_and_any_mentions(text, data):
@@ -335,6 +336,7 @@ def test_any_text_and_any_mentions(text, data):
     assert set(found) <= {"present", "absent", "uncertain"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text", ["effusion ", "no ", "? ", "effusion, ", "not seen ", "no effusion, or not seen but cannot be excluded "]
 )

@@ -6,6 +6,8 @@ from hypothesis import strategies as st
 
 from medvlp.parse import FINDINGS, REGIONS, parse_report
 
+pytestmark = pytest.mark.slow
+
 WORDS = (
     "no not without and or but , . ; : ( ) / - ? effusion effusions pneumothorax nodule consolidation heart size lungs "
     "mediastinum normal clear enlarged is are may represent versus left right bilateral base bases lower lobe apex "

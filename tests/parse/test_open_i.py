@@ -9,6 +9,8 @@ import medvlp.parse.report
 from medvlp.parse import parse_report
 from medvlp.parse.agreement import Assertion, label_scores, side_scores
 
+pytestmark = pytest.mark.slow
+
 SCORED = (
     "Atelectasis",
     "Cardiomegaly",

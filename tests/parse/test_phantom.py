@@ -5,6 +5,8 @@ import pytest
 from medvlp.parse import parse_report
 from medvlp.phantom import reports, study
 
+pytestmark = pytest.mark.slow
+
 
 def sentences(seed, count):
     for patient in study.patients(seed, count):

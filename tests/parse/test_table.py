@@ -28,6 +28,7 @@ def test_one_row_a_triplet_and_region(tmp_path):
     assert list(tmp_path.iterdir()) == [tmp_path / "t.parquet"]
 
 
+@pytest.mark.slow
 def test_processes_write_the_same_as_one(tmp_path, monkeypatch):
     reports = [(str(i), {"findings": f"Nodule of {i} mm in the right apex."}) for i in range(600)]
     write_triplets(reports, tmp_path / "one.parquet")

@@ -6,7 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import medvlp
+
+pytestmark = pytest.mark.slow
 
 PACKAGE = Path(medvlp.__file__).parent
 README = PACKAGE / "parse/vocabulary/README.md"

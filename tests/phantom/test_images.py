@@ -37,6 +37,7 @@ CASES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("finding", "sign", "least"), CASES, ids=lambda c: getattr(c, "name", None))
 @pytest.mark.parametrize("seed", [0, 7])
 def test_finding_changes_the_picture_where_it_is(finding: Finding, sign: int, least: float, seed: int) -> None:

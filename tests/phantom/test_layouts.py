@@ -13,6 +13,8 @@ from medvlp.phantom.layouts import NAMES, covidx, layout, nih
 from medvlp.phantom.world import DEVICES
 from medvlp.prepared import SYNTHETIC
 
+pytestmark = pytest.mark.slow
+
 FOLDERS = {
     "mimic_cxr": "mimic-cxr-jpg/2.0.0",
     "chexpert": "CheXpert-v1.0-small",

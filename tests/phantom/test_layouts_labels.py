@@ -49,6 +49,7 @@ def mimic(layouts) -> dict[tuple[str, str], list[Path]]:
     return out
 
 
+@pytest.mark.slow
 def test_chexpert(layouts) -> None:
     split = {r["subject_id"]: r["split"] for r in layouts.images.values()}
     said = {}

@@ -5,10 +5,13 @@ import json
 
 import cv2
 import numpy as np
+import pytest
 
 from medvlp.phantom.world import REGIONS
 from medvlp.prepare.datasets.ms_cxr import CATEGORIES, ms_cxr
 from medvlp.prepared import Prepared
+
+pytestmark = pytest.mark.slow
 
 DRAWN = {
     "Pleural Effusion": "pleural effusion",

@@ -25,6 +25,7 @@ def stamped():
     return out
 
 
+@pytest.mark.slow
 def test_half_the_images_have_objects(stamped) -> None:
     counts = Counter(len(things) for *_, things in stamped)
     assert 0.3 < counts[0] / len(stamped) < 0.7
@@ -86,6 +87,7 @@ def test_annotations(stamped) -> None:
     assert first == {"button": {1}, "coin": {1}, "clip": {0}, "pin": {2}}
 
 
+@pytest.mark.slow
 def test_tables(layouts) -> None:
     root = layouts.root / "object-cxr"
     named = {}

@@ -54,11 +54,13 @@ def text_of(root: Path, record: dict) -> str:
     return path.read_bytes().decode()
 
 
+@pytest.mark.slow
 def test_workers_change_nothing(made: Path, tmp_path: Path) -> None:
     phantom(tmp_path / "q", studies=N, seed=3, size=128, workers=2)
     assert digest(tmp_path / "q") == digest(made)
 
 
+@pytest.mark.slow
 def test_first_studies_do_not_depend_on_the_number(made: Path, tmp_path: Path) -> None:
     phantom(tmp_path / "few", studies=9, seed=3, size=128, workers=1)
     few, many = digest(tmp_path / "few"), digest(made)

@@ -16,6 +16,7 @@ def many() -> list[tuple[Study, Report]]:
     return [(s, report(s)) for s in found]
 
 
+@pytest.mark.slow
 def test_rates_of_missing_sections(many: list[tuple[Study, Report]]) -> None:
     sections = [{s.section for s in r.sentences} for _, r in many]
     n = len(many)

@@ -155,6 +155,7 @@ def test_a_table_of_another_size_is_told(squares, tmp_path, capsys):
     assert "in the table: 99 images, differs from the documented 100" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_interrupted(squares, tmp_path, folder_bytes, monkeypatch, workers):
     run(squares, tmp_path / "whole")

@@ -99,6 +99,7 @@ def test_regions_of_real_radiographs_lie_as_in_a_body(name):
     assert middle["right atrium"][0] < middle["cardiac silhouette"][0]
 
 
+@pytest.mark.slow
 def test_boxes_of_phantoms(phantoms):
     scores = {name: [] for name in REGIONS}
     for phantom in phantoms:

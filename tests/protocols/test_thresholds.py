@@ -18,6 +18,7 @@ SAMPLES = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(SAMPLES, st.sampled_from(["f1", "mcc"]))
 def test_equals_a_slow_loop(samples, criterion):

@@ -18,6 +18,8 @@ from medvlp.prepared import IMAGES, INDEX, TRIPLETS
 from medvlp.tasks import PretrainingTask
 from tests.support.tiny import make_language_model, make_prepared
 
+pytestmark = pytest.mark.slow
+
 IMITATE = {"hierarchical": partial(HierarchicalAlignment, dim=16, grid=4)}
 FLAT = {"hierarchical": partial(HierarchicalAlignment, dim=16, grid=4, alignment="flat")}
 LOCAL = {"hierarchical": partial(HierarchicalAlignment, dim=16, grid=4, gathered=False)}

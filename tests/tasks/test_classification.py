@@ -191,6 +191,7 @@ def test_multi_class_metrics_are_those_of_scikit_learn(tmp_path, classes):
     assert np.nanstd(task.statistics["accuracy"].replicates) > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("multiclass", [False, True])
 def test_fine_tuning_learns(tmp_path, root, classes, multiclass):
     task = make_task(freeze=False, multiclass=multiclass, labels=None if multiclass else LABELS[:2])

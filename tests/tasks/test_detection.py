@@ -17,6 +17,8 @@ from medvlp.metrics.average_precision import average_precision, legacy_average_p
 from medvlp.prepared import FORMAT_VERSION, IMAGES, INDEX, MANIFEST, index_schema
 from medvlp.tasks import DetectionTask, TorchvisionDetectionTask
 
+pytestmark = pytest.mark.slow
+
 RESNET, VIT = "test_resnet.r160_in1k", "test_vit.r160_in1k"
 SIDE, COUNT = 64, 8
 PLAIN = Augmentation(horizontal_flip=0, vertical_flip=0, rotation=0, perspective=0, autocontrast=0)

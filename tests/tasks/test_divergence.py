@@ -19,6 +19,8 @@ from medvlp.objectives import HierarchicalAlignment
 from medvlp.tasks import ClassificationTask, PretrainingTask
 from tests.support.tiny import make_language_model, make_prepared
 
+pytestmark = pytest.mark.slow
+
 OFF = Augmentation(horizontal_flip=0, vertical_flip=0, rotation=0, perspective=0, autocontrast=0)
 OPTIMIZER = partial(torch.optim.AdamW, lr=1e-3)
 

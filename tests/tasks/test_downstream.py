@@ -116,6 +116,7 @@ class Modes(L.Callback):
         self.training = {type(m).__name__ for m in pl_module.encoder.modules() if m.training}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["frozen", "adapted", "fine-tuned"])
 def test_frozen_means_frozen(tmp_path, root, case):
     task = probe(freeze=case != "fine-tuned", adapt_batch_norm=case == "adapted")
@@ -141,6 +142,7 @@ def test_frozen_means_frozen(tmp_path, root, case):
     torch.testing.assert_close(dict(task.encoder.state_dict()), before, rtol=0, atol=0)
 
 
+@pytest.mark.slow
 def test_training_learns(tmp_path, root):
     losses = []
     for epochs in (1, 12):
@@ -150,6 +152,7 @@ def test_training_learns(tmp_path, root):
     assert losses[1] < 0.9 * losses[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["frozen", "adapted", "fine-tuned"])
 def test_a_checkpoint_holds_what_weights_do_not_bring_back(tmp_path, root, case):
     options = {"freeze": case != "fine-tuned", "adapt_batch_norm": case == "adapted"}
@@ -185,6 +188,7 @@ def test_another_encoder_than_the_checkpoint_was_trained_with(tmp_path, root):
         make_trainer(tmp_path).test(task, module(root), ckpt_path=tmp_path / "one.ckpt", weights_only=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cached", [False, True])
 def test_resumed_training_equals_uninterrupted(tmp_path, root, cached):
     def run(epochs_until, folder, **fit):
@@ -224,6 +228,7 @@ def test_cached_features_are_what_the_encoder_sees(tmp_path, fresh, make):
         assert cached.statistics[name].value == pytest.approx(plain.statistics[name].value, abs=1e-2)
 
 
+@pytest.mark.slow
 def test_cached_features_are_computed_once(tmp_path, fresh, encoded):
     def run(changes, **task):
         encoded.clear()
@@ -328,6 +333,7 @@ class WriteRows(L.Callback):
         pq.write_table(pl_module.predictions, Path(trainer.default_root_dir, f"{trainer.global_rank}.parquet"))
 
 
+@pytest.mark.slow
 def test_two_processes_gather_the_rows_of_one(tmp_path, root):
     task = {"weights": "random", "architecture": RESNET}
     results, tables = [], []
@@ -365,6 +371,7 @@ CONFIG = {
 }
 
 
+@pytest.mark.slow
 def test_the_command_line_fits_tests_and_resumes(tmp_path, root, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "probe.yaml").write_text(yaml.safe_dump(CONFIG))

@@ -24,6 +24,8 @@ from medvlp.tasks.grounding import METRICS
 from medvlp.trainer.command import WANDB_PRIVACY
 from tests.support.tiny import make_language_model, make_prepared, options
 
+pytestmark = pytest.mark.slow
+
 SIDE, CROP, MARGIN = 80, 64, 8
 
 

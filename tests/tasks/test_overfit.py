@@ -15,6 +15,8 @@ from medvlp.tasks import PretrainingTask
 from medvlp.tasks.overfit import Overfit, fallen
 from tests.support.tiny import make_language_model, make_prepared, options
 
+pytestmark = pytest.mark.slow
+
 ASG = {
     "report": partial(GlobalAlignment, dim=16, hidden=24),
     "region": partial(RegionAlignment, dim=16, hidden=24),

@@ -16,6 +16,8 @@ from medvlp.tasks.precision import BFloat16Weights
 from medvlp.trainer.command import main
 from tests.support.tiny import make_language_model, make_prepared, options
 
+pytestmark = pytest.mark.slow
+
 RESNET, VIT = "test_resnet.r160_in1k", "test_vit.r160_in1k"
 OVERLAYS = {"imitate": [], "asg": ["overlays/small_asg"], "imitate_asg": ["overlays/small_imitate_asg"]}
 

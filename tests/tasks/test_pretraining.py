@@ -14,6 +14,8 @@ from medvlp.objectives import GlobalAlignment, HierarchicalAlignment, RegionAlig
 from medvlp.tasks import PretrainingTask
 from tests.support.tiny import make_language_model, make_prepared
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def language(tmp_path_factory):

@@ -14,6 +14,8 @@ from medvlp.errors import UserError
 from medvlp.tasks import ClassificationTask
 from tests.support.tiny import make_prepared
 
+pytestmark = pytest.mark.slow
+
 WORDS = ("learning rate", "nothing is left", "schedule")
 
 

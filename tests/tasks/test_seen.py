@@ -16,6 +16,8 @@ from medvlp.tasks.seen import UNKNOWN
 from tests.support.tiny import make_prepared
 from tests.support.trained import make_checkpoint
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):

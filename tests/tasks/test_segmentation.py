@@ -74,6 +74,7 @@ def slow_dice(text, mask):
     return 2 * (predicted & true).sum() / (predicted.sum() + true.sum())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("architecture", "epochs"), [(RESNET, 20), (VIT, 40)])
 def test_it_learns_to_draw(tmp_path, discs, architecture, epochs):
     task, data = make_task(architecture), make_data(discs)
@@ -184,6 +185,7 @@ def test_cached_features_give_the_same_figures(tmp_path):
     assert figures[1] == pytest.approx(figures[0], rel=1e-3)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_draws_the_same(tmp_path, discs):
     # As the command line leaves it: checkpoints load weights only, and no function.
     make = partial(make_task, optimizer=lambda p: torch.optim.AdamW(p, lr=2e-3))

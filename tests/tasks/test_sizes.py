@@ -16,6 +16,8 @@ from medvlp.export import export
 from medvlp.trainer.command import WANDB_PRIVACY, main
 from tests.support.tiny import make_language_model, make_prepared, options
 
+pytestmark = pytest.mark.slow
+
 SIDE, CROP = 80, 64
 VIT, SWIN = "test_vit3.r160_in1k", "swin_tiny_patch4_window7_224"
 SMALL = {"imitate": [], "asg": ["overlays/small_asg"], "imitate_asg": ["overlays/small_imitate_asg"]}

@@ -20,6 +20,8 @@ from medvlp.trainer.command import WANDB_PRIVACY
 from tests.support.slow import slow_retrieval
 from tests.support.tiny import make_language_model, make_prepared, options
 
+pytestmark = pytest.mark.slow
+
 LABELS = ["Cardiomegaly", "Pleural Effusion", "Support Devices"]
 
 

@@ -8,6 +8,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from medvlp.trainer.callbacks import FETCH, Throughput
 
+pytestmark = pytest.mark.slow
+
 VIEWS = 2
 
 

@@ -51,6 +51,7 @@ def runs():
     return sorted(Path("runs/medvlp").iterdir(), key=lambda path: path.stat().st_mtime)
 
 
+@pytest.mark.slow
 def test_light_commands_do_not_import_torch():
     for line in ("", "--help", "--version", "prepare --help", "prepare mimic_cxr --help", "phantom --help"):
         code = (
@@ -122,6 +123,7 @@ ERRORS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line", ERRORS)
 def test_error_is_one_line(line, capsys):
     with pytest.raises(SystemExit) as end:
@@ -132,6 +134,7 @@ def test_error_is_one_line(line, capsys):
     assert ERRORS[line] in error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("config", "message"),
     [
@@ -157,6 +160,7 @@ def test_debug_shows_the_traceback(monkeypatch):
         medvlp_run("fti")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
@@ -197,6 +201,7 @@ def printed(line, capsys):
     return yaml.safe_load(captured.out)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", ["fit", "validate", "test"])
 @pytest.mark.parametrize(
     "words",
@@ -224,6 +229,7 @@ def test_what_is_printed_is_what_is_run():
     assert yaml.safe_load(Path("runs/config.yaml").read_text())["trainer"]["max_epochs"] == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [
@@ -241,6 +247,7 @@ def test_files_and_classes_of_parts_are_beneath_single_options(words, capsys):
     assert config["model"]["init_args"]["width"] == 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["limit_train_batches", "limit_val_batches", "limit_test_batches"])
 def test_one_batch_is_one_whatever_was_imported_before(name, monkeypatch, capsys):
     for function in (Trainer.__init__, Trainer.__init__.__wrapped__):
@@ -306,6 +313,7 @@ WRAPPED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("content", "verb"), [(content, verb) for content, verbs in WRAPPED.items() for verb in verbs])
 def test_settings_of_a_verb_are_unwrapped(content, verb):
     epochs, note = WRAPPED[content][verb]
@@ -337,6 +345,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", REFUSED)
 def test_a_config_that_holds_no_settings_is_refused_on_one_line(content, capsys):
     Path("bad.yaml").write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -357,6 +366,7 @@ def test_configs_in_json_with_tabs_and_with_aliases_are_read(capsys):
     assert config["model"]["init_args"]["lr"] == 1e-3
 
 
+@pytest.mark.slow
 def test_the_last_checkpoint_is_of_the_last_epoch_even_if_an_earlier_one_was_better():
     medvlp_run("fit -c task.yaml --trainer.max_epochs 3")
     wandb.finish()
@@ -367,6 +377,7 @@ def test_the_last_checkpoint_is_of_the_last_epoch_even_if_an_earlier_one_was_bet
     assert [path.name for path in sorted((run / "checkpoints").iterdir())] == ["best.ckpt", "last.ckpt"]
 
 
+@pytest.mark.slow
 def test_a_run_leaves_its_config_and_checkpoints_and_can_be_run_again(capsys):
     medvlp_run("fit -c task.yaml --model.lr 0.01")
     wandb.finish()
@@ -442,6 +453,7 @@ def test_has_wandb_login(tmp_path, monkeypatch):
     assert has_wandb_login()
 
 
+@pytest.mark.slow
 def test_two_processes_without_login(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
     monkeypatch.setenv("HOME", str(tmp_path))

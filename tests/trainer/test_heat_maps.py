@@ -18,6 +18,8 @@ from medvlp.tasks import PretrainingTask
 from medvlp.trainer.heat_maps import GREEN, HeatMaps, overlay
 from tests.support.tiny import make_language_model, make_prepared
 
+pytestmark = pytest.mark.slow
+
 
 def test_colour_is_where_the_heat_is():
     heat = torch.zeros(4, 4)

@@ -152,6 +152,7 @@ def complete(shared_data, tmp_path_factory):
     return data, studies
 
 
+@pytest.mark.slow
 def test_real_table(complete):
     _, studies = complete
     train = [study for study in studies if study.pictures[0].path.startswith("train/")]
@@ -169,6 +170,7 @@ def test_real_table(complete):
     }
 
 
+@pytest.mark.slow
 def test_real_splits(complete):
     data, studies = complete
     frontal = [study for study in studies if study.pictures[0].view == "FRONTAL"]
@@ -188,6 +190,7 @@ def test_real_splits(complete):
     assert all(study.split == split for study, split in alone if split in ("train", "validate"))
 
 
+@pytest.mark.slow
 def test_real_5x200(complete):
     data, studies = complete
     frontal = [row for row in data._read_rows("train", set(), print) if row.view == "FRONTAL"]

@@ -15,6 +15,8 @@ from medvlp.prepare.datasets import COMMANDS
 from medvlp.prepared import SYNTHETIC
 from tests.support.raw import make_raw, read_lines, write_lines
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def layouts(tmp_path_factory):

@@ -55,6 +55,7 @@ def test_end_to_end(raw, tmp_path, skipped):
     assert skipped(tmp_path / "out") == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("count", "mgca", "asg"), [(29_986, (23_988, 5_998), 2_999), (30_130, (24_104, 6_026), 3_013)])
 def test_sizes(tmp_path, count, mgca, asg):
     """29,986 images give the published sizes; the list itself has more lines."""

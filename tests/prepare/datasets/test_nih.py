@@ -201,6 +201,7 @@ def complete(shared_data, tmp_path_factory):
     return data, studies
 
 
+@pytest.mark.slow
 def test_real_tables(complete):
     _, studies = complete
     assert len({study.subject_id for study in studies}) == 30_805
@@ -260,6 +261,7 @@ def test_real_splits(complete, shared_data):
     assert len(pairs) == 30_805
 
 
+@pytest.mark.slow
 def test_real_images(shared_data, tmp_path, skipped):
     """The 358 images of nih-mini with their part of the official tables give what its own manifest says."""
     with open(shared_data / "nih-mini/manifest.csv", newline="") as file:

@@ -135,6 +135,7 @@ def test_labels_agree_with_human_gold(shared_data):
     assert disagreed / compared < 0.001
 
 
+@pytest.mark.slow
 def test_real_data(shared_data, tmp_path, write_csv):
     root = tmp_path / "raw"
     root.mkdir()

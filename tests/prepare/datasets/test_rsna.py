@@ -114,6 +114,7 @@ def test_unknown_images(raw, tmp_path, skipped):
     assert len(prepared.index) == 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [
@@ -161,6 +162,7 @@ def real(shared_data, tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_published_sizes(real):
     data, skips = Rsna(real, None), []
     studies = list(data.studies(lambda *skip: skips.append(skip)))
@@ -176,6 +178,7 @@ def test_published_sizes(real):
     assert Counter(map(len, boxes)) == {0: 20_672, 1: 2_614, 2: 3_266, 3: 119, 4: 13}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("variant", "size"), [("mgca_16010", 5337 * 2), ("70_15_15", 0.15 * 2)])
 def test_splits_are_those_of_mgca(real, variant, size):
     """Its code with scikit-learn itself; pandas' groupby has sorted the patients there, which the table does not."""

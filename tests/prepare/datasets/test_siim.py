@@ -112,6 +112,7 @@ def test_an_image_whose_rows_contradict_is_left_out(raw, tmp_path, skipped, name
     assert last == (name, "a row of it is unreadable")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", ["1 2 3", "a b", "0 9001", "-1 -1", "1;2", "5 0"])
 def test_codes_that_cannot_be_read(raw, tmp_path, skipped, code):
     raw.rows[5][1] = code
@@ -134,6 +135,7 @@ def test_run_lengths():
 # The real table.
 
 
+@pytest.mark.slow
 def test_published_sizes(shared_data, tmp_path):
     shutil.copyfile(shared_data / "labels/siim-pneumothorax-train-rle.csv.gz", tmp_path / "train-rle.csv.gz")
     (tmp_path / "dicom-images-train").mkdir()
