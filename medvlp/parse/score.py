@@ -1,4 +1,4 @@
-"""`medvlp parse score`: compares triplets with the labels of a csv, and shows the sentences of the errors."""
+"""`medvlp parse score`: compares triplets with labels or with right triplets, and shows the sentences of the errors."""
 
 from __future__ import annotations
 
@@ -18,36 +18,48 @@ from rich.table import Table
 from medvlp.errors import NotFoundError, UserError
 from medvlp.parse.agreement import Assertion, Score, Sides, label_scores, plain, ratio, side_scores
 from medvlp.parse.lexicon import LABEL_SETS
+from medvlp.parse.sentence_set import COLUMNS, Tally, compare, read_sentences
 from medvlp.parse.table import SCHEMA
 
 
 def score(
-    triplets: Path,
-    labels: Path,
+    triplets: Path | None = None,
+    labels: Path | None = None,
+    sentences: Path | None = None,
     id: str = "uid",
     columns: str | None = None,
     sections: str | None = None,
     uncertain: Literal["present", "absent"] = "absent",
     errors: int = 5,
 ) -> None:
-    """Compare a table of triplets with a csv of labels, and print the sentences of the errors.
+    """Compare triplets with labels, or the parser with sentences, and print the sentences of the errors.
 
-    The csv has either a column for each label or a row for each finding. A label of ASG, CheXpert, NIH or Open-I is 1
-    for present, 0 for absent, -1 for uncertain, and empty if not mentioned. A row has the columns `finding` and `side`.
+    Give triplets and labels, or sentences. The csv of labels has either a column for each label or a row for each
+    finding. A label of ASG, CheXpert, NIH or Open-I is 1 for present, 0 for absent, -1 for uncertain, and empty if not
+    mentioned. A row has the columns `finding` and `side`.
 
     Args:
         triplets: Table of `medvlp parse`.
         labels: Csv file.
+        sentences: Csv file of sentences with their right triplets, which the parser reads anew: columns id, kind, text
+            and triplets. The next options except errors do not apply to it.
         id: Column of the csv with the name of the report, as in the table.
         columns: Columns of the csv to score, separated by commas; all labels if not given.
         sections: Sections to use, separated by commas; all if not given.
         uncertain: The existence that an uncertain finding counts as, against a csv of yes and no.
-        errors: Number of reports to show for each label and kind of error.
+        errors: Number of reports to show for each label and kind of error, or of sentences for each kind of sentence.
 
     Raises:
         NotFoundError: If a file is missing.
-        UserError: If a file cannot be read or nothing in it can be compared.
+        UserError: If the options do not fit together, a file cannot be read, or nothing in it can be compared.
     """
+    if sentences is not None:
+        if triplets is not None or labels is not None:
+            raise UserError("--sentences: the parser reads the sentences itself; leave --triplets and --labels out.")
+        score_sentences(sentences, errors)
+        return
+    if triplets is None or labels is None:
+        raise UserError("--triplets and --labels are needed together, or --sentences alone.")
     reports = read_triplets(triplets, sections)
     names, table = read_csv(labels, id)
     if not any(row[id] in reports for row in table):
@@ -107,17 +119,22 @@ def read_csv(path: Path, id: str) -> tuple[list[str], list[dict[str, str]]]:
         NotFoundError: If there is no such file.
         UserError: If the column is missing or the file is not in UTF-8.
     """
+    columns, rows = _read_rows(path, "labels")
+    if id not in columns:
+        raise UserError(f"id='{id}' is no column of {path}, which has {', '.join(columns)}: pass another --id.")
+    return columns, rows
+
+
+def _read_rows(path: Path, option: str) -> tuple[list[str], list[dict[str, str]]]:
     if not path.is_file():
-        raise NotFoundError(f"labels='{path}' is not there.")
+        raise NotFoundError(f"{option}='{path}' is not there.")
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, restval="")
             columns = list(reader.fieldnames or ())
             rows = list(reader)
     except UnicodeDecodeError as error:
-        raise UserError(f"labels='{path}' is not in UTF-8: {error}.") from error
-    if id not in columns:
-        raise UserError(f"id='{id}' is no column of {path}, which has {', '.join(columns)}: pass another --id.")
+        raise UserError(f"{option}='{path}' is not in UTF-8: {error}.") from error
     return columns, rows
 
 
@@ -131,6 +148,53 @@ def match_columns(columns: Sequence[str]) -> tuple[str, dict[str, str], list[str
     label_set = max(LABEL_SETS, key=lambda name: len(matched(name)))
     labels = matched(label_set)
     return label_set, labels, [column for column in columns if column not in labels]
+
+
+def score_sentences(path: Path, errors: int) -> None:
+    """Parse the sentences of a csv, and print how many of their triplets are right, by kind.
+
+    Args:
+        path: Csv file, see `medvlp.parse.sentence_set`.
+        errors: Number of sentences to print for each kind.
+
+    Raises:
+        NotFoundError: If there is no such file.
+        UserError: If it lacks a column, has no sentence, or if a row of it is wrong.
+    """
+    columns, rows = _read_rows(path, "sentences")
+    if missing := [name for name in COLUMNS if name not in columns]:
+        raise UserError(f"sentences='{path}' has no column {' or '.join(missing)}, it has {', '.join(columns)}.")
+    if not rows:
+        raise UserError(f"sentences='{path}' has no row: write a sentence in each.")
+    total = Tally()
+    tallies: dict[str, Tally] = defaultdict(Tally)
+    for sentence in read_sentences(rows):
+        comparison = compare(sentence)
+        total.add(comparison)
+        tallies[sentence.kind].add(comparison)
+    console = Console()
+    _print_tallies(console, tallies, total)
+    for kind, tally in sorted(tallies.items()):
+        for number, wrong in enumerate(tally.wrong[:errors]):
+            if not number:
+                console.print(f"\n[bold]{kind}[/bold]: {len(tally.wrong)} sentences")
+            text = " ".join(wrong.sentence.text.split())
+            console.print(f"  {wrong.sentence.id}: {text}", markup=False, highlight=False)
+            expected = "; ".join(e.notation for e in wrong.misses) or "no more triplet"
+            answers = "; ".join(map(str, wrong.excess)) or "no triplet"
+            console.print(f"    expected {expected}, got {answers}", markup=False, highlight=False)
+
+
+def _print_tallies(console: Console, tallies: Mapping[str, Tally], total: Tally) -> None:
+    table = Table(title="Triplets of finding, existence and side; severity of the hits")
+    for name in ("kind", "sentences", "triplets", "precision", "recall", "F1", "severity"):
+        table.add_column(name, justify="left" if name == "kind" else "right")
+    for kind, t in [*sorted(tallies.items()), ("all", total)]:
+        if t is total:
+            table.add_section()
+        counts = (str(t.sentences), str(t.hits + t.misses))
+        table.add_row(kind, *counts, *(_figure(value) for value in (t.precision, t.recall, t.f1, t.severity)))
+    console.print(table)
 
 
 def _print_scores(console: Console, scores: Sequence[Score], label_set: str, unmatched: Sequence[str]) -> None:
