@@ -26,6 +26,7 @@ SPAN = re.compile(r"`((?:medvlp|experiments|tests)/[^`\s]*)`")
 # Modules whose docstrings show how their functions are called.
 SHOWN = [
     "medvlp.losses.alignment",
+    "medvlp.losses.targets",
     "medvlp.metrics.bootstrap",
     "medvlp.metrics.recall",
     "medvlp.metrics.roc",
