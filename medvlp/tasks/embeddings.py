@@ -82,3 +82,8 @@ def report_retrieval(image: Embeddings, text: Embeddings, text_id: Mapping[str, 
         if found.rows.any():
             metrics[name] = retrieval(found.similarity, found.text_of_image)
     return metrics
+
+
+def under(rows: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return the rows whose names begin with `prefix/`, by their names without it."""
+    return {key.removeprefix(f"{prefix}/"): value for key, value in rows.items() if key.startswith(f"{prefix}/")}

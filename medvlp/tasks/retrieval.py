@@ -17,9 +17,8 @@ from medvlp.metrics import Statistic
 from medvlp.metrics.bootstrap import Weighted, mean_of, median_of
 from medvlp.metrics.recall import class_hits, ranks
 from medvlp.objectives.base import section_texts
-from medvlp.tasks.embeddings import Candidates, EmbeddingCollector, candidates
+from medvlp.tasks.embeddings import Candidates, EmbeddingCollector, candidates, under
 from medvlp.tasks.evaluation_only import EvaluationOnlyTask
-from medvlp.tasks.pretraining import under
 from medvlp.types import PRESENT, Batch
 
 RECALLS = (1, 5, 10)
