@@ -104,8 +104,8 @@ class Desk:
             # A model without a joint space has no scores, but may have heat maps.
             scores = self.model.scores(features, texts, PROTOCOL)[0].tolist() if texts and self.model.spaces else None
             tags = self.model.tags(features)[0].tolist() if self.model.tag_names else []
-        found = zip(texts, scores or [None] * len(texts), strict=True)
-        return {"findings": list(found), "tags": list(zip(self.model.tag_names, tags, strict=True))}
+        rows = zip(texts, scores or [None] * len(texts), strict=True)
+        return {"findings": list(rows), "tags": list(zip(self.model.tag_names, tags, strict=True))}
 
     def heat_map(self, key: str, text: str, source: str) -> dict[str, Any]:
         """Return the coloured heat map of a text, and its scale.

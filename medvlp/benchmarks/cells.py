@@ -78,12 +78,12 @@ class Plan:
         """Return all settings that decide the results, by dotted name."""
         config = compose(["fit", *self.args, *self._own])
         manifest = Prepared.open(Path(config["data"]["root"])).manifest
-        found = settings(config)
-        found["model.weights"] = self.weights_sha256 or found["model.weights"]
-        if protocol := found.get("model.protocol"):
-            found["model.protocol"] = Protocol.read(protocol).identity
+        configuration = settings(config)
+        configuration["model.weights"] = self.weights_sha256 or configuration["model.weights"]
+        if protocol := configuration.get("model.protocol"):
+            configuration["model.protocol"] = Protocol.read(protocol).identity
         data = json.dumps([manifest["sha256"], manifest["splits"]], sort_keys=True)
-        return found | {"prepared data": short_hash(data)} | dict(flatten({PREPARED: manifest["options"]}))
+        return configuration | {"prepared data": short_hash(data)} | dict(flatten({PREPARED: manifest["options"]}))
 
     def command(self, identifier: str) -> list[str]:
         """Return the options of its fit and test, and write the config that any of them can override.

@@ -109,11 +109,11 @@ def compute(plans: Sequence[Plan], redo: bool, console: Console) -> list[Cell]:
             raise
         metrics = cell.content["metrics"]
         metric = next((metric for metric in METRICS if metric in metrics), None)
-        said = f"{metric} {metrics[metric]['value']:.3f}" if metric else "no metric"
+        summary = f"{metric} {metrics[metric]['value']:.3f}" if metric else "no metric"
         if metric and (left := left_of(metrics[metric])):
-            said += f", {left}"
+            summary += f", {left}"
         state = ", was there" if before else ""
-        console.print(f"{plan.name}: {said} ({i}/{len(plans)}{state})", highlight=False, markup=False)
+        console.print(f"{plan.name}: {summary} ({i}/{len(plans)}{state})", highlight=False, markup=False)
         cells.append(cell)
     return cells
 

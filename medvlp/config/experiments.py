@@ -177,5 +177,7 @@ def _is_wandb(content: dict[str, Any]) -> bool:
 def _beside(path: Path) -> str:
     """Return the run's own config, to use in place of W&B's file runs/wandb/run-TIME-ID/files/config.yaml."""
     run = path.resolve().parent.parent
-    own = sorted(run.parent.parent.glob(f"*/{run.name.rpartition('-')[2]}/config.yaml"))
-    return str(own[0]) if own else "the config.yaml beside the run's checkpoints, such as runs/medvlp/ID/config.yaml"
+    configs = sorted(run.parent.parent.glob(f"*/{run.name.rpartition('-')[2]}/config.yaml"))
+    if configs:
+        return str(configs[0])
+    return "the config.yaml beside the run's checkpoints, such as runs/medvlp/ID/config.yaml"

@@ -72,13 +72,13 @@ def check_keys(node: yaml.Node | None) -> None:
         yaml.YAMLError: If there is such a mapping; the error names the key and the lines.
     """
     # Aliases may refer to a node that contains them.
-    seen: set[int] = set()
+    visited: set[int] = set()
     waiting = [node]
     while waiting:
         part = waiting.pop()
-        if part is None or id(part) in seen:
+        if part is None or id(part) in visited:
             continue
-        seen.add(id(part))
+        visited.add(id(part))
         if isinstance(part, yaml.SequenceNode):
             waiting += part.value
         if isinstance(part, yaml.MappingNode):

@@ -119,14 +119,14 @@ class CXRDataModule(L.LightningDataModule):
         Raises:
             UserError: If the data has no such label, or a label is named twice.
         """
-        found = []
+        labels = []
         for name in names:
             label = find_label(name, self.labels)
-            if label is None or label in found:
+            if label is None or label in labels:
                 wrong = f"names '{name}' twice" if label else f"but the data in root='{self.root}' has no '{name}'"
                 raise UserError(f"{option}={list(names)}, {wrong}; it has: {', '.join(self.labels) or 'none'}.")
-            found.append(label)
-        return found
+            labels.append(label)
+        return labels
 
     def reports(self, names: Sequence[str]) -> tuple[list[str], list[str]]:
         """Return Findings and Impressions, empty if missing, of some of `train`, `validate` and `test`."""
@@ -207,8 +207,8 @@ class CXRDataModule(L.LightningDataModule):
                 "full. Pass a smaller --data.batch_size, or --data.drop_last false."
             )
         # The Trainer sets the epoch only after the loader's workers have begun to fetch.
-        (sampler.epoch, seen), self._start = self._start, (0, 0)
-        sampler.skip = seen // sampler.num_replicas
+        (sampler.epoch, images), self._start = self._start, (0, 0)
+        sampler.skip = images // sampler.num_replicas
         return self._loader(dataset, sampler, self.drop_last)
 
     @property

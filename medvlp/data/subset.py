@@ -53,8 +53,8 @@ class Subset:
                 raise UserError(
                     "balance=True, but no training image has a label that is present: pass --data.balance false."
                 )
-            found = positive[order]
-            order = order[found | (np.cumsum(~found) <= found.sum())]
+            mask = positive[order]
+            order = order[mask | (np.cumsum(~mask) <= mask.sum())]
         # 0.29 of 100 is 28.999999999999996.
         count = max(1, int(self.fraction * len(order) + 1e-6))
         return np.sort(order[:count])

@@ -121,13 +121,13 @@ def read_results(path: Path, weights: Collection[str]) -> list[Benchmark]:
     if is_cell(folder):
         folder = folder.parent
     cells, _ = read_cells(folder)
-    own = [cell for cell in cells if cell.content["weights_sha256"] in weights]
-    if not own:
+    matches = [cell for cell in cells if cell.content["weights_sha256"] in weights]
+    if not matches:
         raise UserError(
             f"--results '{path}': none of the {len(cells)} results there is of these weights. Run 'medvlp benchmark "
             "... --weights' with this very checkpoint."
         )
-    return summarise(own)
+    return summarise(matches)
 
 
 def is_cell(folder: Path) -> bool:
@@ -158,16 +158,16 @@ def _parts(model: Model, config: Mapping[str, Any]) -> list[list[str]]:
     ]
 
 
-def _seeing(seen: Preprocessing) -> str:
-    fit = {"pad": "with its aspect ratio, centred on black", "squash": "squashed to fill it"}[seen.fit]
+def _seeing(preprocessing: Preprocessing) -> str:
+    fit = {"pad": "with its aspect ratio, centred on black", "squash": "squashed to fill it"}[preprocessing.fit]
     steps = [
         "grey, 8 bits: colour to luma, DICOM through its window, more bits scaled from the image's own range",
-        f"resized to a square of {seen.size} pixels, {fit}",
+        f"resized to a square of {preprocessing.size} pixels, {fit}",
     ]
-    if seen.side != seen.size:
-        steps.append(f"averaged to {seen.side} x {seen.side} pixels")
-    if seen.crop != seen.side:
-        steps.append(f"cut to the central {seen.crop} x {seen.crop} pixels")
+    if preprocessing.side != preprocessing.size:
+        steps.append(f"averaged to {preprocessing.side} x {preprocessing.side} pixels")
+    if preprocessing.crop != preprocessing.side:
+        steps.append(f"cut to the central {preprocessing.crop} x {preprocessing.crop} pixels")
     steps.append("uint8, 0 to 255: mean and standard deviation are applied inside the model")
     return "".join(f"{number}. {step}\n" for number, step in enumerate(steps, 1))
 

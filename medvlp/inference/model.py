@@ -195,7 +195,7 @@ class Model:
         decoder = self._decoder
         if decoder is None:
             raise UserError("the model has no tag decoder (objective TagDecoding), so it gives no tags.")
-        return torch.cat([part.cpu() for part in self._parts(images, lambda seen: decoder.logits(seen).sigmoid())])
+        return torch.cat([part.cpu() for part in self._parts(images, lambda image: decoder.logits(image).sigmoid())])
 
     @torch.inference_mode()
     def heat_map(self, image: Tensor, text: str, source: HeatSource | None = None) -> Tensor:

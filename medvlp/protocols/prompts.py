@@ -80,8 +80,8 @@ class Prompts:
 
     def of(self, label: str) -> list[Sides]:
         """Return the prompts of each finding that a label stands for; empty for a label without prompts."""
-        if (own := entry_of(label, self.texts)) is not None:
-            return [own]
+        if (text := entry_of(label, self.texts)) is not None:
+            return [text]
         return self.pairs.of(label) if self.pairs else []
 
 

@@ -44,12 +44,12 @@ def check_training(
     images = len(data.subset)
     _check_batch(data, objectives, images, processes)
     _check_images(data)
-    said = _check_sections(data, objectives, text_encoder)
+    notes = _check_sections(data, objectives, text_encoder)
     if any(objective.reads_words for objective in objectives.values()):
-        said.append(_check_sentences(data, _named(objectives, "reads_words")))
+        notes.append(_check_sentences(data, _named(objectives, "reads_words")))
     if any(objective.reads_findings for objective in objectives.values()):
         _check_findings(data, _named(objectives, "reads_findings"))
-    rank_zero_info(f"Training on {images:,} images of root='{data.root}'{''.join(f', {part}' for part in said)}.")
+    rank_zero_info(f"Training on {images:,} images of root='{data.root}'{''.join(f', {part}' for part in notes)}.")
     if validated:
         _check_validation(data, objectives)
 
@@ -89,7 +89,7 @@ def _check_sections(data: CXRDataModule, objectives: Mapping[str, Objective], te
         section: [text for text in section_texts(section, findings, impression) if text.strip()]
         for section in dict.fromkeys(section for objective in objectives.values() for section in objective.sections)
     }
-    distinct = {section: list(dict.fromkeys(found)) for section, found in texts.items()}
+    distinct = {section: list(dict.fromkeys(strings)) for section, strings in texts.items()}
     for name, objective in objectives.items():
         reasons = {s: reason for s in objective.sections if (reason := _nothing_to_tell(s, texts[s], distinct[s]))}
         if reasons and len(reasons) == len(objective.sections):
@@ -103,8 +103,8 @@ def _check_sections(data: CXRDataModule, objectives: Mapping[str, Objective], te
                 f"Of the {len(findings):,} training images of root='{data.root}' {reason}: objective '{name}' learns "
                 "from the other section alone, and that term of its loss says nothing."
             )
-    for found in (found for found in distinct.values() if len(found) > 1):
-        sample = text_encoder.constant(found[:TEXTS])
+    for strings in (strings for strings in distinct.values() if len(strings) > 1):
+        sample = text_encoder.constant(strings[:TEXTS])
         if ((sample - sample[0]).abs().amax() < 1e-5 * sample.abs().amax()).item():
             raise UserError(
                 f"text encoder {text_encoder.title!r} gives {len(sample)} different texts the same embedding: try "

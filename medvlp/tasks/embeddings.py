@@ -78,9 +78,9 @@ def report_retrieval(image: Embeddings, text: Embeddings, text_id: Mapping[str, 
     groups = {section: [section] for section in image} | ({"report": list(image)} if image else {})
     metrics: dict[str, dict[str, float]] = {}
     for name, sections in groups.items():
-        found = candidates(image, text, {s: text_id[s] for s in sections})
-        if found.rows.any():
-            metrics[name] = retrieval(found.similarity, found.text_of_image)
+        reports = candidates(image, text, {s: text_id[s] for s in sections})
+        if reports.rows.any():
+            metrics[name] = retrieval(reports.similarity, reports.text_of_image)
     return metrics
 
 

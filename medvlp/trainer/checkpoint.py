@@ -46,11 +46,11 @@ def check_checkpoint(path: str, model: dict[str, Any], verb: str, trust: Sequenc
         stored, weights = with_new_names(checkpoint.get("hyper_parameters", {})), checkpoint.get("state_dict", {})
     except (AttributeError, EOFError, OSError, RuntimeError, pickle.UnpicklingError) as error:
         raise UserError(f"--ckpt_path '{path}' is not a checkpoint of medvlp.") from error
-    task, wanted = stored.get("_class_path", model["class_path"]), model["class_path"]
-    if task != wanted:
+    task, expected = stored.get("_class_path", model["class_path"]), model["class_path"]
+    if task != expected:
         raise UserError(
             f"--ckpt_path '{path}' holds a {task.rpartition('.')[2]}, but the config asks for a "
-            f"{wanted.rpartition('.')[2]}. --ckpt_path resumes or evaluates the same task; give another task its "
+            f"{expected.rpartition('.')[2]}. --ckpt_path resumes or evaluates the same task; give another task its "
             "encoders with their 'weights' option."
         )
     if spoilt := first_not_finite(weights):
