@@ -232,7 +232,7 @@ def test_functions_are_not_called_where_callables_are_expected(composed, capsys)
     config["trainer"]["callbacks"] = [callback]
     assert "setup is the function 'abort': only classes" in refused(config, capsys)
     check_classes({"class_path": "torch.optim.AdamW", "init_args": {"lr": 1.0, "name": "os.abort"}}, "x")
-    with pytest.raises(UserError, match=r"x class_path 'os\.abort' is no class"):
+    with pytest.raises(UserError, match=r"x class_path 'os\.abort' is not a class"):
         check_classes([{"class_path": "os.abort"}], "x")
 
 

@@ -188,7 +188,7 @@ def test_its_commands(place, capsys, tmp_path):
 
 def test_its_export_is_loaded_in_a_new_process(place, tmp_path, capsys):
     main(["export", "last.ckpt", "--out", str(tmp_path / "model"), TRUST])
-    assert "medvlp.load: differs from the checkpoint by 0.0e+00" in capsys.readouterr().out
+    assert "medvlp.load: the largest difference from the checkpoint is 0.0e+00." in capsys.readouterr().out
     assert not (tmp_path / "model" / "text_encoder").exists()
     card = (tmp_path / "model" / "README.md").read_text()
     assert "mylab.encoder.SmallNet" in card
@@ -199,7 +199,7 @@ def test_its_export_is_loaded_in_a_new_process(place, tmp_path, capsys):
     for kind in ("onnx", "huggingface"):
         line = refused(capsys, main, ["export", "last.ckpt", "--out", str(tmp_path / kind), "--format", kind, TRUST])
         assert (
-            f"--format {kind} holds language models of Hugging Face alone, and the text encoder is a WordSum." in line
+            f"--format {kind} supports language models of Hugging Face only, but the text encoder is a WordSum." in line
         )
     code = "import medvlp; medvlp.load('model', trust=['mylab'])"
     path = str(Path(medvlp.__file__).parents[1])

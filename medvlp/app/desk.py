@@ -125,7 +125,7 @@ class Desk:
 
     def _image(self, key: str) -> tuple[Radiograph, ImageFeatures]:
         if key not in self._images:
-            raise UserError("this image is not kept any more: open it again.")
+            raise UserError("this image is no longer in memory: open it again.")
         self._images.move_to_end(key)
         return self._images[key]
 

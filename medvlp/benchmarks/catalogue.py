@@ -20,7 +20,7 @@ def benchmarks() -> dict[str, Path]:
     for path in sorted(EXPERIMENTS.glob("*/*.yaml")):
         if name := name_of(path):
             if name in configs:
-                raise UserError(f"{path} and {configs[name]} are both benchmark '{name}': give one another name.")
+                raise UserError(f"{path} and {configs[name]} are both benchmark '{name}': rename one of them.")
             configs[name] = path
     return configs
 

@@ -138,7 +138,9 @@ def run(plan: Plan, redo: bool = False) -> tuple[Cell, bool]:
         )
     if state is None or different or finished:
         if state is None and plan.folder.is_dir() and any(plan.folder.iterdir()):
-            raise UserError(f"'{plan.folder}' holds something else than a cell: pass another --out, or move it away.")
+            raise UserError(
+                f"'{plan.folder}' exists, but is not a cell of a benchmark: move it away, or pass another --out."
+            )
         shutil.rmtree(plan.folder, ignore_errors=True)
         plan.folder.mkdir(parents=True)
         state = {"label": plan.label, "recipe": plan.recipe, "id": secrets.token_hex(4), "configuration": configuration}

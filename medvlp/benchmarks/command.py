@@ -81,7 +81,7 @@ def benchmark(
         console.print(f"{key} is left out: {error}", markup=False)
     if len(left_out) == len(chosen):
         raise NotFoundError("no benchmark has prepared data: run 'medvlp prepare', or pass --data.")
-    console.print(f"Cells are in {out}; 'medvlp results {out}' lays all of them side by side.", markup=False)
+    console.print(f"Cells are in {out}; 'medvlp results {out}' makes tables of all of them.", markup=False)
 
 
 def check(composition: Benchmark) -> UserError | None:
@@ -105,7 +105,7 @@ def compute(plans: Sequence[Plan], redo: bool, console: Console) -> list[Cell]:
         try:
             cell, before = run(plan, redo)
         except KeyboardInterrupt:
-            console.print(f"{plan.name} is interrupted; the same command goes on from here.", markup=False)
+            console.print(f"{plan.name} is interrupted. Run the same command again to continue.", markup=False)
             raise
         metrics = cell.content["metrics"]
         metric = next((metric for metric in METRICS if metric in metrics), None)

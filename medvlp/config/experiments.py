@@ -159,7 +159,7 @@ def plain_settings(text: str, path: Path, verb: str) -> tuple[dict[str, Any], st
         raise UserError(f"'{chosen}:' at the top holds no settings: remove it.")
     rest = {key: value for key, value in content.items() if key not in (*VERBS, *RECORDS)}
     if both := [key for key in rest if key in section]:
-        raise UserError(f"'{both[0]}' stands at the top and under '{chosen}:': keep one, and remove '{chosen}:'.")
+        raise UserError(f"'{both[0]}' is both at the top and under '{chosen}:': keep one, and remove '{chosen}:'.")
     dropped = RECORDS if chosen == verb else (*RECORDS, *OF_ONE_VERB)
     settings = rest | {key: value for key, value in section.items() if key not in dropped}
     left = [key for key in section if key in OF_ONE_VERB and key not in settings and section[key] is not None]

@@ -88,7 +88,7 @@ def check_keys(node: yaml.Node | None) -> None:
                 line = key.start_mark.line + 1
                 if key.value in lines:
                     where = f"lines {lines[key.value]} and {line}" if line > lines[key.value] else f"line {line}"
-                    raise yaml.YAMLError(f"'{key.value}' stands twice, in {where}: keep one of them.")
+                    raise yaml.YAMLError(f"'{key.value}' appears twice, in {where}: keep one of them.")
                 lines[key.value] = line
 
 

@@ -197,7 +197,7 @@ class CXRDataModule(L.LightningDataModule):
         dataset = self.dataset("train")
         if self.regions is not None and not any(len(dataset.spoken(i)[0].region_id) for i in range(len(dataset))):
             raise UserError(
-                f"regions are wanted, but in root='{self.root}' no report of a training image speaks of a region that "
+                f"regions=True, but in root='{self.root}' no report of a training image mentions a region that "
                 "has a box in it."
             )
         sampler = EpochSampler(len(dataset), shuffle=True, seed=self.seed)
@@ -267,7 +267,7 @@ class CXRDataModule(L.LightningDataModule):
     def _loader(self, samples: PreparedDataset, sampler: EpochSampler, drop_last: bool) -> DataLoader[Any]:
         if samples.unannotated:
             rank_zero_info(
-                f"{samples.unannotated:,} images without annotation are left out, {len(samples):,} have one."
+                f"{samples.unannotated:,} images without annotations are left out; {len(samples):,} images remain."
             )
         dataset: Dataset[Any] = FeatureDataset(samples, self.features) if self.features else samples
         # Stored features take longer to send between processes than to read.

@@ -161,11 +161,11 @@ class PreparedDataset(Dataset[Sample]):
         self.boxes = ImageBoxes(table["regions"], regions) if regions else None
         if self.boxes is not None and not len(self.boxes):
             raise UserError(
-                f"regions are wanted, but no image of root='{root}' has boxes of regions: prepare with --scene_graphs "
+                f"regions=True, but no image of root='{root}' has boxes of regions: prepare it with --scene_graphs "
                 "or --regions automatic."
             )
         if regions and not (Path(root) / TRIPLETS).exists():
-            raise UserError(f"regions are wanted, but root='{root}' has no reports that could speak of them.")
+            raise UserError(f"regions=True, but root='{root}' has no reports, which would mention them.")
         path = Path(root) / TRIPLETS
         # A data set of images alone has no reports to find anything in.
         self.triplets = ReportTriplets(path, studies, regions is not None) if path.exists() else None

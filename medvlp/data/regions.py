@@ -55,7 +55,7 @@ def _read(path: Path) -> dict[str, list[str]]:
     members = [member for group in groups.values() for member in group]
     wrong = [m for m in members if m not in REGIONS] or [m for m in members if members.count(m) > 1]
     if wrong:
-        raise UserError(f"region_list='{path}': '{wrong[0]}' is not one of the 29 regions, or comes twice.")
+        raise UserError(f"region_list='{path}': '{wrong[0]}' is not one of the 29 regions, or is listed twice.")
     return groups
 
 

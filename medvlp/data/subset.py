@@ -34,7 +34,7 @@ class Subset:
     def __post_init__(self) -> None:
         """Check the fraction."""
         if not 0 < self.fraction <= 1:
-            raise UserError(f"fraction={self.fraction}, but it is a share of the images, above 0 and at most 1.")
+            raise UserError(f"fraction={self.fraction}: a share of the images must be above 0 and at most 1.")
 
     def choose(self, image_id: Sequence[str], positive: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
         """Return the positions of the chosen images, ascending.

@@ -124,8 +124,8 @@ def read_results(path: Path, weights: Collection[str]) -> list[Benchmark]:
     matches = [cell for cell in cells if cell.content["weights_sha256"] in weights]
     if not matches:
         raise UserError(
-            f"--results '{path}': none of the {len(cells)} results there is of these weights. Run 'medvlp benchmark "
-            "... --weights' with this very checkpoint."
+            f"--results '{path}': none of the {len(cells)} results there was computed with these weights. Run "
+            "'medvlp benchmark ... --weights' with this very checkpoint."
         )
     return summarise(matches)
 

@@ -47,7 +47,10 @@ def compare(model: Model, other: Model) -> float:
     """
     expected = of_all(model)
     if not all(rows.isfinite().all() for rows in expected.values()):
-        raise UserError("what the model says of images or texts is no number: its training has diverged.")
+        raise UserError(
+            "outputs of the model for images or texts are not finite: its training has diverged. Use an earlier "
+            "checkpoint."
+        )
     return difference(expected, of_all(other))
 
 

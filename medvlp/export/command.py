@@ -66,7 +66,7 @@ def export(
         text = card.card(model, config, name or place, [card.use(model, place), *uses], benchmarks)
         (new / folder.CARD).write_text(text, encoding="utf-8")
     for reader, difference in {"medvlp.load": gap, **gaps}.items():
-        print(f"{reader}: differs from the checkpoint by {difference:.1e} at most")
+        print(f"{reader}: the largest difference from the checkpoint is {difference:.1e}.")
     print(f"The model is in {out}; its card is {out / folder.CARD}.")
 
 
@@ -85,7 +85,7 @@ def check_format(format: Format, model: Model) -> None:
     text_encoder = model.task.text_encoder
     if not isinstance(text_encoder, HFTextEncoder):
         raise UserError(
-            f"--format {format} holds language models of Hugging Face alone, and the text encoder is a "
+            f"--format {format} supports language models of Hugging Face only, but the text encoder is a "
             f"{type(text_encoder).__name__}. Use safetensors."
         )
 

@@ -157,7 +157,9 @@ def check_replaceable(out: Path) -> None:
     foreign = sorted(names - WRITTEN)
     if names and (foreign or not is_export(out)):
         held = f"'{foreign[0]}'" if foreign else "files"
-        raise UserError(f"--out '{out}' holds {held} that no export has written: name another folder, or empty it.")
+        raise UserError(
+            f"--out '{out}' holds {held} that is not from an export: name another folder, or empty this one."
+        )
 
 
 def is_export(folder: Path) -> bool:

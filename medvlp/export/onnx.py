@@ -139,7 +139,7 @@ def _convert(
             )
     except torch.onnx.OnnxExporterError as error:
         reason = str(error.__cause__ or error).strip().splitlines()[0]
-        raise UserError(f"--format onnx: this model makes no {path.name}: {reason}") from error
+        raise UserError(f"--format onnx: this model cannot be converted to {path.name}: {reason}") from error
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     gap = 0.0
     for rows in (slice(None), slice(1)):

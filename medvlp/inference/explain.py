@@ -154,11 +154,11 @@ def explain(
         UserError: If an argument is wrong, the image or the weights cannot be read, or the picture cannot be written.
     """
     if out.suffix.lower() not in FORMATS:
-        raise UserError(f"--out '{out}' names no picture: end it in one of {', '.join(FORMATS)}.")
+        raise UserError(f"--out '{out}' must end in one of {', '.join(FORMATS)}.")
     if out.resolve() == image.resolve():
         raise UserError(f"--out '{out}' is the image itself: name another file.")
     if not all(entry.strip() for entry in text):
-        raise UserError("--text is empty: say what to look for, such as 'left pleural effusion'.")
+        raise UserError("--text is empty: name a finding, such as 'left pleural effusion'.")
     model = Model.load(weights, device, split_commas(trust))
     if not model.heat_sources:
         raise UserError(f"--weights '{weights}': none of the model's objectives has heat maps.")
@@ -188,4 +188,4 @@ def explain(
         CAUTION,
     ]
     console.print(" ".join(filter(None, legend)), style="dim", highlight=False)
-    console.print(f"The picture is {out}.", markup=False, highlight=False)
+    console.print(f"The picture is in {out}.", markup=False, highlight=False)

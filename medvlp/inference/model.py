@@ -91,7 +91,7 @@ class Model:
             UserError: If the weights do not store it.
         """
         if self.task.preprocessing is None:
-            raise UserError("the weights do not say how images become what the model sees: train with this version.")
+            raise UserError("the weights lack the preprocessing of images: train again with this version.")
         return self.task.preprocessing
 
     @property

@@ -96,14 +96,17 @@ def predict(
         print("\n".join(summary(predictions.batches())))
         predictions.finish(out, origin(weights, questions))
     except KeyboardInterrupt:
-        print("Interrupted; the same command goes on from here.")
+        print("Interrupted. Run the same command again to continue.")
         raise
     except OSError as error:
         raise UserError(f"predictions cannot be written beside '{out}': {error.strerror or error}.") from error
-    print(f"{rate:,.1f} files a second. Predictions are in {out}")
+    print(f"{rate:,.1f} files per second. Predictions are in {out}")
     if bench:
         alone = questions.encoder_rate(batch_size)
-        print(f"The image encoder alone takes in {alone:,.1f} images a second: {rate / alone:.0%} of that is reached.")
+        print(
+            f"The image encoder alone encodes {alone:,.1f} images per second; the command reaches "
+            f"{rate / alone:.0%} of that."
+        )
 
 
 def check_output(out: Path, embeddings: bool) -> None:
@@ -121,7 +124,7 @@ def check_output(out: Path, embeddings: bool) -> None:
     if embeddings and out.suffix not in WITH_EMBEDDINGS:
         raise UserError(f"--embeddings true needs an --out that ends in {' or '.join(WITH_EMBEDDINGS)}, not '{out}'.")
     if out.exists():
-        raise UserError(f"--out '{out}' is there already: remove it, or give another name.")
+        raise UserError(f"--out '{out}' exists already: remove it, or give another name.")
     if not out.absolute().parent.is_dir():
         raise UserError(f"--out '{out}': there is no such folder.")
 
@@ -144,7 +147,7 @@ def resume(
         predictions.clear()
         paths = files(inputs, partial)
     if begun and not predictions.rows:
-        print(f"Nothing of {partial} can be used, which was of other files, weights or options: all begins anew.")
+        print(f"{partial} was made with other files, weights or options: starting over.")
     return predictions, paths
 
 

@@ -43,8 +43,8 @@ class Questions:
         self.protocol = Protocol.read(protocol)
         if self.protocol.normalise == "images":
             raise UserError(
-                f"--protocol '{protocol}' is transductive: scores would depend on what other files there are. "
-                "Take another one."
+                f"--protocol '{protocol}' is transductive: its scores depend on the other files. Choose another "
+                "protocol."
             )
         labels: Sequence[str] = self.protocol.prompts.labels or DEFAULT_FINDINGS
         if self.protocol.score == "tags":

@@ -83,9 +83,9 @@ def search(
             written.
     """
     if (text is None) == (image is None) or (text is not None and not text.strip()):
-        raise UserError("say what to look for: either a --text or an --image.")
+        raise UserError("give either --text or --image.")
     if top < 1:
-        raise UserError(f"--top {top}: at least one study.")
+        raise UserError(f"--top {top} must be at least 1.")
     if out is not None and out.suffix.lower() not in FORMATS:
         raise UserError(f"--out '{out}' must end in {' or '.join(FORMATS)}.")
     opened = open_index(index, weights, split_commas(splits))

@@ -195,7 +195,7 @@ def _read(name: str | Path) -> dict[str, Any]:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"protocol='{name}' is no YAML: {reason}") from error
+        raise UserError(f"protocol='{name}' is not YAML: {reason}") from error
     return Section(content, f"protocol='{name}'").value
 
 

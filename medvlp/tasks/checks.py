@@ -125,7 +125,7 @@ def _check_sentences(data: CXRDataModule, reader: str) -> str:
     if not sentences:
         raise UserError(
             f"objective '{reader}' aligns regions with sentences, but no report of the training images of "
-            f"root='{data.root}' speaks of a region."
+            f"root='{data.root}' mentions a region."
         )
     return f"{len(sentences):,} different sentences about regions"
 
@@ -150,7 +150,10 @@ def _check_validation(data: CXRDataModule, objectives: Mapping[str, Objective]) 
             "--data.validation_splits, or train without validation, --trainer.limit_val_batches 0."
         )
     if both := sorted({*data.splits["train"]} & {*data.splits["validate"]}):
-        rank_zero_warn(f"Split '{both[0]}' is both trained and validated on: figures under val/ are of seen images.")
+        rank_zero_warn(
+            f"Split '{both[0]}' is used for both training and validation: metrics under val/ are those of "
+            "training images."
+        )
     if any(o.sections for o in objectives.values()) and not any(map(str.strip, findings + impression)):
         rank_zero_warn(
             f"The validation images of root='{data.root}' have no reports: val/quality, which chooses the best "

@@ -156,14 +156,14 @@ class ClassificationTask(DownstreamTask):
         if not self.labels:
             self._learn(checkpoint["labels"])
         if [*map(str.casefold, checkpoint["labels"])] != [*map(str.casefold, self.labels)]:
-            raise UserError(f"The checkpoint has learnt labels={checkpoint['labels']}, not {self.labels}.")
+            raise UserError(f"The checkpoint was trained with labels={checkpoint['labels']}, not {self.labels}.")
 
     def _learn(self, labels: Sequence[str]) -> None:
         """Make the head for some labels."""
         self.labels = list(labels)
         answers = self.uncertain if isinstance(self.uncertain, dict) else dict.fromkeys(labels, self.uncertain)
         if foreign := [name for name in answers if find_label(name, self.labels) is None]:
-            raise UserError(f"uncertain={answers}: '{foreign[0]}' is none of labels={self.labels}.")
+            raise UserError(f"uncertain={answers}: '{foreign[0]}' is not one of labels={self.labels}.")
         counted = [UNCERTAIN if (answer := entry_of(name, answers)) is None else answer for name in self.labels]
         self.register_buffer("answers", torch.tensor(counted, dtype=torch.int8), persistent=False)
         self.head = nn.Linear(self.encoder.width, len(self.labels))

@@ -244,3 +244,14 @@ class GroundingTask(EvaluationOnlyTask):
         """Return whether the model can draw a heat map for a text."""
         objectives = (objective for objective in self.model.objectives.values())
         return all(o.can_show(text) for o in objectives if isinstance(o, Objective) and o.heat_source == self.source)
+
+    def _check(self, dataset: PreparedDataset) -> PreparedDataset:
+        """Return the data set itself if it gives the truth.
+
+        Raises:
+            UserError: If the data module was not told to load the truth.
+        """
+        if (dataset.objects if self.truth == "boxes" else dataset.regions) is None:
+            option = "--data.targets box" if self.truth == "boxes" else "--data.regions true"
+            raise UserError(f"truth='{self.truth}', but the data module loads none: pass {option}.")
+        return dataset

@@ -60,7 +60,7 @@ class Overfit(Callback):
             UserError: If the loss has not fallen. Other processes than the first raise `StoppedWithOthersError`.
         """
         if len(self._steps) < FEWEST:
-            rank_zero_info(f"No verdict: {len(self._steps)} steps are too few, of {FEWEST} or more there is one.")
+            rank_zero_info(f"No verdict: {len(self._steps)} steps are too few; a verdict needs at least {FEWEST}.")
             return
         ends = self._steps[-max(1, len(self._steps) // 10) :]
         self.first, self.last = ({name: mean_of(steps, name) for name in self.first} for steps in ([self.first], ends))

@@ -78,7 +78,9 @@ class RetrievalTask(EvaluationOnlyTask):
         collected = self._collector.collect()
         reports = candidates(*(under(collected, prefix) for prefix in ("image", "text", "id")))
         if not len(reports.similarity):
-            raise UserError(f"root='{self.datamodule.root}' has no reports among its test images: nothing to retrieve.")
+            raise UserError(
+                f"root='{self.datamodule.root}' has no reports among its test images: there is nothing to retrieve."
+            )
         of_image, of_text = (rank.numpy() for rank in ranks(reports.similarity, reports.text_of_image))
         text = reports.text_of_image.numpy()
         has = reports.rows.numpy()

@@ -164,7 +164,7 @@ class SaveResults(Callback):
                 f"--ckpt_path '{trainer.ckpt_path}' was trained with data.fraction={trained['fraction']} and "
                 f"data.subset_seed={trained['subset_seed']} on {trained['n_train']} images, the config says "
                 f"{self.subset['fraction']} and {self.subset['subset_seed']}, {self.subset['n_train']} images: test it "
-                "with what it was trained with."
+                "with the settings of its training."
             )
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

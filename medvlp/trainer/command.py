@@ -52,11 +52,6 @@ class TrainerParser(Parser, LightningArgumentParser):
         """Parse the hyper-parameters of `--ckpt_path`, in which version 0.1 has stored names that have moved."""
         return super().parse_object(with_new_names(cfg_obj), *args, **kwargs)
 
-    def plain(self, config: Namespace) -> dict[str, Any]:
-        """Return a config of the verb in plain types, with the settings that `--print_config` prints."""
-        settings: dict[str, Any] = yaml.safe_load(self.dump(config, skip_unset=False))
-        return settings
-
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print the error on one line, and exit with code 2."""
         if re.search(r"arguments are required: \w+\.model", message):
@@ -64,10 +59,14 @@ class TrainerParser(Parser, LightningArgumentParser):
         super().error(message, ex)
 
 
+def plain(parser: LightningArgumentParser, config: Namespace) -> dict[str, Any]:
+    """Return the config of a verb in plain types, with the settings that `--print_config` prints."""
+    settings: dict[str, Any] = yaml.safe_load(parser.dump(config, skip_unset=False))
+    return settings
+
+
 class SaveConfig(SaveConfigCallback):
     """Saves the config of a run beside its checkpoints, and sends it to W&B."""
-
-    parser: TrainerParser
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Write config.yaml; Lightning calls this on rank zero only."""
@@ -78,7 +77,7 @@ class SaveConfig(SaveConfigCallback):
         folder.mkdir(parents=True, exist_ok=True)
         self.parser.save(self.config, folder / "config.yaml", skip_unset=False, overwrite=True)
         if isinstance(logger, WandbLogger):
-            logger.experiment.config.update(self.parser.plain(self.config), allow_val_change=True)
+            logger.experiment.config.update(plain(self.parser, self.config), allow_val_change=True)
 
 
 def read_counts_as_counts() -> None:
@@ -166,7 +165,7 @@ class MedVLPCLI(LightningCLI):
     def settings(self) -> dict[str, Any]:
         """The full config of the verb in plain types."""
         verb = self.config.subcommand
-        return self._parser(verb).plain(self.config[verb])
+        return plain(self._parser(verb), self.config[verb])
 
     def before_instantiate_classes(self) -> None:
         """Check the classes of the config, and configure W&B: no prompt for a login, no private data sent.
@@ -180,7 +179,9 @@ class MedVLPCLI(LightningCLI):
         trainer = self.config[self.config.subcommand].trainer
         if "WANDB_MODE" not in os.environ and uses_wandb(trainer) and not has_wandb_login():
             os.environ["WANDB_MODE"] = "offline"
-            rank_zero_info("No W&B login found: logging offline ('wandb login' once, or WANDB_MODE, changes that).")
+            rank_zero_info(
+                "No W&B login found: logging offline. To log online, run 'wandb login' once, or set WANDB_MODE."
+            )
 
     def instantiate_classes(self) -> None:
         """Build the task, the data module and the Trainer.

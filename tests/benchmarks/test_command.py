@@ -103,7 +103,7 @@ def test_an_interrupted_cell_goes_on(capsys, monkeypatch):
     with pytest.raises(SystemExit) as end:
         benchmark(epochs=4)
     assert end.value.code == 130
-    assert "rsna 50 % seed 0 is interrupted; the same command goes on from here." in capsys.readouterr().out
+    assert "rsna 50 % seed 0 is interrupted. Run the same command again to continue." in capsys.readouterr().out
     assert not list(CELLS.rglob("results.json"))
     assert "last.ckpt" in checkpoints()
     benchmark(epochs=4)
@@ -274,7 +274,7 @@ def test_foreign_files_are_not_deleted(capsys):
     (CELLS / "50-0" / "thesis.txt").write_text("precious")
     with pytest.raises(SystemExit):
         benchmark()
-    assert "holds something else than a cell" in capsys.readouterr().err
+    assert "exists, but is not a cell" in capsys.readouterr().err
     assert (CELLS / "50-0" / "thesis.txt").exists()
 
 

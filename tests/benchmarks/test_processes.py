@@ -117,7 +117,7 @@ def test_an_interrupted_cell_goes_on(cell):
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=120)
     assert process.returncode == 130, out
-    assert f"seed {cell} is interrupted; the same command goes on from here." in out
+    assert f"seed {cell} is interrupted. Run the same command again to continue." in out
     assert "Traceback" not in out
     assert gone()
     assert not (folder / "results.json").exists()

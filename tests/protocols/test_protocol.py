@@ -223,7 +223,10 @@ def test_the_tags_are_those_of_the_decoder():
         ({"prompts": {"pairs": {"positive": "{}", "negative": ["no {}"]}}}, "positive must be a list of texts"),
         ({"prompts": {"pairs": {"positive": ["{}"], "negative": [False]}}}, "negative: False is no text"),
         ({"prompts": {"texts": {"Edema": ["edema"]}}}, "own, prompts, texts, Edema must be a mapping"),
-        ({"prompts": {"texts": {True: {"positive": ["a"]}}}}, "own, prompts, texts: True is no name; put it in quotes"),
+        (
+            {"prompts": {"texts": {True: {"positive": ["a"]}}}},
+            "own, prompts, texts: True is not a name; put it in quotes",
+        ),
         ({"prompts": {"tags": {"Edema": ["edema"]}}}, "'tags' in 'prompts' and score='tags' belong together"),
         ({"score": "tags"}, "'tags' in 'prompts' and score='tags' belong together"),
         ({"score": "similarity"}, "score='similarity' reads no negative prompts, such as 'no label'"),

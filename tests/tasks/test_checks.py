@@ -132,7 +132,7 @@ def test_reports_that_say_nothing_of_findings_or_regions(root, language):
     _, error = fit(root, language, TAG)
     assert "says the same of every finding" in error
     _, error = fit(root, language, REGION, regions=True)
-    assert "speaks of a region" in error
+    assert "mentions a region" in error
     assert fit(root, language, CLIP) == (3, "")
 
 
@@ -150,7 +150,7 @@ def test_regions_that_no_report_speaks_of(root, language):
     boxes = [{"name": "spine", "x1": 0.0, "y1": 0.0, "x2": 9.0, "y2": 9.0}]
     rewrite(root, lambda i, row: {"regions": boxes})
     _, error = fit(root, language, REGION, regions=True)
-    assert "speaks of a region that has a box in it" in error
+    assert "mentions a region that has a box in it" in error
 
 
 @pytest.mark.parametrize("objectives", [IMITATE, LOCAL, REPORT, REPORT | TAG])
@@ -182,7 +182,7 @@ def test_an_empty_split(root, language, trainer):
 
 
 def test_training_on_the_validation_split_is_said(root, language):
-    with pytest.warns(UserWarning, match="Split 'validate' is both trained and validated on"):
+    with pytest.warns(UserWarning, match="Split 'validate' is used for both training and validation"):
         fit(root, language, IMITATE, train_splits=["train", "validate"])
 
 

@@ -96,7 +96,7 @@ def test_an_answer_for_each_label():
     # CheXpert's policy of MGCA, for three of its labels.
     task = make_task(labels=["Atelectasis", "Cardiomegaly", "Edema"], uncertain={"Atelectasis": 1, "Cardiomegaly": 0})
     assert answered(task, [[UNCERTAIN] * 3]) == [[PRESENT, ABSENT, UNCERTAIN]]
-    with pytest.raises(UserError, match="'Oedema' is none of labels"):
+    with pytest.raises(UserError, match="'Oedema' is not one of labels"):
         make_task(labels=["Edema"], uncertain={"Oedema": 1})
 
 
@@ -254,5 +254,5 @@ def test_a_checkpoint_knows_its_labels(tmp_path, root, classes):
     loaded = ClassificationTask.load_from_checkpoint(tmp_path / "one.ckpt", weights_only=False)
     assert loaded.labels == LABELS
     torch.testing.assert_close(loaded.head.weight, task.head.weight)
-    with pytest.raises(UserError, match=r"has learnt labels=\['Cardiomegaly'.*not \['Normal'"):
+    with pytest.raises(UserError, match=r"was trained with labels=\['Cardiomegaly'.*not \['Normal'"):
         trainer.test(make_task(), module(classes), ckpt_path=tmp_path / "one.ckpt", weights_only=False)

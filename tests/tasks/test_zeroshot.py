@@ -158,7 +158,7 @@ def test_images_that_were_prepared_otherwise_are_refused(checkpoint, tmp_path):
     manifest = json.loads((tmp_path / "data" / MANIFEST).read_text())
     manifest["options"]["resize"] = "squash"
     (tmp_path / "data" / MANIFEST).write_text(json.dumps(manifest))
-    with pytest.raises(UserError, match="--resize squash, but the model has seen --size 40 --resize pad"):
+    with pytest.raises(UserError, match="--resize squash, but the model was trained on --size 40 --resize pad"):
         run(ZeroShotTask(checkpoint), root=tmp_path / "data")
 
 
@@ -278,10 +278,10 @@ def foreign(path):
     ("make", "message"),
     [
         (None, "no such file"),
-        (lambda path: path.write_bytes(b"no weights"), "is no checkpoint of 'medvlp fit'"),
-        (lambda path: path.write_bytes(b""), "is no checkpoint of 'medvlp fit'"),
-        (lambda path: torch.save(torch.zeros(3), path), "is no checkpoint of 'medvlp fit'"),
-        (foreign, "is no checkpoint of 'medvlp fit'"),
+        (lambda path: path.write_bytes(b"no weights"), "is not a checkpoint of 'medvlp fit'"),
+        (lambda path: path.write_bytes(b""), "is not a checkpoint of 'medvlp fit'"),
+        (lambda path: torch.save(torch.zeros(3), path), "is not a checkpoint of 'medvlp fit'"),
+        (foreign, "is not a checkpoint of 'medvlp fit'"),
     ],
 )
 def test_another_file_is_refused_in_one_line(make, message, capsys):
