@@ -18,9 +18,9 @@ from medvlp.__main__ import main
 from medvlp.errors import UserError
 from medvlp.models.pretrained import digest, load_image_encoder
 from medvlp.tasks.checkpoints import load_pretraining
-from medvlp.trainer.command import WANDB_PRIVACY
 from tests.support.checkpoints import save, settings
 from tests.support.mylab import make_package
+from tests.support.runs import clear_environment
 from tests.support.tiny import make_language_model, make_prepared, options
 
 TRUST = "--trust=mylab"
@@ -54,9 +54,7 @@ def place(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.syspath_prepend(folder)
-        for name in (*WANDB_PRIVACY, "PL_GLOBAL_SEED", "PL_SEED_WORKERS", "WANDB_SILENT"):
-            patch.setenv(name, "put back afterwards")
-            patch.delenv(name)
+        clear_environment(patch, "WANDB_SILENT")
         run = [*options(folder / "data" / "rsna"), "--trainer.logger=false", "--data.regions=true"]
         main(["fit", "-c", "own.yaml", *run, "--trainer.max_epochs=1"])
         next(folder.rglob("*.ckpt")).rename(folder / "last.ckpt")

@@ -16,7 +16,7 @@ from medvlp.objectives import GlobalAlignment, HierarchicalAlignment, RegionAlig
 from medvlp.parse import write_triplets
 from medvlp.prepared import IMAGES, INDEX, TRIPLETS
 from medvlp.tasks import PretrainingTask
-from tests.support.tiny import make_language_model, make_prepared
+from tests.support.tiny import make_prepared
 
 IMITATE = {"hierarchical": partial(HierarchicalAlignment, dim=16, grid=4)}
 FLAT = {"hierarchical": partial(HierarchicalAlignment, dim=16, grid=4, alignment="flat")}
@@ -25,11 +25,6 @@ REPORT = {"report": partial(GlobalAlignment, dim=16, hidden=24)}
 CLIP = {"report": partial(GlobalAlignment, dim=16, hidden=24, soft_label_weight=0.0)}
 REGION = {"region": partial(RegionAlignment, dim=16, hidden=24)}
 TAG = {"tag": partial(TagDecoding, dim=16, hidden=24, layers=1)}
-
-
-@pytest.fixture(scope="module")
-def language(tmp_path_factory):
-    return make_language_model(tmp_path_factory.mktemp("bert") / "bert")
 
 
 @pytest.fixture

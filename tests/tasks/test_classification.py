@@ -9,14 +9,14 @@ import torch
 from sklearn.metrics import accuracy_score, roc_auc_score
 from torch.nn import functional as F
 
-from medvlp.data import Augmentation, CXRDataModule
+from medvlp.data import CXRDataModule
 from medvlp.errors import UserError
 from medvlp.prepared import INDEX
 from medvlp.tasks import ClassificationTask
 from medvlp.types import ABSENT, NOT_MENTIONED, PRESENT, UNCERTAIN
+from tests.support.runs import QUIET, UNCHANGED
 from tests.support.tiny import LABELS, make_prepared
 
-OFF = Augmentation(horizontal_flip=0, vertical_flip=0, rotation=0, perspective=0, autocontrast=0)
 RESNET = "test_resnet.r160_in1k"
 
 
@@ -51,7 +51,7 @@ def classes(tmp_path_factory):
 
 
 def module(root, **changes):
-    chosen = {"batch_size": 8, "crop": 40, "num_workers": 0, "views": 1, "augmentation": OFF, "drop_last": False}
+    chosen = {"batch_size": 8, "crop": 40, "num_workers": 0, "views": 1, "augmentation": UNCHANGED, "drop_last": False}
     return CXRDataModule(root, **(chosen | changes))
 
 
@@ -63,10 +63,7 @@ def make_task(**changes):
 def run(task, data, folder, epochs=0):
     trainer = L.Trainer(
         max_epochs=epochs,
-        accelerator="cpu",
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
+        **QUIET,
         enable_checkpointing=False,
         default_root_dir=folder,
     )

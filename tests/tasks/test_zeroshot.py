@@ -16,7 +16,7 @@ from medvlp.models import TimmEncoder
 from medvlp.prepared import MANIFEST
 from medvlp.tasks import RetrievalTask, ZeroShotTask
 from medvlp.tasks.checkpoints import load_pretraining
-from medvlp.trainer.command import WANDB_PRIVACY
+from tests.support.runs import QUIET, clear_environment
 from tests.support.slow import slow_retrieval
 from tests.support.tiny import make_language_model, make_prepared, options
 
@@ -28,9 +28,7 @@ def workplace(tmp_path_factory):
     """A folder with tiny data in which a model was pre-trained, and an environment that is put back."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("work"))
-        for name in (*WANDB_PRIVACY, "PL_GLOBAL_SEED", "PL_SEED_WORKERS"):
-            patch.setenv(name, "put back afterwards")
-            patch.delenv(name)
+        clear_environment(patch)
         make_prepared(Path("data"))
         make_language_model(Path("bert"))
         # The encoder starts from a file, which is gone when the checkpoint is evaluated.
@@ -51,9 +49,7 @@ def checkpoint(workplace):
 def run(task, batch_size=12, root=Path("data"), **data):
     """Test a task; return it."""
     module = CXRDataModule(root, batch_size=batch_size, num_workers=0, **data)
-    Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False).test(
-        task, module, verbose=False
-    )
+    Trainer(**QUIET).test(task, module, verbose=False)
     return task
 
 

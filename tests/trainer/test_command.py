@@ -16,8 +16,9 @@ from medvlp.__main__ import COMMANDS, TRAINER, Command, main
 from medvlp.config.experiments import DEFAULTS, EXPERIMENTS, find_config
 from medvlp.config.precedence import in_order
 from medvlp.errors import NotFoundError, UserError
-from medvlp.trainer.command import WANDB_PRIVACY, has_wandb_login
+from medvlp.trainer.command import has_wandb_login
 from tests.support import dummy
+from tests.support.runs import clear_environment
 
 TASK = """
 model:
@@ -34,9 +35,7 @@ def workplace(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("medvlp.trainer.command.main", dummy.main)
     monkeypatch.setenv("WANDB_MODE", "offline")
-    for name in (*WANDB_PRIVACY, "PL_GLOBAL_SEED", "PL_SEED_WORKERS"):
-        monkeypatch.setenv(name, "put back afterwards")
-        monkeypatch.delenv(name)
+    clear_environment(monkeypatch)
     Path("task.yaml").write_text(TASK)
     yield
     wandb.finish()
