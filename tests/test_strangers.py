@@ -191,6 +191,10 @@ def test_its_export_is_loaded_in_a_new_process(place, tmp_path, capsys):
     card = (tmp_path / "model" / "README.md").read_text()
     assert "mylab.encoder.SmallNet" in card
     assert "mylab.reader.WordSum, frozen" in card
+    assert (
+        "The text encoder, mylab.reader.WordSum, has its weights in `model.safetensors`; its code, of the package "
+        "`mylab`, is not in this folder." in card
+    )
     again = medvlp.load(tmp_path / "model", trust=["mylab"])
     first = medvlp.load("last.ckpt", trust=["mylab"])
     assert torch.equal(first.text_embedding(["effusion"]), again.text_embedding(["effusion"]))

@@ -16,6 +16,7 @@ from medvlp.data.preprocessing import Preprocessing
 from medvlp.errors import NotFoundError, UserError
 from medvlp.inference.model import Model
 from medvlp.models.weights import TEXT_ENCODER
+from medvlp.tasks.checkpoints import WEIGHTS
 
 WHAT = "A vision-language model of chest radiographs and their reports, pre-trained with medvlp and exported by version"
 USE = """```python
@@ -98,7 +99,7 @@ def card(model: Model, config: Mapping[str, Any], name: str, uses: Sequence[str]
             "## Intended use, and limits\n",
             LIMITS + (PHANTOM_LIMIT if data["synthetic"] else ""),
             "## Licence\n",
-            _licence(config),
+            _licence(model, config),
         ]
     )
 
@@ -203,12 +204,17 @@ def _results(results: Sequence[Benchmark]) -> list[str]:
     return ["## Results\n", f"{LEGEND} Labels: the share of the training labels used.\n", _table(rows), "".join(notes)]
 
 
-def _licence(config: Mapping[str, Any]) -> str:
-    data, started = config["data"], config["started_from"]
+def _licence(model: Model, config: Mapping[str, Any]) -> str:
+    data, started, text = config["data"], config["started_from"], model.task.text_encoder
     terms = SYNTHETIC if data["synthetic"] else LICENCES.get(data["dataset"], OTHER.format(data["dataset"]))
+    if text.files:
+        copied = f"is copied into `{TEXT_ENCODER}/`"
+    else:
+        package = type(text).__module__.partition(".")[0]
+        copied = f"has its weights in `{WEIGHTS}`; its code, of the package `{package}`, is not in this folder"
     return (
-        f"{terms}\n\nThe text encoder, {started['text_encoder']}, is copied into this folder, and the image encoder "
-        f"started from: {started['image_encoder']}. Their licences hold, too. medvlp itself is under the MIT licence.\n"
+        f"{terms}\n\nThe text encoder, {started['text_encoder']}, {copied}. The image encoder started from: "
+        f"{started['image_encoder']}. Their licences hold, too. medvlp itself is under the MIT licence.\n"
     )
 
 

@@ -47,6 +47,7 @@ def test_says_what_the_checkpoint_says(place, tmp_path):
         "1,234 images of train",
         "epochs: 6\nsteps: 540\n",
         "lr: 0.001",
+        "The text encoder, bert, is copied into `text_encoder/`.",
         f"checkpoint_sha256: {fingerprint(str(place / 'last.ckpt'))}",
     ):
         assert said in body, said
