@@ -170,7 +170,7 @@ def test_a_package_can_be_trusted_but_what_it_imports_cannot():
     assert not IMPORTED.exists()
     check_trusted(settings, ["medvlp", "stranger"], "x")
     for name in ("stranger.Path", "stranger.function", "stranger.missing", "stranger.no.Class"):
-        with pytest.raises(UserError, match="no class of medvlp, stranger"):
+        with pytest.raises(UserError, match="not a class of medvlp, stranger"):
             check_trusted({"class_path": name}, ["medvlp", "stranger"], "x")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -76,10 +76,25 @@ def benchmark(
             continue
         show(compute(composition.plans(grid, protocols, out), redo, console), console)
     dismiss()
+    conclude(left_out, len(chosen), out, console)
+
+
+def conclude(left_out: Mapping[str, UserError], count: int, out: Path, console: Console) -> None:
+    """Print which benchmarks are left out, and where the cells are.
+
+    Args:
+        left_out: The reason of each benchmark that is left out.
+        count: Number of all benchmarks.
+        out: Output folder.
+        console: The console.
+
+    Raises:
+        NotFoundError: If all benchmarks are left out.
+    """
     console.print(LEGEND, style="dim", markup=False)
     for key, error in left_out.items():
         console.print(f"{key} is left out: {error}", markup=False)
-    if len(left_out) == len(chosen):
+    if len(left_out) == count:
         raise NotFoundError("no benchmark has prepared data: run 'medvlp prepare', or pass --data.")
     console.print(f"Cells are in {out}; 'medvlp results {out}' makes tables of all of them.", markup=False)
 

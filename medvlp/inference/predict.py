@@ -68,11 +68,9 @@ def predict(
         UserError: If an input does not exist, an option is wrong, or the output cannot be written.
     """
     check_output(out, embeddings)
-    workers = os.cpu_count() or 1 if workers is None else workers
-    if min(batch_size, workers) < 1:
+    if batch_size < 1 or (workers is not None and workers < 1):
         raise UserError("--batch_size and --workers must be at least 1.")
-    partial = out.with_name(f"{out.name}.partial")
-    total = sum(1 for _ in files(inputs, partial))
+    total = sum(1 for _ in files(inputs, partial_of(out)))
     if not total:
         raise UserError(f"there is no file in {', '.join(inputs)}.")
 
@@ -82,12 +80,45 @@ def predict(
 
     model = Model.load(weights, device, split_commas(trust))
     questions = Questions(model, split_commas(findings), protocol, tags, embeddings)
-    reader = Reader(model.preprocessing.size, model.preprocessing.fit)
+    processes = min(workers or os.cpu_count() or 1, -(-total // PART))
+    rate = predict_files(out, inputs, total, questions, weights, batch_size, processes)
+    print(f"{rate:,.1f} files per second. Predictions are in {out}")
+    if bench:
+        alone = questions.encoder_rate(batch_size)
+        share = f"{rate / alone:.0%}"
+        print(f"The image encoder alone encodes {alone:,.1f} images per second; the command reaches {share} of that.")
+
+
+def predict_files(
+    out: Path,
+    inputs: Sequence[str],
+    total: int,
+    questions: Questions,
+    weights: Path,
+    batch_size: int,
+    processes: int,
+) -> float:
+    """Predict all files, print the summary, and return the number of files per second.
+
+    Args:
+        out: Output file.
+        inputs: Files, folders or patterns.
+        total: Number of the files.
+        questions: Questions to the model.
+        weights: Checkpoint or folder of the model.
+        batch_size: Number of files that are encoded at once.
+        processes: Number of processes that decode files.
+
+    Raises:
+        UserError: If the predictions cannot be written.
+    """
+    preprocessing = questions.model.preprocessing
+    reader = Reader(preprocessing.size, preprocessing.fit)
     start = time.monotonic()
     try:
-        predictions, paths = resume(partial, questions, weights, inputs)
+        predictions, paths = resume(partial_of(out), questions, weights, inputs)
         before = predictions.rows
-        readings = read_all(paths, reader, min(workers, -(-total // PART)))
+        readings = read_all(paths, reader, processes)
         with closing(readings), progress("Predicting", total, before) as advance:
             for batch in batched(readings, batch_size):
                 predictions.append(questions.answer(batch))
@@ -100,13 +131,12 @@ def predict(
         raise
     except OSError as error:
         raise UserError(f"predictions cannot be written beside '{out}': {error.strerror or error}.") from error
-    print(f"{rate:,.1f} files per second. Predictions are in {out}")
-    if bench:
-        alone = questions.encoder_rate(batch_size)
-        print(
-            f"The image encoder alone encodes {alone:,.1f} images per second; the command reaches "
-            f"{rate / alone:.0%} of that."
-        )
+    return rate
+
+
+def partial_of(out: Path) -> Path:
+    """Return the file of unfinished predictions beside an output file."""
+    return out.with_name(f"{out.name}.partial")
 
 
 def check_output(out: Path, embeddings: bool) -> None:
