@@ -64,4 +64,4 @@ def _find(name: str, configs: Mapping[str, Path]) -> dict[str, Path]:
         return {key: Path(name)}
     names = [*configs, *dict.fromkeys(path.parent.name for path in configs.values())]
     close = suggestion(name, names) or f" There are: {', '.join(names)}."
-    raise NotFoundError(f"'{name}' is no benchmark.{close}")
+    raise NotFoundError(f"there is no benchmark '{name}'.{close}")

@@ -203,7 +203,7 @@ class CXRDataModule(L.LightningDataModule):
         sampler = EpochSampler(len(dataset), shuffle=True, seed=self.seed)
         if self.drop_last and len(sampler) < self.batch_size:
             raise UserError(
-                f"batch_size={self.batch_size}, but training has {len(sampler)} images a process: no batch would be "
+                f"batch_size={self.batch_size}, but training has {len(sampler)} images per process: no batch would be "
                 "full. Pass a smaller --data.batch_size, or --data.drop_last false."
             )
         # The Trainer sets the epoch only after the loader's workers have begun to fetch.

@@ -63,11 +63,11 @@ def _check_batch(data: CXRDataModule, objectives: Mapping[str, Objective], image
     share = -(-images // processes)
     for name, objective in objectives.items():
         if min(data.batch_size, share) < (least := objective.least_studies(processes)):
-            few = f"training has {share:,} image{'s' * (share != 1)} a process"
+            few = f"training has {share:,} image{'s' * (share != 1)} per process"
             raise UserError(
-                f"{few if share < data.batch_size else f'batch_size={data.batch_size}'}, but objective '{name}' tells "
-                f"the studies of a batch apart: it needs {least} or more a process, and learns from the more the "
-                "better. Pass a larger --data.batch_size, or more data."
+                f"{few if share < data.batch_size else f'batch_size={data.batch_size}'}, but objective '{name}' "
+                f"compares the studies of a batch: it needs at least {least} per process, and learns better from more. "
+                "Pass a larger --data.batch_size, or more data."
             )
 
 
@@ -77,7 +77,7 @@ def _check_images(data: CXRDataModule) -> None:
     images = Prepared.open(data.root).images
     if len(rows) > 1 and all((images[row] == images[rows[0]]).all() for row in rows[1:]):
         raise UserError(
-            f"the training images of root='{data.root}' are all alike, {len(rows)} of {len(rows)} that were compared: "
+            f"the training images of root='{data.root}' are all the same, {len(rows)} of {len(rows)} compared: "
             "images.npy is damaged, or was made of damaged files. Prepare the data again."
         )
 

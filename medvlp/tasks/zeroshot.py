@@ -76,7 +76,7 @@ class ZeroShotTask(EvaluationOnlyTask):
         labels = [label for label in candidates if self._asks(label)]
         if not labels:
             raise UserError(
-                f"protocol='{self.protocol.name}' asks for none of the labels "
+                f"protocol='{self.protocol.name}' scores none of the labels "
                 f"{', '.join(candidates) or '(there are none)'} of root='{self.datamodule.root}'."
             )
         return labels

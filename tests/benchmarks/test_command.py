@@ -235,7 +235,7 @@ def test_weights_are_told_apart_by_their_hash(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("rnsa --weights random", "'rnsa' is no benchmark. Did you mean 'rsna'?"),
+        ("rnsa --weights random", "there is no benchmark 'rnsa'. Did you mean 'rsna'?"),
         ("zzz --weights random", "There are: chexpert, covidx, mimic, nih, rsna,"),
         ("rsna", "weights"),
         ("rsna --weights random --fractions 0", "shares in percent are above 0"),

@@ -163,7 +163,7 @@ def test_a_batch_of_one_is_enough_for_tags_and_regions(root, language):
 
 def test_a_single_training_image(root, language):
     _, error = fit(root, language, IMITATE, fraction=0.01, drop_last=False)
-    assert "training has 1 image a process, but objective" in error
+    assert "training has 1 image per process, but objective" in error
 
 
 @pytest.mark.parametrize("trainer", [{}, {"num_sanity_val_steps": 0}])
@@ -193,7 +193,7 @@ def test_images_that_are_all_alike(root, language, value):
     images[:] = value
     images.flush()
     _, error = fit(root, language, IMITATE)
-    assert "are all alike" in error
+    assert "are all the same" in error
 
 
 def test_a_text_encoder_that_hears_no_difference(root, language):

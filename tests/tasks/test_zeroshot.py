@@ -239,7 +239,7 @@ def test_it_says_how_many_patients_the_model_has_seen(checkpoint):
     ("make", "message"),
     [
         (lambda path: run(ZeroShotTask(path, labels=["Gout"])), "no 'Gout'"),
-        (lambda path: run(ZeroShotTask(path, "biovil-rsna")), "asks for none of the labels"),
+        (lambda path: run(ZeroShotTask(path, "biovil-rsna")), "scores none of the labels"),
         (lambda path: run(ZeroShotTask(path, "chexzer")), "chexzero"),
         (lambda path: run(RetrievalTask(path, classes=["Gout"])), "has no 'Gout'"),
     ],
