@@ -13,9 +13,9 @@ import wandb
 import yaml
 
 from medvlp.config.experiments import EXPERIMENTS
-from medvlp.trainer.command import WANDB_PRIVACY
 from tests.support.documents import LANGUAGES, PAGES, ROOT, SITE, blocks, make_workplace, run
 from tests.support.rooms import PICTURE, drawing
+from tests.support.runs import clear_environment
 from tests.test_layers import LAYERS
 
 PUBLISHED = ROOT / "medvlp" / "benchmarks" / "published.yaml"
@@ -26,6 +26,7 @@ SPAN = re.compile(r"`((?:medvlp|experiments|tests)/[^`\s]*)`")
 # Modules whose docstrings show how their functions are called.
 SHOWN = [
     "medvlp.losses.alignment",
+    "medvlp.losses.targets",
     "medvlp.metrics.bootstrap",
     "medvlp.metrics.recall",
     "medvlp.metrics.roc",
@@ -54,9 +55,7 @@ def copied(workplace, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "work")
     monkeypatch.syspath_prepend(str(tmp_path / "work"))
     monkeypatch.setenv("WANDB_MODE", "offline")
-    for name in (*WANDB_PRIVACY, "PL_GLOBAL_SEED", "PL_SEED_WORKERS"):
-        monkeypatch.setenv(name, "put back afterwards")
-        monkeypatch.delenv(name)
+    clear_environment(monkeypatch)
     before = set(sys.modules)
     yield
     wandb.finish()

@@ -13,7 +13,7 @@ import yaml
 from medvlp.__main__ import main
 from medvlp.benchmarks.catalogue import benchmarks
 from medvlp.config.experiments import DEFAULTS, EXPERIMENTS, find_config, read_layers
-from medvlp.trainer.command import WANDB_PRIVACY
+from tests.support.runs import clear_environment
 from tests.support.tiny import make_language_model, make_prepared, options
 
 pytestmark = pytest.mark.slow
@@ -68,9 +68,7 @@ def place(tmp_path_factory):
 def workplace(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WANDB_MODE", "offline")
-    for name in (*WANDB_PRIVACY, "PL_GLOBAL_SEED", "PL_SEED_WORKERS"):
-        monkeypatch.setenv(name, "put back afterwards")
-        monkeypatch.delenv(name)
+    clear_environment(monkeypatch)
     yield
     wandb.finish()
 

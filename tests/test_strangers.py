@@ -18,9 +18,9 @@ from medvlp.__main__ import main
 from medvlp.errors import UserError
 from medvlp.models.pretrained import digest, load_image_encoder
 from medvlp.tasks.checkpoints import load_pretraining
-from medvlp.trainer.command import WANDB_PRIVACY
 from tests.support.checkpoints import save, settings
 from tests.support.mylab import make_package
+from tests.support.runs import clear_environment
 from tests.support.tiny import make_language_model, make_prepared, options
 
 pytestmark = pytest.mark.slow
@@ -56,9 +56,7 @@ def place(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.syspath_prepend(folder)
-        for name in (*WANDB_PRIVACY, "PL_GLOBAL_SEED", "PL_SEED_WORKERS", "WANDB_SILENT"):
-            patch.setenv(name, "put back afterwards")
-            patch.delenv(name)
+        clear_environment(patch, "WANDB_SILENT")
         run = [*options(folder / "data" / "rsna"), "--trainer.logger=false", "--data.regions=true"]
         main(["fit", "-c", "own.yaml", *run, "--trainer.max_epochs=1"])
         next(folder.rglob("*.ckpt")).rename(folder / "last.ckpt")
@@ -190,18 +188,22 @@ def test_its_commands(place, capsys, tmp_path):
 
 def test_its_export_is_loaded_in_a_new_process(place, tmp_path, capsys):
     main(["export", "last.ckpt", "--out", str(tmp_path / "model"), TRUST])
-    assert "medvlp.load: differs from the checkpoint by 0.0e+00" in capsys.readouterr().out
+    assert "medvlp.load: the largest difference from the checkpoint is 0.0e+00." in capsys.readouterr().out
     assert not (tmp_path / "model" / "text_encoder").exists()
     card = (tmp_path / "model" / "README.md").read_text()
     assert "mylab.encoder.SmallNet" in card
     assert "mylab.reader.WordSum, frozen" in card
+    assert (
+        "The text encoder, mylab.reader.WordSum, has its weights in `model.safetensors`; its code, of the package "
+        "`mylab`, is not in this folder." in card
+    )
     again = medvlp.load(tmp_path / "model", trust=["mylab"])
     first = medvlp.load("last.ckpt", trust=["mylab"])
     assert torch.equal(first.text_embedding(["effusion"]), again.text_embedding(["effusion"]))
     for kind in ("onnx", "huggingface"):
         line = refused(capsys, main, ["export", "last.ckpt", "--out", str(tmp_path / kind), "--format", kind, TRUST])
         assert (
-            f"--format {kind} holds language models of Hugging Face alone, and the text encoder is a WordSum." in line
+            f"--format {kind} supports language models of Hugging Face only, but the text encoder is a WordSum." in line
         )
     code = "import medvlp; medvlp.load('model', trust=['mylab'])"
     path = str(Path(medvlp.__file__).parents[1])

@@ -54,7 +54,9 @@ def app(
         address = f"[{host}]" if ":" in host else host
         console.print(f"The page is http://{address}:{listening.getsockname()[1]} (Ctrl-C ends it).")
         if not local:
-            console.print("Anybody who can reach this address can use it, and images travel unencrypted.", style="red")
+            console.print(
+                "Anyone who can reach this address can use the page, and images are sent unencrypted.", style="red"
+            )
         server.run(sockets=[listening])
 
 
@@ -67,4 +69,6 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except (OSError, OverflowError) as error:
-        raise UserError(f"--host {host} --port {port} cannot be listened at ({error}). Pass another --port.") from error
+        raise UserError(
+            f"--host {host} --port {port}: the server cannot listen there ({error}). Pass another --port."
+        ) from error

@@ -104,8 +104,8 @@ class Desk:
             # A model without a joint space has no scores, but may have heat maps.
             scores = self.model.scores(features, texts, PROTOCOL)[0].tolist() if texts and self.model.spaces else None
             tags = self.model.tags(features)[0].tolist() if self.model.tag_names else []
-        found = zip(texts, scores or [None] * len(texts), strict=True)
-        return {"findings": list(found), "tags": list(zip(self.model.tag_names, tags, strict=True))}
+        rows = zip(texts, scores or [None] * len(texts), strict=True)
+        return {"findings": list(rows), "tags": list(zip(self.model.tag_names, tags, strict=True))}
 
     def heat_map(self, key: str, text: str, source: str) -> dict[str, Any]:
         """Return the coloured heat map of a text, and its scale.
@@ -125,7 +125,7 @@ class Desk:
 
     def _image(self, key: str) -> tuple[Radiograph, ImageFeatures]:
         if key not in self._images:
-            raise UserError("this image is not kept any more: open it again.")
+            raise UserError("this image is no longer in memory: open it again.")
         self._images.move_to_end(key)
         return self._images[key]
 

@@ -76,16 +76,17 @@ def _classifications(predictions: pa.Table) -> tuple[list[Case], list[Case]]:
     """
     image_id = predictions["image_id"].to_pylist()
     labels = [name.removeprefix("target/") for name in predictions.column_names if name.startswith("target/")]
-    found: list[tuple[float, float, int, str, bool]] = []
+    errors: list[tuple[float, float, int, str, bool]] = []
     for label in labels:
         target = predictions[f"target/{label}"].to_numpy().astype(float)
         score = predictions[f"score/{label}"].to_numpy().astype(float)
         for present in (True, False):
-            own, other = np.flatnonzero(target == present), np.sort(score[target == (not present)])
+            images, other = np.flatnonzero(target == present), np.sort(score[target == (not present)])
             if len(other):
-                below = np.searchsorted(other, score[own]) / len(other)
+                below = np.searchsorted(other, score[images]) / len(other)
                 wrong = 1 - below if present else below
-                found += [(float(w), float(score[i]), int(i), label, present) for w, i in zip(wrong, own, strict=True)]
+                ranked = zip(wrong, images, strict=True)
+                errors += [(float(w), float(score[i]), int(i), label, present) for w, i in ranked]
 
     def pick(rows: Iterable[tuple[float, float, int, str, bool]]) -> list[Case]:
         chosen: dict[int, Case] = {}
@@ -97,8 +98,8 @@ def _classifications(predictions: pa.Table) -> tuple[list[Case], list[Case]]:
         return list(chosen.values())
 
     # Ties are broken by the score that is farthest on the wrong or right side.
-    wrong = sorted((row for row in found if row[0] > 0.5), key=lambda row: (-row[0], row[1] if row[4] else -row[1]))
-    right = sorted((row for row in found if row[0] < 0.5 and row[4]), key=lambda row: (row[0], -row[1]))
+    wrong = sorted((row for row in errors if row[0] > 0.5), key=lambda row: (-row[0], row[1] if row[4] else -row[1]))
+    right = sorted((row for row in errors if row[0] < 0.5 and row[4]), key=lambda row: (row[0], -row[1]))
     return pick(wrong), pick(right)
 
 
@@ -124,14 +125,14 @@ def _detections(predictions: pa.Table) -> tuple[list[Case], list[Case]]:
     rows = predictions.select(["image_id", "boxes", "truth"]).to_pylist()
     boxes = [np.array([[*map(box.get, ("x1", "y1", "x2", "y2", "score"))] for box in row["boxes"]]) for row in rows]
     truth = [np.array([[*map(box.get, ("x1", "y1", "x2", "y2"))] for box in row["truth"]]) for row in rows]
-    boxes = [found.reshape(-1, 5)[: len(true) + 2] for found, true in zip(boxes, truth, strict=True)]
+    boxes = [predicted.reshape(-1, 5)[: len(true) + 2] for predicted, true in zip(boxes, truth, strict=True)]
 
-    def quality(found: Array, true: Array) -> float:
-        if not len(found):
+    def quality(predicted: Array, true: Array) -> float:
+        if not len(predicted):
             return -float(len(true) > 0)
-        hit = box_iou(true.reshape(-1, 4), found[:, :4])
-        false = found[:, 4][(hit < OVERLAP).all(0)].max(initial=0)
-        return float((hit * found[:, 4]).max(1).mean() if len(true) else 0) - float(false)
+        hit = box_iou(true.reshape(-1, 4), predicted[:, :4])
+        false = predicted[:, 4][(hit < OVERLAP).all(0)].max(initial=0)
+        return float((hit * predicted[:, 4]).max(1).mean() if len(true) else 0) - float(false)
 
     def case(i: int) -> Case:
         what = f"{len(truth[i])} {'object' if len(truth[i]) == 1 else 'objects'}"
@@ -167,8 +168,8 @@ def figures(cell: Cell) -> tuple[list[str], list[str]] | None:
     prepared = Prepared.open(root)
     worst, best = choose(pq.read_table(cell.folder / PREDICTIONS))
     names = pa.array([case.image_id for case in [*worst, *best]], pa.string())
-    wanted = pc.is_in(pc.field("image_id"), names)
-    table = pq.read_table(root / INDEX, columns=["image_id", "row"], filters=wanted)
+    condition = pc.is_in(pc.field("image_id"), names)
+    table = pq.read_table(root / INDEX, columns=["image_id", "row"], filters=condition)
     rows = dict(zip(table["image_id"].to_pylist(), table["row"].to_pylist(), strict=True))
     transform = EvaluationTransform(protocol["crop"], protocol["resize"])
 

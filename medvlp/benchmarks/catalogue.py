@@ -20,7 +20,7 @@ def benchmarks() -> dict[str, Path]:
     for path in sorted(EXPERIMENTS.glob("*/*.yaml")):
         if name := name_of(path):
             if name in configs:
-                raise UserError(f"{path} and {configs[name]} are both benchmark '{name}': give one another name.")
+                raise UserError(f"{path} and {configs[name]} are both benchmark '{name}': rename one of them.")
             configs[name] = path
     return configs
 
@@ -64,4 +64,4 @@ def _find(name: str, configs: Mapping[str, Path]) -> dict[str, Path]:
         return {key: Path(name)}
     names = [*configs, *dict.fromkeys(path.parent.name for path in configs.values())]
     close = suggestion(name, names) or f" There are: {', '.join(names)}."
-    raise NotFoundError(f"'{name}' is no benchmark.{close}")
+    raise NotFoundError(f"there is no benchmark '{name}'.{close}")

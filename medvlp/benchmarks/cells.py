@@ -78,12 +78,12 @@ class Plan:
         """Return all settings that decide the results, by dotted name."""
         config = compose(["fit", *self.args, *self._own])
         manifest = Prepared.open(Path(config["data"]["root"])).manifest
-        found = settings(config)
-        found["model.weights"] = self.weights_sha256 or found["model.weights"]
-        if protocol := found.get("model.protocol"):
-            found["model.protocol"] = Protocol.read(protocol).identity
+        configuration = settings(config)
+        configuration["model.weights"] = self.weights_sha256 or configuration["model.weights"]
+        if protocol := configuration.get("model.protocol"):
+            configuration["model.protocol"] = Protocol.read(protocol).identity
         data = json.dumps([manifest["sha256"], manifest["splits"]], sort_keys=True)
-        return found | {"prepared data": short_hash(data)} | dict(flatten({PREPARED: manifest["options"]}))
+        return configuration | {"prepared data": short_hash(data)} | dict(flatten({PREPARED: manifest["options"]}))
 
     def command(self, identifier: str) -> list[str]:
         """Return the options of its fit and test, and write the config that any of them can override.
@@ -138,7 +138,9 @@ def run(plan: Plan, redo: bool = False) -> tuple[Cell, bool]:
         )
     if state is None or different or finished:
         if state is None and plan.folder.is_dir() and any(plan.folder.iterdir()):
-            raise UserError(f"'{plan.folder}' holds something else than a cell: pass another --out, or move it away.")
+            raise UserError(
+                f"'{plan.folder}' exists, but is not a cell of a benchmark: move it away, or pass another --out."
+            )
         shutil.rmtree(plan.folder, ignore_errors=True)
         plan.folder.mkdir(parents=True)
         state = {"label": plan.label, "recipe": plan.recipe, "id": secrets.token_hex(4), "configuration": configuration}

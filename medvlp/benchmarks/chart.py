@@ -85,14 +85,14 @@ def chart(benchmark: Benchmark, metric: str) -> str:
 
 def published_series(benchmark: Benchmark, metric: str) -> list[Series]:
     """Return the published lines without ablations; equal values from several sources make one line."""
-    found: dict[tuple[tuple[float, float], ...], list[tuple[str, str, bool]]] = {}
+    sources: dict[tuple[tuple[float, float], ...], list[tuple[str, str, bool]]] = {}
     for row in benchmark.published:
         if row.metric == metric and not row.ablation:
             dashed = row.protocol == "full fine-tuning"
-            found.setdefault(tuple(row.values.items()), []).append((row.method, row.source, dashed))
-    names = [" / ".join(dict.fromkeys(method for method, *_ in rows)) for rows in found.values()]
+            sources.setdefault(tuple(row.values.items()), []).append((row.method, row.source, dashed))
+    names = [" / ".join(dict.fromkeys(method for method, *_ in rows)) for rows in sources.values()]
     lines = []
-    for name, (points, rows) in zip(names, found.items(), strict=True):
+    for name, (points, rows) in zip(names, sources.items(), strict=True):
         label = name if names.count(name) == 1 else f"{name}, {rows[0][1]}"
         values = " / ".join(f"{value:.1f}" for _, value in points)
         title = f"{', '.join(f'{other} ({where})' for other, where, _ in rows)}: {values}"
@@ -148,10 +148,10 @@ def _labels(axes: Axes, ours: Sequence[Series], others: Sequence[Series]) -> str
     ends = [_end(axes, line) for line in kept]
     parts = []
     for i, (line, (x, y), place) in enumerate(zip(kept, ends, spread([y for _, y in ends]), strict=True)):
-        own = f" {colour(i)}" if i < len(ours) else ""
+        kind = f" {colour(i)}" if i < len(ours) else ""
         path = f"M{x + 6:.1f} {y:.1f} L{EDGE - 4} {place:.1f} H{EDGE + 2}"
-        parts.append(f'<path class="leader{own}" d="{path}"/>')
-        parts.append(f'<text class="label{own}" x="{EDGE + 6}" y="{place + 4:.1f}">{escape(line.name)}</text>')
+        parts.append(f'<path class="leader{kind}" d="{path}"/>')
+        parts.append(f'<text class="label{kind}" x="{EDGE + 6}" y="{place + 4:.1f}">{escape(line.name)}</text>')
     return "".join(parts)
 
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
 
 from medvlp.benchmarks.catalogue import find
 from medvlp.benchmarks.cells import Plan, quiet, run
-from medvlp.benchmarks.planning import compose_benchmark, read_encoder, read_grid
+from medvlp.benchmarks.planning import Benchmark, compose_benchmark, read_encoder, read_grid
 from medvlp.benchmarks.processes import check_launcher, dismiss, follow, follows
 from medvlp.benchmarks.results import Cell, summarise
 from medvlp.benchmarks.scores import METRICS, left_of
 from medvlp.benchmarks.tables import LEGEND, rich_tables
-from medvlp.errors import NotFoundError, UnsuitableDataError
+from medvlp.errors import NotFoundError, UnsuitableDataError, UserError
 
 
 def benchmark(
@@ -66,25 +66,51 @@ def benchmark(
     chosen = find(benchmark)
     encoder, grid = read_encoder(weights, name), read_grid(fractions, seeds)
     console = Console()
-    left_out = []
+    left_out = {}
     for key, config in chosen.items():
         composition = compose_benchmark(key, config, encoder, data, args, trust)
-        check_launcher(composition.composed["trainer"]["num_nodes"])
-        try:
-            composition.check_data()
-        except (NotFoundError, UnsuitableDataError) as error:
+        if error := check(composition):
             if len(chosen) == 1:
-                raise
-            left_out.append(f"{key} is left out: {error}")
+                raise error
+            left_out[key] = error
             continue
         show(compute(composition.plans(grid, protocols, out), redo, console), console)
     dismiss()
+    conclude(left_out, len(chosen), out, console)
+
+
+def conclude(left_out: Mapping[str, UserError], count: int, out: Path, console: Console) -> None:
+    """Print which benchmarks are left out, and where the cells are.
+
+    Args:
+        left_out: The reason of each benchmark that is left out.
+        count: Number of all benchmarks.
+        out: Output folder.
+        console: The console.
+
+    Raises:
+        NotFoundError: If all benchmarks are left out.
+    """
     console.print(LEGEND, style="dim", markup=False)
-    for text in left_out:
-        console.print(text, markup=False)
-    if len(left_out) == len(chosen):
+    for key, error in left_out.items():
+        console.print(f"{key} is left out: {error}", markup=False)
+    if len(left_out) == count:
         raise NotFoundError("no benchmark has prepared data: run 'medvlp prepare', or pass --data.")
-    console.print(f"Cells are in {out}; 'medvlp results {out}' lays all of them side by side.", markup=False)
+    console.print(f"Cells are in {out}; 'medvlp results {out}' makes tables of all of them.", markup=False)
+
+
+def check(composition: Benchmark) -> UserError | None:
+    """Check the launcher and the data of a benchmark; return the error if its data is missing or unsuitable.
+
+    Raises:
+        UserError: If another launcher has started the processes.
+    """
+    check_launcher(composition.composed["trainer"]["num_nodes"])
+    try:
+        composition.check_data()
+    except (NotFoundError, UnsuitableDataError) as error:
+        return error
+    return None
 
 
 def compute(plans: Sequence[Plan], redo: bool, console: Console) -> list[Cell]:
@@ -94,15 +120,15 @@ def compute(plans: Sequence[Plan], redo: bool, console: Console) -> list[Cell]:
         try:
             cell, before = run(plan, redo)
         except KeyboardInterrupt:
-            console.print(f"{plan.name} is interrupted; the same command goes on from here.", markup=False)
+            console.print(f"{plan.name} is interrupted. Run the same command again to continue.", markup=False)
             raise
         metrics = cell.content["metrics"]
         metric = next((metric for metric in METRICS if metric in metrics), None)
-        said = f"{metric} {metrics[metric]['value']:.3f}" if metric else "no metric"
+        summary = f"{metric} {metrics[metric]['value']:.3f}" if metric else "no metric"
         if metric and (left := left_of(metrics[metric])):
-            said += f", {left}"
+            summary += f", {left}"
         state = ", was there" if before else ""
-        console.print(f"{plan.name}: {said} ({i}/{len(plans)}{state})", highlight=False, markup=False)
+        console.print(f"{plan.name}: {summary} ({i}/{len(plans)}{state})", highlight=False, markup=False)
         cells.append(cell)
     return cells
 

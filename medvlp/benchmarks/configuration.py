@@ -59,5 +59,5 @@ def differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 def changes(before: Mapping[str, Any], now: Mapping[str, Any], most: int = 5) -> str:
     """Return a text that lists the differences of two configurations."""
     keys = differing(before, now)
-    said = [f"{key} was {before.get(key)!r}, is {now.get(key)!r}" for key in keys[:most]]
-    return "; ".join([*said, f"and {len(keys) - most} more"] if len(keys) > most else said)
+    texts = [f"{key} was {before.get(key)!r}, is {now.get(key)!r}" for key in keys[:most]]
+    return "; ".join([*texts, f"and {len(keys) - most} more"] if len(keys) > most else texts)

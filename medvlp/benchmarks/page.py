@@ -157,20 +157,20 @@ def _cases(benchmark: Benchmark, pictures: bool) -> str:
     row = benchmark.rows[0]
     percent = max(cell.percent for cell in row.cells)
     cell = next(cell for cell in row.cells if cell.percent == percent)
-    found = figures(cell)
-    if found is None:
+    cases = figures(cell)
+    if cases is None:
         return '<p class="note">The prepared folder is not where it was: no test images are shown.</p>'
-    if not any(found):
+    if not any(cases):
         return ""
     how = f"{percent:g} % of the labels, seed {cell.content['seed']}" if benchmark.trained else row.protocol
     where = f"{row.label}, {how}"
     key = '<span class="key truth"></span>annotated<span class="key predicted"></span>predicted'
-    parts = [f"<h3>Test images</h3><p class='note'>{escape(where)}{key if _drawn(found) else ''}</p>"]
-    for title, some in zip(("Worst", "Best"), found, strict=True):
+    parts = [f"<h3>Test images</h3><p class='note'>{escape(where)}{key if _drawn(cases) else ''}</p>"]
+    for title, some in zip(("Worst", "Best"), cases, strict=True):
         if some:
             parts.append(f'<p class="soft">{title}</p><div class="cases">{"".join(some)}</div>')
     return "".join(parts)
 
 
-def _drawn(found: tuple[list[str], list[str]]) -> bool:
-    return any('class="truth"' in figure or 'class="predicted"' in figure for part in found for figure in part)
+def _drawn(cases: tuple[list[str], list[str]]) -> bool:
+    return any('class="truth"' in figure or 'class="predicted"' in figure for part in cases for figure in part)

@@ -23,8 +23,8 @@ def in_words(data: Mapping[str, Any]) -> str:
     if options is None:
         return UNKNOWN
     others = {name: value for name, value in options.items() if name not in ("size", "resize", *SAID_ELSEWHERE)}
-    said = (f"{name} {_word(value)}" for name, value in others.items() if value)
-    return ", ".join([f"{options['size']} px", options["resize"], *said])
+    words = (f"{name} {_word(value)}" for name, value in others.items() if value)
+    return ", ".join([f"{options['size']} px", options["resize"], *words])
 
 
 def identity(data: Mapping[str, Any]) -> str:

@@ -67,5 +67,5 @@ def published(benchmark: str) -> list[Published]:
 
 def cautions(benchmark: str) -> list[str]:
     """Return the warnings to read before a comparison with the published rows of a benchmark."""
-    found = (table.get("cautions", {}).get(benchmark) for table in _content()["tables"])
-    return list(dict.fromkeys(caution for caution in found if caution))
+    cautions = (table.get("cautions", {}).get(benchmark) for table in _content()["tables"])
+    return list(dict.fromkeys(caution for caution in cautions if caution))

@@ -38,5 +38,5 @@ def results(folder: Path, *, pictures: bool = False) -> None:
         console.print()
     console.print(LEGEND, style="dim", markup=False)
     for reason in unreadable:
-        console.print(f"left out, unreadable: {reason}", style="red", markup=False)
+        console.print(f"A cell that cannot be read is left out: {reason}", style="red", markup=False)
     console.print(f"{len(cells)} cells: {folder / MARKDOWN}, {folder / RESULTS}, {folder / PAGE}", markup=False)

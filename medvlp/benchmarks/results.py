@@ -121,9 +121,9 @@ class Benchmark:
     @property
     def metrics(self) -> list[str]:
         """The metrics without those of single labels, in the order of the tables."""
-        found = dict.fromkeys(metric for row in self.rows for metric in row.scores if "/" not in metric)
-        known = list(METRICS)
-        return sorted(found, key=lambda metric: known.index(metric) if metric in known else len(known))
+        metrics = dict.fromkeys(metric for row in self.rows for metric in row.scores if "/" not in metric)
+        order = list(METRICS)
+        return sorted(metrics, key=lambda metric: order.index(metric) if metric in order else len(order))
 
     @property
     def trained(self) -> bool:
@@ -254,12 +254,12 @@ def _notes(name: str, synthetic: bool, rows: Sequence[Row]) -> list[str]:
         counts = {name: data["counts"][name] for name in documented}
         if not synthetic and counts != documented:
             notes.append(f"The split {split} is not the published one: {_sizes(counts)} and not {_sizes(documented)}.")
-    said: dict[str, dict[str, None]] = {}
+    rows_of_note: dict[str, dict[str, None]] = {}
     for row in rows:
         content = row.cells[-1].content
         for note in content["notes"]:
-            said.setdefault(note, {})[row.label] = None
-    notes += [f"{', '.join(labels)}: {note}" for note, labels in said.items()]
+            rows_of_note.setdefault(note, {})[row.label] = None
+    notes += [f"{', '.join(labels)}: {note}" for note, labels in rows_of_note.items()]
     for row in rows:
         content = row.cells[-1].content
         for what, reason in content["left_out"].items():

@@ -167,8 +167,8 @@ def rich_tables(benchmark: Benchmark) -> Iterable[Table]:
                 # A model that is tested as it is can have several rows, one a protocol.
                 name = line.name if sheet.metric else f"{line.name}\n{line.protocol.partition(',')[0]}"
                 table.add_row(*map(Text, [name, *cells, "\n".join(line.hashes)]))
-                said = (line.protocol, f"split {line.origin}", f"prepared: {line.preparation}")
-                legend |= dict(zip(line.hashes, said, strict=True))
+                meanings = (line.protocol, f"split {line.origin}", f"prepared: {line.preparation}")
+                legend |= dict(zip(line.hashes, meanings, strict=True))
         table.add_section()
         for line in lines:
             if line.published and not line.ablation and not benchmark.synthetic:

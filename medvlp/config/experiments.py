@@ -159,7 +159,7 @@ def plain_settings(text: str, path: Path, verb: str) -> tuple[dict[str, Any], st
         raise UserError(f"'{chosen}:' at the top holds no settings: remove it.")
     rest = {key: value for key, value in content.items() if key not in (*VERBS, *RECORDS)}
     if both := [key for key in rest if key in section]:
-        raise UserError(f"'{both[0]}' stands at the top and under '{chosen}:': keep one, and remove '{chosen}:'.")
+        raise UserError(f"'{both[0]}' is both at the top and under '{chosen}:': keep one, and remove '{chosen}:'.")
     dropped = RECORDS if chosen == verb else (*RECORDS, *OF_ONE_VERB)
     settings = rest | {key: value for key, value in section.items() if key not in dropped}
     left = [key for key in section if key in OF_ONE_VERB and key not in settings and section[key] is not None]
@@ -177,5 +177,7 @@ def _is_wandb(content: dict[str, Any]) -> bool:
 def _beside(path: Path) -> str:
     """Return the run's own config, to use in place of W&B's file runs/wandb/run-TIME-ID/files/config.yaml."""
     run = path.resolve().parent.parent
-    own = sorted(run.parent.parent.glob(f"*/{run.name.rpartition('-')[2]}/config.yaml"))
-    return str(own[0]) if own else "the config.yaml beside the run's checkpoints, such as runs/medvlp/ID/config.yaml"
+    configs = sorted(run.parent.parent.glob(f"*/{run.name.rpartition('-')[2]}/config.yaml"))
+    if configs:
+        return str(configs[0])
+    return "the config.yaml beside the run's checkpoints, such as runs/medvlp/ID/config.yaml"

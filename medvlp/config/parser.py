@@ -74,13 +74,13 @@ def check_keys(node: yaml.Node | None) -> None:
         yaml.YAMLError: If there is such a mapping; the error names the key and the lines.
     """
     # Aliases may refer to a node that contains them.
-    seen: set[int] = set()
+    visited: set[int] = set()
     waiting = [node]
     while waiting:
         part = waiting.pop()
-        if part is None or id(part) in seen:
+        if part is None or id(part) in visited:
             continue
-        seen.add(id(part))
+        visited.add(id(part))
         if isinstance(part, yaml.SequenceNode):
             waiting += part.value
         if isinstance(part, yaml.MappingNode):
@@ -90,7 +90,7 @@ def check_keys(node: yaml.Node | None) -> None:
                 line = key.start_mark.line + 1
                 if key.value in lines:
                     where = f"lines {lines[key.value]} and {line}" if line > lines[key.value] else f"line {line}"
-                    raise yaml.YAMLError(f"'{key.value}' stands twice, in {where}: keep one of them.")
+                    raise yaml.YAMLError(f"'{key.value}' appears twice, in {where}: keep one of them.")
                 lines[key.value] = line
 
 

@@ -46,12 +46,12 @@ def _appends_to(word: str, key: str) -> bool:
 
 def grouped(words: Sequence[str]) -> list[list[str]]:
     """Split the words into options, each with its values."""
-    found: list[list[str]] = []
+    groups: list[list[str]] = []
     for word in words:
-        if OPTION.match(word) or not found:
-            found.append([])
-        found[-1].append(word)
-    return found
+        if OPTION.match(word) or not groups:
+            groups.append([])
+        groups[-1].append(word)
+    return groups
 
 
 def name(word: str) -> str:

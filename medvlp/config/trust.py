@@ -38,7 +38,7 @@ def check_trusted(settings: Any, packages: Sequence[str], where: str) -> None:
     for path in import_paths(settings):
         # Importing a module runs its code, so the path is checked before.
         if not IMPORT_PATH.fullmatch(path):
-            raise UserError(f"{where} ask for '{path}', which is no class of {', '.join(packages)}.")
+            raise UserError(f"{where} ask for '{path}', which is not a class of {', '.join(packages)}.")
         if not path.startswith(trusted):
             package = path.partition(".")[0]
             raise UserError(
@@ -48,7 +48,7 @@ def check_trusted(settings: Any, packages: Sequence[str], where: str) -> None:
         kind = named(path, where)
         # Trusted modules import classes of other packages, such as medvlp.trainer.command.LightningCLI: refuse these.
         if not isinstance(kind, type) or not f"{kind.__module__}.".startswith(trusted):
-            raise UserError(f"{where} ask for '{path}', which is no class of {', '.join(packages)}.")
+            raise UserError(f"{where} ask for '{path}', which is not a class of {', '.join(packages)}.")
 
 
 def check_classes(settings: Any, where: str) -> None:
@@ -65,7 +65,7 @@ def check_classes(settings: Any, where: str) -> None:
         if isinstance(value, FunctionType | BuiltinFunctionType | MethodType):
             raise UserError(f"{where} {key} is the function '{value.__qualname__}': only classes can be named there.")
         if key in KEYS and not isinstance(named(value), type):
-            raise UserError(f"{where} {key} '{value}' is no class.")
+            raise UserError(f"{where} {key} '{value}' is not a class.")
 
 
 def check_no_text(settings: Any, where: str) -> None:

@@ -119,14 +119,14 @@ class CXRDataModule(L.LightningDataModule):
         Raises:
             UserError: If the data has no such label, or a label is named twice.
         """
-        found = []
+        labels = []
         for name in names:
             label = find_label(name, self.labels)
-            if label is None or label in found:
+            if label is None or label in labels:
                 wrong = f"names '{name}' twice" if label else f"but the data in root='{self.root}' has no '{name}'"
                 raise UserError(f"{option}={list(names)}, {wrong}; it has: {', '.join(self.labels) or 'none'}.")
-            found.append(label)
-        return found
+            labels.append(label)
+        return labels
 
     def reports(self, names: Sequence[str]) -> tuple[list[str], list[str]]:
         """Return Findings and Impressions, empty if missing, of some of `train`, `validate` and `test`."""
@@ -197,18 +197,18 @@ class CXRDataModule(L.LightningDataModule):
         dataset = self.dataset("train")
         if self.regions is not None and not any(len(dataset.spoken(i)[0].region_id) for i in range(len(dataset))):
             raise UserError(
-                f"regions are wanted, but in root='{self.root}' no report of a training image speaks of a region that "
+                f"regions=True, but in root='{self.root}' no report of a training image mentions a region that "
                 "has a box in it."
             )
         sampler = EpochSampler(len(dataset), shuffle=True, seed=self.seed)
         if self.drop_last and len(sampler) < self.batch_size:
             raise UserError(
-                f"batch_size={self.batch_size}, but training has {len(sampler)} images a process: no batch would be "
+                f"batch_size={self.batch_size}, but training has {len(sampler)} images per process: no batch would be "
                 "full. Pass a smaller --data.batch_size, or --data.drop_last false."
             )
         # The Trainer sets the epoch only after the loader's workers have begun to fetch.
-        (sampler.epoch, seen), self._start = self._start, (0, 0)
-        sampler.skip = seen // sampler.num_replicas
+        (sampler.epoch, images), self._start = self._start, (0, 0)
+        sampler.skip = images // sampler.num_replicas
         return self._loader(dataset, sampler, self.drop_last)
 
     @property
@@ -267,7 +267,7 @@ class CXRDataModule(L.LightningDataModule):
     def _loader(self, samples: PreparedDataset, sampler: EpochSampler, drop_last: bool) -> DataLoader[Any]:
         if samples.unannotated:
             rank_zero_info(
-                f"{samples.unannotated:,} images without annotation are left out, {len(samples):,} have one."
+                f"{samples.unannotated:,} images without annotations are left out; {len(samples):,} images remain."
             )
         dataset: Dataset[Any] = FeatureDataset(samples, self.features) if self.features else samples
         # Stored features take longer to send between processes than to read.

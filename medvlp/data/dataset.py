@@ -86,17 +86,17 @@ def select(
         UserError: If no image is in these splits, or none has targets.
     """
     label_columns = [LABEL_PREFIX + name for name in prepared.labels]
-    wanted = ["image_id", *columns, *label_columns, *(["boxes"] if targets else [])]
-    table = prepared.of_splits(splits, wanted, variant)
+    names = ["image_id", *columns, *label_columns, *(["boxes"] if targets else [])]
+    table = prepared.of_splits(splits, names, variant)
     if not len(table):
         column = SPLIT_PREFIX + variant if variant else "split"
-        known = ", ".join(sorted(filter(None, prepared.index[column].unique().to_pylist())))
-        raise UserError(f"splits={list(splits)} of root='{prepared.root}' have no image; splits there: {known}.")
+        splits_there = ", ".join(sorted(filter(None, prepared.index[column].unique().to_pylist())))
+        raise UserError(f"splits={list(splits)} of root='{prepared.root}' have no image; splits there: {splits_there}.")
     unannotated = 0
     if targets:
-        seen = table["boxes"].is_valid()
-        unannotated = len(table) - pc.sum(seen).as_py()
-        table = table.filter(seen)
+        mask = table["boxes"].is_valid()
+        unannotated = len(table) - pc.sum(mask).as_py()
+        table = table.filter(mask)
         if not len(table) or (targets == "mask" and prepared.masks is None):
             raise UserError(
                 f"targets='{targets}', but the images of root='{prepared.root}' have none: its data set has labels."
@@ -161,11 +161,11 @@ class PreparedDataset(Dataset[Sample]):
         self.boxes = ImageBoxes(table["regions"], regions) if regions else None
         if self.boxes is not None and not len(self.boxes):
             raise UserError(
-                f"regions are wanted, but no image of root='{root}' has boxes of regions: prepare with --scene_graphs "
+                f"regions=True, but no image of root='{root}' has boxes of regions: prepare it with --scene_graphs "
                 "or --regions automatic."
             )
         if regions and not (Path(root) / TRIPLETS).exists():
-            raise UserError(f"regions are wanted, but root='{root}' has no reports that could speak of them.")
+            raise UserError(f"regions=True, but root='{root}' has no reports, which would mention them.")
         path = Path(root) / TRIPLETS
         # A data set of images alone has no reports to find anything in.
         self.triplets = ReportTriplets(path, studies, regions is not None) if path.exists() else None

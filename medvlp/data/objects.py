@@ -44,8 +44,8 @@ class ObjectBoxes:
     def named(self, i: int) -> list[Object]:
         """Return the objects of image i, in the order of their boxes in `of`."""
         rows = self._rows(i)
-        said = self._values.take(pa.array(rows))
-        names, phrases = (said.field(key).to_pylist() for key in ("name", "phrase"))
+        values = self._values.take(pa.array(rows))
+        names, phrases = (values.field(key).to_pylist() for key in ("name", "phrase"))
         return [Object(*described) for described in zip(names, phrases, self._box[rows], strict=True)]
 
     def _rows(self, i: int) -> npt.NDArray[np.int64]:

@@ -63,8 +63,8 @@ class Preprocessing:
         size, fit = prepared.size, prepared.manifest["options"]["resize"]
         if fit != self.fit or size < self.side:
             raise UserError(
-                f"root='{prepared.root}' was prepared with --size {size} --resize {fit}, but the model has seen "
-                f"--size {self.size} --resize {self.fit}: prepare it so."
+                f"root='{prepared.root}' was prepared with --size {size} --resize {fit}, but the model was trained on "
+                f"--size {self.size} --resize {self.fit}: prepare the data with these options."
             )
 
     def window(self, geometry: Geometry) -> Window:

@@ -55,7 +55,7 @@ def _read(path: Path) -> dict[str, list[str]]:
     members = [member for group in groups.values() for member in group]
     wrong = [m for m in members if m not in REGIONS] or [m for m in members if members.count(m) > 1]
     if wrong:
-        raise UserError(f"region_list='{path}': '{wrong[0]}' is not one of the 29 regions, or comes twice.")
+        raise UserError(f"region_list='{path}': '{wrong[0]}' is not one of the 29 regions, or is listed twice.")
     return groups
 
 
@@ -107,15 +107,15 @@ def study_regions(
         "impression": (sections["impression"], len(report) - len(sections["impression"])),
         "report": (report, 0),
     }
-    found = dict.fromkeys(texts, 0)
+    ends = dict.fromkeys(texts, 0)
     kept: list[tuple[str, tuple[int, int], set[int | None]]] = []
     for sentence in sentences:
         text, start = texts[sentence.section]
-        span = find(text, sentence.text, found[sentence.section])
+        span = find(text, sentence.text, ends[sentence.section])
         spoken = {regions.number.get(REGIONS[region]) for region in sentence.regions} & boxes.keys()
         if span is None or not spoken:
             continue
-        found[sentence.section] = span[1]
+        ends[sentence.section] = span[1]
         kept.append((sentence.text, (span[0] + start, span[1] + start), spoken))
     name = [region for region in sorted(boxes) if any(region in spoken for _, _, spoken in kept)]
     aligned = np.array([[region in spoken for _, _, spoken in kept] for region in name], np.bool_)
@@ -139,9 +139,9 @@ class ImageBoxes:
         counts = pc.list_value_length(lists).fill_null(0).to_numpy()
         self._offsets = np.concatenate([[0], np.cumsum(counts)])
         values = lists.flatten()
-        known = pc.index_in(values.field("name"), pa.array(regions.number, pa.string())).fill_null(-1).to_numpy()
+        numbers = pc.index_in(values.field("name"), pa.array(regions.number, pa.string())).fill_null(-1).to_numpy()
         # Two arrays need less memory than the column, which holds a name for each box of 377,000 images.
-        self._region = np.array([*regions.number.values(), -1], np.int16)[known]
+        self._region = np.array([*regions.number.values(), -1], np.int16)[numbers]
         self._box = np.stack([values.field(key).to_numpy() for key in ("x1", "y1", "x2", "y2")], 1)
 
     def __len__(self) -> int:
@@ -166,9 +166,9 @@ def find(section: str, sentence: str, start: int) -> tuple[int, int] | None:
         return at, at + len(sentence)
     # RadGraph's tables put blanks around each token of the report.
     places = [i for i in range(start, len(section)) if not section[i].isspace()]
-    bare, wanted = "".join(section[i] for i in places), "".join(sentence.split())
-    at = bare.find(wanted) if wanted else -1
-    return (places[at], places[at + len(wanted) - 1] + 1) if at >= 0 else None
+    bare, letters = "".join(section[i] for i in places), "".join(sentence.split())
+    at = bare.find(letters) if letters else -1
+    return (places[at], places[at + len(letters) - 1] + 1) if at >= 0 else None
 
 
 def collate_regions(studies: Sequence[StudyRegions]) -> RegionBatch:

@@ -34,7 +34,7 @@ class Subset:
     def __post_init__(self) -> None:
         """Check the fraction."""
         if not 0 < self.fraction <= 1:
-            raise UserError(f"fraction={self.fraction}, but it is a share of the images, above 0 and at most 1.")
+            raise UserError(f"fraction={self.fraction}: a share of the images must be above 0 and at most 1.")
 
     def choose(self, image_id: Sequence[str], positive: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
         """Return the positions of the chosen images, ascending.
@@ -53,8 +53,8 @@ class Subset:
                 raise UserError(
                     "balance=True, but no training image has a label that is present: pass --data.balance false."
                 )
-            found = positive[order]
-            order = order[found | (np.cumsum(~found) <= found.sum())]
+            mask = positive[order]
+            order = order[mask | (np.cumsum(~mask) <= mask.sum())]
         # 0.29 of 100 is 28.999999999999996.
         count = max(1, int(self.fraction * len(order) + 1e-6))
         return np.sort(order[:count])

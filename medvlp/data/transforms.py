@@ -201,12 +201,12 @@ class TrainTransform:
         # Following boxes takes longer than the image itself; the random numbers are the same.
         pipeline = self._with_boxes if len(boxes) else self._pipeline
         pipeline.set_random_seed(seed)
-        seen = pipeline(**given)
+        output = pipeline(**given)
         placed, visible = np.zeros((len(boxes), 4), np.float32), np.zeros(len(boxes), np.bool_)
         if len(boxes):
-            shown = np.asarray(seen["number"], np.int64)
-            placed[shown], visible[shown] = np.reshape(seen["bboxes"], (-1, 4)), True
-        return View(seen["image"], placed, visible, seen.get("mask"))
+            shown = np.asarray(output["number"], np.int64)
+            placed[shown], visible[shown] = np.reshape(output["bboxes"], (-1, 4)), True
+        return View(output["image"], placed, visible, output.get("mask"))
 
 
 @dataclass(frozen=True)

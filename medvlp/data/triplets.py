@@ -71,11 +71,11 @@ class ReportTriplets:
             )
         taken = np.flatnonzero((report >= 0) & (section >= 0))
         table, report, section = table.take(pa.array(taken)), report[taken], section[taken]
-        for name, known in (("finding", FINDINGS), ("region", REGIONS))[: 1 + sentences]:
-            if unknown := sorted({*pc.unique(table[name]).to_pylist()} - {*known, None}):
+        for name, vocabulary in (("finding", FINDINGS), ("region", REGIONS))[: 1 + sentences]:
+            if unknown := sorted({*pc.unique(table[name]).to_pylist()} - {*vocabulary, None}):
                 raise UserError(
-                    f"'{path}' has the {name} '{unknown[0]}', which the vocabulary of this medvlp lacks: it was parsed "
-                    f"with another. {AGAIN.format(root=path.parent)}"
+                    f"'{path}' has the {name} '{unknown[0]}', which is not in the vocabulary of this medvlp: "
+                    f"another version wrote the file. {AGAIN.format(root=path.parent)}"
                 )
         # PRECEDENCE is NOT_MENTIONED, followed by STRENGTH.
         rank = 1 + _codes(table, "existence", STRENGTH)

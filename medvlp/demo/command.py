@@ -6,7 +6,7 @@ import csv
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -47,57 +47,83 @@ def demo(out: Path = Path("runs/demo"), studies: int = 3200, epochs: int = 6, se
     phantom(out / "phantom", studies=studies, seed=seed, size=256, workers=workers)
 
     say(f"2/5 Preparing them, as MIMIC-CXR would be: {out / 'prepared'}")
-    from medvlp.prepare.datasets.mimic_cxr import mimic_cxr
-
-    raw = out / "phantom"
-    mimic_cxr(
-        images=raw / "mimic-cxr-jpg" / "2.0.0",
-        reports=raw / "mimic-cxr-reports",
-        scene_graphs=raw / "chest-imagenome",
-        out=out / "prepared",
-        size=112,
-        workers=workers,
-    )
+    prepare(out / "phantom", out / "prepared", workers)
 
     overlay = out / "demo.yaml"
     overlay.write_text(dump_settings(settings(out, epochs, workers)))
     configs = ["imitate_asg", "overlays/small", "overlays/small_imitate_asg", str(overlay)]
     configs = [word for name in configs for word in ("-c", name)]
-    quiet = ["--trainer.logger", "false", "--trainer.callbacks", "[]", "--trainer.enable_model_summary", "false"]
 
     say("3/5 Testing the network before training")
+    before = test(configs)
+
+    say(f"4/5 Pre-training IMITATE and ASG for {epochs} epochs: medvlp fit {' '.join(configs)}")
+    checkpoint = pretrain(configs)
+
+    say("5/5 Testing the trained network: zero-shot classification, retrieval of reports, tags and regions")
+    after = test([*configs, "--ckpt_path", str(checkpoint)])
+
+    results = {key: {"untrained": before[key], "trained": value} for key, value in after.items()}
+    (out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    console.print(results_table(results))
+    for title, path in plot(checkpoint, out).items():
+        console.print(f"{title}: {path}")
+    console.print(f"Checkpoint: {checkpoint}")
+    console.print(f"Everything took {time.monotonic() - start:.0f} s.")
+
+
+def prepare(raw: Path, out: Path, workers: int) -> None:
+    """Prepare a phantom in the layout of MIMIC-CXR.
+
+    Args:
+        raw: Folder of the phantom.
+        out: Prepared folder, to be written.
+        workers: Number of processes that decode images.
+    """
+    from medvlp.prepare.datasets.mimic_cxr import mimic_cxr
+
+    mimic_cxr(
+        images=raw / "mimic-cxr-jpg" / "2.0.0",
+        reports=raw / "mimic-cxr-reports",
+        scene_graphs=raw / "chest-imagenome",
+        out=out,
+        size=112,
+        workers=workers,
+    )
+
+
+def pretrain(configs: Sequence[str]) -> Path:
+    """Run `medvlp fit` with the configs, and return its last checkpoint."""
     from lightning.pytorch.callbacks import ModelCheckpoint
 
     from medvlp.trainer.command import main
 
-    before = main(["test", *configs, *quiet]).callback_metrics
-
-    say(f"4/5 Pre-training IMITATE and ASG for {epochs} epochs: medvlp fit {' '.join(configs)}")
     trainer = main(["fit", *configs])
     best = cast("ModelCheckpoint", trainer.checkpoint_callback).best_model_path
-    checkpoint = Path(best).with_name("last.ckpt")
+    return Path(best).with_name("last.ckpt")
 
-    say("5/5 Testing the trained network: zero-shot classification, retrieval of reports, tags and regions")
-    after = main(["test", *configs, *quiet, "--ckpt_path", str(checkpoint)]).callback_metrics
 
-    results = {key: {"untrained": float(before[key]), "trained": float(after[key])} for key in after}
-    (out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
-    console.print(results_table(results))
+def test(args: Sequence[str]) -> dict[str, float]:
+    """Run `medvlp test` with these arguments, without a logger or callbacks, and return its metrics."""
+    from medvlp.trainer.command import main
 
+    quiet = ["--trainer.logger", "false", "--trainer.callbacks", "[]", "--trainer.enable_model_summary", "false"]
+    return {key: float(value) for key, value in main(["test", *args, *quiet]).callback_metrics.items()}
+
+
+def plot(checkpoint: Path, out: Path) -> dict[str, Path]:
+    """Draw the pictures of a run, and return their paths by title."""
     from medvlp.demo.plots import plot_curves, plot_heat_maps, plot_matches
 
-    plot_curves(read_log(out / "metrics.csv"), out / "curves.png")
-    plot_matches(checkpoint, out / "prepared", out / "matches.png")
-    plot_heat_maps(checkpoint, out / "prepared", out / "heat_maps.png")
-    pictures = {
-        "Training curves": "curves.png",
-        "Test images and their best sentences": "matches.png",
-        "Where the model sees what reports say": "heat_maps.png",
+    curves, matches, heat_maps = (out / name for name in ("curves.png", "matches.png", "heat_maps.png"))
+    plot_curves(read_log(out / "metrics.csv"), curves)
+    plot_matches(checkpoint, out / "prepared", matches)
+    plot_heat_maps(checkpoint, out / "prepared", heat_maps)
+    return {
+        "Training curves": curves,
+        "Test images and their best sentences": matches,
+        "Where the model sees what reports say": heat_maps,
     }
-    for what, path in pictures.items():
-        console.print(f"{what}: {out / path}")
-    console.print(f"Checkpoint: {checkpoint}")
-    console.print(f"Everything took {time.monotonic() - start:.0f} s.")
 
 
 def settings(out: Path, epochs: int, workers: int) -> dict[str, Any]:

@@ -103,8 +103,8 @@ def plot_matches(weights: Path, root: Path, out: Path, count: int = 6, best: int
         axes.set_axis_off()
         top = row.topk(best)
         lines = [f"{value:.2f}  {sentences[j]}" for value, j in zip(top.values, top.indices, strict=True)]
-        said = textwrap.shorten(batch["impression"][i] or batch["findings"][i], 150)
-        wrapped = [textwrap.fill(line, 58, subsequent_indent="         ") for line in (*lines, f"Report: {said}")]
+        report = textwrap.shorten(batch["impression"][i] or batch["findings"][i], 150)
+        wrapped = [textwrap.fill(line, 58, subsequent_indent="         ") for line in (*lines, f"Report: {report}")]
         axes.set_title("\n".join(wrapped), fontsize=9.5, loc="left")
     figure.suptitle(
         "Test images, the sentences of all test reports most like them (cosine), and what their report says"
@@ -127,7 +127,7 @@ def plot_heat_maps(weights: Path, root: Path, out: Path, count: int = 4, maps: i
     chosen = varied(dataset.label, count)
     batch = collate([dataset[i] for i in chosen])
     with torch.inference_mode():
-        drawn = [(name, heat_map) for name, found in task.heat_maps(batch).items() for heat_map in found]
+        drawn = [(name, heat_map) for name, heat_maps in task.heat_maps(batch).items() for heat_map in heat_maps]
     figure = Figure(figsize=(3.1 * (maps + 1), 3.7 * len(chosen)), layout="constrained")
     for study, row in enumerate(figure.subplots(len(chosen), maps + 1, squeeze=False)):
         image = batch["image"][study, 0]
@@ -155,4 +155,4 @@ def choose_maps(drawn: Sequence[tuple[str, HeatMap]], study: int, count: int) ->
             shown.add(boxes)
             by_objective.setdefault(name, []).append((name, heat_map))
     share = -(-count // max(len(by_objective), 1))
-    return [pair for found in by_objective.values() for pair in found[:share]][:count]
+    return [pair for heat_maps in by_objective.values() for pair in heat_maps[:share]][:count]

@@ -16,6 +16,7 @@ from medvlp.data.preprocessing import Preprocessing
 from medvlp.errors import NotFoundError, UserError
 from medvlp.inference.model import Model
 from medvlp.models.weights import TEXT_ENCODER
+from medvlp.tasks.checkpoints import WEIGHTS
 
 WHAT = "A vision-language model of chest radiographs and their reports, pre-trained with medvlp and exported by version"
 USE = """```python
@@ -98,7 +99,7 @@ def card(model: Model, config: Mapping[str, Any], name: str, uses: Sequence[str]
             "## Intended use, and limits\n",
             LIMITS + (PHANTOM_LIMIT if data["synthetic"] else ""),
             "## Licence\n",
-            _licence(config),
+            _licence(model, config),
         ]
     )
 
@@ -121,13 +122,13 @@ def read_results(path: Path, weights: Collection[str]) -> list[Benchmark]:
     if is_cell(folder):
         folder = folder.parent
     cells, _ = read_cells(folder)
-    own = [cell for cell in cells if cell.content["weights_sha256"] in weights]
-    if not own:
+    matches = [cell for cell in cells if cell.content["weights_sha256"] in weights]
+    if not matches:
         raise UserError(
-            f"--results '{path}': none of the {len(cells)} results there is of these weights. Run 'medvlp benchmark "
-            "... --weights' with this very checkpoint."
+            f"--results '{path}': none of the {len(cells)} results there was computed with these weights. Run "
+            "'medvlp benchmark ... --weights' with this very checkpoint."
         )
-    return summarise(own)
+    return summarise(matches)
 
 
 def is_cell(folder: Path) -> bool:
@@ -158,16 +159,16 @@ def _parts(model: Model, config: Mapping[str, Any]) -> list[list[str]]:
     ]
 
 
-def _seeing(seen: Preprocessing) -> str:
-    fit = {"pad": "with its aspect ratio, centred on black", "squash": "squashed to fill it"}[seen.fit]
+def _seeing(preprocessing: Preprocessing) -> str:
+    fit = {"pad": "with its aspect ratio, centred on black", "squash": "squashed to fill it"}[preprocessing.fit]
     steps = [
         "grey, 8 bits: colour to luma, DICOM through its window, more bits scaled from the image's own range",
-        f"resized to a square of {seen.size} pixels, {fit}",
+        f"resized to a square of {preprocessing.size} pixels, {fit}",
     ]
-    if seen.side != seen.size:
-        steps.append(f"averaged to {seen.side} x {seen.side} pixels")
-    if seen.crop != seen.side:
-        steps.append(f"cut to the central {seen.crop} x {seen.crop} pixels")
+    if preprocessing.side != preprocessing.size:
+        steps.append(f"averaged to {preprocessing.side} x {preprocessing.side} pixels")
+    if preprocessing.crop != preprocessing.side:
+        steps.append(f"cut to the central {preprocessing.crop} x {preprocessing.crop} pixels")
     steps.append("uint8, 0 to 255: mean and standard deviation are applied inside the model")
     return "".join(f"{number}. {step}\n" for number, step in enumerate(steps, 1))
 
@@ -203,12 +204,17 @@ def _results(results: Sequence[Benchmark]) -> list[str]:
     return ["## Results\n", f"{LEGEND} Labels: the share of the training labels used.\n", _table(rows), "".join(notes)]
 
 
-def _licence(config: Mapping[str, Any]) -> str:
-    data, started = config["data"], config["started_from"]
+def _licence(model: Model, config: Mapping[str, Any]) -> str:
+    data, started, text = config["data"], config["started_from"], model.task.text_encoder
     terms = SYNTHETIC if data["synthetic"] else LICENCES.get(data["dataset"], OTHER.format(data["dataset"]))
+    if text.files:
+        copied = f"is copied into `{TEXT_ENCODER}/`"
+    else:
+        package = type(text).__module__.partition(".")[0]
+        copied = f"has its weights in `{WEIGHTS}`; its code, of the package `{package}`, is not in this folder"
     return (
-        f"{terms}\n\nThe text encoder, {started['text_encoder']}, is copied into this folder, and the image encoder "
-        f"started from: {started['image_encoder']}. Their licences hold, too. medvlp itself is under the MIT licence.\n"
+        f"{terms}\n\nThe text encoder, {started['text_encoder']}, {copied}. The image encoder started from: "
+        f"{started['image_encoder']}. Their licences hold, too. medvlp itself is under the MIT licence.\n"
     )
 
 

@@ -47,15 +47,18 @@ def compare(model: Model, other: Model) -> float:
     """
     expected = of_all(model)
     if not all(rows.isfinite().all() for rows in expected.values()):
-        raise UserError("what the model says of images or texts is no number: its training has diverged.")
+        raise UserError(
+            "outputs of the model for images or texts are not finite: its training has diverged. Use an earlier "
+            "checkpoint."
+        )
     return difference(expected, of_all(other))
 
 
-def difference(expected: Outputs, found: Outputs) -> float:
+def difference(expected: Outputs, actual: Outputs) -> float:
     """Return the largest difference between tensors of the same names; infinite if names or shapes differ."""
-    if {name: rows.shape for name, rows in expected.items()} != {name: rows.shape for name, rows in found.items()}:
+    if {name: rows.shape for name, rows in expected.items()} != {name: rows.shape for name, rows in actual.items()}:
         return float("inf")
-    gaps = torch.stack([(rows.double() - found[name]).abs().max() for name, rows in expected.items()])
+    gaps = torch.stack([(rows.double() - actual[name]).abs().max() for name, rows in expected.items()])
     # Without this, a NaN would pass as no difference.
     return float(gaps.nan_to_num(nan=float("inf")).max())
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from medvlp.config.options import split_commas
 from medvlp.errors import UserError
+
+if TYPE_CHECKING:
+    from medvlp.inference.model import Model
 
 EXACT = 1e-5
 Format = Literal["safetensors", "onnx", "huggingface"]
@@ -42,7 +45,6 @@ def export(
     # Imported late: torch takes seconds to import, which wrong arguments need not wait for.
     from medvlp.export import card, check, folder
     from medvlp.inference.model import Model
-    from medvlp.models import HFTextEncoder
     from medvlp.models.weights import fingerprint
 
     folder.check_replaceable(out)
@@ -51,32 +53,62 @@ def export(
 
         onnx.check_installed()
     model = Model.load(checkpoint, trust=split_commas(trust))
-    if format != "safetensors" and not model.spaces:
-        raise UserError(f"--format {format}: the model has no joint space of whole images and texts. Use safetensors.")
-    text_encoder = model.task.text_encoder
-    if format != "safetensors" and not isinstance(text_encoder, HFTextEncoder):
-        raise UserError(
-            f"--format {format} holds language models of Hugging Face alone, and the text encoder is a "
-            f"{type(text_encoder).__name__}. Use safetensors."
-        )
+    check_format(format, model)
     config = folder.describe(checkpoint, model.task)
     place = out.resolve().name
-    uses = [card.use(model, place)]
     with folder.replacing(out) as new:
         folder.write(model.task, config, new)
-        gaps = {"medvlp.load": check.compare(model, Model.load(new, trust=split_commas(trust)))}
-        check.require("the folder", gaps["medvlp.load"], EXACT)
+        gap = check.compare(model, Model.load(new, trust=split_commas(trust)))
+        check.require("the folder", gap, EXACT)
         hashes = {config["checkpoint_sha256"], *(fingerprint(str(path)) for path in (checkpoint, new))}
-        found = card.read_results(results, hashes) if results else []
-        if format == "onnx":
-            gaps |= onnx.add(model, new)
-            uses.append(onnx.use(model, place))
-        elif format == "huggingface":
-            from medvlp.export import huggingface
-
-            huggingface.add(new)
-            uses.append(huggingface.use(place))
-        (new / folder.CARD).write_text(card.card(model, config, name or place, uses, found), encoding="utf-8")
-    for what, gap in gaps.items():
-        print(f"{what}: differs from the checkpoint by {gap:.1e} at most")
+        benchmarks = card.read_results(results, hashes) if results else []
+        gaps, uses = add_format(format, model, new, place)
+        text = card.card(model, config, name or place, [card.use(model, place), *uses], benchmarks)
+        (new / folder.CARD).write_text(text, encoding="utf-8")
+    for reader, difference in {"medvlp.load": gap, **gaps}.items():
+        print(f"{reader}: the largest difference from the checkpoint is {difference:.1e}.")
     print(f"The model is in {out}; its card is {out / folder.CARD}.")
+
+
+def check_format(format: Format, model: Model) -> None:
+    """Refuse a model that a format cannot hold.
+
+    Raises:
+        UserError: If the format is not safetensors, and the model has no joint space or no language model.
+    """
+    from medvlp.models import HFTextEncoder
+
+    if format == "safetensors":
+        return
+    if not model.spaces:
+        raise UserError(f"--format {format}: the model has no joint space of whole images and texts. Use safetensors.")
+    text_encoder = model.task.text_encoder
+    if not isinstance(text_encoder, HFTextEncoder):
+        raise UserError(
+            f"--format {format} supports language models of Hugging Face only, but the text encoder is a "
+            f"{type(text_encoder).__name__}. Use safetensors."
+        )
+
+
+def add_format(format: Format, model: Model, folder: Path, name: str) -> tuple[dict[str, float], list[str]]:
+    """Add the files of a format to a folder that `medvlp.load` reads.
+
+    Args:
+        format: The format.
+        model: The model.
+        folder: The folder.
+        name: Its name in instructions for use.
+
+    Returns:
+        The largest difference from the checkpoint by the reader of the files, and the instructions for the card.
+    """
+    if format == "onnx":
+        from medvlp.export import onnx
+
+        return onnx.add(model, folder), [onnx.use(model, name)]
+    if format == "huggingface":
+        from medvlp.export import huggingface
+
+        huggingface.add(folder)
+        return {}, [huggingface.use(name)]
+    return {}, []

@@ -153,11 +153,13 @@ def check_replaceable(out: Path) -> None:
         raise UserError(f"--out '{out}' is a file: name a folder.")
     if out.is_mount() or out.resolve() == Path.cwd():
         raise UserError(f"--out '{out}' cannot be replaced as a whole: name a folder in it.")
-    found = {path.name for path in out.iterdir()}
-    foreign = sorted(found - WRITTEN)
-    if found and (foreign or not is_export(out)):
+    names = {path.name for path in out.iterdir()}
+    foreign = sorted(names - WRITTEN)
+    if names and (foreign or not is_export(out)):
         held = f"'{foreign[0]}'" if foreign else "files"
-        raise UserError(f"--out '{out}' holds {held} that no export has written: name another folder, or empty it.")
+        raise UserError(
+            f"--out '{out}' holds {held} that is not from an export: name another folder, or empty this one."
+        )
 
 
 def is_export(folder: Path) -> bool:

@@ -147,9 +147,9 @@ class MedVLPModel(PreTrainedModel):
 
     def forward(self, pixel_values: Tensor, **tokens: Tensor) -> MedVLPOutput:
         """Return embeddings, similarities and tags for images, uint8 (N, H, W), and tokens (M, length) of texts."""
-        seen = self.image(pixel_values)
-        image, text = joined(seen), self.get_text_features(**tokens)
-        return MedVLPOutput(image @ text.T, text @ image.T, image, text, seen.get(TAGS))
+        outputs = self.image(pixel_values)
+        image, text = joined(outputs), self.get_text_features(**tokens)
+        return MedVLPOutput(image @ text.T, text @ image.T, image, text, outputs.get(TAGS))
 
 
 class MedVLPProcessor:
@@ -185,16 +185,16 @@ class MedVLPProcessor:
         Raises:
             UserError: If a file is missing or cannot be decoded.
         """
-        found: dict[str, Any] = {}
+        features: dict[str, Any] = {}
         if text is not None:
             texts = [text] if isinstance(text, str) else list(text)
-            found |= self.tokenizer(
+            features |= self.tokenizer(
                 texts, max_length=self.max_length, truncation=True, padding=True, return_tensors="pt"
             )
         if images is not None:
             pictures = [images] if isinstance(images, str | Path | Image.Image) else images
-            found["pixel_values"] = torch.from_numpy(np.stack([self._see(picture) for picture in pictures]))
-        return BatchFeature(found)
+            features["pixel_values"] = torch.from_numpy(np.stack([self._see(picture) for picture in pictures]))
+        return BatchFeature(features)
 
     def _see(self, picture: Picture) -> np.ndarray[Any, np.dtype[np.uint8]]:
         if isinstance(picture, Image.Image):

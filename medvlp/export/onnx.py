@@ -88,8 +88,8 @@ def add(model: Model, folder: Path) -> dict[str, float]:
         RuntimeError: If a difference is too large.
     """
     image = ImageTower(model.task).eval()
-    seen = images(model)
-    gaps = {IMAGE_ONNX: _convert(image, ["image"], (seen[:2],), (seen,), folder / IMAGE_ONNX, {0: Dim("images")})}
+    pixels = images(model)
+    gaps = {IMAGE_ONNX: _convert(image, ["image"], (pixels[:2],), (pixels,), folder / IMAGE_ONNX, {0: Dim("images")})}
     text = TextTower(model.task).eval()
     axes = {0: Dim("texts"), 1: Dim("length", max=text.encoder.max_length)}
     short, long = text.tokens(TEXTS[:2]), text.tokens(TEXTS)
@@ -139,13 +139,13 @@ def _convert(
             )
     except torch.onnx.OnnxExporterError as error:
         reason = str(error.__cause__ or error).strip().splitlines()[0]
-        raise UserError(f"--format onnx: this model makes no {path.name}: {reason}") from error
+        raise UserError(f"--format onnx: this model cannot be converted to {path.name}: {reason}") from error
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     gap = 0.0
     for rows in (slice(None), slice(1)):
         given = [tensor[rows] for tensor in other]
-        found = session.run(outputs, {name: tensor.numpy() for name, tensor in zip(names, given, strict=True)})
-        arrays = {name: torch.from_numpy(array) for name, array in zip(outputs, found, strict=True)}
+        values = session.run(outputs, {name: tensor.numpy() for name, tensor in zip(names, given, strict=True)})
+        arrays = {name: torch.from_numpy(array) for name, array in zip(outputs, values, strict=True)}
         with torch.inference_mode():
             gap = max(gap, difference(tower(*given), arrays))
     require(path.name, gap, TOLERANCE)

@@ -74,12 +74,12 @@ class Radiograph:
         flags = tuple(screen(str(path), prepared, geometry))
         side = max(geometry.height, geometry.width)
         # Padding to a square whose side is the image's longer side does not resample the image.
-        square, own = read_image(str(path), min(side, longest or side), "pad")
-        (left, top), (width, height) = own.corner, own.inner
+        square, frame = read_image(str(path), min(side, longest or side), "pad")
+        (left, top), (width, height) = frame.corner, frame.inner
         x, y = width / geometry.width, height / geometry.height
         x1, y1, x2, y2 = seeing.window(geometry)
-        grey, seen = square[top : top + height, left : left + width], torch.from_numpy(seeing.see(prepared))
-        return cls(grey, seen, (x * x1, y * y1, x * x2, y * y2), flags)
+        grey, pixels = square[top : top + height, left : left + width], torch.from_numpy(seeing.see(prepared))
+        return cls(grey, pixels, (x * x1, y * y1, x * x2, y * y2), flags)
 
 
 def heat_maps(model: Model, radiograph: Radiograph, texts: Sequence[str], source: HeatSource) -> Map:
@@ -118,7 +118,7 @@ def picture(
         source: Source of the heat maps.
     """
     notes = [""] * len(texts) if scores is None else [f"score {score:.2f}" for score in scores]
-    panels = [Panel(*said) for said in zip(texts, notes, heat, strict=True)]
+    panels = [Panel(*columns) for columns in zip(texts, notes, heat, strict=True)]
     panels.insert(0, Panel("Radiograph", ", ".join(radiograph.flags)))
     below = [MEANING[source], SCORE if scores else "", CAUTION]
     if not holds(radiograph.window, radiograph.grey.shape):
@@ -154,11 +154,11 @@ def explain(
         UserError: If an argument is wrong, the image or the weights cannot be read, or the picture cannot be written.
     """
     if out.suffix.lower() not in FORMATS:
-        raise UserError(f"--out '{out}' names no picture: end it in one of {', '.join(FORMATS)}.")
+        raise UserError(f"--out '{out}' must end in one of {', '.join(FORMATS)}.")
     if out.resolve() == image.resolve():
         raise UserError(f"--out '{out}' is the image itself: name another file.")
-    if not all(said.strip() for said in text):
-        raise UserError("--text is empty: say what to look for, such as 'left pleural effusion'.")
+    if not all(entry.strip() for entry in text):
+        raise UserError("--text is empty: name a finding, such as 'left pleural effusion'.")
     model = Model.load(weights, device, split_commas(trust))
     if not model.heat_sources:
         raise UserError(f"--weights '{weights}': none of the model's objectives has heat maps.")
@@ -175,9 +175,9 @@ def explain(
     except OSError as error:
         raise UserError(f"--out '{out}' cannot be written: {error.strerror or error}.") from error
     table = Table("text", *(Column(name, justify="right") for name in ("score", "least", "most")))
-    for said, score, part in zip(text, scores or [None] * len(text), heat, strict=True):
+    for entry, score, part in zip(text, scores or [None] * len(text), heat, strict=True):
         values = (part.min(), part.max()) if score is None else (score, part.min(), part.max())
-        table.add_row(escape(said), *[""] * (3 - len(values)), *(f"{value:.3f}" for value in values))
+        table.add_row(escape(entry), *[""] * (3 - len(values)), *(f"{value:.3f}" for value in values))
     console = Console()
     if radiograph.flags:
         console.print(radiograph.caveat, style="yellow")
@@ -188,4 +188,4 @@ def explain(
         CAUTION,
     ]
     console.print(" ".join(filter(None, legend)), style="dim", highlight=False)
-    console.print(f"The picture is {out}.", markup=False, highlight=False)
+    console.print(f"The picture is in {out}.", markup=False, highlight=False)

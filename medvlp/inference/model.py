@@ -91,7 +91,7 @@ class Model:
             UserError: If the weights do not store it.
         """
         if self.task.preprocessing is None:
-            raise UserError("the weights do not say how images become what the model sees: train with this version.")
+            raise UserError("the weights lack the preprocessing of images: train again with this version.")
         return self.task.preprocessing
 
     @property
@@ -195,7 +195,7 @@ class Model:
         decoder = self._decoder
         if decoder is None:
             raise UserError("the model has no tag decoder (objective TagDecoding), so it gives no tags.")
-        return torch.cat([part.cpu() for part in self._parts(images, lambda seen: decoder.logits(seen).sigmoid())])
+        return torch.cat([part.cpu() for part in self._parts(images, lambda image: decoder.logits(image).sigmoid())])
 
     @torch.inference_mode()
     def heat_map(self, image: Tensor, text: str, source: HeatSource | None = None) -> Tensor:

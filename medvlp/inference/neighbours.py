@@ -84,17 +84,17 @@ class PreparedIndex(Index):
         self._weights = [fingerprint(str(file)) for file in files]
         columns = ["row", "image_id", "study_id", "split", "path", *(LABEL_PREFIX + x for x in self.prepared.labels)]
         self.images = pq.read_table(self.prepared.root / INDEX, columns=columns)
-        known = sorted(filter(None, self.images["split"].unique().to_pylist()))
-        if unknown := [split for split in splits if split not in known]:
-            raise UserError(f"no image of '{root}' is in {', '.join(unknown)}; its splits are {', '.join(known)}.")
+        names = sorted(filter(None, self.images["split"].unique().to_pylist()))
+        if unknown := [split for split in splits if split not in names]:
+            raise UserError(f"no image of '{root}' is in {', '.join(unknown)}; its splits are {', '.join(names)}.")
         if splits:
             self.images = self.images.filter(pc.is_in(self.images["split"], pa.array(splits)))
 
     def embeddings(self, model: Model) -> Iterator[Tensor]:
         """Yield the embeddings; see `Index`."""
-        seen, prepared = model.preprocessing, self.prepared
-        seen.check(prepared)
-        transform = EvaluationTransform(seen.crop, seen.side)
+        preprocessing, prepared = model.preprocessing, self.prepared
+        preprocessing.check(prepared)
+        transform = EvaluationTransform(preprocessing.crop, preprocessing.side)
 
         def encode(chunk: npt.NDArray[np.int64]) -> list[Tensor]:
             views = np.stack([transform(prepared.images[row], NO_BOXES, 0).image for row in chunk])
@@ -113,10 +113,10 @@ class PreparedIndex(Index):
     def reports(self, positions: Sequence[int]) -> list[tuple[str, str]]:
         """Return the reports; see `Index`."""
         rows = self.images["row"].take(pa.array(positions)).combine_chunks()
-        wanted = pc.is_in(pc.field("row"), rows)
-        table = pq.read_table(self.prepared.root / INDEX, columns=["row", "findings", "impression"], filters=wanted)
-        said = {entry["row"]: (entry["findings"] or "", entry["impression"] or "") for entry in table.to_pylist()}
-        return [said[row] for row in rows.to_pylist()]
+        condition = pc.is_in(pc.field("row"), rows)
+        table = pq.read_table(self.prepared.root / INDEX, columns=["row", "findings", "impression"], filters=condition)
+        reports = {entry["row"]: (entry["findings"] or "", entry["impression"] or "") for entry in table.to_pylist()}
+        return [reports[row] for row in rows.to_pylist()]
 
 
 class PredictedIndex(Index):

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -18,6 +19,9 @@ from medvlp.errors import UserError
 from medvlp.inference.predictions import FORMATS, Predictions
 from medvlp.inference.reading import PART, Reader, batched, find_files, read_all, shown
 from medvlp.prepare.progress import progress
+
+if TYPE_CHECKING:
+    from medvlp.inference.questions import Questions
 
 WITH_EMBEDDINGS = (".parquet", ".jsonl")
 # Number of reasons, and of flags, that the summary prints: the most frequent ones.
@@ -63,73 +67,140 @@ def predict(
     Raises:
         UserError: If an input does not exist, an option is wrong, or the output cannot be written.
     """
-    if out.suffix not in FORMATS:
-        raise UserError(f"--out '{out}' must end in {', '.join(FORMATS)}.")
-    if embeddings and out.suffix not in WITH_EMBEDDINGS:
-        raise UserError(f"--embeddings true needs an --out that ends in {' or '.join(WITH_EMBEDDINGS)}, not '{out}'.")
-    if out.exists():
-        raise UserError(f"--out '{out}' is there already: remove it, or give another name.")
-    if not out.absolute().parent.is_dir():
-        raise UserError(f"--out '{out}': there is no such folder.")
+    check_output(out, embeddings)
     if batch_size < 1 or (workers is not None and workers < 1):
         raise UserError("--batch_size and --workers must be at least 1.")
-    partial = out.with_name(f"{out.name}.partial")
-    total = sum(1 for _ in files(inputs, partial))
+    total = sum(1 for _ in files(inputs, partial_of(out)))
     if not total:
         raise UserError(f"there is no file in {', '.join(inputs)}.")
 
     # Imported late: torch takes seconds to import, and the checks above need none of it.
     from medvlp.inference.model import Model
     from medvlp.inference.questions import Questions
-    from medvlp.models.weights import fingerprint
 
     model = Model.load(weights, device, split_commas(trust))
     questions = Questions(model, split_commas(findings), protocol, tags, embeddings)
-    reader = Reader(model.preprocessing.size, model.preprocessing.fit)
+    processes = min(workers or os.cpu_count() or 1, -(-total // PART))
+    rate = predict_files(out, inputs, total, questions, weights, batch_size, processes)
+    print(f"{rate:,.1f} files per second. Predictions are in {out}")
+    if bench:
+        alone = questions.encoder_rate(batch_size)
+        share = f"{rate / alone:.0%}"
+        print(f"The image encoder alone encodes {alone:,.1f} images per second; the command reaches {share} of that.")
+
+
+def predict_files(
+    out: Path,
+    inputs: Sequence[str],
+    total: int,
+    questions: Questions,
+    weights: Path,
+    batch_size: int,
+    processes: int,
+) -> float:
+    """Predict all files, print the summary, and return the number of files per second.
+
+    Args:
+        out: Output file.
+        inputs: Files, folders or patterns.
+        total: Number of the files.
+        questions: Questions to the model.
+        weights: Checkpoint or folder of the model.
+        batch_size: Number of files that are encoded at once.
+        processes: Number of processes that decode files.
+
+    Raises:
+        UserError: If the predictions cannot be written.
+    """
+    preprocessing = questions.model.preprocessing
+    reader = Reader(preprocessing.size, preprocessing.fit)
     start = time.monotonic()
-    begun = partial.is_file()
     try:
-        predictions = Predictions(partial, questions.schema, [identity(weights), questions.protocol.identity])
-        paths = files(inputs, partial)
-        if not goes_on(predictions, paths):
-            predictions.clear()
-            paths = files(inputs, partial)
+        predictions, paths = resume(partial_of(out), questions, weights, inputs)
         before = predictions.rows
-        if begun and not before:
-            print(f"Nothing of {partial} can be used, which was of other files, weights or options: all begins anew.")
-        readings = read_all(paths, reader, min(workers or os.cpu_count() or 1, -(-total // PART)))
+        readings = read_all(paths, reader, processes)
         with closing(readings), progress("Predicting", total, before) as advance:
             for batch in batched(readings, batch_size):
                 predictions.append(questions.answer(batch))
                 advance(len(batch))
         rate = (predictions.rows - before) / (time.monotonic() - start)
         print("\n".join(summary(predictions.batches())))
-        made_by = {
-            "weights_sha256": fingerprint(str(weights)) or "",
-            "protocol": json.dumps(questions.protocol.identity),
-        }
-        predictions.finish(out, made_by)
+        predictions.finish(out, origin(weights, questions))
     except KeyboardInterrupt:
-        print("Interrupted; the same command goes on from here.")
+        print("Interrupted. Run the same command again to continue.")
         raise
     except OSError as error:
         raise UserError(f"predictions cannot be written beside '{out}': {error.strerror or error}.") from error
-    print(f"{rate:,.1f} files a second. Predictions are in {out}")
-    if bench:
-        alone = questions.encoder_rate(batch_size)
-        print(f"The image encoder alone takes in {alone:,.1f} images a second: {rate / alone:.0%} of that is reached.")
+    return rate
+
+
+def partial_of(out: Path) -> Path:
+    """Return the file of unfinished predictions beside an output file."""
+    return out.with_name(f"{out.name}.partial")
+
+
+def check_output(out: Path, embeddings: bool) -> None:
+    """Refuse an output file that cannot be written.
+
+    Args:
+        out: Output file.
+        embeddings: Whether it must hold embeddings.
+
+    Raises:
+        UserError: If it has the wrong suffix, exists, or has no folder.
+    """
+    if out.suffix not in FORMATS:
+        raise UserError(f"--out '{out}' must end in {', '.join(FORMATS)}.")
+    if embeddings and out.suffix not in WITH_EMBEDDINGS:
+        raise UserError(f"--embeddings true needs an --out that ends in {' or '.join(WITH_EMBEDDINGS)}, not '{out}'.")
+    if out.exists():
+        raise UserError(f"--out '{out}' exists already: remove it, or give another name.")
+    if not out.absolute().parent.is_dir():
+        raise UserError(f"--out '{out}': there is no such folder.")
+
+
+def resume(
+    partial: Path, questions: Questions, weights: Path, inputs: Sequence[str]
+) -> tuple[Predictions, Iterator[str]]:
+    """Open the predictions of an interrupted run, or begin new ones; return them and the paths to predict.
+
+    Args:
+        partial: File of unfinished predictions; it need not exist.
+        questions: Questions to the model.
+        weights: Checkpoint or folder of the model.
+        inputs: Files, folders or patterns.
+    """
+    begun = partial.is_file()
+    predictions = Predictions(partial, questions.schema, [identity(weights), questions.protocol.identity])
+    paths = files(inputs, partial)
+    if not goes_on(predictions, paths):
+        predictions.clear()
+        paths = files(inputs, partial)
+    if begun and not predictions.rows:
+        print(f"{partial} was made with other files, weights or options: starting over.")
+    return predictions, paths
 
 
 def files(inputs: Sequence[str], partial: Path) -> Iterator[str]:
     """Yield the files that the inputs name, except the partial output file."""
-    own = os.path.realpath(partial)
-    return (path for path in find_files(inputs) if not path.endswith(partial.name) or os.path.realpath(path) != own)
+    target = os.path.realpath(partial)
+    return (path for path in find_files(inputs) if not path.endswith(partial.name) or os.path.realpath(path) != target)
 
 
 def identity(weights: Path) -> list[tuple[str, int, int]]:
     """Return the identity of weights: path, size and modification time of each of their files."""
     paths = [weights] if weights.is_file() else sorted(path for path in weights.rglob("*") if path.is_file())
     return [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
+
+
+def origin(weights: Path, questions: Questions) -> dict[str, str]:
+    """Return the metadata of the predictions: the hash of the weights and the protocol."""
+    from medvlp.models.weights import fingerprint
+
+    return {
+        "weights_sha256": fingerprint(str(weights)) or "",
+        "protocol": json.dumps(questions.protocol.identity),
+    }
 
 
 def goes_on(predictions: Predictions, paths: Iterator[str]) -> bool:

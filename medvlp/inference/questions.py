@@ -43,13 +43,13 @@ class Questions:
         self.protocol = Protocol.read(protocol)
         if self.protocol.normalise == "images":
             raise UserError(
-                f"--protocol '{protocol}' is transductive: scores would depend on what other files there are. "
-                "Take another one."
+                f"--protocol '{protocol}' is transductive: its scores depend on the other files. Choose another "
+                "protocol."
             )
-        known: Sequence[str] = self.protocol.prompts.labels or DEFAULT_FINDINGS
+        labels: Sequence[str] = self.protocol.prompts.labels or DEFAULT_FINDINGS
         if self.protocol.score == "tags":
-            known = [label for label in known if tag_columns(self.protocol, label, model.tag_names)]
-        self.model, self._protocol, self._findings = model, protocol, list(findings or known)
+            labels = [label for label in labels if tag_columns(self.protocol, label, model.tag_names)]
+        self.model, self._protocol, self._findings = model, protocol, list(findings or labels)
         self._tags, self._embeddings = bool(model.tag_names) if tags is None else tags, embeddings
         # A trial with a black image raises every error of model and protocol before anything is written.
         side = model.preprocessing.size

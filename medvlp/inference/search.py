@@ -83,9 +83,9 @@ def search(
             written.
     """
     if (text is None) == (image is None) or (text is not None and not text.strip()):
-        raise UserError("say what to look for: either a --text or an --image.")
+        raise UserError("give either --text or --image.")
     if top < 1:
-        raise UserError(f"--top {top}: at least one study.")
+        raise UserError(f"--top {top} must be at least 1.")
     if out is not None and out.suffix.lower() not in FORMATS:
         raise UserError(f"--out '{out}' must end in {' or '.join(FORMATS)}.")
     opened = open_index(index, weights, split_commas(splits))
@@ -93,17 +93,17 @@ def search(
     query = model.embedding(model.read_many([image])) if image is not None else model.text_embedding([text or ""])
     score = opened.similarities(model, query[0])
     chosen = nearest(score, opened.images["study_id"].to_pylist(), top)
-    found = describe(opened.images.take(pa.array(chosen)), score[chosen])
+    studies = describe(opened.images.take(pa.array(chosen)), score[chosen])
     console = Console()
-    console.print(as_table(found))
+    console.print(as_table(studies))
     console.print(f"Of {len(score):,} images. Score: mean cosine over the model's joint spaces.", style="dim")
     if show_reports:
-        for study, report in zip(found, opened.reports(chosen), strict=True):
-            said = " ".join(" ".join(report).split()) or "no report"
-            console.print(f"\n{study.rank}. {study.study_id}: {said}", markup=False, highlight=False)
+        for study, report in zip(studies, opened.reports(chosen), strict=True):
+            line = " ".join(" ".join(report).split()) or "no report"
+            console.print(f"\n{study.rank}. {study.study_id}: {line}", markup=False, highlight=False)
     if out is not None:
         try:
-            write(found, out)
+            write(studies, out)
         except OSError as error:
             raise UserError(f"--out '{out}' cannot be written: {error.strerror or error}.") from error
         console.print(f"The list is in {out}.", markup=False, highlight=False)
@@ -111,37 +111,37 @@ def search(
 
 def describe(images: pa.Table, score: npt.NDArray[np.float32]) -> list[Found]:
     """Return the entries of the list for images, the best first, and their scores."""
-    found = []
+    studies = []
     for rank, (image, value) in enumerate(zip(images.to_pylist(), score.tolist(), strict=True), 1):
-        said = {name.removeprefix(LABEL_PREFIX): image[name] for name in image if name.startswith(LABEL_PREFIX)}
-        labels = [name + "?" * (code == UNCERTAIN) for name, code in said.items() if code in (PRESENT, UNCERTAIN)]
+        codes = {name.removeprefix(LABEL_PREFIX): image[name] for name in image if name.startswith(LABEL_PREFIX)}
+        labels = [name + "?" * (code == UNCERTAIN) for name, code in codes.items() if code in (PRESENT, UNCERTAIN)]
         names = {name: image[name] for name in ("image_id", "study_id", "split", "path")}
-        found.append(Found(rank=rank, score=round(value, 4), labels=labels, **names))
-    return found
+        studies.append(Found(rank=rank, score=round(value, 4), labels=labels, **names))
+    return studies
 
 
-def as_table(found: Sequence[Found]) -> Table:
+def as_table(studies: Sequence[Found]) -> Table:
     """Return the list for a terminal."""
     columns = {
-        "study_id": [study.study_id for study in found],
-        "image_id": [study.image_id if study.image_id != study.study_id else "" for study in found],
-        "split": [study.split for study in found],
-        "labels": [", ".join(study.labels) for study in found],
+        "study_id": [study.study_id for study in studies],
+        "image_id": [study.image_id if study.image_id != study.study_id else "" for study in studies],
+        "split": [study.split for study in studies],
+        "labels": [", ".join(study.labels) for study in studies],
     }
     # Some indexes have no splits or labels.
     shown = {name: cells for name, cells in columns.items() if any(cells)}
     table = Table(*(Column(name, justify="right") for name in ("rank", "score")))
     for name in shown:
         table.add_column(name, overflow="fold")
-    for study, *cells in zip(found, *shown.values(), strict=True):
+    for study, *cells in zip(studies, *shown.values(), strict=True):
         table.add_row(str(study.rank), f"{study.score:.3f}", *map(escape, cells))
     return table
 
 
-def write(found: Sequence[Found], out: Path) -> None:
+def write(studies: Sequence[Found], out: Path) -> None:
     """Write the list as CSV, with labels separated by semicolons, or as JSON."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    rows = [asdict(study) for study in found]
+    rows = [asdict(study) for study in studies]
     if out.suffix.lower() == ".json":
         out.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
         return

@@ -97,27 +97,27 @@ def fit_atlas(network: Network, shown: list[Picture]) -> Atlas:
     marks: list[Landmarks] = []
     boxes = []
     for picture in shown:
-        if (found := landmarks(find_masks(network, picture.pixels))) is not None:
-            marks.append(found)
+        if (mark := landmarks(find_masks(network, picture.pixels))) is not None:
+            marks.append(mark)
             boxes.append(picture.boxes)
     if not marks:
         raise UserError("The network finds no lung fields even in phantoms: give more --steps.")
-    frames, edges = np.array([found.frame for found in marks]), np.array(boxes)
-    x = Axis.fit(np.array([found.x for found in marks]), edges[..., 0::2], frames[:, 0::2])
-    y = Axis.fit(np.array([found.y for found in marks]), edges[..., 1::2], frames[:, 1::2])
+    frames, edges = np.array([mark.frame for mark in marks]), np.array(boxes)
+    x = Axis.fit(np.array([mark.x for mark in marks]), edges[..., 0::2], frames[:, 0::2])
+    y = Axis.fit(np.array([mark.y for mark in marks]), edges[..., 1::2], frames[:, 1::2])
     return Atlas(list(REGIONS), x, y)
 
 
-def figures(found: Localiser, held_out: list[Picture]) -> Table:
+def figures(localiser: Localiser, held_out: list[Picture]) -> Table:
     """Return a table with the Dice of each structure and the intersection over union of each region."""
     scores: dict[str, list[float]] = {name: [] for name in (*(f"mask of the {name}" for name in STRUCTURES), *REGIONS)}
     for picture in held_out:
-        masks = find_masks(found.network, picture.pixels)
+        masks = find_masks(localiser.network, picture.pixels)
         for name, mask, truth in zip(STRUCTURES, masks, picture.masks > 127, strict=True):
             scores[f"mask of the {name}"].append(
                 2 * float((mask & truth).sum()) / max(int(mask.sum() + truth.sum()), 1)
             )
-        boxes = found.find(picture.pixels) or {}
+        boxes = localiser.find(picture.pixels) or {}
         for name, true in zip(REGIONS, picture.boxes.clip(0, 1), strict=True):
             if min(true[2:] - true[:2]) > 0:
                 scores[name].append(intersection_over_union(boxes.get(name, (0, 0, 0, 0)), true))

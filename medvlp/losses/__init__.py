@@ -3,16 +3,10 @@
 No loss knows an encoder, a batch or a projection head; `medvlp.objectives` has these.
 """
 
-from medvlp.losses.alignment import (
-    ClinicalPrior,
-    SoftLabels,
-    contrastive_loss,
-    region_sentence_loss,
-    soft_label_loss,
-    tag_loss,
-)
+from medvlp.losses.alignment import contrastive_loss, region_sentence_loss, soft_label_loss, tag_loss
 from medvlp.losses.detection import detection_loss
 from medvlp.losses.segmentation import segmentation_loss
+from medvlp.losses.targets import ClinicalPrior, SoftLabels
 
 __all__ = [
     "ClinicalPrior",

@@ -47,15 +47,15 @@ def detection_loss(outputs: Sequence[Tensor], boxes: Sequence[Tensor], anchors: 
         for level, level_anchors in zip(outputs, anchors, strict=True):
             output = level.float()
             place, centre, size, ignored = assign(box, image, level_anchors, output.shape)
-            own = output[place]
+            values = output[place]
             cells = output[..., 4].numel()
             empty = torch.ones_like(output[..., 4])
             empty[ignored] = 0
-            centre_loss = F.binary_cross_entropy_with_logits(own[:, :2], centre, reduction="sum")
-            size_loss = F.mse_loss(own[:, 2:4], size, reduction="sum")
-            object_loss = F.softplus(-own[:, 4]).sum()
+            centre_loss = F.binary_cross_entropy_with_logits(values[:, :2], centre, reduction="sum")
+            size_loss = F.mse_loss(values[:, 2:4], size, reduction="sum")
+            object_loss = F.softplus(-values[:, 4]).sum()
             empty_loss = (F.softplus(output[..., 4]) * empty).sum()
-            class_loss = F.softplus(-own[:, 5]).sum()
+            class_loss = F.softplus(-values[:, 5]).sum()
             terms["centre"] = terms["centre"] + CENTRE_WEIGHT * centre_loss / cells
             terms["size"] = terms["size"] + SIZE_WEIGHT * size_loss / cells
             terms["object"] = terms["object"] + (OBJECT_WEIGHT * object_loss + EMPTY_WEIGHT * empty_loss) / cells

@@ -56,14 +56,14 @@ def average_precision(
         if total == 0:
             return float("nan")
         detected = np.cumsum(weights[image])
-        found = 0.0
+        area = 0.0
         for hit, hit_image in zip(hits, hit_images, strict=True):
             true = np.cumsum(weights[hit_image])
             precision = true / np.maximum(detected[hit], np.finfo(float).tiny)
             best = np.maximum.accumulate(precision[::-1])[::-1]
             position = np.searchsorted(true / total, RECALLS)
-            found += float(best[position[position < len(best)]].sum())
-        return found / (len(hits) * len(RECALLS))
+            area += float(best[position[position < len(best)]].sum())
+        return area / (len(hits) * len(RECALLS))
 
     return value
 
@@ -109,12 +109,12 @@ def match(
         Scores (n,) of at most 100 detections, the highest first, and whether each is right, bool (T, n).
     """
     order = np.argsort(-scores, kind="stable")[:MAX_DETECTIONS]
-    overlap, wanted = box_iou(boxes[order], truth), np.array(thresholds)[:, None]
-    right = np.zeros((len(wanted), len(order)), bool)
-    free = np.ones((len(wanted), len(truth)), bool)
-    for i in np.flatnonzero((overlap >= wanted.min()).any(1)):
+    overlap, limits = box_iou(boxes[order], truth), np.array(thresholds)[:, None]
+    right = np.zeros((len(limits), len(order)), bool)
+    free = np.ones((len(limits), len(truth)), bool)
+    for i in np.flatnonzero((overlap >= limits.min()).any(1)):
         # Reversed, because argmax returns the first of equals.
-        candidate = np.where(free & (overlap[i] >= wanted), overlap[i], 0.0)[:, ::-1]
+        candidate = np.where(free & (overlap[i] >= limits), overlap[i], 0.0)[:, ::-1]
         best = candidate.shape[1] - 1 - candidate.argmax(1)
         right[:, i] = candidate.any(1)
         free[right[:, i], best[right[:, i]]] = False

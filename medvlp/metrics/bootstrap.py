@@ -107,11 +107,11 @@ def interval(replicates: npt.NDArray[np.float64], level: float = LEVEL) -> tuple
 def mean_of(values: npt.ArrayLike) -> Weighted:
     """Return the mean of the finite values (n,) of samples as a function of the sample weights."""
     array = np.asarray(values, np.float64)
-    known = np.isfinite(array)
-    filled = np.where(known, array, 0)
+    mask = np.isfinite(array)
+    filled = np.where(mask, array, 0)
 
     def weighted(weights: Weights) -> float:
-        total = weights @ known
+        total = weights @ mask
         return float(weights @ filled / total) if total else np.nan
 
     return weighted

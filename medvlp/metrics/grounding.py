@@ -190,8 +190,8 @@ def overlap(heat: npt.ArrayLike, truth: npt.ArrayLike, thresholds: Sequence[floa
         nothing = np.full(len(thresholds), np.nan)
         return Overlap(nothing, nothing, nothing)
     covered = values > np.asarray(thresholds, np.float64)[:, None]
-    both, area, wanted = (covered & inside).sum(1), covered.sum(1), inside.sum()
-    return Overlap(both / (area + wanted - both), 2 * both / (area + wanted), both / wanted)
+    both, area, target_area = (covered & inside).sum(1), covered.sum(1), inside.sum()
+    return Overlap(both / (area + target_area - both), 2 * both / (area + target_area), both / target_area)
 
 
 def _counted(heat: npt.ArrayLike, truth: npt.ArrayLike) -> tuple[Map, npt.NDArray[np.bool_]]:

@@ -22,11 +22,11 @@ def ranks(similarity: Tensor, text_of_image: Tensor) -> tuple[Tensor, Tensor]:
         int64 (N,) for images, and (M,) for texts with 0 for a text without an image.
     """
     true = similarity.gather(1, text_of_image[:, None])
-    own = text_of_image[:, None] == torch.arange(similarity.shape[1], device=similarity.device)
-    best = similarity.masked_fill(~own, -torch.inf).amax(0)
-    of_text = 1 + ((similarity >= best) & ~own).sum(0)
+    pairs = text_of_image[:, None] == torch.arange(similarity.shape[1], device=similarity.device)
+    best = similarity.masked_fill(~pairs, -torch.inf).amax(0)
+    of_text = 1 + ((similarity >= best) & ~pairs).sum(0)
     # The comparison >= counts the true text itself, so the best rank is 1.
-    return (similarity >= true).sum(1), of_text * own.any(0)
+    return (similarity >= true).sum(1), of_text * pairs.any(0)
 
 
 def retrieval(similarity: Tensor, text_of_image: Tensor, ks: Sequence[int] = (1, 5, 10)) -> dict[str, float]:
@@ -76,8 +76,8 @@ def class_precision(
         ("i2t", similarity, image_class, text_class),
         ("t2i", similarity.T, text_class, image_class),
     ):
-        found = class_hits(scores, query, candidate, ks)
-        metrics |= {f"{direction}_P@{k}": precision.mean().item() for k, precision in found.items()}
+        precisions = class_hits(scores, query, candidate, ks)
+        metrics |= {f"{direction}_P@{k}": precision.mean().item() for k, precision in precisions.items()}
     return metrics
 
 
@@ -94,5 +94,5 @@ def class_hits(similarity: Tensor, query: Tensor, candidate: Tensor, ks: Sequenc
     # Wrong candidates come first, and a stable sort by score keeps them first among equal scores.
     order = hits.int().argsort(stable=True, dim=1)
     ranked = order.gather(1, similarity.gather(1, order).argsort(stable=True, dim=1, descending=True))
-    found = hits.gather(1, ranked)
-    return {k: found[:, :k].double().mean(1) for k in ks}
+    precisions = hits.gather(1, ranked)
+    return {k: precisions[:, :k].double().mean(1) for k in ks}

@@ -64,10 +64,10 @@ def label_auroc(scores: Tensor, label: Tensor, names: Sequence[str]) -> dict[str
     """
     aurocs: dict[str, float] = {}
     for i, name in enumerate(names):
-        known = label[:, i] != UNCERTAIN
-        target = (label[known, i] == PRESENT).long()
+        mask = label[:, i] != UNCERTAIN
+        target = (label[mask, i] == PRESENT).long()
         if 0 < target.sum() < len(target):
-            aurocs[name] = float(binary_auroc(scores[known, i].double(), target))
+            aurocs[name] = float(binary_auroc(scores[mask, i].double(), target))
     if aurocs:
         aurocs["macro"] = sum(aurocs.values()) / len(aurocs)
     return aurocs

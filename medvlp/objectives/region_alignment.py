@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -15,6 +14,7 @@ from medvlp.errors import UserError
 from medvlp.losses import region_sentence_loss
 from medvlp.models import ImageEncoder, ProjectionHead, TextEncoder
 from medvlp.objectives.base import HeatMap, Objective, embed_map, regions_of, similarity_map
+from medvlp.objectives.parts import Shown, boxed_patches
 from medvlp.types import Batch, ImageFeatures, PhraseFeatures, RegionBatch, TextFeatures
 
 
@@ -85,10 +85,10 @@ class RegionAlignment(Objective):
         sentence, read = self._sentences(text, region)
         losses = []
         for v in range(views):
-            seen = self._see(patches[:, v], region, v, side)
+            parts = self._see(patches[:, v], region, v, side)
             if self.background:
-                seen = seen.with_background(patches[:, v], region.box[v], side)
-            losses.append(self._loss(seen, sentence, read, region))
+                parts = parts.with_background(patches[:, v], region.box[v], side)
+            losses.append(self._loss(parts, sentence, read, region))
         return {"contrastive": self.weight * torch.stack(losses).mean()}
 
     def embed_patches(self, image: ImageFeatures) -> Tensor:
@@ -151,11 +151,11 @@ class RegionAlignment(Objective):
         region, side = regions_of(batch), batch["image"].shape[-1]
         sentence, read = self._sentences(text, region)
         patches = self.embed_patches(image)
-        seen = self._see(patches, region, 0, side)
-        aligned, comparable = seen.pairs(region, read)
+        parts = self._see(patches, region, 0, side)
+        aligned, comparable = parts.pairs(region, read)
         # In half precision similarities that differ little would be ties.
         with torch.autocast(sentence.device.type, enabled=False):
-            similarity = seen.feature @ sentence.T
+            similarity = parts.feature @ sentence.T
         heat = self._heat(patches, sentence, region).flatten(1)
         rows: dict[str, Tensor] = {}
 
@@ -164,15 +164,15 @@ class RegionAlignment(Objective):
                 total = similarity.new_zeros(len(batch["image"]))
                 rows[f"{name}/{what}"] = total.index_add(0, study, value.to(total))
 
-        for name, score, own, others, study in (
+        for name, score, positive, others, study in (
             ("r2s", similarity, aligned, comparable, region.study),
             ("s2r", similarity.T, aligned.T, comparable.T, region.sentence_study),
         ):
-            rivals = others & ~own
+            rivals = others & ~positive
             # Ties count as failures.
-            best = torch.cat([score.masked_fill(~own, -torch.inf), score.new_full((len(score), 1), -torch.inf)], 1)
+            best = torch.cat([score.masked_fill(~positive, -torch.inf), score.new_full((len(score), 1), -torch.inf)], 1)
             hit = ~((score >= best.amax(1, keepdim=True)) & rivals).any(1)
-            count(name, study, own.any(1) & rivals.any(1), hit, own.sum(1) / others.sum(1).clamp(min=1))
+            count(name, study, positive.any(1) & rivals.any(1), hit, positive.sum(1) / others.sum(1).clamp(min=1))
 
         inside = boxed_patches(region.box[0], patches.shape[-2:], side)
         target = (aligned.T.float() @ inside.float()) > 0
@@ -214,102 +214,26 @@ class RegionAlignment(Objective):
         feature = self.embed_regions(patches, region.box[view], region.study, side)
         return Shown(feature, region.study, region.visible[view], region.aligned)
 
-    def _loss(self, seen: Shown, sentence: Tensor, read: Tensor, region: RegionBatch) -> Tensor:
-        aligned, comparable = seen.pairs(region, read)
+    def _loss(self, parts: Shown, sentence: Tensor, read: Tensor, region: RegionBatch) -> Tensor:
+        aligned, comparable = parts.pairs(region, read)
         if self.negatives == "image":
-            return region_sentence_loss(seen.feature, sentence, aligned, comparable, temperature=self.temperature)
+            return region_sentence_loss(parts.feature, sentence, aligned, comparable, temperature=self.temperature)
         counts = gather(torch.tensor([aligned.shape], device=sentence.device))
         pairs = gather_rows(aligned.nonzero() + counts[: rank()].sum(0))
-        visible, read, sentence_id = (gather_rows(t) for t in (seen.visible, read, region.sentence_id))
+        visible, read, sentence_id = (gather_rows(t) for t in (parts.visible, read, region.sentence_id))
         # Studies get numbers that are unique over all processes.
-        study, said = (gather_rows(t * world_size() + rank()) for t in (seen.study, region.sentence_study))
-        patch = gather_rows(torch.arange(len(seen.study), device=sentence.device) >= len(region.study))
+        study, sentence_study = (gather_rows(t * world_size() + rank()) for t in (parts.study, region.sentence_study))
+        patch = gather_rows(torch.arange(len(parts.study), device=sentence.device) >= len(region.study))
         everything = torch.zeros(len(visible), len(read), device=sentence.device)
         everything[pairs[:, 0], pairs[:, 1]] = 1
         same_words = (sentence_id[:, None] == sentence_id).float()
         # A background patch of one image may show the finding of a sentence from another image.
-        comparable = visible[:, None] & read & (~patch[:, None] | (study[:, None] == said))
+        comparable = visible[:, None] & read & (~patch[:, None] | (study[:, None] == sentence_study))
         return region_sentence_loss(
-            gather_rows(seen.feature),
+            gather_rows(parts.feature),
             gather_rows(sentence),
             (everything @ same_words > 0) & comparable,
             comparable,
             temperature=self.temperature,
             gathered=True,
         )
-
-
-class Shown(NamedTuple):
-    """The parts of one view to compare with sentences: regions and, after them, background patches.
-
-    Attributes:
-        feature: Normalised embeddings (R, D).
-        study: The study of each part, int64 (R,).
-        visible: Whether the view shows the part, bool (R,).
-        aligned: Mask of the pairs of a part and a sentence of the batch that mentions it, bool (R, S).
-    """
-
-    feature: Tensor
-    study: Tensor
-    visible: Tensor
-    aligned: Tensor
-
-    def pairs(self, region: RegionBatch, read: Tensor) -> tuple[Tensor, Tensor]:
-        """Return masks of the positive pairs and of all pairs to compare, both inside an image, bool (R, S).
-
-        Args:
-            region: The regions and sentences of the batch.
-            read: Mask of the sentences that have words, bool (S,).
-        """
-        taken = self.visible[:, None] & read
-        return self.aligned & taken, (self.study[:, None] == region.sentence_study) & taken
-
-    def with_background(self, patches: Tensor, box: Tensor, side: int) -> Shown:
-        """Return a copy with the background patches after the regions; no sentence mentions these patches.
-
-        Args:
-            patches: Embedded patches (N, D, h, w).
-            box: (R, 4), in pixels of the image.
-            side: Side of the images in pixels.
-        """
-        around = patches_around(box[self.visible], self.study[self.visible], len(patches), patches.shape[-2:], side)
-        study = around.nonzero()[:, 0]
-        return Shown(
-            torch.cat([self.feature, patches.flatten(2).transpose(1, 2)[around]]),
-            torch.cat([self.study, study]),
-            F.pad(self.visible, (0, len(study)), value=True),
-            F.pad(self.aligned, (0, 0, 0, len(study))),
-        )
-
-
-def boxed_patches(box: Tensor, grid: Sequence[int], side: int) -> Tensor:
-    """Return a mask of the patches that have their centre in each box, bool (R, h * w).
-
-    Args:
-        box: (R, 4), in pixels.
-        grid: h and w.
-        side: Side of the image in pixels.
-    """
-    y, x = ((torch.arange(n, device=box.device) + 0.5) * side / n for n in grid)
-    x1, y1, x2, y2 = box[:, :, None].unbind(1)
-    rows, columns = (y1 <= y) & (y < y2), (x1 <= x) & (x < x2)
-    return (rows[:, :, None] & columns[:, None, :]).flatten(1)
-
-
-def patches_around(box: Tensor, image: Tensor, images: int, grid: Sequence[int], side: int) -> Tensor:
-    """Return a mask of the patches around the boxes of each image, bool (N, h * w).
-
-    The centre of such a patch lies outside the smallest rectangle around the boxes. An image without boxes has none.
-
-    Args:
-        box: (R, 4), in pixels.
-        image: The image of each box, int64 (R,).
-        images: Number of images N.
-        grid: h and w.
-        side: Side of the images in pixels.
-    """
-    index = image[:, None].expand(-1, 2)
-    first = box.new_full((images, 2), torch.inf).scatter_reduce(0, index, box[:, :2], "amin")
-    last = box.new_full((images, 2), -torch.inf).scatter_reduce(0, index, box[:, 2:], "amax")
-    inside = boxed_patches(torch.cat([first, last], 1), grid, side)
-    return ~inside & torch.isfinite(first[:, :1])

@@ -127,9 +127,9 @@ class TagDecoding(Objective):
         """
         attention = self.attention(image)
         heat = []
-        for said in text.texts:
-            named = self.tags.named(said)
+        for phrase in text.texts:
+            named = self.tags.named(phrase)
             if not named:
-                raise UserError(f"text '{said}' names no tag of the decoder; it has: {', '.join(self.tags.names)}.")
+                raise UserError(f"text '{phrase}' names no tag of the decoder; it has: {', '.join(self.tags.names)}.")
             heat.append(attention[:, named].mean(1))
         return torch.stack(heat, 1) if heat else attention[:, :0]

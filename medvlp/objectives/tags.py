@@ -51,6 +51,6 @@ class Tags(nn.Module):
         for position, name in enumerate(self.names):
             if text.strip().lower() == name.lower():
                 return [position]
-        said = parse_report({"": text})
-        stated = {t.finding for t in said if t.existence != "absent"} or {t.finding for t in said}
+        triplets = parse_report({"": text})
+        stated = {t.finding for t in triplets if t.existence != "absent"} or {t.finding for t in triplets}
         return [i for i, name in enumerate(self.names) if stated.intersection(self.label_set[name])]

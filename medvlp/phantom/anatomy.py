@@ -58,84 +58,21 @@ class Thorax:
 
 def thorax(body: Body, shot: Shot, findings: tuple[Finding, ...]) -> Thorax:
     """Return the outlines of a body in one image. Findings shift, lift and enlarge them."""
+    # The order of the draws is fixed: the same seed gives the same bytes.
     rng = stream(body.key, 1)
     wide, tall = body.half_width, body.lung_height * shot.inspiration
-    big = named(findings, "cardiomegaly")
-    low, high = _ENLARGED[big.severity] if big else (body.heart_ratio, body.heart_ratio)
-    ratio = low + (high - low) * (big.place[0] if big else 0.0) + (0.02 if shot.view == "AP" else 0.0)
-    ratio = min(ratio, 0.495) if big is None else ratio
-    shift = 0.6 * shot.turn
+    total = 2 * wide * _heart_ratio(body, shot, findings)
     lift = {"right": body.dome, "left": body.dome - float(rng.uniform(0.4, 1.4))}
-    for f in findings:
-        for affected in f.sides:
-            if f.name == "atelectasis":
-                lift[affected] += _VOLUME_LOSS[f.severity]
-                shift += 0.3 * SIGN[affected] * _VOLUME_LOSS[f.severity] * (f.side != "bilateral")
-            if f.name in ("pleural effusion", "pneumothorax") and f.side != "bilateral":
-                shift -= SIGN[affected] * _PUSH[f.severity]
+    shift = _displace(lift, shot, findings)
     walls: dict[str, Points] = {}
     diaphragms: dict[str, Points] = {}
     lungs: dict[str, Points] = {}
-    for side, sign in SIGN.items():
-        jitter = rng.normal(0, 0.006, 7)
-        u = np.array([0.30, 0.46, 0.63, 0.77, 0.88, 0.95, 0.99]) + jitter
-        wall = points(list(zip(u, (0.0, 0.022, 0.1, 0.225, 0.39, 0.56, 0.74), strict=True)))
-        wall = np.vstack([wall, [[1.0, 0.87], [0.975, 1.0]]]) * [sign * wide, tall]
-        top = tall - lift[side]
-        floor = points(
-            [
-                (sign * 0.975 * wide, tall),
-                (sign * 0.90 * wide, tall - 0.5 * lift[side]),
-                (sign * 0.76 * wide, top + 0.16 * lift[side]),
-                (sign * 0.53 * wide, top),
-                (sign * 0.33 * wide, top + 0.1 * lift[side]),
-                (sign * 0.10 * wide, top + 0.42 * lift[side]),
-            ]
-        )
-        walls[side], diaphragms[side] = spline(wall), spline(floor)
-        medial = points([(sign * 0.08 * wide, 0.5 * tall), (sign * 0.10 * wide, 0.12 * tall), (sign * 0.2 * wide, 0.0)])
-        lungs[side] = np.vstack([walls[side], diaphragms[side][1:], spline(medial)])
-    total = 2 * wide * ratio
+    for side in SIGN:
+        walls[side] = _wall(side, wide, tall, rng.normal(0, 0.006, 7))
+        diaphragms[side] = _diaphragm(side, wide, tall, lift[side])
+        lungs[side] = np.vstack([walls[side], diaphragms[side][1:], _medial_border(side, wide, tall)])
     right = total * float(rng.uniform(0.31, 0.36))
     left = total - right
-    k = 0.8 + 0.9 * body.knob
-    v = tall
-    heart = points(
-        [
-            (-2.5, 0.47 * v),
-            (-0.78 * right, 0.58 * v),
-            (-right, 0.71 * v),
-            (-0.95 * right, 0.82 * v),
-            (-0.6 * right, 0.93 * v),
-            (0.2 * left, 0.96 * v),
-            (0.62 * left, 0.955 * v),
-            (0.93 * left, 0.90 * v),
-            (left, 0.825 * v),
-            (0.91 * left, 0.73 * v),
-            (0.72 * left, 0.62 * v),
-            (0.48 * left, 0.52 * v),
-            (2.6, 0.44 * v),
-        ]
-    )
-    mediastinum = points(
-        [
-            (-2.3, -6),
-            (-2.3, 0.05 * v),
-            (-2.7, 0.2 * v),
-            (-2.9, 0.38 * v),
-            (-2.8, 0.55 * v),
-            (-2.4, 1.1 * v),
-            (2.4, 1.1 * v),
-            (2.9, 0.6 * v),
-            (3.5, 0.45 * v),
-            (3.0, 0.385 * v),
-            (2.1 + k, 0.34 * v),
-            (2.2 + k, 0.29 * v),
-            (1.6 + 0.6 * k, 0.235 * v),
-            (2.4, 0.15 * v),
-            (2.2, -6),
-        ]
-    )
     move = np.array([shift, 0.0])
     return Thorax(
         body=body,
@@ -146,10 +83,109 @@ def thorax(body: Body, shot: Shot, findings: tuple[Finding, ...]) -> Thorax:
         lungs=lungs,
         diaphragms=diaphragms,
         walls=walls,
-        heart=spline(heart, closed=True) + move,
-        mediastinum=spline(mediastinum, closed=True) + move,
+        heart=_heart(right, left, tall) + move,
+        mediastinum=_mediastinum(body, tall) + move,
         heart_half=(right, left),
     )
+
+
+def _heart_ratio(body: Body, shot: Shot, findings: tuple[Finding, ...]) -> float:
+    """Return the cardiothoracic ratio. An AP view enlarges the heart, but without cardiomegaly not beyond normal."""
+    projection = 0.02 if shot.view == "AP" else 0.0
+    enlarged = named(findings, "cardiomegaly")
+    if enlarged is None:
+        return min(body.heart_ratio + projection, 0.495)
+    low, high = _ENLARGED[enlarged.severity]
+    return low + (high - low) * enlarged.place[0] + projection
+
+
+def _displace(lift: dict[str, float], shot: Shot, findings: tuple[Finding, ...]) -> float:
+    """Lift the hemidiaphragms, and return the displacement of the mediastinum to the patient's left, in cm.
+
+    Args:
+        lift: Height of each dome in cm; a lung that has lost volume raises its own.
+        shot: Acquisition of the image.
+        findings: Findings of the study.
+    """
+    shift = 0.6 * shot.turn
+    for f in findings:
+        for affected in f.sides:
+            if f.name == "atelectasis":
+                lift[affected] += _VOLUME_LOSS[f.severity]
+                shift += 0.3 * SIGN[affected] * _VOLUME_LOSS[f.severity] * (f.side != "bilateral")
+            if f.name in ("pleural effusion", "pneumothorax") and f.side != "bilateral":
+                shift -= SIGN[affected] * _PUSH[f.severity]
+    return shift
+
+
+def _wall(side: str, wide: float, tall: float, jitter: Points) -> Points:
+    """Return the inner chest wall, from apex to costophrenic angle; jitter (7,) moves it in shares of the width."""
+    u = np.array([0.30, 0.46, 0.63, 0.77, 0.88, 0.95, 0.99]) + jitter
+    wall = points(list(zip(u, (0.0, 0.022, 0.1, 0.225, 0.39, 0.56, 0.74), strict=True)))
+    return spline(np.vstack([wall, [[1.0, 0.87], [0.975, 1.0]]]) * [SIGN[side] * wide, tall])
+
+
+def _diaphragm(side: str, wide: float, tall: float, lift: float) -> Points:
+    """Return the curve of a hemidiaphragm, from lateral to medial."""
+    sign, top = SIGN[side], tall - lift
+    floor = [
+        (sign * 0.975 * wide, tall),
+        (sign * 0.90 * wide, tall - 0.5 * lift),
+        (sign * 0.76 * wide, top + 0.16 * lift),
+        (sign * 0.53 * wide, top),
+        (sign * 0.33 * wide, top + 0.1 * lift),
+        (sign * 0.10 * wide, top + 0.42 * lift),
+    ]
+    return spline(points(floor))
+
+
+def _medial_border(side: str, wide: float, tall: float) -> Points:
+    """Return the border of a lung behind the heart, from the diaphragm to the apex."""
+    sign = SIGN[side]
+    return spline(points([(sign * 0.08 * wide, 0.5 * tall), (sign * 0.10 * wide, 0.12 * tall), (sign * 0.2 * wide, 0)]))
+
+
+def _heart(right: float, left: float, tall: float) -> Points:
+    """Return the outline of a heart that reaches so far to the right and to the left of its midline."""
+    outline = [
+        (-2.5, 0.47 * tall),
+        (-0.78 * right, 0.58 * tall),
+        (-right, 0.71 * tall),
+        (-0.95 * right, 0.82 * tall),
+        (-0.6 * right, 0.93 * tall),
+        (0.2 * left, 0.96 * tall),
+        (0.62 * left, 0.955 * tall),
+        (0.93 * left, 0.90 * tall),
+        (left, 0.825 * tall),
+        (0.91 * left, 0.73 * tall),
+        (0.72 * left, 0.62 * tall),
+        (0.48 * left, 0.52 * tall),
+        (2.6, 0.44 * tall),
+    ]
+    return spline(points(outline), closed=True)
+
+
+def _mediastinum(body: Body, tall: float) -> Points:
+    """Return the outline of the mediastinum with the aortic knob, from neck to diaphragm."""
+    knob = 0.8 + 0.9 * body.knob
+    outline = [
+        (-2.3, -6),
+        (-2.3, 0.05 * tall),
+        (-2.7, 0.2 * tall),
+        (-2.9, 0.38 * tall),
+        (-2.8, 0.55 * tall),
+        (-2.4, 1.1 * tall),
+        (2.4, 1.1 * tall),
+        (2.9, 0.6 * tall),
+        (3.5, 0.45 * tall),
+        (3.0, 0.385 * tall),
+        (2.1 + knob, 0.34 * tall),
+        (2.2 + knob, 0.29 * tall),
+        (1.6 + 0.6 * knob, 0.235 * tall),
+        (2.4, 0.15 * tall),
+        (2.2, -6),
+    ]
+    return spline(points(outline), closed=True)
 
 
 def regions(t: Thorax) -> dict[str, Points]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +41,7 @@ def write_index(
     Returns:
         Counts for the manifest.
     """
-    counts: Counter[str] = Counter()
-    splits = Counter(dict.fromkeys(SPLITS, 0))
-    studies: set[str] = set()
-    subjects: set[str] = set()
+    statistics = Statistics()
     shutil.copyfile(skipped, all_skipped)
     source = pq.ParquetFile(plan)
     start = 0
@@ -54,45 +52,86 @@ def write_index(
         skip = SkippedLog(file, kinds)
         for group in range(source.num_row_groups):
             table = source.read_row_group(group)
-            images = []
-            for first in range(start, start + len(table), CHUNK):
-                result = journal.read(first)
-                images += result["images"]
-                for what, reason in result["skipped"]:
-                    skip(what, reason)
+            images = read_images(journal, range(start, start + len(table), CHUNK), skip)
             rows = [row for row, image in enumerate(images) if image is not None]
-            kept = [images[row] for row in rows]
+            decoded = [images[row] for row in rows]
             table = table.take(pa.array(rows, pa.int64()))
-            columns = {
-                "row": pa.array([start + row for row in rows], pa.int64()),
-                "height": pa.array([height for height, *_ in kept], pa.int32()),
-                "width": pa.array([width for _, width, *_ in kept], pa.int32()),
-                "regions": boxes_array([regions for *_, regions, _ in kept], REGION_TYPE),
-                "boxes": boxes_array([boxes for *_, boxes in kept], BOX_TYPE),
-            }
+            columns = image_columns([start + row for row in rows], decoded)
             arrays = [columns[name] if name in columns else table[name] for name in schema.names]
             writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
             start += len(images)
-            counts["decoded"] += len(kept)
-            for *_, regions, boxes in kept:
-                counts["with_regions"] += regions is not None
-                counts["regions"] += len(regions or ())
-                counts["annotated"] += boxes is not None
-                counts["boxes"] += len(boxes or ())
-            splits.update(table["split"].to_pylist())
-            studies.update(table["study_id"].to_pylist())
-            subjects.update(table["subject_id"].to_pylist())
+            statistics.add(table, decoded)
+    return {**statistics.counts(), "skipped": dict(sorted(skip.kinds.items()))}
+
+
+def read_images(journal: Journal, chunks: Iterable[int], skip: SkippedLog) -> list[Any]:
+    """Read the results of chunks: one of each row of the plan, None if it has no image. Log what was skipped.
+
+    Args:
+        journal: Results of all chunks.
+        chunks: First row of each chunk.
+        skip: The log.
+    """
+    images: list[Any] = []
+    for first in chunks:
+        result = journal.read(first)
+        images += result["images"]
+        for what, reason in result["skipped"]:
+            skip(what, reason)
+    return images
+
+
+def image_columns(rows: list[int], images: list[Any]) -> dict[str, pa.Array]:
+    """Return the columns of the index that the plan lacks, by name.
+
+    Args:
+        rows: Row of each decoded image in the arrays.
+        images: Height, width, regions and boxes of each decoded image.
+    """
     return {
-        "decoded": counts["decoded"],
-        "split": dict(splits),
-        "studies": len(studies),
-        "subjects": len(subjects),
-        "with_regions": counts["with_regions"],
-        "regions": counts["regions"],
-        "annotated": counts["annotated"],
-        "boxes": counts["boxes"],
-        "skipped": dict(sorted(skip.kinds.items())),
+        "row": pa.array(rows, pa.int64()),
+        "height": pa.array([height for height, *_ in images], pa.int32()),
+        "width": pa.array([width for _, width, *_ in images], pa.int32()),
+        "regions": boxes_array([regions for *_, regions, _ in images], REGION_TYPE),
+        "boxes": boxes_array([boxes for *_, boxes in images], BOX_TYPE),
     }
+
+
+class Statistics:
+    """Counts of the decoded images and what belongs to them, for the manifest."""
+
+    def __init__(self) -> None:
+        self.decoded: Counter[str] = Counter()
+        self.splits = Counter(dict.fromkeys(SPLITS, 0))
+        self.studies: set[str] = set()
+        self.subjects: set[str] = set()
+
+    def add(self, table: pa.Table, images: list[Any]) -> None:
+        """Count decoded images.
+
+        Args:
+            table: Their rows of the plan.
+            images: Height, width, regions and boxes of each.
+        """
+        self.decoded["decoded"] += len(images)
+        for *_, regions, boxes in images:
+            self.decoded["with_regions"] += regions is not None
+            self.decoded["regions"] += len(regions or ())
+            self.decoded["annotated"] += boxes is not None
+            self.decoded["boxes"] += len(boxes or ())
+        self.splits.update(table["split"].to_pylist())
+        self.studies.update(table["study_id"].to_pylist())
+        self.subjects.update(table["subject_id"].to_pylist())
+
+    def counts(self) -> dict[str, Any]:
+        """Return the counts by name."""
+        return {
+            "decoded": self.decoded["decoded"],
+            "split": dict(self.splits),
+            "studies": len(self.studies),
+            "subjects": len(self.subjects),
+            **{name: self.decoded[name] for name in ("with_regions", "regions", "annotated", "boxes")},
+        }
 
 
 def boxes_array(images: list[list[Any] | None], kind: pa.StructType) -> pa.Array:

@@ -80,8 +80,8 @@ class Prompts:
 
     def of(self, label: str) -> list[Sides]:
         """Return the prompts of each finding that a label stands for; empty for a label without prompts."""
-        if (own := entry_of(label, self.texts)) is not None:
-            return [own]
+        if (text := entry_of(label, self.texts)) is not None:
+            return [text]
         return self.pairs.of(label) if self.pairs else []
 
 
@@ -113,7 +113,7 @@ def _check_distinct(labels: Section) -> None:
     """Refuse labels that differ in case only: look-ups ignore case."""
     for label in labels.value:
         if alike := find_label(label, [other for other in labels.value if other != label]):
-            raise UserError(f"{labels.where}: '{label}' and '{alike}' are one label, and have two entries.")
+            raise UserError(f"{labels.where}: '{label}' and '{alike}' are the same label: keep one of the two entries.")
 
 
 def _read_sides(section: Section) -> Sides:
@@ -150,7 +150,8 @@ def _read_grid(section: Section) -> dict[str, list[str]]:
     for label, texts in grid.items():
         if not 0 < sample <= len(texts):
             raise UserError(
-                f"{section.where}, sample={sample}: '{label}' has {len(texts)} combinations; draw from 1 to as many."
+                f"{section.where}, sample={sample}: '{label}' has {len(texts)} combinations: pass a number "
+                f"from 1 to {len(texts)}."
             )
     # One generator for all labels, in the order of the file, reproduces GLoRIA's own draws.
     return {label: drawn.sample(texts, sample) for label, texts in grid.items()}

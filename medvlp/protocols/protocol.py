@@ -141,10 +141,10 @@ class Protocol:
             UserError: If the protocol has no prompts for the label.
         """
         if not self.knows(label):
-            known = self.prompts.labels or []
+            labels = self.prompts.labels or []
             raise UserError(
-                f"protocol='{self.name}' has no prompts for the label '{label}'.{suggestion(label, known)} It has "
-                f"{', '.join(known)}."
+                f"protocol='{self.name}' has no prompts for the label '{label}'.{suggestion(label, labels)} It has "
+                f"{', '.join(labels)}."
             )
         return self.prompts.of(label)
 
@@ -195,7 +195,7 @@ def _read(name: str | Path) -> dict[str, Any]:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"protocol='{name}' is no YAML: {reason}") from error
+        raise UserError(f"protocol='{name}' is not YAML: {reason}") from error
     return Section(content, f"protocol='{name}'").value
 
 
@@ -214,6 +214,6 @@ def _merged(base: Mapping[str, Any], content: Mapping[str, Any]) -> dict[str, An
     for name, value in content.items():
         # An entry for a label replaces that of the base, even if their case differs.
         name = find_label(name, base) or name
-        known = merged.get(name)
-        merged[name] = _merged(known, value) if isinstance(known, dict) and isinstance(value, dict) else value
+        entry = merged.get(name)
+        merged[name] = _merged(entry, value) if isinstance(entry, dict) and isinstance(value, dict) else value
     return merged

@@ -70,10 +70,10 @@ def tag_scores(protocol: Protocol, labels: Sequence[str], probability: Tensor, t
     """
     columns = []
     for label in labels:
-        known = tag_columns(protocol, label, tags)
-        if not known:
+        numbers = tag_columns(protocol, label, tags)
+        if not numbers:
             raise UserError(f"protocol='{protocol.name}': no tag of the decoder stands for the label '{label}'.")
-        columns.append(probability.double()[:, known].amax(1))
+        columns.append(probability.double()[:, numbers].amax(1))
     scores = torch.stack(columns, 1)
     return standardise(scores) if protocol.normalise == "images" else scores
 
@@ -84,8 +84,8 @@ def tag_columns(protocol: Protocol, label: str, tags: Sequence[str]) -> list[int
     A tag with the name of the label takes precedence over the protocol's tags: some decoders are trained on the labels.
     """
     named = [label] if find_label(label, tags) else entry_of(label, protocol.prompts.tags) or []
-    found = [find_label(tag, tags) for tag in named]
-    return [tags.index(tag) for tag in found if tag is not None]
+    names = [find_label(tag, tags) for tag in named]
+    return [tags.index(tag) for tag in names if tag is not None]
 
 
 def side_similarity(image: Embeddings, prompts: Embeddings, pooling: Pooling) -> Tensor:

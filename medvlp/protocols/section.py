@@ -24,7 +24,7 @@ class Section:
             raise UserError(f"{where} must be a mapping 'name: value'.")
         wrong = [name for name in value if not isinstance(name, str)]
         if wrong:
-            raise UserError(f"{where}: {wrong[0]!r} is no name; put it in quotes.")
+            raise UserError(f"{where}: {wrong[0]!r} is not a name; put it in quotes.")
         self.value: dict[str, Any] = value
         self.where = where
 
@@ -88,7 +88,7 @@ class Section:
 def _text(value: Any, where: str) -> str:
     # YAML reads a bare `no` as false.
     if not isinstance(value, str) or not value.strip():
-        raise UserError(f"{where}: {value!r} is no text; put it in quotes.")
+        raise UserError(f"{where}: {value!r} is not a text; put it in quotes.")
     return value.strip()
 
 

@@ -55,7 +55,7 @@ def load_pretraining(weights: str | Path, trust: Sequence[str] = ()) -> Pretrain
         crop = Preprocessing(**checkpoint["data"]["preprocessing"]).crop
     except Exception as error:  # whatever a damaged or foreign file makes of the unpickler
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"weights='{weights}' is no checkpoint of 'medvlp fit': {reason}") from error
+        raise UserError(f"weights='{weights}' is not a checkpoint of 'medvlp fit': {reason}") from error
     check_trusted(made_of, [*TRUSTED, *trust], f"weights='{weights}'")
     try:
         # The checkpoint holds its weights: those it started from need not be at hand.

@@ -44,12 +44,12 @@ def check_training(
     images = len(data.subset)
     _check_batch(data, objectives, images, processes)
     _check_images(data)
-    said = _check_sections(data, objectives, text_encoder)
+    notes = _check_sections(data, objectives, text_encoder)
     if any(objective.reads_words for objective in objectives.values()):
-        said.append(_check_sentences(data, _named(objectives, "reads_words")))
+        notes.append(_check_sentences(data, _named(objectives, "reads_words")))
     if any(objective.reads_findings for objective in objectives.values()):
         _check_findings(data, _named(objectives, "reads_findings"))
-    rank_zero_info(f"Training on {images:,} images of root='{data.root}'{''.join(f', {part}' for part in said)}.")
+    rank_zero_info(f"Training on {images:,} images of root='{data.root}'{''.join(f', {part}' for part in notes)}.")
     if validated:
         _check_validation(data, objectives)
 
@@ -63,11 +63,11 @@ def _check_batch(data: CXRDataModule, objectives: Mapping[str, Objective], image
     share = -(-images // processes)
     for name, objective in objectives.items():
         if min(data.batch_size, share) < (least := objective.least_studies(processes)):
-            few = f"training has {share:,} image{'s' * (share != 1)} a process"
+            few = f"training has {share:,} image{'s' * (share != 1)} per process"
             raise UserError(
-                f"{few if share < data.batch_size else f'batch_size={data.batch_size}'}, but objective '{name}' tells "
-                f"the studies of a batch apart: it needs {least} or more a process, and learns from the more the "
-                "better. Pass a larger --data.batch_size, or more data."
+                f"{few if share < data.batch_size else f'batch_size={data.batch_size}'}, but objective '{name}' "
+                f"compares the studies of a batch: it needs at least {least} per process, and learns better from more. "
+                "Pass a larger --data.batch_size, or more data."
             )
 
 
@@ -77,7 +77,7 @@ def _check_images(data: CXRDataModule) -> None:
     images = Prepared.open(data.root).images
     if len(rows) > 1 and all((images[row] == images[rows[0]]).all() for row in rows[1:]):
         raise UserError(
-            f"the training images of root='{data.root}' are all alike, {len(rows)} of {len(rows)} that were compared: "
+            f"the training images of root='{data.root}' are all the same, {len(rows)} of {len(rows)} compared: "
             "images.npy is damaged, or was made of damaged files. Prepare the data again."
         )
 
@@ -89,7 +89,7 @@ def _check_sections(data: CXRDataModule, objectives: Mapping[str, Objective], te
         section: [text for text in section_texts(section, findings, impression) if text.strip()]
         for section in dict.fromkeys(section for objective in objectives.values() for section in objective.sections)
     }
-    distinct = {section: list(dict.fromkeys(found)) for section, found in texts.items()}
+    distinct = {section: list(dict.fromkeys(strings)) for section, strings in texts.items()}
     for name, objective in objectives.items():
         reasons = {s: reason for s in objective.sections if (reason := _nothing_to_tell(s, texts[s], distinct[s]))}
         if reasons and len(reasons) == len(objective.sections):
@@ -103,8 +103,8 @@ def _check_sections(data: CXRDataModule, objectives: Mapping[str, Objective], te
                 f"Of the {len(findings):,} training images of root='{data.root}' {reason}: objective '{name}' learns "
                 "from the other section alone, and that term of its loss says nothing."
             )
-    for found in (found for found in distinct.values() if len(found) > 1):
-        sample = text_encoder.constant(found[:TEXTS])
+    for strings in (strings for strings in distinct.values() if len(strings) > 1):
+        sample = text_encoder.constant(strings[:TEXTS])
         if ((sample - sample[0]).abs().amax() < 1e-5 * sample.abs().amax()).item():
             raise UserError(
                 f"text encoder {text_encoder.title!r} gives {len(sample)} different texts the same embedding: try "
@@ -125,7 +125,7 @@ def _check_sentences(data: CXRDataModule, reader: str) -> str:
     if not sentences:
         raise UserError(
             f"objective '{reader}' aligns regions with sentences, but no report of the training images of "
-            f"root='{data.root}' speaks of a region."
+            f"root='{data.root}' mentions a region."
         )
     return f"{len(sentences):,} different sentences about regions"
 
@@ -150,7 +150,10 @@ def _check_validation(data: CXRDataModule, objectives: Mapping[str, Objective]) 
             "--data.validation_splits, or train without validation, --trainer.limit_val_batches 0."
         )
     if both := sorted({*data.splits["train"]} & {*data.splits["validate"]}):
-        rank_zero_warn(f"Split '{both[0]}' is both trained and validated on: figures under val/ are of seen images.")
+        rank_zero_warn(
+            f"Split '{both[0]}' is used for both training and validation: metrics under val/ are those of "
+            "training images."
+        )
     if any(o.sections for o in objectives.values()) and not any(map(str.strip, findings + impression)):
         rank_zero_warn(
             f"The validation images of root='{data.root}' have no reports: val/quality, which chooses the best "

@@ -71,14 +71,14 @@ class ClassificationTask(DownstreamTask):
             UserError: If the data lacks one.
         """
         super().setup(stage)
-        known = self.datamodule.labels
-        if not (self.labels or known):
+        labels = self.datamodule.labels
+        if not (self.labels or labels):
             raise UserError(f"the data in root='{self.datamodule.root}' has no labels to learn.")
         if self.labels:
             self.labels = self.datamodule.find_labels(self.labels, "labels")
         else:
-            self._learn(known)
-        self._columns = [known.index(name) for name in self.labels]
+            self._learn(labels)
+        self._columns = [labels.index(name) for name in self.labels]
 
     def forward(self, batch: Batch) -> Tensor:
         """Return the logits (B, L)."""
@@ -123,8 +123,8 @@ class ClassificationTask(DownstreamTask):
         if areas := [statistic for name, statistic in statistics.items() if name != "accuracy"]:
             statistics["auroc"] = Statistic.mean(areas).counting(len(areas), len(self.labels), "labels")
         if "accuracy" in statistics:
-            known = rows[f"target/{self.labels[0]}"].is_valid()
-            statistics["accuracy"] = statistics["accuracy"].counting(pc.sum(known).as_py(), len(rows), "images")
+            mask = rows[f"target/{self.labels[0]}"].is_valid()
+            statistics["accuracy"] = statistics["accuracy"].counting(pc.sum(mask).as_py(), len(rows), "images")
         return statistics
 
     def scores(self, logits: Tensor) -> Tensor:
@@ -156,14 +156,14 @@ class ClassificationTask(DownstreamTask):
         if not self.labels:
             self._learn(checkpoint["labels"])
         if [*map(str.casefold, checkpoint["labels"])] != [*map(str.casefold, self.labels)]:
-            raise UserError(f"The checkpoint has learnt labels={checkpoint['labels']}, not {self.labels}.")
+            raise UserError(f"The checkpoint was trained with labels={checkpoint['labels']}, not {self.labels}.")
 
     def _learn(self, labels: Sequence[str]) -> None:
         """Make the head for some labels."""
         self.labels = list(labels)
         answers = self.uncertain if isinstance(self.uncertain, dict) else dict.fromkeys(labels, self.uncertain)
         if foreign := [name for name in answers if find_label(name, self.labels) is None]:
-            raise UserError(f"uncertain={answers}: '{foreign[0]}' is none of labels={self.labels}.")
+            raise UserError(f"uncertain={answers}: '{foreign[0]}' is not one of labels={self.labels}.")
         counted = [UNCERTAIN if (answer := entry_of(name, answers)) is None else answer for name in self.labels]
         self.register_buffer("answers", torch.tensor(counted, dtype=torch.int8), persistent=False)
         self.head = nn.Linear(self.encoder.width, len(self.labels))
@@ -171,13 +171,13 @@ class ClassificationTask(DownstreamTask):
     def _loss(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Return the mean loss and its number of values; both are 0 if the batch has no target."""
         if self.multiclass:
-            known = target[:, 0] != UNCERTAIN
+            mask = target[:, 0] != UNCERTAIN
             loss = F.cross_entropy(logits, target.argmax(1), reduction="none")
         else:
-            known = target != UNCERTAIN
+            mask = target != UNCERTAIN
             loss = F.binary_cross_entropy_with_logits(logits, target.to(logits), reduction="none")
-        count = known.sum()
-        return (loss * known).sum() / count.clamp(min=1), count
+        count = mask.sum()
+        return (loss * mask).sum() / count.clamp(min=1), count
 
     def _keep(self, batch: Batch, logits: Tensor) -> None:
         target, score = self.targets(batch).cpu().numpy(), self.scores(logits)
@@ -203,7 +203,7 @@ class ClassificationTask(DownstreamTask):
                 lacking[name] = "no " + " and no ".join(absent)
             else:
                 metrics[f"auroc/{name}"] = auroc(score[:, i], target[:, i] == PRESENT, target[:, i] != UNCERTAIN)
-        known = target[:, 0] != UNCERTAIN
-        if self.multiclass and known.any():
-            metrics["accuracy"] = share(score.argmax(1) == target.argmax(1), known)
+        mask = target[:, 0] != UNCERTAIN
+        if self.multiclass and mask.any():
+            metrics["accuracy"] = share(score.argmax(1) == target.argmax(1), mask)
         return metrics, lacking

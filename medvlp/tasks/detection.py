@@ -87,8 +87,8 @@ class BoxTask(DownstreamTask):
 
     def on_validation_epoch_end(self) -> None:
         """Log the average precision of all images."""
-        found, truth = _unpack(self.gather_rows())
-        value = average_precision(*found, truth)(np.ones(len(truth)))
+        predicted, truth = _unpack(self.gather_rows())
+        value = average_precision(*predicted, truth)(np.ones(len(truth)))
         if np.isnan(value) and not self.trainer.sanity_checking:
             rank_zero_warn("no validation image has an object: val/map is not defined.")
         self.log("val/map", value, prog_bar=True, sync_dist=True)
@@ -99,11 +99,14 @@ class BoxTask(DownstreamTask):
 
     def compute_metrics(self, rows: pa.Table) -> dict[str, Statistic]:
         """Return `map` and `map_legacy`; neither where no image has an object."""
-        found, truth = _unpack(rows)
+        predicted, truth = _unpack(rows)
         if not any(map(len, truth)):
             self.left_out |= dict.fromkeys(("map", "map_legacy"), "no test image has an object")
             return {}
-        metrics = {"map": average_precision(*found, truth), "map_legacy": legacy_average_precision(*found, truth)}
+        metrics = {
+            "map": average_precision(*predicted, truth),
+            "map_legacy": legacy_average_precision(*predicted, truth),
+        }
         return {name: Statistic.of(metric, len(truth)) for name, metric in metrics.items()}
 
     def _loss(self, stage: str, batch: Batch, outputs: Any) -> Tensor:
@@ -117,8 +120,8 @@ class BoxTask(DownstreamTask):
     def _evaluate(self, stage: str, batch: Batch) -> None:
         outputs = self(batch)
         self._loss(stage, batch, outputs)
-        found = [torch.cat([boxes, scores[:, None]], 1) for boxes, scores in self.find(outputs)]
-        self.add_rows(batch, {"boxes": _lists(found, (*CORNERS, "score")), "truth": _lists(_truth(batch), CORNERS)})
+        predicted = [torch.cat([boxes, scores[:, None]], 1) for boxes, scores in self.find(outputs)]
+        self.add_rows(batch, {"boxes": _lists(predicted, (*CORNERS, "score")), "truth": _lists(_truth(batch), CORNERS)})
 
 
 class DetectionTask(BoxTask):
@@ -171,5 +174,5 @@ def _unpack(rows: pa.Table) -> tuple[tuple[list[Array], list[Array]], list[Array
         values = np.stack([lists.flatten().field(field).to_numpy() for field in fields], 1)
         return np.split(values, np.cumsum(lists.value_lengths().to_numpy())[:-1])
 
-    found = columns("boxes", (*CORNERS, "score"))
-    return ([row[:, :4] for row in found], [row[:, 4] for row in found]), columns("truth", CORNERS)
+    predicted = columns("boxes", (*CORNERS, "score"))
+    return ([row[:, :4] for row in predicted], [row[:, 4] for row in predicted]), columns("truth", CORNERS)

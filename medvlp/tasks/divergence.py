@@ -108,8 +108,8 @@ class StopOnDivergence(Callback):
     def _stop(self, trainer: Trainer, task: LightningModule, what: str) -> None:
         step, epoch = trainer.global_step, trainer.current_epoch
         place = f"step {step} (batch {self._batch_idx} of epoch {epoch})"
-        found: list[Sequence[str]] = gather_objects([what] if what else _terms(trainer))
-        terms = list(dict.fromkeys(term for names in found for term in names)) or ["the loss"]
+        names_of_processes: list[Sequence[str]] = gather_objects([what] if what else _terms(trainer))
+        terms = list(dict.fromkeys(term for names in names_of_processes for term in names)) or ["the loss"]
         rows = [row for part in gather_objects(list(self._rows(trainer))) for row in part]
         folder = _folder(trainer)
         if trainer.is_global_zero:

@@ -191,8 +191,8 @@ class DownstreamTask(PerImageTask):
                 f"weights='{self.weights}' are not those that the checkpoint was trained with, and a checkpoint of a "
                 "frozen encoder does not hold them. Pass the same --model.weights."
             )
-        own = {f"{ENCODER}{name}": value for name, value in self.encoder.state_dict().items()}
-        checkpoint["state_dict"] = own | checkpoint["state_dict"]
+        encoder = {f"{ENCODER}{name}": value for name, value in self.encoder.state_dict().items()}
+        checkpoint["state_dict"] = encoder | checkpoint["state_dict"]
 
     def _store(self) -> FeatureStore:
         data = self.datamodule

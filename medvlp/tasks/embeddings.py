@@ -78,7 +78,12 @@ def report_retrieval(image: Embeddings, text: Embeddings, text_id: Mapping[str, 
     groups = {section: [section] for section in image} | ({"report": list(image)} if image else {})
     metrics: dict[str, dict[str, float]] = {}
     for name, sections in groups.items():
-        found = candidates(image, text, {s: text_id[s] for s in sections})
-        if found.rows.any():
-            metrics[name] = retrieval(found.similarity, found.text_of_image)
+        reports = candidates(image, text, {s: text_id[s] for s in sections})
+        if reports.rows.any():
+            metrics[name] = retrieval(reports.similarity, reports.text_of_image)
     return metrics
+
+
+def under(rows: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return the rows whose names begin with `prefix/`, by their names without it."""
+    return {key.removeprefix(f"{prefix}/"): value for key, value in rows.items() if key.startswith(f"{prefix}/")}

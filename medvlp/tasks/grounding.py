@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -32,40 +32,21 @@ from medvlp.metrics.grounding import (
 from medvlp.objectives import Objective
 from medvlp.prepared import Prepared
 from medvlp.tasks.evaluation_only import EvaluationOnlyTask
-from medvlp.types import Batch, HeatSource, entry_of
+from medvlp.tasks.phrases import (
+    Phrase,
+    RegionSource,
+    object_phrases,
+    region_caveat,
+    region_phrases,
+    unsuitable_source,
+)
+from medvlp.types import Batch, HeatSource
 
 METRICS = ("pointing", "pointing_chance", "cnr", "cnr_signed", "miou", "dice", "recall", "iou")
-# The sources of regions in a prepared folder, each with a caveat for its results.
-RegionSource = Literal["scene graphs", "automatic"]
-BOXES_OF: dict[str, str] = {
-    "scene graphs": "the boxes are those of Chest ImaGenome's detector (silver, not drawn by people)",
-    "automatic": "the boxes are those of medvlp's own localiser: this is agreement with it, and no truth",
-}
-PAIRS = "which sentence is about which region is what medvlp's own rules say, those that region alignment learns from."
-OTHERWISE: dict[str, str] = {
-    "scene graphs": "Prepare it with --scene_graphs, or take grounding-regions (config grounding/regions), whose "
-    "figure is called what it is, agreement with medvlp's own localiser.",
-    "automatic": "Prepare it with --regions automatic and without --scene_graphs, or, if it has scene graphs, take "
-    "grounding-chest-imagenome (config grounding/chest_imagenome).",
-}
 BY_NAME = ("pointing", "pointing_chance", "cnr")
 ROW = pa.struct(
     [("name", pa.string()), ("phrase", pa.string()), ("known", pa.bool_()), *((name, pa.float64()) for name in METRICS)]
 )
-
-
-class Phrase(NamedTuple):
-    """A phrase to localise in one image.
-
-    Attributes:
-        name: The annotators' name of the object; None if the boxes are those of regions.
-        text: The text for the model.
-        boxes: All boxes of the phrase, (n, 4), in pixels of the stored image.
-    """
-
-    name: str | None
-    text: str
-    boxes: npt.NDArray[np.float32]
 
 
 class GroundingTask(EvaluationOnlyTask):
@@ -116,13 +97,13 @@ class GroundingTask(EvaluationOnlyTask):
         self.source, self.truth = source, truth
         self.phrases = phrases or {}
         self.smoothing, self.magnify, self.threshold = smoothing, magnify, threshold
-        known = self.model.heat_sources
+        sources = self.model.heat_sources
         if magnify <= 0 or smoothing < 0:
             raise UserError(f"magnify={magnify} must be above 0, smoothing={smoothing} at least 0.")
-        if source not in known:
+        if source not in sources:
             raise UserError(
-                f"source='{source}': the model in weights='{weights}' has no such heat maps, but {', '.join(known)}."
-                if known
+                f"source='{source}': the model in weights='{weights}' has no such heat maps, but {', '.join(sources)}."
+                if sources
                 else f"the model in weights='{weights}' has no heat maps of texts."
             )
 
@@ -147,20 +128,15 @@ class GroundingTask(EvaluationOnlyTask):
         Raises:
             UnsuitableDataError: If the data has other regions, or none.
         """
-        wanted, source = options.get("region_source"), _region_source(prepared)
-        if wanted is not None and source != wanted:
-            known = {"scene graphs": "those of scene graphs", "automatic": "medvlp's own localiser's"}
-            there = known.get(source, "none")
-            raise UnsuitableDataError(
-                f"region_source='{wanted}', but the regions in root='{prepared.root}' are {there}. {OTHERWISE[wanted]}"
-            )
+        required = options.get("region_source")
+        if required is not None and (reason := unsuitable_source(prepared, required)):
+            raise UnsuitableDataError(reason)
 
     def on_test_start(self) -> None:
         """Note the caveats of the truth."""
         super().on_test_start()
-        said = BOXES_OF.get(_region_source(Prepared.open(self.datamodule.root)))
         if self.truth == "regions":
-            self.notes += [f"{said}; {PAIRS}" if said else PAIRS]
+            self.notes += [region_caveat(Prepared.open(self.datamodule.root))]
 
     def texts(self) -> Sequence[str]:
         """Return all phrases of the test images."""
@@ -169,29 +145,26 @@ class GroundingTask(EvaluationOnlyTask):
 
     def of(self, dataset: PreparedDataset, i: int) -> list[Phrase]:
         """Return the phrases to localise in image i of a data set."""
-        found: dict[tuple[str | None, str], list[npt.NDArray[np.float32]]] = {}
-        for name, text, box in self._boxes(dataset, i):
-            found.setdefault((name, text), []).append(box)
-        return [Phrase(*key, np.stack(boxes)) for key, boxes in found.items()]
+        return region_phrases(dataset, i) if self.truth == "regions" else object_phrases(dataset, i, self.phrases)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Add the metrics of each phrase in each image."""
         loader: Any = self.trainer.test_dataloaders
         dataset = self._check(loader.dataset)
-        wanted = [self.of(dataset, i) for i in batch["index"].tolist()]
-        texts = dict.fromkeys(phrase.text for phrases in wanted for phrase in phrases)
-        known = {text: position for position, text in enumerate(filter(self._knows, texts))}
-        asked = [b for b, phrases in enumerate(wanted) if any(phrase.text in known for phrase in phrases)]
+        phrases = [self.of(dataset, i) for i in batch["index"].tolist()]
+        texts = dict.fromkeys(phrase.text for of_image in phrases for phrase in of_image)
+        positions = {text: position for position, text in enumerate(filter(self._knows, texts))}
+        drawn = [b for b, of_image in enumerate(phrases) if any(phrase.text in positions for phrase in of_image)]
         heat: dict[int, npt.NDArray[np.float32]] = {}
-        if asked:
-            maps = self.model.text_heat_maps(batch["image"][asked, 0], [*known], self.source)
-            heat = dict(zip(asked, maps.float().cpu().numpy(), strict=True))
-        rows: list[list[dict[str, Any]]] = [[] for _ in wanted]
-        for b, phrases in enumerate(wanted):
-            for name, text, boxes in phrases:
-                row: dict[str, Any] = {"name": name, "phrase": text, "known": text in known}
-                if text in known:
-                    row |= self.measure(heat[b][known[text]], boxes / dataset.prepared.size)
+        if drawn:
+            maps = self.model.text_heat_maps(batch["image"][drawn, 0], [*positions], self.source)
+            heat = dict(zip(drawn, maps.float().cpu().numpy(), strict=True))
+        rows: list[list[dict[str, Any]]] = [[] for _ in phrases]
+        for b, of_image in enumerate(phrases):
+            for name, text, boxes in of_image:
+                row: dict[str, Any] = {"name": name, "phrase": text, "known": text in positions}
+                if text in positions:
+                    row |= self.measure(heat[b][positions[text]], boxes / dataset.prepared.size)
                 rows[b].append(row)
         self.add_rows(batch, {"phrases": pa.array(rows, pa.list_(ROW))})
 
@@ -232,33 +205,33 @@ class GroundingTask(EvaluationOnlyTask):
         """
         lists = rows["phrases"].combine_chunks()
         image = pc.list_parent_indices(lists).to_numpy()
-        found = pa.Table.from_struct_array(lists.flatten())
-        self.predictions = found.add_column(0, "image_id", rows["image_id"].take(pa.array(image)))
-        known, chance = found["known"].to_numpy(), found["pointing_chance"].fill_null(np.nan).to_numpy()
-        seen = np.isfinite(chance)
+        pairs = pa.Table.from_struct_array(lists.flatten())
+        self.predictions = pairs.add_column(0, "image_id", rows["image_id"].take(pa.array(image)))
+        has_map, chance = pairs["known"].to_numpy(), pairs["pointing_chance"].fill_null(np.nan).to_numpy()
+        measured = np.isfinite(chance)
         for what, count in (
-            (f"phrases that name nothing the {self.source} maps know", (~known).sum()),
-            ("phrases with all boxes outside the crop", (known & ~seen).sum()),
+            (f"phrases that name nothing the {self.source} maps know", (~has_map).sum()),
+            ("phrases with all boxes outside the crop", (has_map & ~measured).sum()),
         ):
             if count:
-                self.left_out[what] = f"{count:,} of {len(found):,}"
-        if not seen.any():
+                self.left_out[what] = f"{count:,} of {len(pairs):,}"
+        if not measured.any():
             reasons = "; ".join(f"{what}: {count}" for what, count in self.left_out.items())
             raise UserError(f"root='{self.datamodule.root}' has no phrase to find in its test images. {reasons}")
 
         def of_phrases(metric: Weighted, weights: Weights) -> float:
             return metric(weights[image])
 
-        values = {name: found[name].fill_null(np.nan).to_numpy() for name in METRICS}
-        names = np.array(found["name"].fill_null("").to_pylist())
-        for name in sorted({*names[seen]} - {""}):
+        values = {name: pairs[name].fill_null(np.nan).to_numpy() for name in METRICS}
+        names = np.array(pairs["name"].fill_null("").to_pylist())
+        for name in sorted({*names[measured]} - {""}):
             values |= {f"{metric}/{name}": np.where(names == name, values[metric], np.nan) for metric in BY_NAME}
         statistics = {}
         for name, array in values.items():
             if counted := np.isfinite(array).sum():
-                asked = (names == name.partition("/")[2]).sum() if "/" in name else len(found)
+                total = (names == name.partition("/")[2]).sum() if "/" in name else len(pairs)
                 statistic = Statistic.of(partial(of_phrases, mean_of(array)), len(rows))
-                statistics[name] = statistic.counting(counted, asked, "phrases")
+                statistics[name] = statistic.counting(counted, total, "phrases")
         return statistics
 
     def check_framing(self) -> None:
@@ -272,18 +245,6 @@ class GroundingTask(EvaluationOnlyTask):
         objectives = (objective for objective in self.model.objectives.values())
         return all(o.can_show(text) for o in objectives if isinstance(o, Objective) and o.heat_source == self.source)
 
-    def _boxes(self, dataset: PreparedDataset, i: int) -> Iterator[tuple[str | None, str, npt.NDArray[np.float32]]]:
-        """Yield the name, the text and the box of each object or aligned region in image i."""
-        if self.truth == "boxes":
-            assert dataset.objects is not None
-            for name, phrase, box in dataset.objects.named(i):
-                yield name, phrase or entry_of(name, self.phrases) or name.lower(), box
-            return
-        study, boxes = dataset.spoken(i)
-        for sentence, aligned in zip(study.sentence, study.aligned.T, strict=True):
-            for box in boxes[aligned]:
-                yield None, sentence, box
-
     def _check(self, dataset: PreparedDataset) -> PreparedDataset:
         """Return the data set itself if it gives the truth.
 
@@ -292,10 +253,5 @@ class GroundingTask(EvaluationOnlyTask):
         """
         if (dataset.objects if self.truth == "boxes" else dataset.regions) is None:
             option = "--data.targets box" if self.truth == "boxes" else "--data.regions true"
-            raise UserError(f"truth='{self.truth}', but the data does not give any: pass {option}.")
+            raise UserError(f"truth='{self.truth}', but the data module loads none: pass {option}.")
         return dataset
-
-
-def _region_source(prepared: Prepared) -> str:
-    """Return the source of the regions, as in `BOXES_OF`; `none` if there are none, or no source is on record."""
-    return str(prepared.manifest["options"].get("regions", "none")).partition(",")[0]

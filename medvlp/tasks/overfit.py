@@ -60,7 +60,7 @@ class Overfit(Callback):
             UserError: If the loss has not fallen. Other processes than the first raise `StoppedWithOthersError`.
         """
         if len(self._steps) < FEWEST:
-            rank_zero_info(f"No verdict: {len(self._steps)} steps are too few, of {FEWEST} or more there is one.")
+            rank_zero_info(f"No verdict: {len(self._steps)} steps are too few; a verdict needs at least {FEWEST}.")
             return
         ends = self._steps[-max(1, len(self._steps) // 10) :]
         self.first, self.last = ({name: mean_of(steps, name) for name in self.first} for steps in ([self.first], ends))
@@ -80,8 +80,8 @@ class Overfit(Callback):
                 "at the weights of the terms."
             )
         values = list(quality.values())
-        known = min(values) >= KNOWN if values else self.last["train/loss"] <= HALVED * self.first["train/loss"]
-        self.learnt = known and not stuck
+        learnt = min(values) >= KNOWN if values else self.last["train/loss"] <= HALVED * self.first["train/loss"]
+        self.learnt = learnt and not stuck
         if self.learnt:
             rank_zero_info(f"Verdict: this configuration can learn ({images}).")
         else:
@@ -94,8 +94,8 @@ class Overfit(Callback):
 
 def mean_of(steps: Sequence[Mapping[str, float]], name: str) -> float:
     """Return the mean of a term over steps and processes."""
-    found = [step[name] for part in gather_objects(list(steps)) for step in part]
-    return sum(found) / len(found)
+    values = [step[name] for part in gather_objects(list(steps)) for step in part]
+    return sum(values) / len(values)
 
 
 def fallen(first: float, last: float) -> bool:

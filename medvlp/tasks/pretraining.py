@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from typing import Any, cast, get_args
+from typing import Any
 
 import lightning as L
 import numpy as np
@@ -20,18 +20,18 @@ from medvlp.errors import StoppedWithOthersError, UserError
 from medvlp.metrics import label_auroc
 from medvlp.models import ImageEncoder, TextEncoder
 from medvlp.models.recipe import RECIPE
-from medvlp.objectives import HeatMap, Objective, TagDecoding
+from medvlp.objectives import Objective
 from medvlp.objectives.base import section_texts
 from medvlp.prepared import Prepared
-from medvlp.protocols import Protocol, zero_shot_scores
-from medvlp.tasks.base import READ, BaseTask
+from medvlp.protocols import Protocol
+from medvlp.tasks.base import READ
 from medvlp.tasks.checks import check_training
-from medvlp.tasks.embeddings import EmbeddingCollector, report_retrieval
-from medvlp.tasks.precision import own_precision
-from medvlp.types import Batch, HeatSource, ImageFeatures, Section, TextFeatures, text_ids
+from medvlp.tasks.embeddings import EmbeddingCollector, report_retrieval, under
+from medvlp.tasks.vision_language import VisionLanguageTask
+from medvlp.types import Batch, ImageFeatures, TextFeatures
 
 
-class PretrainingTask(BaseTask):
+class PretrainingTask(VisionLanguageTask):
     """Pre-trains an image encoder (and, if not frozen, a text encoder) with a sum of objectives.
 
     Validation and test report retrieval of reports, from the embeddings of all objectives, and the objectives' own
@@ -143,11 +143,6 @@ class PretrainingTask(BaseTask):
         """Log retrieval, zero-shot classification and the objectives' own metrics."""
         self._log_metrics("test")
 
-    @property
-    def sections(self) -> list[Section]:
-        """Sections of the report that at least one objective aligns images with."""
-        return list(dict.fromkeys(section for objective in self._named() for section in objective[1].sections))
-
     def embed_ahead(self, trainer: L.Trainer) -> None:
         """Store the embeddings of all reports, region sentences and prompts of a run, if the text encoder is frozen."""
         data: CXRDataModule = trainer.datamodule  # type: ignore[attr-defined]  # set by a connector
@@ -161,74 +156,15 @@ class PretrainingTask(BaseTask):
         self.text_encoder.open_cache(data.text_cache)
         self.text_encoder.fill(texts, trainer.strategy.root_device, progress=True)
 
-    def encode_batch(self, batch: Batch) -> tuple[ImageFeatures, TextFeatures]:
-        """Return the features of all views (N = B * V), and those of the texts that objectives read."""
-        image = self.image_encoder(batch["image"].flatten(0, 1))
-        texts = {s: section_texts(s, batch["findings"], batch["impression"]) for s in self.sections}
-        text = TextFeatures({})
-        if self._reads_words and (region := batch["region"]) is not None:
-            reports = section_texts("report", batch["findings"], batch["impression"])
-            report, *words = self.text_encoder.read(reports, region, "report" in texts)
-            text.word, text.word_sentence = (part.to(self.device, non_blocking=True) for part in words)
-            if report is not None:
-                del texts["report"]
-                text.sections["report"] = report.to(self.device, non_blocking=True)
-        for section, strings in texts.items():
-            text.sections[section] = self.text_encoder(strings).to(self.device, non_blocking=True)
-        return image, text
-
-    def embed_images(self, image: ImageFeatures) -> dict[str, Tensor]:
-        """Return normalised embeddings (N, D) of images, by `objective/section`."""
-        return {
-            f"{name}/{section}": embedding
-            for name, objective in self._named()
-            for section, embedding in objective.embed_image(image).items()
-        }
-
-    def embed_texts(self, texts: list[str]) -> dict[str, Tensor]:
-        """Return normalised embeddings (M, D) of texts, by `objective/section`."""
-        with own_precision(self):
-            embedded = self.text_encoder(texts).to(self.device)
-            return {
-                f"{name}/{s}": objective.embed_text(embedded)
-                for name, objective in self._named()
-                for s in objective.sections
-            }
-
-    def heat_maps(self, batch: Batch) -> dict[str, list[HeatMap]]:
-        """Return heat maps of the reports in an evaluation batch (V = 1), by name of the objective, if it has any."""
-        with own_precision(self):
-            image, text = self.encode_batch(batch)
-            maps = {
-                name: objective.heat_maps(image, text, batch)
-                for name, objective in self._named()
-                if batch["region"] is not None or not objective.reads_words
-            }
-        return {name: drawn for name, drawn in maps.items() if drawn}
-
     def collect(self, batch: Batch, image: ImageFeatures, text: TextFeatures) -> None:
         """Collect the inputs of the metrics from an evaluation batch and its features, see `encode_batch`."""
         rows = self.embedded(batch, image, text)
         for name, objective in self._named():
             # Zero-shot classification runs on data without regions, too.
             if not objective.reads_words or batch["region"] is not None:
-                own = objective.evaluate(image, text, batch)
-                rows |= {f"own/{name}/{key}": value for key, value in own.items()}
+                inputs = objective.evaluate(image, text, batch)
+                rows |= {f"own/{name}/{key}": value for key, value in inputs.items()}
         self._collector.add(batch["index"], {**rows, "label": batch["label"]})
-
-    def embedded(self, batch: Batch, image: ImageFeatures, text: TextFeatures) -> dict[str, Tensor]:
-        """Return the inputs of retrieval from an evaluation batch (V = 1), tensors (B, ...).
-
-        The keys are `image/` and `text/` for normalised embeddings, and `id/` for the numbers of the texts, each
-        followed by `objective/section`.
-        """
-        rows = {f"image/{key}": value for key, value in self.embed_images(image).items()}
-        for name, objective in self._named():
-            for section in objective.sections:
-                rows[f"text/{name}/{section}"] = objective.embed_text(text.sections[section])
-                ids = text_ids(section_texts(section, batch["findings"], batch["impression"]))
-                rows[f"id/{name}/{section}"] = ids.to(self.device)
-        return rows
 
     def metrics(self, labels: list[str]) -> dict[str, float]:
         """Return retrieval, zero-shot AUROC and the objectives' own metrics, and clear the collected batches.
@@ -243,68 +179,14 @@ class PretrainingTask(BaseTask):
             for name, values in report_retrieval(image, text, ids).items()
             for key, value in values.items()
         }
-        if (asked := [label for label in labels if self.protocol.knows(label)]) and image:
-            columns = [labels.index(label) for label in asked]
-            aurocs = label_auroc(self.zero_shot_scores(image, asked), rows["label"][:, columns], asked)
+        if (scored := [label for label in labels if self.protocol.knows(label)]) and image:
+            columns = [labels.index(label) for label in scored]
+            aurocs = label_auroc(self.zero_shot_scores(image, scored), rows["label"][:, columns], scored)
             metrics |= {f"zeroshot/{name}": value for name, value in aurocs.items()}
         for name, objective in self._named():
-            if own := under(rows, f"own/{name}"):
-                metrics |= {f"{name}/{key}": value for key, value in objective.summarise(own).items()}
+            if inputs := under(rows, f"own/{name}"):
+                metrics |= {f"{name}/{key}": value for key, value in objective.summarise(inputs).items()}
         return metrics
-
-    def zero_shot_scores(
-        self, image: dict[str, Tensor], labels: Sequence[str], protocol: Protocol | None = None
-    ) -> Tensor:
-        """Score labels from image embeddings (N, D) by `objective/section`: float64 (N, L) on the CPU.
-
-        Args:
-            image: The embeddings.
-            labels: Labels that the protocol knows.
-            protocol: A protocol with prompts; by default the task's.
-        """
-        protocol = protocol or self.protocol
-        text = {space: rows.cpu() for space, rows in self.embed_texts(protocol.texts(labels)).items()}
-        return zero_shot_scores(protocol, labels, {space: rows.cpu() for space, rows in image.items()}, text)
-
-    @property
-    def tag_decoder(self) -> TagDecoding:
-        """The objective that predicts tags of images.
-
-        Raises:
-            UserError: If the model has no such objective.
-        """
-        for _, objective in self._named():
-            if isinstance(objective, TagDecoding):
-                return objective
-        raise UserError("the model has no tag decoder: it was trained without the objective TagDecoding, ASG's IRL.")
-
-    @property
-    def heat_sources(self) -> list[HeatSource]:
-        """The sources of heat maps of texts that this model has, the best first."""
-        found = {objective.heat_source for _, objective in self._named()}
-        return [source for source in get_args(HeatSource) if source in found]
-
-    def text_heat_maps(self, image: Tensor, texts: Sequence[str], source: HeatSource | None = None) -> Tensor:
-        """Return heat maps of texts, (N, M, h, w), as the mean over all objectives of one source.
-
-        Args:
-            image: uint8 (N, H, W).
-            texts: M texts.
-            source: One of `heat_sources`; by default the first.
-
-        Raises:
-            UserError: If no objective has this source, or an objective cannot show a text.
-        """
-        source = source or next(iter(self.heat_sources), None)
-        asked = [objective for _, objective in self._named() if source and objective.heat_source == source]
-        if not asked:
-            known = ", ".join(self.heat_sources) or "none"
-            raise UserError(f"source='{source}': the model has no heat maps of it; it has {known}.")
-        features = self.image_encoder(image)
-        # Only this source reads the places, and an encoder need not have them.
-        places = self.image_encoder.places(features) if source == "global" else None
-        text = self.text_encoder.phrases(texts).to(image.device)
-        return torch.stack([o.text_heat(features, places, text) for o in asked]).mean(0)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store the preprocessing, the description of the training data, and the recipe of the image encoder."""
@@ -322,13 +204,6 @@ class PretrainingTask(BaseTask):
         names = ["val/retrieval/report/i2t_R@1", *(f"val/{name}/{o.quality}" for name, o in self._named() if o.quality)]
         return {name: float(metrics[name]) for name in names if name in metrics}
 
-    @property
-    def _reads_words(self) -> bool:
-        return any(objective.reads_words for _, objective in self._named())
-
-    def _named(self) -> list[tuple[str, Objective]]:
-        return cast("list[tuple[str, Objective]]", list(self.objectives.items()))
-
     def _loss(self, stage: str, batch: Batch, image: ImageFeatures, text: TextFeatures) -> Tensor:
         terms = {
             f"{stage}/{name}/{term}": value
@@ -345,14 +220,9 @@ class PretrainingTask(BaseTask):
         metrics = self.metrics(self.datamodule.labels)
         if stage == "val":
             # The best checkpoint is chosen by `quality`; without a joint space there is no retrieval.
-            own = [metrics[key] for name, o in self._named() if (key := f"{name}/{o.quality}") in metrics]
-            metrics["quality"] = metrics.get("retrieval/report/i2t_R@5", sum(own) / max(len(own), 1))
+            qualities = [metrics[key] for name, o in self._named() if (key := f"{name}/{o.quality}") in metrics]
+            metrics["quality"] = metrics.get("retrieval/report/i2t_R@5", sum(qualities) / max(len(qualities), 1))
         self.log_dict({f"{stage}/{name}": value for name, value in metrics.items()}, sync_dist=True)
-
-
-def under(rows: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Return the rows whose names begin with `prefix/`, by their names without it."""
-    return {key.removeprefix(f"{prefix}/"): value for key, value in rows.items() if key.startswith(f"{prefix}/")}
 
 
 def describe(data: CXRDataModule) -> dict[str, Any]:

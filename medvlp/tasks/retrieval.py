@@ -17,9 +17,8 @@ from medvlp.metrics import Statistic
 from medvlp.metrics.bootstrap import Weighted, mean_of, median_of
 from medvlp.metrics.recall import class_hits, ranks
 from medvlp.objectives.base import section_texts
-from medvlp.tasks.embeddings import Candidates, EmbeddingCollector, candidates
+from medvlp.tasks.embeddings import Candidates, EmbeddingCollector, candidates, under
 from medvlp.tasks.evaluation_only import EvaluationOnlyTask
-from medvlp.tasks.pretraining import under
 from medvlp.types import PRESENT, Batch
 
 RECALLS = (1, 5, 10)
@@ -77,12 +76,14 @@ class RetrievalTask(EvaluationOnlyTask):
             UserError: If no test image has a report.
         """
         collected = self._collector.collect()
-        found = candidates(*(under(collected, prefix) for prefix in ("image", "text", "id")))
-        if not len(found.similarity):
-            raise UserError(f"root='{self.datamodule.root}' has no reports among its test images: nothing to retrieve.")
-        of_image, of_text = (rank.numpy() for rank in ranks(found.similarity, found.text_of_image))
-        text = found.text_of_image.numpy()
-        has = found.rows.numpy()
+        reports = candidates(*(under(collected, prefix) for prefix in ("image", "text", "id")))
+        if not len(reports.similarity):
+            raise UserError(
+                f"root='{self.datamodule.root}' has no reports among its test images: there is nothing to retrieve."
+            )
+        of_image, of_text = (rank.numpy() for rank in ranks(reports.similarity, reports.text_of_image))
+        text = reports.text_of_image.numpy()
+        has = reports.rows.numpy()
         if not has.all():
             self.left_out["images"] = f"{(~has).sum():,} without a report"
         columns = {"report": text, "i2t_rank": of_image, "t2i_rank": of_text[text]}
@@ -99,7 +100,7 @@ class RetrievalTask(EvaluationOnlyTask):
             metrics[f"{direction}_median_rank"] = weigh(median_of(rank))
         counted = dict.fromkeys(metrics, has)
         if self.classes is not None:
-            precisions, counted_there = self._precisions(found, collected["label"][found.rows], has)
+            precisions, counted_there = self._precisions(reports, collected["label"][reports.rows], has)
             metrics |= precisions
             counted |= dict.fromkeys(precisions, counted_there)
         return {
@@ -108,7 +109,7 @@ class RetrievalTask(EvaluationOnlyTask):
         }
 
     def _precisions(
-        self, found: Candidates, label: Tensor, has: npt.NDArray[np.bool_]
+        self, reports: Candidates, label: Tensor, has: npt.NDArray[np.bool_]
     ) -> tuple[dict[str, Weighted], npt.NDArray[np.bool_]]:
         """Return P@k over the images with exactly one of the classes and their reports, and a mask of these images."""
         data = self.datamodule
@@ -118,13 +119,13 @@ class RetrievalTask(EvaluationOnlyTask):
         if not one.any():
             self.left_out["P@k"] = "no image has just one of the classes"
             return {}, np.zeros_like(has)
-        texts, text = found.text_of_image[one].unique(return_inverse=True)
+        texts, text = reports.text_of_image[one].unique(return_inverse=True)
         of_image = present[one].int().argmax(1)
         # Labels come from the report: images of one report have the same labels.
         of_text = torch.empty(len(texts), dtype=torch.long).scatter_(0, text, of_image)
         counted = has.copy()
         counted[has] = one.numpy()
-        similarity = found.similarity[one][:, texts]
+        similarity = reports.similarity[one][:, texts]
         metrics = {}
         for direction, scores, query, candidate in (
             ("i2t", similarity, of_image, of_text),

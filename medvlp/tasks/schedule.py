@@ -31,16 +31,16 @@ def check_end(scheduler: LRScheduler, trainer: Trainer) -> None:
     steps = trainer.estimated_stepping_batches
     if steps == math.inf:
         return
-    said = f"schedule {type(scheduler).__name__} has {option}={end}, but the run has {steps:.0f} steps"
+    mismatch = f"schedule {type(scheduler).__name__} has {option}={end}, but the run has {steps:.0f} steps"
     mend = (
         f"Pass --model.schedule.init_args.{option} {steps:.0f}, or no schedule: a cosine over all steps is the default."
     )
     if end < steps and isinstance(scheduler, OneCycleLR):
-        raise UserError(f"{said}, and it has no learning rate for the rest. {mend}")
+        raise UserError(f"{mismatch}, and it has no learning rate for the rest. {mend}")
     if end < steps:
-        rank_zero_warn(f"{said}: the learning rate rises again after step {end}. {mend}")
+        rank_zero_warn(f"{mismatch}: the learning rate rises again after step {end}. {mend}")
     if end > steps:
-        rank_zero_warn(f"{said}: the learning rate stops on its way. {mend}")
+        rank_zero_warn(f"{mismatch}: the learning rate stops on its way. {mend}")
 
 
 class ResumedSchedule(Callback):

@@ -36,5 +36,5 @@ def seen_in_training(data: CXRDataModule, trained: Mapping[str, Any] | None) -> 
         return [f"whether test patients were in the model's training data ({which}) is not known."] if same else []
     tested = prepared.of_splits(data.splits["test"], ["subject_id"], data.split)["subject_id"].unique()
     trained_on = prepared.of_splits(trained["train_splits"], ["subject_id"], trained["split"])["subject_id"]
-    seen = pc.sum(pc.is_in(tested, trained_on.unique())).as_py() or 0
-    return [f"{seen:,} of {len(tested):,} test patients were in the model's training data."] if seen else []
+    count = pc.sum(pc.is_in(tested, trained_on.unique())).as_py() or 0
+    return [f"{count:,} of {len(tested):,} test patients were in the model's training data."] if count else []

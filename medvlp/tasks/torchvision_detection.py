@@ -86,8 +86,8 @@ class TorchvisionDetectionTask(BoxTask):
         """Decode boxes, and suppress overlapping ones."""
         head = {name: list(output.split(outputs.cells, dim=1)) for name, output in outputs.head.items()}
         anchors = [list(anchor.split(outputs.cells)) for anchor in outputs.anchors]
-        found = self.detector.postprocess_detections(head, anchors, [(self.side, self.side)] * len(anchors))
-        return [(image["boxes"], image["scores"]) for image in found]
+        detections = self.detector.postprocess_detections(head, anchors, [(self.side, self.side)] * len(anchors))
+        return [(image["boxes"], image["scores"]) for image in detections]
 
 
 class _Pyramid(nn.Module):

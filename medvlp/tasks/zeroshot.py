@@ -52,7 +52,7 @@ class ZeroShotTask(EvaluationOnlyTask):
     ) -> None:
         super().__init__(weights, trust)
         self.protocol = Protocol.read(protocol)
-        self.multiclass, self.wanted = multiclass, labels
+        self.multiclass, self.chosen = multiclass, labels
         self.thresholds: list[float] | None = None
 
     @property
@@ -72,12 +72,12 @@ class ZeroShotTask(EvaluationOnlyTask):
         Raises:
             UserError: If the data lacks one of them, or the protocol knows none.
         """
-        wanted = self._wanted
-        labels = [label for label in wanted if self._asks(label)]
+        candidates = self._wanted
+        labels = [label for label in candidates if self._asks(label)]
         if not labels:
             raise UserError(
-                f"protocol='{self.protocol.name}' asks for none of the labels "
-                f"{', '.join(wanted) or '(there are none)'} of root='{self.datamodule.root}'."
+                f"protocol='{self.protocol.name}' scores none of the labels "
+                f"{', '.join(candidates) or '(there are none)'} of root='{self.datamodule.root}'."
             )
         return labels
 
@@ -140,26 +140,26 @@ class ZeroShotTask(EvaluationOnlyTask):
             self.left_out |= dict.fromkeys(unasked, f"not in the protocol {self.protocol.name}")
         metrics = dict(self._metrics(target.numpy(), score.numpy()))
         if self.left_out:
-            said = ", ".join(f"{name} ({reason})" for name, reason in self.left_out.items())
-            rank_zero_warn(f"Labels without metrics in these test images are left out of the means: {said}.")
+            reasons = ", ".join(f"{name} ({reason})" for name, reason in self.left_out.items())
+            rank_zero_warn(f"Labels without metrics in these test images are left out of the means: {reasons}.")
         statistics = {name: Statistic.of(metric, len(rows)) for name, metric in metrics.items()}
         for kind in ("auroc", *DECISIONS):
             if parts := [statistic for name, statistic in statistics.items() if name.startswith(f"{kind}/")]:
                 statistics[kind] = Statistic.mean(parts).counting(len(parts), len(self._wanted), "labels")
         if "accuracy" in statistics:
-            known = int((target != UNCERTAIN).all(1).sum())
-            statistics["accuracy"] = statistics["accuracy"].counting(known, len(rows), "images")
+            count = int((target != UNCERTAIN).all(1).sum())
+            statistics["accuracy"] = statistics["accuracy"].counting(count, len(rows), "images")
         return statistics
 
     def _metrics(self, target: npt.NDArray[np.int8], score: npt.NDArray[np.float64]) -> Iterator[tuple[str, Weighted]]:
         """Yield the metrics of each label, and record in `left_out` why a label has none."""
         for i, name in enumerate(self.labels):
-            true, known = target[:, i] == PRESENT, target[:, i] != UNCERTAIN
-            lacking = [what for what, some in (("positive", true), ("negative", ~true)) if not (some & known).any()]
+            true, mask = target[:, i] == PRESENT, target[:, i] != UNCERTAIN
+            lacking = [what for what, some in (("positive", true), ("negative", ~true)) if not (some & mask).any()]
             if lacking:
                 self.left_out[name] = "no " + " and no ".join(lacking)
                 continue
-            yield f"auroc/{name}", auroc(score[:, i], true, known)
+            yield f"auroc/{name}", auroc(score[:, i], true, mask)
             if self.thresholds is None or self.multiclass:
                 continue
             if np.isnan(self.thresholds[i]):
@@ -167,10 +167,10 @@ class ZeroShotTask(EvaluationOnlyTask):
             else:
                 decision = score[:, i] >= self.thresholds[i]
                 for kind, measure in DECISIONS.items():
-                    yield f"{kind}/{name}", decided(measure, decision, true, known)
-        known = (target != UNCERTAIN).all(1)
-        if self.multiclass and known.any():
-            yield "accuracy", share(score.argmax(1) == target.argmax(1), known)
+                    yield f"{kind}/{name}", decided(measure, decision, true, mask)
+        mask = (target != UNCERTAIN).all(1)
+        if self.multiclass and mask.any():
+            yield "accuracy", share(score.argmax(1) == target.argmax(1), mask)
 
     def _validated(self) -> list[float]:
         """Return the best threshold of each label on the validation images of all processes."""
@@ -178,8 +178,8 @@ class ZeroShotTask(EvaluationOnlyTask):
         with self.trainer.precision_plugin.test_step_context():
             for batch in self.datamodule.val_dataloader():
                 moved = self.transfer_batch_to_device(batch, self.device, 0)
-                found = {"score": self.scores(moved["image"][:, 0]), "target": self.targets(moved)}
-                collector.add(moved["index"], found)
+                scored = {"score": self.scores(moved["image"][:, 0]), "target": self.targets(moved)}
+                collector.add(moved["index"], scored)
         rows = collector.collect()
         return find_thresholds("validation", self._final(rows["score"]), rows["target"])
 
@@ -191,7 +191,7 @@ class ZeroShotTask(EvaluationOnlyTask):
     def _wanted(self) -> list[str]:
         """The labels of the option `labels`, or all, including those that the protocol does not know."""
         data = self.datamodule
-        return data.find_labels(self.wanted, "labels") if self.wanted else data.labels
+        return data.find_labels(self.chosen, "labels") if self.chosen else data.labels
 
     def _asks(self, label: str) -> bool:
         if self.protocol.score == "tags":

@@ -112,9 +112,10 @@ class Throughput(Callback):
         if step == self.logged_step or step % self.every_n_steps:
             return
         self.logged_step = step
-        waited, elapsed, seen = (sum(column) for column in zip(*self.window, strict=True))
+        waited, elapsed, count = (sum(column) for column in zip(*self.window, strict=True))
         data_wait = waited / elapsed
-        pl_module.log_dict({"time/images_per_second": seen / elapsed, "time/data_wait": data_wait}, rank_zero_only=True)
+        times = {"time/images_per_second": count / elapsed, "time/data_wait": data_wait}
+        pl_module.log_dict(times, rank_zero_only=True)
         if data_wait > self.warn_above and self.batches_seen >= self.warn_after and not self.warned:
             self.warned = True
             rank_zero_warn(f"Training spends {data_wait:.0%} of its time waiting for data: raise --data.num_workers.")
@@ -163,7 +164,7 @@ class SaveResults(Callback):
                 f"--ckpt_path '{trainer.ckpt_path}' was trained with data.fraction={trained['fraction']} and "
                 f"data.subset_seed={trained['subset_seed']} on {trained['n_train']} images, the config says "
                 f"{self.subset['fraction']} and {self.subset['subset_seed']}, {self.subset['n_train']} images: test it "
-                "with what it was trained with."
+                "with the settings of its training."
             )
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -229,17 +230,17 @@ def describe_subset(task: LightningModule) -> dict[str, Any]:
 def describe_protocol(trainer: Trainer, task: PerImageTask) -> dict[str, Any]:
     """Return the settings of the task and of training, except the data, label fraction and subset seed."""
     data = task.datamodule
-    seen = {
+    settings = {
         **task.settings,
         "crop": data.framing.crop,
         "resize": data.framing.resize,
         "precision": str(trainer.precision),
     }
     if not isinstance(task, DownstreamTask):
-        return seen
+        return settings
     early = [c for c in trainer.callbacks if isinstance(c, EarlyStopping)]  # type: ignore[attr-defined]
     return {
-        **seen,
+        **settings,
         "batch_size": data.batch_size,
         "balance": data.share.balance,
         "augmentation": None if task.cache_features else asdict(data.augmentation),

@@ -3,34 +3,33 @@
 from __future__ import annotations
 
 import os
-import pickle
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from types import NoneType
 from typing import Any, NoReturn, get_args
 
 import lightning
-import torch
 import yaml
+from jsonargparse import Namespace
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
 from medvlp import __version__
 from medvlp.config.experiments import DEFAULTS, ConfigFile
 from medvlp.config.moved import with_new_names
 from medvlp.config.options import split_commas
-from medvlp.config.parser import CLASS_PACKAGES, Parser, concise
+from medvlp.config.parser import Parser, concise
 from medvlp.config.precedence import in_order
-from medvlp.config.trust import check_classes, check_no_text, import_paths
-from medvlp.errors import NotFoundError, UserError
-from medvlp.tasks.divergence import first_not_finite
+from medvlp.config.trust import check_classes
+from medvlp.errors import UserError
 from medvlp.trainer.allocator import keep_freed_memory
+from medvlp.trainer.checkpoint import check_checkpoint
 from medvlp.trainer.wandb import WANDB_PRIVACY, has_wandb_login, uses_wandb
 
 
@@ -60,6 +59,12 @@ class TrainerParser(Parser, LightningArgumentParser):
         super().error(message, ex)
 
 
+def plain(parser: LightningArgumentParser, config: Namespace) -> dict[str, Any]:
+    """Return the config of a verb in plain types, with the settings that `--print_config` prints."""
+    settings: dict[str, Any] = yaml.safe_load(parser.dump(config, skip_unset=False))
+    return settings
+
+
 class SaveConfig(SaveConfigCallback):
     """Saves the config of a run beside its checkpoints, and sends it to W&B."""
 
@@ -72,8 +77,7 @@ class SaveConfig(SaveConfigCallback):
         folder.mkdir(parents=True, exist_ok=True)
         self.parser.save(self.config, folder / "config.yaml", skip_unset=False, overwrite=True)
         if isinstance(logger, WandbLogger):
-            config = yaml.safe_load(self.parser.dump(self.config, skip_unset=False))
-            logger.experiment.config.update(config, allow_val_change=True)
+            logger.experiment.config.update(plain(self.parser, self.config), allow_val_change=True)
 
 
 def read_counts_as_counts() -> None:
@@ -155,8 +159,13 @@ class MedVLPCLI(LightningCLI):
         self.config = parser.parse_args(args)
         verb = self.config.subcommand
         if path := self.config[verb].get("ckpt_path"):
-            model = yaml.safe_load(self._parser(verb).dump(self.config[verb]))["model"]
-            check_checkpoint(str(path), model, verb, split_commas(self.config[verb].trust))
+            check_checkpoint(str(path), self.settings["model"], verb, split_commas(self.config[verb].trust))
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The full config of the verb in plain types."""
+        verb = self.config.subcommand
+        return plain(self._parser(verb), self.config[verb])
 
     def before_instantiate_classes(self) -> None:
         """Check the classes of the config, and configure W&B: no prompt for a login, no private data sent.
@@ -170,7 +179,9 @@ class MedVLPCLI(LightningCLI):
         trainer = self.config[self.config.subcommand].trainer
         if "WANDB_MODE" not in os.environ and uses_wandb(trainer) and not has_wandb_login():
             os.environ["WANDB_MODE"] = "offline"
-            rank_zero_info("No W&B login found: logging offline ('wandb login' once, or WANDB_MODE, changes that).")
+            rank_zero_info(
+                "No W&B login found: logging offline. To log online, run 'wandb login' once, or set WANDB_MODE."
+            )
 
     def instantiate_classes(self) -> None:
         """Build the task, the data module and the Trainer.
@@ -190,76 +201,6 @@ def overlaid(args: Sequence[str]) -> list[str]:
     if args[:1] != ["fit"] or "--overfit" not in words:
         return words
     return [*(word for word in words if word != "--overfit"), "-c", "overlays/overfit"]
-
-
-def check_checkpoint(path: str, model: dict[str, Any], verb: str, trust: Sequence[str] = ()) -> None:
-    """Refuse a checkpoint whose stored settings would silently replace those of the config.
-
-    Lightning lets the hyper-parameters of `--ckpt_path`, the class of the task included, override every config and
-    command line. A resumed run therefore needs the same config as before; an evaluation only prints the differences.
-
-    Args:
-        path: Value of `--ckpt_path`.
-        model: `model` of the parsed config: class_path and init_args.
-        verb: The Trainer's verb.
-        trust: Packages whose classes the checkpoint may name even if the config does not.
-
-    Raises:
-        NotFoundError: If the file does not exist.
-        UserError: If the file is no checkpoint, or holds another task, weights that are not finite, or text in place of
-            settings. Also if it names classes that neither the config nor `trust` covers. For `fit`, also if its
-            hyper-parameters differ from those of the config.
-    """
-    # The Trainer itself resolves these words and addresses.
-    if path in ("last", "best", "hpc") or "://" in path:
-        return
-    if not Path(path).is_file():
-        raise NotFoundError(f"--ckpt_path '{path}' is not a file.")
-    try:
-        # Memory-mapped, because the Trainer reads the weights again.
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        stored, weights = with_new_names(checkpoint.get("hyper_parameters", {})), checkpoint.get("state_dict", {})
-    except (AttributeError, EOFError, OSError, RuntimeError, pickle.UnpicklingError) as error:
-        raise UserError(f"--ckpt_path '{path}' is not a checkpoint of medvlp.") from error
-    task, wanted = stored.get("_class_path", model["class_path"]), model["class_path"]
-    if task != wanted:
-        raise UserError(
-            f"--ckpt_path '{path}' holds a {task.rpartition('.')[2]}, but the config asks for a "
-            f"{wanted.rpartition('.')[2]}. --ckpt_path resumes or evaluates the same task; give another task its "
-            "encoders with their 'weights' option."
-        )
-    if spoilt := first_not_finite(weights):
-        raise UserError(
-            f"--ckpt_path '{path}' holds weights that are not finite, such as '{spoilt}': the run had diverged "
-            "before it was saved. Pass an earlier checkpoint."
-        )
-    hyper_parameters = {name: value for name, value in with_new_names(stored).items() if not name.startswith("_")}
-    check_no_text(hyper_parameters, f"--ckpt_path '{path}':")
-    named = set(import_paths(model))
-    for strange in import_paths(hyper_parameters):
-        if strange not in named and not strange.startswith((*CLASS_PACKAGES, *(f"{package}." for package in trust))):
-            raise UserError(
-                f"--ckpt_path '{path}' asks for '{strange}', which the config does not name. If you trust it: --trust "
-                f"{strange.partition('.')[0]}."
-            )
-    changes = list(differences(hyper_parameters, model.get("init_args", {}), "model.init_args"))
-    if changes and verb == "fit":
-        raise UserError(
-            f"--ckpt_path '{path}' was trained with other hyper-parameters, and they would replace yours: "
-            f"{'; '.join(changes)}. Resume with the config.yaml beside its checkpoints."
-        )
-    if changes:
-        rank_zero_warn(f"Hyper-parameters of --ckpt_path '{path}' replace those of the config: {'; '.join(changes)}.")
-
-
-def differences(stored: Any, given: Any, key: str) -> Iterator[str]:
-    """Yield the differences between the hyper-parameters of a checkpoint and of a config, one per innermost key."""
-    if isinstance(stored, dict) and isinstance(given, dict):
-        # A key that only the config has is an option newer than the checkpoint: the config's value applies.
-        for name, value in stored.items():
-            yield from differences(value, given.get(name), f"{key}.{name}")
-    elif stored != given:
-        yield f"{key.replace('.init_args', '')} = {stored!r} there, {given!r} here"
 
 
 def run(

@@ -5,20 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import yaml
-
 from medvlp.trainer.command import MedVLPCLI, base_classes
 
 
 class Composition(MedVLPCLI):
     """A command line that is parsed but not run."""
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The full config in plain types, as `--print_config` prints it."""
-        verb = self.config.subcommand
-        config: dict[str, Any] = yaml.safe_load(self._parser(verb).dump(self.config[verb], skip_unset=False))
-        return config
 
     def _set_seed(self) -> None:
         """Do not seed the random number generators of the process."""

@@ -23,10 +23,10 @@ WANDB_PRIVACY = {
 def uses_wandb(trainer: Namespace) -> bool:
     """Return whether a Trainer's config logs to W&B online; a `fast_dev_run` logs nothing."""
     loggers = trainer.logger if isinstance(trainer.logger, list) else [trainer.logger]
-    found = [
+    loggers = [
         logger for logger in loggers if isinstance(logger, Namespace) and logger.class_path.endswith("WandbLogger")
     ]
-    return not trainer.fast_dev_run and any(not logger.init_args.offline for logger in found)
+    return not trainer.fast_dev_run and any(not logger.init_args.offline for logger in loggers)
 
 
 def has_wandb_login() -> bool:

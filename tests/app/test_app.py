@@ -184,10 +184,10 @@ def test_responses_let_the_browser_load_nothing_from_elsewhere_and_keep_nothing(
 
 
 def test_what_cannot_be_listened_at_is_an_error(tmp_path):
-    with listen("127.0.0.1", 0) as taken, pytest.raises(UserError, match=r"--port \d+ cannot be listened at"):
+    with listen("127.0.0.1", 0) as taken, pytest.raises(UserError, match=r"--port \d+: the server cannot listen there"):
         app(weights=tmp_path / "none.ckpt", port=taken.getsockname()[1])
     for host, port in (("127.0.0.1", 70000), ("300.1.1.1", 0)):
-        with pytest.raises(UserError, match="cannot be listened at"):
+        with pytest.raises(UserError, match="the server cannot listen there"):
             listen(host, port)
 
 

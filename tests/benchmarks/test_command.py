@@ -19,35 +19,27 @@ from medvlp.config.experiments import EXPERIMENTS
 from medvlp.errors import UserError
 from medvlp.protocols import Protocol
 from medvlp.tasks import ClassificationTask
-from medvlp.trainer.command import WANDB_PRIVACY
-from tests.support.tiny import make_language_model, make_prepared, options
+from tests.support.runs import clear_environment
+from tests.support.small_benchmark import CELLS, TINY, make_workplace
+from tests.support.tiny import make_language_model, options
 
 pytestmark = pytest.mark.slow
 
-# Begins with an option that also begins with one of the command itself, --data.
-TINY = (
-    "--data.crop 32 --data.batch_size 8 --model.architecture test_resnet --model.labels [Cardiomegaly] "
-    "--data.num_workers 0 --trainer.accelerator cpu --trainer.precision 32-true --trainer.logger false"
-)
-CELLS = Path("runs/benchmarks/rsna/random")
+SMALL = f"{TINY} --data.batch_size 8"
 
 
 @pytest.fixture(autouse=True)
 def workplace(tmp_path, monkeypatch):
     """An empty folder with prepared data where the benchmark looks for it."""
-    make_prepared(tmp_path / "data" / "rsna")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    for name in (*WANDB_PRIVACY, "PL_GLOBAL_SEED", "PL_SEED_WORKERS", "WANDB_SILENT"):
-        monkeypatch.setenv(name, "put back afterwards")
-        monkeypatch.delenv(name)
+    make_workplace(tmp_path, monkeypatch)
+    clear_environment(monkeypatch, "WANDB_SILENT")
     yield
     wandb.teardown()  # its helper process writes into the folder it was started in
 
 
 def benchmark(*args, epochs=2, fractions="50", seeds="0", more=""):
     options = ["--weights", "random", "--fractions", fractions, "--seeds", seeds]
-    main(["benchmark", "rsna", *options, "--args", f"{TINY} --trainer.max_epochs {epochs} {more}", *args])
+    main(["benchmark", "rsna", *options, "--args", f"{SMALL} --trainer.max_epochs {epochs} {more}", *args])
 
 
 def results(name="50-0"):
@@ -105,7 +97,7 @@ def test_an_interrupted_cell_goes_on(capsys, monkeypatch):
     with pytest.raises(SystemExit) as end:
         benchmark(epochs=4)
     assert end.value.code == 130
-    assert "rsna 50 % seed 0 is interrupted; the same command goes on from here." in capsys.readouterr().out
+    assert "rsna 50 % seed 0 is interrupted. Run the same command again to continue." in capsys.readouterr().out
     assert not list(CELLS.rglob("results.json"))
     assert "last.ckpt" in checkpoints()
     benchmark(epochs=4)
@@ -223,7 +215,7 @@ def test_logs_of_wandb_are_grouped(monkeypatch):
     started = []
     init = wandb.init
     monkeypatch.setattr(wandb, "init", lambda **options: started.append(options) or init(**options))
-    args = TINY.replace("--trainer.logger false", "--trainer.max_epochs 1")
+    args = SMALL.replace("--trainer.logger false", "--trainer.max_epochs 1")
     grid = ["--fractions", "50", "--seeds", "3"]
     main(["benchmark", "rsna", "--weights", "random", "--name", "mine", *grid, "--args", args])
     assert {(run["group"], run["name"]) for run in started} == {("rsna", "mine-50-3")}
@@ -236,7 +228,7 @@ def test_logs_of_wandb_are_grouped(monkeypatch):
 def test_weights_are_told_apart_by_their_hash(tmp_path):
     torch.save({}, tmp_path / "last.ckpt")
     with pytest.raises(SystemExit):
-        main(["benchmark", "rsna", "--weights", "last.ckpt", "--args", TINY])
+        main(["benchmark", "rsna", "--weights", "last.ckpt", "--args", SMALL])
     (folder,) = Path("runs/benchmarks/rsna").iterdir()
     assert folder.name.startswith("last-")
     assert len(folder.name) == len("last-") + 8
@@ -245,7 +237,7 @@ def test_weights_are_told_apart_by_their_hash(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("rnsa --weights random", "'rnsa' is no benchmark. Did you mean 'rsna'?"),
+        ("rnsa --weights random", "there is no benchmark 'rnsa'. Did you mean 'rsna'?"),
         ("zzz --weights random", "There are: chexpert, covidx, mimic, nih, rsna,"),
         ("rsna", "weights"),
         ("rsna --weights random --fractions 0", "shares in percent are above 0"),
@@ -276,7 +268,7 @@ def test_foreign_files_are_not_deleted(capsys):
     (CELLS / "50-0" / "thesis.txt").write_text("precious")
     with pytest.raises(SystemExit):
         benchmark()
-    assert "holds something else than a cell" in capsys.readouterr().err
+    assert "exists, but is not a cell" in capsys.readouterr().err
     assert (CELLS / "50-0" / "thesis.txt").exists()
 
 
@@ -353,7 +345,7 @@ def test_models_as_they_are_are_tested_once_for_each_protocol(capsys):
 def test_a_config_of_ones_own():
     text = benchmarks()["rsna"].read_text().replace("benchmark: rsna", "benchmark: mine")
     Path("mine.yaml").write_text(text)
-    args = f"{TINY} --trainer.max_epochs 1"
+    args = f"{SMALL} --trainer.max_epochs 1"
     main(["benchmark", "mine.yaml", "--weights", "random", "--fractions", "50", "--seeds", "0", "--args", args])
     assert json.loads(Path("runs/benchmarks/mine/random/50-0/results.json").read_text())["benchmark"] == "mine"
 
@@ -368,7 +360,7 @@ def test_a_recipe_may_depend_on_the_fraction(capsys):
     text = benchmarks()["rsna"].read_text()
     Path("mine.yaml").write_text(text)
     Path("mine.50.yaml").write_text("model: {init_args: {optimizer: {class_path: AdamW, init_args: {lr: 0.1}}}}\n")
-    args = f"{TINY} --trainer.max_epochs 1"
+    args = f"{SMALL} --trainer.max_epochs 1"
     main(["benchmark", "mine.yaml", "--weights", "random", "--fractions", "50,100", "--seeds", "0", "--args", args])
     rates = [results(name)["protocol"]["optimizer"]["init_args"]["lr"] for name in ("50-0", "100-0")]
     assert rates == [0.1, 5e-4]

@@ -14,23 +14,16 @@ import torch
 
 from medvlp.__main__ import main
 from medvlp.benchmarks.processes import FIRST
-from tests.support.tiny import make_prepared
+from tests.support.small_benchmark import CELLS, TINY, make_workplace
 
 pytestmark = pytest.mark.slow
 
-TINY = (
-    "--model.architecture test_resnet --model.labels [Cardiomegaly] --data.crop 32 --data.batch_size 4 "
-    "--data.num_workers 0 --trainer.accelerator cpu --trainer.precision 32-true --trainer.logger false "
-    "--trainer.devices 2 --trainer.strategy ddp --trainer.max_epochs 12"
-)
-CELLS = Path("runs/benchmarks/rsna/random")
+PARALLEL = f"{TINY} --data.batch_size 4 --trainer.devices 2 --trainer.strategy ddp --trainer.max_epochs 12"
 
 
 @pytest.fixture(autouse=True)
 def workplace(tmp_path, monkeypatch):
-    make_prepared(tmp_path / "data" / "rsna")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("WANDB_MODE", "offline")
+    make_workplace(tmp_path, monkeypatch)
     # The tests' own process has been no part of any group.
     for name in ("LOCAL_RANK", "WORLD_SIZE", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT", "PL_GLOBAL_SEED"):
         monkeypatch.delenv(name, raising=False)
@@ -38,7 +31,7 @@ def workplace(tmp_path, monkeypatch):
 
 def command(seeds="0,1", more=""):
     grid = ["--weights", "random", "--fractions", "50", "--seeds", seeds]
-    return [sys.executable, "-m", "medvlp", "benchmark", "rsna", *grid, "--args", f"{TINY} {more}"]
+    return [sys.executable, "-m", "medvlp", "benchmark", "rsna", *grid, "--args", f"{PARALLEL} {more}"]
 
 
 def run(*arguments, **options):
@@ -119,7 +112,7 @@ def test_an_interrupted_cell_goes_on(cell):
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=120)
     assert process.returncode == 130, out
-    assert f"seed {cell} is interrupted; the same command goes on from here." in out
+    assert f"seed {cell} is interrupted. Run the same command again to continue." in out
     assert "Traceback" not in out
     assert gone()
     assert not (folder / "results.json").exists()

@@ -235,7 +235,7 @@ def test_unreadable_cells_are_named(tmp_path, capsys):
     (tmp_path / "ours" / "0.01-0" / RESULTS).write_text('{"benchmark": ')
     main(["results", str(tmp_path)])
     out = capsys.readouterr().out
-    assert "left out, unreadable: ours/0.01-0/results.json" in out
+    assert "A cell that cannot be read is left out: ours/0.01-0/results.json" in out
     assert "5 cells" in out
 
 

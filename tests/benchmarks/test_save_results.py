@@ -13,7 +13,7 @@ import torch
 from medvlp.__main__ import main
 from medvlp.benchmarks.results import read_cells, summarise
 from medvlp.models.weights import fingerprint
-from medvlp.trainer.command import WANDB_PRIVACY
+from tests.support.runs import clear_environment
 from tests.support.tiny import make_prepared
 
 pytestmark = pytest.mark.slow
@@ -31,9 +31,7 @@ HALF = ["--data.fraction", "0.5", "--data.subset_seed", "3"]
 def fitted(tmp_path, monkeypatch):
     """A folder with tiny data and the checkpoint of a fit on half of them."""
     monkeypatch.chdir(tmp_path)
-    for name in (*WANDB_PRIVACY, "PL_GLOBAL_SEED", "PL_SEED_WORKERS"):
-        monkeypatch.setenv(name, "put back afterwards")
-        monkeypatch.delenv(name)
+    clear_environment(monkeypatch)
     make_prepared(tmp_path / "data")
     main(["fit", *OPTIONS, *HALF, "--seed_everything", "7"])
     (checkpoint,) = tmp_path.rglob("best.ckpt")

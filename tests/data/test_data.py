@@ -15,11 +15,11 @@ from medvlp.errors import NotFoundError, UserError
 from medvlp.parse import FINDINGS
 from medvlp.prepared import INDEX, MANIFEST
 from medvlp.types import Batch
+from tests.support.runs import UNCHANGED
 from tests.support.tiny import LABELS, make_prepared
 
 STUDIES, SIZE = 48, 40
 NO_BOXES = np.zeros((0, 4), np.float32)
-OFF = Augmentation(horizontal_flip=0, vertical_flip=0, rotation=0, perspective=0, autocontrast=0)
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +160,7 @@ def sides(transform, seeds=60):
 
 def test_without_flips_sides_are_kept():
     gentle = Augmentation(horizontal_flip=0, vertical_flip=0, rotation=10, perspective=0.5, distortion=0.2)
-    for augmentation in (OFF, gentle):
+    for augmentation in (UNCHANGED, gentle):
         assert sides(TrainTransform(36, augmentation)) == {((0, 0), (1, 0))}
 
 
@@ -174,10 +174,10 @@ def test_each_flip_has_its_direction():
 def test_all_off_is_a_crop_of_the_stored_image():
     image = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE), dtype=np.uint8)
     crops = {image[y : y + 36, x : x + 36].tobytes() for y in range(5) for x in range(5)}
-    views = {TrainTransform(36, OFF)(image, NO_BOXES, seed).image.tobytes() for seed in range(100)}
+    views = {TrainTransform(36, UNCHANGED)(image, NO_BOXES, seed).image.tobytes() for seed in range(100)}
     assert views <= crops
     assert len(views) > 15
-    assert TrainTransform(SIZE, OFF)(image, NO_BOXES, 0).image.tobytes() == image.tobytes()
+    assert TrainTransform(SIZE, UNCHANGED)(image, NO_BOXES, 0).image.tobytes() == image.tobytes()
     assert EvaluationTransform(SIZE)(image, NO_BOXES, 0).image.tobytes() == image.tobytes()
 
 

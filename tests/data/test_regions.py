@@ -16,10 +16,10 @@ from medvlp.errors import NotFoundError, UserError
 from medvlp.parse import FINDINGS, REGIONS, write_triplets
 from medvlp.prepared import INDEX, REGION_TYPE, TRIPLETS
 from medvlp.types import ABSENT, NOT_MENTIONED, PRESENT, UNCERTAIN, report_text
+from tests.support.runs import UNCHANGED
 from tests.support.tiny import make_prepared
 
 SIDE = 96
-OFF = Augmentation(horizontal_flip=0, vertical_flip=0, rotation=0, perspective=0, autocontrast=0)
 BOXES = np.array([[30, 40, 50, 56], [60, 20, 70, 44]], np.float32)
 
 
@@ -39,7 +39,7 @@ def found(view):
 @pytest.mark.parametrize(
     "augmentation",
     [
-        OFF,
+        UNCHANGED,
         Augmentation(1, 0, 0, 0, 0.5, 0),
         Augmentation(0, 1, 0, 0, 0.5, 0),
         Augmentation(0.5, 0.5, 0, 0, 0.5, 0),
@@ -82,12 +82,12 @@ def test_a_box_outside_the_view_is_not_visible():
     assert view.visible.tolist() == [False, False, True]  # of the second 14 % remain
     assert view.box.tolist() == [[0, 0, 0, 0], [0, 0, 0, 0], [30, 30, 50, 50]]
     for seed in range(50):
-        view = TrainTransform(40, OFF)(drawn(), boxes, seed)
+        view = TrainTransform(40, UNCHANGED)(drawn(), boxes, seed)
         assert not view.box[~view.visible].any()
 
 
 def test_a_box_beyond_the_image_is_clipped():
-    for transform in (TrainTransform(SIDE, OFF), EvaluationTransform(SIDE)):
+    for transform in (TrainTransform(SIDE, UNCHANGED), EvaluationTransform(SIDE)):
         view = transform(drawn(), np.array([[-5, 50, 40, 120]], np.float32), 0)
         assert view.visible.tolist() == [True]
         assert view.box.tolist() == [[0, 50, 40, 96]]
@@ -217,7 +217,7 @@ def root(tmp_path_factory):
 
 
 def test_batches_hold_the_regions_of_their_own_study(root):
-    data = CXRDataModule(root, batch_size=8, crop=32, views=2, num_workers=0, regions=True, augmentation=OFF)
+    data = CXRDataModule(root, batch_size=8, crop=32, views=2, num_workers=0, regions=True, augmentation=UNCHANGED)
     table = pq.read_table(root / INDEX).to_pylist()
     train = [row for row in table if row["split"] == "train"]
     for batch in data.train_dataloader():

@@ -89,7 +89,7 @@ def test_only_training_is_reduced(root):
     assert sum(len(batch["index"]) for batch in data.train_dataloader()) == 6
     assert sum(len(batch["index"]) for batch in data.val_dataloader()) == 12
     assert sum(len(batch["index"]) for batch in data.test_dataloader()) == 12
-    with pytest.raises(UserError, match=r"6 images a process.*--data.drop_last false"):
+    with pytest.raises(UserError, match=r"6 images per process.*--data.drop_last false"):
         module(root, fraction=0.25).train_dataloader()
 
 

@@ -49,6 +49,7 @@ def test_says_what_the_checkpoint_says(place, tmp_path):
         "1,234 images of train",
         "epochs: 6\nsteps: 540\n",
         "lr: 0.001",
+        "The text encoder, bert, is copied into `text_encoder/`.",
         f"checkpoint_sha256: {fingerprint(str(place / 'last.ckpt'))}",
     ):
         assert said in body, said
@@ -106,7 +107,7 @@ def test_the_summary_of_results_can_be_named(tmp_path):
 
 def test_other_weights_and_missing_folders_are_errors(tmp_path):
     write_cell(tmp_path / "runs" / "cell")
-    with pytest.raises(UserError, match="none of the 1 results there is of these weights"):
+    with pytest.raises(UserError, match="none of the 1 results there was computed with these weights"):
         read_results(tmp_path / "runs", ["cd" * 32])
     with pytest.raises(NotFoundError, match="no such folder"):
         read_results(tmp_path / "nowhere", ["ab" * 32])

@@ -170,8 +170,8 @@ def test_a_failure_leaves_what_was_there(exported, checkpoint, tmp_path, monkeyp
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        (["notes.txt"], "holds 'notes.txt' that no export has written"),
-        (["config.json"], "holds files that no export has written"),  # of another program
+        (["notes.txt"], "holds 'notes.txt' that is not from an export"),
+        (["config.json"], "holds files that is not from an export"),  # of another program
         (["config.json", "README.md", ".git"], "holds '.git'"),
         (None, "is a file"),
     ],
@@ -240,7 +240,7 @@ def test_classes_of_others_need_trust(place, tmp_path, capsys):
     with pytest.raises(UserError, match=r"checkpoints\.Own"):
         export(path, out=tmp_path / "model")
     main(["export", str(path), "--out", str(tmp_path / "model"), "--trust", "tests"])
-    assert "medvlp.load: differs from the checkpoint by 0.0e+00" in capsys.readouterr().out
+    assert "medvlp.load: the largest difference from the checkpoint is 0.0e+00." in capsys.readouterr().out
     with pytest.raises(UserError, match=r"checkpoints\.Own"):
         medvlp.load(tmp_path / "model")
     assert medvlp.load(tmp_path / "model", trust=["tests"]).spaces == ["own/report"]

@@ -112,7 +112,7 @@ def test_models_without_scores_draw_their_maps(tmp_path, file):
     ("options", "words"),
     [
         ({"text": ["  "]}, "--text is empty"),
-        ({"out": "picture.bmpx"}, "names no picture"),
+        ({"out": "picture.bmpx"}, "must end in one of"),
         ({"out": "image.png"}, "is the image itself"),
         ({"out": "image.png/picture.png"}, "cannot be written"),
         ({"image": "none.png"}, "cannot be read: missing file"),

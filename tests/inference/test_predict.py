@@ -163,7 +163,7 @@ def test_an_interrupted_run_goes_on(inputs, weights, tmp_path, monkeypatch, caps
     with pytest.raises(SystemExit) as end:
         main(["predict", str(inputs), f"--weights={weights}", f"--out={out}", "--batch_size=2", "--workers=1"])
     assert end.value.code == 130
-    assert "the same command goes on" in capsys.readouterr().out
+    assert "Run the same command again to continue" in capsys.readouterr().out
     assert not out.exists()
     monkeypatch.setattr(Predictions, "append", append)
     # The process may have ended while it wrote.
@@ -233,7 +233,7 @@ def test_what_is_wrong_is_said_before_the_model_is_loaded(inputs, tmp_path):
     for message, given, out, options in (
         ("must end in", inputs, "o.xlsx", {}),
         ("there is no such folder", inputs, "no/o.csv", {}),
-        ("is there already", inputs, "there.csv", {}),
+        ("exists already", inputs, "there.csv", {}),
         ("ends in .parquet or .jsonl", inputs, "o.csv", {"embeddings": True}),
         ("at least 1", inputs, "o.csv", {"batch_size": 0}),
         ("at least 1", inputs, "o.csv", {"workers": 0}),

@@ -158,10 +158,10 @@ def test_what_predict_has_written_can_be_searched(folder, weights, tmp_path):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({}, "say what to look for"),
-        ({"text": "a", "image": "b.png"}, "say what to look for"),
-        ({"text": "  "}, "say what to look for"),
-        ({"text": "a", "top": 0}, "at least one study"),
+        ({}, "give either --text or --image"),
+        ({"text": "a", "image": "b.png"}, "give either --text or --image"),
+        ({"text": "  "}, "give either --text or --image"),
+        ({"text": "a", "top": 0}, "must be at least 1"),
         ({"text": "a", "out": "out.txt"}, r"must end in \.csv or \.json"),
         ({"text": "a", "splits": "tset"}, "no image of .* is in tset; its splits are"),
         ({"image": "none.png"}, "no such file"),

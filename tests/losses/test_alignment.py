@@ -8,7 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medvlp.losses.alignment import ClinicalPrior, contrastive_loss, correlation
+from medvlp.losses.alignment import contrastive_loss
+from medvlp.losses.targets import ClinicalPrior, correlation
 from tests.support.slow import slow_loss
 
 PRIORS = [

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from medvlp.losses import SoftLabels, tag_loss
 from medvlp.objectives import GlobalAlignment, RegionAlignment, TagDecoding
-from medvlp.objectives.region_alignment import patches_around
+from medvlp.objectives.parts import patches_around
 from medvlp.objectives.tags import Tags
 from medvlp.parse import FINDINGS, LABEL_SETS
 from medvlp.types import ABSENT, NOT_MENTIONED, PRESENT, UNCERTAIN, PhraseFeatures

@@ -185,7 +185,7 @@ def test_an_entry_takes_the_place_of_that_of_the_base_whatever_its_capitals():
     ],
 )
 def test_one_label_has_one_entry(prompts):
-    with pytest.raises(UserError, match="'Edema' and 'edema' are one label"):
+    with pytest.raises(UserError, match="'Edema' and 'edema' are the same label"):
         Protocol.of({"name": "own", "version": 1, "source": "test", "prompts": prompts})
 
 
@@ -199,10 +199,10 @@ def test_the_tags_are_those_of_the_decoder():
     ("changes", "message"),
     [
         ({"pool": "mean"}, r"unknown entry 'pool'. Did you mean 'pooling'\? It has base, name, "),
-        ({"name": "left out"}, "own, name: None is no text"),
+        ({"name": "left out"}, "own, name: None is not a text"),
         ({"version": 1.5}, "own, version must be a whole number, not 1.5"),
         ({"version": True}, "own, version must be a whole number, not True"),
-        ({"source": 3}, "own, source: 3 is no text"),
+        ({"source": 3}, "own, source: 3 is not a text"),
         ({"pooling": "avg"}, "own, pooling is 'avg'; it must be one of embedding, mean, max"),
         ({"pooling": ["mean"]}, "own, pooling is .'mean'.; it must be one of"),
         ({"score": "softmax"}, "own, score is 'softmax'; it must be one of pair, similarity, tags"),
@@ -221,9 +221,12 @@ def test_the_tags_are_those_of_the_decoder():
         ({"prompts": {"pairs": {"positive": ["{x}"], "negative": ["no {}"]}}}, "'{x}' must have one {}"),
         ({"prompts": {"pairs": {"positive": ["{}"], "negative": ["no {} {}"]}}}, "'no {} {}' must have one {}"),
         ({"prompts": {"pairs": {"positive": "{}", "negative": ["no {}"]}}}, "positive must be a list of texts"),
-        ({"prompts": {"pairs": {"positive": ["{}"], "negative": [False]}}}, "negative: False is no text"),
+        ({"prompts": {"pairs": {"positive": ["{}"], "negative": [False]}}}, "negative: False is not a text"),
         ({"prompts": {"texts": {"Edema": ["edema"]}}}, "own, prompts, texts, Edema must be a mapping"),
-        ({"prompts": {"texts": {True: {"positive": ["a"]}}}}, "own, prompts, texts: True is no name; put it in quotes"),
+        (
+            {"prompts": {"texts": {True: {"positive": ["a"]}}}},
+            "own, prompts, texts: True is not a name; put it in quotes",
+        ),
         ({"prompts": {"tags": {"Edema": ["edema"]}}}, "'tags' in 'prompts' and score='tags' belong together"),
         ({"score": "tags"}, "'tags' in 'prompts' and score='tags' belong together"),
         ({"score": "similarity"}, "score='similarity' reads no negative prompts, such as 'no label'"),
@@ -243,7 +246,7 @@ def test_what_is_refused(changes, message):
         ({"grid": {"Edema": {"text": "{degree} edema", "degree": ["mild"], "place": ["here"]}}}, "name each part once"),
         ({"grid": {"Edema": {"text": "{degree} {degree}", "degree": ["mild"]}}}, "name each part once"),
         ({"grid": {"Edema": {"text": "{degree.real} edema", "degree": ["mild"]}}}, "name each part once"),
-        ({"grid": {"Edema": {"degree": ["mild"]}}}, "grid, Edema, text: None is no text"),
+        ({"grid": {"Edema": {"degree": ["mild"]}}}, "grid, Edema, text: None is not a text"),
         ({"grid": {"Edema": {"text": "{degree}", "degree": ["mild", ""]}}}, "leaves no text"),
         ({"grid": {"Edema": {"text": "{a}{b}", "a": ["x"] * 101, "b": ["x"] * 100}}}, "more than 10000 combinations"),
         ({"grid": {"Edema": {"text": "{a}", "a": ["x"]}}, "sample": 2}, "sample=2: 'Edema' has 1 combinations"),
@@ -265,11 +268,11 @@ def test_a_word_with_braces_is_taken_as_it_is():
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"name: [", "is no YAML: while parsing"),
-        (b"\xff\xfe\xff", "is no YAML"),
+        (b"name: [", "is not YAML: while parsing"),
+        (b"\xff\xfe\xff", "is not YAML"),
         (b"", "must be a mapping"),
         (b"- a", "must be a mapping"),
-        (b"!!python/object/apply:os.getcwd []", "is no YAML: could not determine a constructor"),
+        (b"!!python/object/apply:os.getcwd []", "is not YAML: could not determine a constructor"),
     ],
 )
 def test_files_that_are_refused(tmp_path, content, message):

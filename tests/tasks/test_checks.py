@@ -16,7 +16,7 @@ from medvlp.objectives import GlobalAlignment, HierarchicalAlignment, RegionAlig
 from medvlp.parse import write_triplets
 from medvlp.prepared import IMAGES, INDEX, TRIPLETS
 from medvlp.tasks import PretrainingTask
-from tests.support.tiny import make_language_model, make_prepared
+from tests.support.tiny import make_prepared
 
 pytestmark = pytest.mark.slow
 
@@ -27,11 +27,6 @@ REPORT = {"report": partial(GlobalAlignment, dim=16, hidden=24)}
 CLIP = {"report": partial(GlobalAlignment, dim=16, hidden=24, soft_label_weight=0.0)}
 REGION = {"region": partial(RegionAlignment, dim=16, hidden=24)}
 TAG = {"tag": partial(TagDecoding, dim=16, hidden=24, layers=1)}
-
-
-@pytest.fixture(scope="module")
-def language(tmp_path_factory):
-    return make_language_model(tmp_path_factory.mktemp("bert") / "bert")
 
 
 @pytest.fixture
@@ -134,7 +129,7 @@ def test_reports_that_say_nothing_of_findings_or_regions(root, language):
     _, error = fit(root, language, TAG)
     assert "says the same of every finding" in error
     _, error = fit(root, language, REGION, regions=True)
-    assert "speaks of a region" in error
+    assert "mentions a region" in error
     assert fit(root, language, CLIP) == (3, "")
 
 
@@ -152,7 +147,7 @@ def test_regions_that_no_report_speaks_of(root, language):
     boxes = [{"name": "spine", "x1": 0.0, "y1": 0.0, "x2": 9.0, "y2": 9.0}]
     rewrite(root, lambda i, row: {"regions": boxes})
     _, error = fit(root, language, REGION, regions=True)
-    assert "speaks of a region that has a box in it" in error
+    assert "mentions a region that has a box in it" in error
 
 
 @pytest.mark.parametrize("objectives", [IMITATE, LOCAL, REPORT, REPORT | TAG])
@@ -170,7 +165,7 @@ def test_a_batch_of_one_is_enough_for_tags_and_regions(root, language):
 
 def test_a_single_training_image(root, language):
     _, error = fit(root, language, IMITATE, fraction=0.01, drop_last=False)
-    assert "training has 1 image a process, but objective" in error
+    assert "training has 1 image per process, but objective" in error
 
 
 @pytest.mark.parametrize("trainer", [{}, {"num_sanity_val_steps": 0}])
@@ -184,7 +179,7 @@ def test_an_empty_split(root, language, trainer):
 
 
 def test_training_on_the_validation_split_is_said(root, language):
-    with pytest.warns(UserWarning, match="Split 'validate' is both trained and validated on"):
+    with pytest.warns(UserWarning, match="Split 'validate' is used for both training and validation"):
         fit(root, language, IMITATE, train_splits=["train", "validate"])
 
 
@@ -200,7 +195,7 @@ def test_images_that_are_all_alike(root, language, value):
     images[:] = value
     images.flush()
     _, error = fit(root, language, IMITATE)
-    assert "are all alike" in error
+    assert "are all the same" in error
 
 
 def test_a_text_encoder_that_hears_no_difference(root, language):

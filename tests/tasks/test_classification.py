@@ -9,14 +9,14 @@ import torch
 from sklearn.metrics import accuracy_score, roc_auc_score
 from torch.nn import functional as F
 
-from medvlp.data import Augmentation, CXRDataModule
+from medvlp.data import CXRDataModule
 from medvlp.errors import UserError
 from medvlp.prepared import INDEX
 from medvlp.tasks import ClassificationTask
 from medvlp.types import ABSENT, NOT_MENTIONED, PRESENT, UNCERTAIN
+from tests.support.runs import QUIET, UNCHANGED
 from tests.support.tiny import LABELS, make_prepared
 
-OFF = Augmentation(horizontal_flip=0, vertical_flip=0, rotation=0, perspective=0, autocontrast=0)
 RESNET = "test_resnet.r160_in1k"
 
 
@@ -51,7 +51,7 @@ def classes(tmp_path_factory):
 
 
 def module(root, **changes):
-    chosen = {"batch_size": 8, "crop": 40, "num_workers": 0, "views": 1, "augmentation": OFF, "drop_last": False}
+    chosen = {"batch_size": 8, "crop": 40, "num_workers": 0, "views": 1, "augmentation": UNCHANGED, "drop_last": False}
     return CXRDataModule(root, **(chosen | changes))
 
 
@@ -63,10 +63,7 @@ def make_task(**changes):
 def run(task, data, folder, epochs=0):
     trainer = L.Trainer(
         max_epochs=epochs,
-        accelerator="cpu",
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
+        **QUIET,
         enable_checkpointing=False,
         default_root_dir=folder,
     )
@@ -96,7 +93,7 @@ def test_an_answer_for_each_label():
     # CheXpert's policy of MGCA, for three of its labels.
     task = make_task(labels=["Atelectasis", "Cardiomegaly", "Edema"], uncertain={"Atelectasis": 1, "Cardiomegaly": 0})
     assert answered(task, [[UNCERTAIN] * 3]) == [[PRESENT, ABSENT, UNCERTAIN]]
-    with pytest.raises(UserError, match="'Oedema' is none of labels"):
+    with pytest.raises(UserError, match="'Oedema' is not one of labels"):
         make_task(labels=["Edema"], uncertain={"Oedema": 1})
 
 
@@ -255,5 +252,5 @@ def test_a_checkpoint_knows_its_labels(tmp_path, root, classes):
     loaded = ClassificationTask.load_from_checkpoint(tmp_path / "one.ckpt", weights_only=False)
     assert loaded.labels == LABELS
     torch.testing.assert_close(loaded.head.weight, task.head.weight)
-    with pytest.raises(UserError, match=r"has learnt labels=\['Cardiomegaly'.*not \['Normal'"):
+    with pytest.raises(UserError, match=r"was trained with labels=\['Cardiomegaly'.*not \['Normal'"):
         trainer.test(make_task(), module(classes), ckpt_path=tmp_path / "one.ckpt", weights_only=False)

@@ -11,17 +11,17 @@ import pytest
 import torch
 from torchvision.models.detection.image_list import ImageList
 
-from medvlp.data import Augmentation, CXRDataModule
+from medvlp.data import CXRDataModule
 from medvlp.errors import UserError
 from medvlp.metrics.average_precision import average_precision, legacy_average_precision
 from medvlp.prepared import FORMAT_VERSION, IMAGES, INDEX, MANIFEST, index_schema
 from medvlp.tasks import DetectionTask, TorchvisionDetectionTask
+from tests.support.runs import ONE_SPLIT, QUIET, UNCHANGED
 
 pytestmark = pytest.mark.slow
 
 RESNET, VIT = "test_resnet.r160_in1k", "test_vit.r160_in1k"
 SIDE, COUNT = 64, 8
-PLAIN = Augmentation(horizontal_flip=0, vertical_flip=0, rotation=0, perspective=0, autocontrast=0)
 TASKS = [DetectionTask, TorchvisionDetectionTask]
 
 
@@ -52,9 +52,8 @@ def discs(tmp_path_factory):
 
 
 def make_data(root, **options):
-    splits = {f"{name}_splits": ["train"] for name in ("train", "validation", "test")}
-    options = {"batch_size": 8, "crop": SIDE, "targets": "box", "views": 1, "augmentation": PLAIN, **options}
-    return CXRDataModule(root, num_workers=0, **splits, **options)
+    options = {"batch_size": 8, "crop": SIDE, "targets": "box", "views": 1, "augmentation": UNCHANGED, **options}
+    return CXRDataModule(root, num_workers=0, **ONE_SPLIT, **options)
 
 
 def make_task(task=DetectionTask, architecture=RESNET, lr=1e-3, **options):
@@ -66,10 +65,8 @@ def make_task(task=DetectionTask, architecture=RESNET, lr=1e-3, **options):
 
 
 def make_trainer(folder, epochs=1, **options):
-    options = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, **options}
-    return L.Trainer(
-        max_epochs=epochs, accelerator="cpu", default_root_dir=folder, enable_checkpointing=False, **options
-    )
+    options = {**QUIET, "enable_checkpointing": False, **options}
+    return L.Trainer(max_epochs=epochs, default_root_dir=folder, **options)
 
 
 def rows_as_arrays(task):

@@ -11,17 +11,16 @@ from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins import MixedPrecision
 from torch import nn
 
-from medvlp.data import Augmentation, CXRDataModule
+from medvlp.data import CXRDataModule
 from medvlp.distributed import rank
 from medvlp.errors import UserError
 from medvlp.models import HFTextEncoder, TimmEncoder
 from medvlp.objectives import HierarchicalAlignment
 from medvlp.tasks import ClassificationTask, PretrainingTask
-from tests.support.tiny import make_language_model, make_prepared
+from tests.support.runs import UNCHANGED
 
 pytestmark = pytest.mark.slow
 
-OFF = Augmentation(horizontal_flip=0, vertical_flip=0, rotation=0, perspective=0, autocontrast=0)
 OPTIMIZER = partial(torch.optim.AdamW, lr=1e-3)
 
 
@@ -60,14 +59,6 @@ class Spoilt(L.Callback):
                 next(p for p in pl_module.parameters() if p.requires_grad).fill_(torch.nan)
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("place")
-    make_prepared(folder / "data")
-    make_language_model(folder / "bert")
-    return folder
-
-
 def pretraining(place, norm=True):
     L.seed_everything(0)
     return PretrainingTask(
@@ -86,7 +77,7 @@ def probe(place, **options):
 def fit(folder, task, place, spoilt=None, ckpt_path=None, devices=1, batch_size=8, **options):
     data = CXRDataModule(place / "data", batch_size=batch_size, crop=32, num_workers=0)
     if isinstance(task, ClassificationTask):
-        data.views, data.augmentation = 1, OFF
+        data.views, data.augmentation = 1, UNCHANGED
     trainer = L.Trainer(
         max_epochs=3,
         accelerator="cpu",

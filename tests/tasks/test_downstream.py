@@ -20,10 +20,10 @@ from medvlp.metrics import Statistic
 from medvlp.models import TimmEncoder
 from medvlp.tasks import ClassificationTask, DownstreamTask
 from medvlp.trainer.command import main
+from tests.support.runs import QUIET, UNCHANGED
 from tests.support.tiny import make_prepared, options
 
 RESNET, VIT = "test_resnet.r160_in1k", "test_vit.r160_in1k"
-OFF = Augmentation(horizontal_flip=0, vertical_flip=0, rotation=0, perspective=0, autocontrast=0)
 LABELS = ["Cardiomegaly", "Pleural Effusion"]
 
 
@@ -70,7 +70,7 @@ def fresh(tmp_path):
 
 
 def module(root, **changes):
-    chosen = {"batch_size": 8, "crop": 32, "num_workers": 0, "views": 1, "augmentation": OFF, "drop_last": False}
+    chosen = {"batch_size": 8, "crop": 32, "num_workers": 0, "views": 1, "augmentation": UNCHANGED, "drop_last": False}
     return CXRDataModule(root, **(chosen | changes))
 
 
@@ -83,10 +83,7 @@ def probe(**changes):
 def make_trainer(folder, epochs=1, **changes):
     return L.Trainer(
         max_epochs=epochs,
-        accelerator="cpu",
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
+        **QUIET,
         default_root_dir=folder,
         **{"enable_checkpointing": False, **changes},
     )
@@ -367,7 +364,7 @@ CONFIG = {
         "logger": False,
         "callbacks": [{"class_path": "ModelCheckpoint", "init_args": {"dirpath": "saved", "save_last": True}}],
     },
-    "data": {"views": 1, "augmentation": {name: 0 for name in vars(OFF)}},
+    "data": {"views": 1, "augmentation": {name: 0 for name in vars(UNCHANGED)}},
 }
 
 

@@ -21,7 +21,7 @@ from medvlp.models import TimmEncoder
 from medvlp.prepared import BOX_TYPE, INDEX, MANIFEST, Prepared
 from medvlp.tasks import GroundingTask
 from medvlp.tasks.grounding import METRICS
-from medvlp.trainer.command import WANDB_PRIVACY
+from tests.support.runs import QUIET, clear_environment
 from tests.support.tiny import make_language_model, make_prepared, options
 
 pytestmark = pytest.mark.slow
@@ -34,9 +34,7 @@ def workplace(tmp_path_factory):
     """A folder with tiny data in which a model was pre-trained, and an environment that is put back."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("work"))
-        for name in (*WANDB_PRIVACY, "PL_GLOBAL_SEED", "PL_SEED_WORKERS"):
-            patch.setenv(name, "put back afterwards")
-            patch.delenv(name)
+        clear_environment(patch)
         make_prepared(Path("data"), size=SIDE)
         make_language_model(Path("bert"))
         tiny = options(Path("data"), Path("bert"))
@@ -88,9 +86,7 @@ def run(task, root, batch_size=5, **data):
     """Test a task; return it."""
     data = {"targets": "box"} | data
     module = CXRDataModule(root, batch_size=batch_size, num_workers=0, **data)
-    Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False).test(
-        task, module, verbose=False
-    )
+    Trainer(**QUIET).test(task, module, verbose=False)
     return task
 
 

@@ -7,13 +7,14 @@ import pytest
 import torch
 
 from medvlp.__main__ import main
-from medvlp.data import Augmentation, CXRDataModule
+from medvlp.data import CXRDataModule
 from medvlp.errors import UserError
 from medvlp.models import HFTextEncoder, TimmEncoder
 from medvlp.objectives import GlobalAlignment, RegionAlignment, TagDecoding
 from medvlp.tasks import PretrainingTask
 from medvlp.tasks.overfit import Overfit, fallen
-from tests.support.tiny import make_language_model, make_prepared, options
+from tests.support.runs import QUIET, UNCHANGED
+from tests.support.tiny import options
 
 pytestmark = pytest.mark.slow
 
@@ -22,15 +23,6 @@ ASG = {
     "region": partial(RegionAlignment, dim=16, hidden=24),
     "tag": partial(TagDecoding, dim=16, hidden=24, layers=1),
 }
-PLAIN = Augmentation(horizontal_flip=0, vertical_flip=0, rotation=0, perspective=0, autocontrast=0)
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("place")
-    make_prepared(folder / "data")
-    make_language_model(folder / "bert")
-    return folder
 
 
 class Seen(L.Callback):
@@ -61,15 +53,12 @@ def fit(place, lr, steps, objectives=ASG, **data):
         max_steps=steps,
         check_val_every_n_epoch=steps,
         num_sanity_val_steps=0,
-        accelerator="cpu",
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
+        **QUIET,
         enable_checkpointing=False,
         callbacks=[seen],
     )
     module = CXRDataModule(place / "data", **{"batch_size": 8, "crop": 32, "num_workers": 0, "regions": True, **data})
-    module.augmentation = PLAIN
+    module.augmentation = UNCHANGED
     trainer.fit(task, module)
     (verdict,) = (callback for callback in trainer.callbacks if isinstance(callback, Overfit))
     return verdict, seen

@@ -14,20 +14,13 @@ from medvlp.errors import UserError
 from medvlp.tasks import ClassificationTask, DetectionTask, SegmentationTask, TorchvisionDetectionTask
 from medvlp.tasks.precision import BFloat16Weights
 from medvlp.trainer.command import main
-from tests.support.tiny import make_language_model, make_prepared, options
+from tests.support.runs import QUIET
+from tests.support.tiny import options
 
 pytestmark = pytest.mark.slow
 
 RESNET, VIT = "test_resnet.r160_in1k", "test_vit.r160_in1k"
 OVERLAYS = {"imitate": [], "asg": ["overlays/small_asg"], "imitate_asg": ["overlays/small_imitate_asg"]}
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("place")
-    make_prepared(folder / "data")
-    make_language_model(folder / "bert")
-    return folder
 
 
 @pytest.fixture(autouse=True)
@@ -152,10 +145,7 @@ def test_downstream_tasks_in_bf16(place, kind, freeze, cached):
             max_epochs=2,
             precision=precision,
             callbacks=[Losses()],
-            accelerator="cpu",
-            logger=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
+            **QUIET,
         )
         trainer.fit(task, data)
         (metrics,) = trainer.test(task, data)

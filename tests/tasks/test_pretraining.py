@@ -12,14 +12,10 @@ from medvlp.errors import UserError
 from medvlp.models import HFTextEncoder, TimmEncoder
 from medvlp.objectives import GlobalAlignment, HierarchicalAlignment, RegionAlignment, TagDecoding
 from medvlp.tasks import PretrainingTask
-from tests.support.tiny import make_language_model, make_prepared
+from tests.support.runs import QUIET
+from tests.support.tiny import make_prepared
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def language(tmp_path_factory):
-    return make_language_model(tmp_path_factory.mktemp("bert") / "bert")
 
 
 @pytest.fixture
@@ -56,10 +52,7 @@ def make_trainer(folder, epochs, **options):
     losses = Losses()
     trainer = L.Trainer(
         max_epochs=epochs,
-        accelerator="cpu",
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
+        **QUIET,
         default_root_dir=folder,
         callbacks=[losses, ModelCheckpoint(folder, filename="{step}", save_top_k=-1, every_n_train_steps=1)],
         **options,

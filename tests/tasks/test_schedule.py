@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, OneCycleLR
 from medvlp.data import CXRDataModule
 from medvlp.errors import UserError
 from medvlp.tasks import ClassificationTask
+from tests.support.runs import QUIET
 from tests.support.tiny import make_prepared
 
 pytestmark = pytest.mark.slow
@@ -30,10 +31,7 @@ def fit(folder, root, ckpt_path=None, batch_size=8, task=None, **options):
     own = {"weights": "random", "architecture": "test_resnet.r160_in1k", "cache_features": False}
     trainer = L.Trainer(
         **{"max_epochs": 2, **options},
-        accelerator="cpu",
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
+        **QUIET,
         default_root_dir=folder,
         callbacks=[ModelCheckpoint(folder, filename="{step}", save_top_k=-1, every_n_train_steps=1)],
     )

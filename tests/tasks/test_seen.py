@@ -13,6 +13,7 @@ from medvlp.models.pretrained import pretrained_on
 from medvlp.prepared import Prepared
 from medvlp.tasks import ClassificationTask, ZeroShotTask
 from medvlp.tasks.seen import UNKNOWN
+from tests.support.runs import QUIET
 from tests.support.tiny import make_prepared
 from tests.support.trained import make_checkpoint
 
@@ -44,7 +45,7 @@ def trained(place):
 def notes(place, weights, kind=ClassificationTask, **data):
     task = kind(weights=str(weights), labels=["Cardiomegaly"])
     module = CXRDataModule(place / "data", crop=32, num_workers=0, **data)
-    trainer = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False)
+    trainer = Trainer(**QUIET)
     trainer.test(task, module, verbose=False)
     return task.notes
 

@@ -10,17 +10,17 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from medvlp.data import Augmentation, CXRDataModule
+from medvlp.data import CXRDataModule
 from medvlp.errors import UserError
 from medvlp.models.setr import SETRDecoder
 from medvlp.models.unet import UNetDecoder
 from medvlp.prepared import FORMAT_VERSION, IMAGES, INDEX, MANIFEST, MASKS, index_schema
 from medvlp.run_lengths import decode
 from medvlp.tasks import SegmentationTask
+from tests.support.runs import ONE_SPLIT, QUIET, UNCHANGED
 
 RESNET, CONVNEXT, VIT = "test_resnet.r160_in1k", "test_convnext.r160_in1k", "test_vit.r160_in1k"
 SIDE, COUNT = 32, 18
-PLAIN = Augmentation(horizontal_flip=0, vertical_flip=0, rotation=0, perspective=0, autocontrast=0)
 
 
 def make_discs(root, count=COUNT, empty=lambda i: i % 4 == 3):
@@ -50,9 +50,8 @@ def discs(tmp_path_factory):
 
 
 def make_data(root, **options):
-    splits = {f"{name}_splits": ["train"] for name in ("train", "validation", "test")}
-    options = {"batch_size": 9, "targets": "mask", "views": 1, "augmentation": PLAIN, **options}
-    return CXRDataModule(root, crop=SIDE, num_workers=0, **splits, **options)
+    options = {"batch_size": 9, "targets": "mask", "views": 1, "augmentation": UNCHANGED, **options}
+    return CXRDataModule(root, crop=SIDE, num_workers=0, **ONE_SPLIT, **options)
 
 
 def make_task(architecture=RESNET, **options):
@@ -62,8 +61,7 @@ def make_task(architecture=RESNET, **options):
 
 
 def make_trainer(folder, epochs=1, **options):
-    options = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, **options}
-    return L.Trainer(max_epochs=epochs, accelerator="cpu", default_root_dir=folder, **options)
+    return L.Trainer(max_epochs=epochs, default_root_dir=folder, **{**QUIET, **options})
 
 
 def slow_dice(text, mask):

@@ -13,7 +13,8 @@ import medvlp
 from medvlp.__main__ import main as command
 from medvlp.errors import UserError
 from medvlp.export import export
-from medvlp.trainer.command import WANDB_PRIVACY, main
+from medvlp.trainer.command import main
+from tests.support.runs import clear_environment
 from tests.support.tiny import make_language_model, make_prepared, options
 
 pytestmark = pytest.mark.slow
@@ -29,9 +30,7 @@ def workplace(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("work"))
         patch.setenv("WANDB_MODE", "offline")
-        for name in (*WANDB_PRIVACY, "PL_GLOBAL_SEED", "PL_SEED_WORKERS"):
-            patch.setenv(name, "put back afterwards")
-            patch.delenv(name)
+        clear_environment(patch)
         make_prepared(Path("data"), size=SIDE)
         make_language_model(Path("bert"))
         network = timm.create_model("test_vit3", num_classes=5, global_pool="avg")

@@ -16,7 +16,7 @@ from medvlp.models import TimmEncoder
 from medvlp.prepared import MANIFEST
 from medvlp.tasks import RetrievalTask, ZeroShotTask
 from medvlp.tasks.checkpoints import load_pretraining
-from medvlp.trainer.command import WANDB_PRIVACY
+from tests.support.runs import QUIET, clear_environment
 from tests.support.slow import slow_retrieval
 from tests.support.tiny import make_language_model, make_prepared, options
 
@@ -30,9 +30,7 @@ def workplace(tmp_path_factory):
     """A folder with tiny data in which a model was pre-trained, and an environment that is put back."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("work"))
-        for name in (*WANDB_PRIVACY, "PL_GLOBAL_SEED", "PL_SEED_WORKERS"):
-            patch.setenv(name, "put back afterwards")
-            patch.delenv(name)
+        clear_environment(patch)
         make_prepared(Path("data"))
         make_language_model(Path("bert"))
         # The encoder starts from a file, which is gone when the checkpoint is evaluated.
@@ -53,9 +51,7 @@ def checkpoint(workplace):
 def run(task, batch_size=12, root=Path("data"), **data):
     """Test a task; return it."""
     module = CXRDataModule(root, batch_size=batch_size, num_workers=0, **data)
-    Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False).test(
-        task, module, verbose=False
-    )
+    Trainer(**QUIET).test(task, module, verbose=False)
     return task
 
 
@@ -160,7 +156,7 @@ def test_images_that_were_prepared_otherwise_are_refused(checkpoint, tmp_path):
     manifest = json.loads((tmp_path / "data" / MANIFEST).read_text())
     manifest["options"]["resize"] = "squash"
     (tmp_path / "data" / MANIFEST).write_text(json.dumps(manifest))
-    with pytest.raises(UserError, match="--resize squash, but the model has seen --size 40 --resize pad"):
+    with pytest.raises(UserError, match="--resize squash, but the model was trained on --size 40 --resize pad"):
         run(ZeroShotTask(checkpoint), root=tmp_path / "data")
 
 
@@ -245,7 +241,7 @@ def test_it_says_how_many_patients_the_model_has_seen(checkpoint):
     ("make", "message"),
     [
         (lambda path: run(ZeroShotTask(path, labels=["Gout"])), "no 'Gout'"),
-        (lambda path: run(ZeroShotTask(path, "biovil-rsna")), "asks for none of the labels"),
+        (lambda path: run(ZeroShotTask(path, "biovil-rsna")), "scores none of the labels"),
         (lambda path: run(ZeroShotTask(path, "chexzer")), "chexzero"),
         (lambda path: run(RetrievalTask(path, classes=["Gout"])), "has no 'Gout'"),
     ],
@@ -280,10 +276,10 @@ def foreign(path):
     ("make", "message"),
     [
         (None, "no such file"),
-        (lambda path: path.write_bytes(b"no weights"), "is no checkpoint of 'medvlp fit'"),
-        (lambda path: path.write_bytes(b""), "is no checkpoint of 'medvlp fit'"),
-        (lambda path: torch.save(torch.zeros(3), path), "is no checkpoint of 'medvlp fit'"),
-        (foreign, "is no checkpoint of 'medvlp fit'"),
+        (lambda path: path.write_bytes(b"no weights"), "is not a checkpoint of 'medvlp fit'"),
+        (lambda path: path.write_bytes(b""), "is not a checkpoint of 'medvlp fit'"),
+        (lambda path: torch.save(torch.zeros(3), path), "is not a checkpoint of 'medvlp fit'"),
+        (foreign, "is not a checkpoint of 'medvlp fit'"),
     ],
 )
 def test_another_file_is_refused_in_one_line(make, message, capsys):

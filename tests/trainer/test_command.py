@@ -16,8 +16,9 @@ from medvlp.__main__ import COMMANDS, TRAINER, Command, main
 from medvlp.config.experiments import DEFAULTS, EXPERIMENTS, find_config
 from medvlp.config.precedence import in_order
 from medvlp.errors import NotFoundError, UserError
-from medvlp.trainer.command import WANDB_PRIVACY, has_wandb_login
+from medvlp.trainer.command import has_wandb_login
 from tests.support import dummy
+from tests.support.runs import clear_environment
 
 TASK = """
 model:
@@ -34,9 +35,7 @@ def workplace(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("medvlp.trainer.command.main", dummy.main)
     monkeypatch.setenv("WANDB_MODE", "offline")
-    for name in (*WANDB_PRIVACY, "PL_GLOBAL_SEED", "PL_SEED_WORKERS"):
-        monkeypatch.setenv(name, "put back afterwards")
-        monkeypatch.delenv(name)
+    clear_environment(monkeypatch)
     Path("task.yaml").write_text(TASK)
     yield
     wandb.finish()
@@ -333,10 +332,10 @@ REFUSED = {
     "trainer:\n": "the file holds 'trainer:', not settings by name",
     "fit:\n": "the file holds 'fit:'",
     "fit: 3": "'fit:' at the top holds no settings: remove it.",
-    "trainer: {devices: 1}\nfit: {trainer: {devices: 1}}": "'trainer' stands at the top and under 'fit:'",
+    "trainer: {devices: 1}\nfit: {trainer: {devices: 1}}": "'trainer' is both at the top and under 'fit:'",
     "trainer:\n\tmax_epochs: 3\n": "line 2 is indented with a tab",
-    "trainer:\n  devices: 1\n  max_epochs: 3\n  devices: 2\n": "'devices' stands twice, in lines 2 and 4",
-    '{"trainer": {"devices": 1, "devices": 2}}': "'devices' stands twice, in line 1",
+    "trainer:\n  devices: 1\n  max_epochs: 3\n  devices: 2\n": "'devices' appears twice, in lines 2 and 4",
+    '{"trainer": {"devices": 1, "devices": 2}}': "'devices' appears twice, in line 1",
     "trainer: {}\n---\ndata: {}\n": "expected a single document",
     "_wandb: {value: {}}\ntrainer: {value: {max_epochs: 3}}": "W&B's record of a run",
     "wandb_version: 1\ntrainer: {desc: null, value: {max_epochs: 3}}": "such as runs/medvlp/ID/config.yaml",

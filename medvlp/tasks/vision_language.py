@@ -1,0 +1,159 @@
+"""The use of encoders with their objectives: embeddings, zero-shot scores, tags and heat maps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast, get_args
+
+import torch
+from torch import Tensor, nn
+
+from medvlp.errors import UserError
+from medvlp.models import ImageEncoder, TextEncoder
+from medvlp.objectives import HeatMap, Objective, TagDecoding
+from medvlp.objectives.base import section_texts
+from medvlp.protocols import Protocol, zero_shot_scores
+from medvlp.tasks.base import BaseTask
+from medvlp.tasks.precision import own_precision
+from medvlp.types import Batch, HeatSource, ImageFeatures, Section, TextFeatures, text_ids
+
+
+class VisionLanguageTask(BaseTask):
+    """A task whose model is an image encoder, a text encoder and objectives. A subclass makes them.
+
+    Attributes:
+        image_encoder: The image encoder.
+        text_encoder: The text encoder.
+        objectives: The objectives by name.
+        protocol: Protocol of zero-shot classification.
+    """
+
+    image_encoder: ImageEncoder
+    text_encoder: TextEncoder
+    objectives: nn.ModuleDict
+    protocol: Protocol
+
+    @property
+    def sections(self) -> list[Section]:
+        """Sections of the report that at least one objective aligns images with."""
+        return list(dict.fromkeys(section for objective in self._named() for section in objective[1].sections))
+
+    def encode_batch(self, batch: Batch) -> tuple[ImageFeatures, TextFeatures]:
+        """Return the features of all views (N = B * V), and those of the texts that objectives read."""
+        image = self.image_encoder(batch["image"].flatten(0, 1))
+        texts = {s: section_texts(s, batch["findings"], batch["impression"]) for s in self.sections}
+        text = TextFeatures({})
+        if self._reads_words and (region := batch["region"]) is not None:
+            reports = section_texts("report", batch["findings"], batch["impression"])
+            report, *words = self.text_encoder.read(reports, region, "report" in texts)
+            text.word, text.word_sentence = (part.to(self.device, non_blocking=True) for part in words)
+            if report is not None:
+                del texts["report"]
+                text.sections["report"] = report.to(self.device, non_blocking=True)
+        for section, strings in texts.items():
+            text.sections[section] = self.text_encoder(strings).to(self.device, non_blocking=True)
+        return image, text
+
+    def embed_images(self, image: ImageFeatures) -> dict[str, Tensor]:
+        """Return normalised embeddings (N, D) of images, by `objective/section`."""
+        return {
+            f"{name}/{section}": embedding
+            for name, objective in self._named()
+            for section, embedding in objective.embed_image(image).items()
+        }
+
+    def embed_texts(self, texts: list[str]) -> dict[str, Tensor]:
+        """Return normalised embeddings (M, D) of texts, by `objective/section`."""
+        with own_precision(self):
+            embedded = self.text_encoder(texts).to(self.device)
+            return {
+                f"{name}/{s}": objective.embed_text(embedded)
+                for name, objective in self._named()
+                for s in objective.sections
+            }
+
+    def heat_maps(self, batch: Batch) -> dict[str, list[HeatMap]]:
+        """Return heat maps of the reports in an evaluation batch (V = 1), by name of the objective, if it has any."""
+        with own_precision(self):
+            image, text = self.encode_batch(batch)
+            maps = {
+                name: objective.heat_maps(image, text, batch)
+                for name, objective in self._named()
+                if batch["region"] is not None or not objective.reads_words
+            }
+        return {name: drawn for name, drawn in maps.items() if drawn}
+
+    def embedded(self, batch: Batch, image: ImageFeatures, text: TextFeatures) -> dict[str, Tensor]:
+        """Return the inputs of retrieval from an evaluation batch (V = 1), tensors (B, ...).
+
+        The keys are `image/` and `text/` for normalised embeddings, and `id/` for the numbers of the texts, each
+        followed by `objective/section`.
+        """
+        rows = {f"image/{key}": value for key, value in self.embed_images(image).items()}
+        for name, objective in self._named():
+            for section in objective.sections:
+                rows[f"text/{name}/{section}"] = objective.embed_text(text.sections[section])
+                ids = text_ids(section_texts(section, batch["findings"], batch["impression"]))
+                rows[f"id/{name}/{section}"] = ids.to(self.device)
+        return rows
+
+    def zero_shot_scores(
+        self, image: dict[str, Tensor], labels: Sequence[str], protocol: Protocol | None = None
+    ) -> Tensor:
+        """Score labels from image embeddings (N, D) by `objective/section`: float64 (N, L) on the CPU.
+
+        Args:
+            image: The embeddings.
+            labels: Labels that the protocol knows.
+            protocol: A protocol with prompts; by default the task's.
+        """
+        protocol = protocol or self.protocol
+        text = {space: rows.cpu() for space, rows in self.embed_texts(protocol.texts(labels)).items()}
+        return zero_shot_scores(protocol, labels, {space: rows.cpu() for space, rows in image.items()}, text)
+
+    @property
+    def tag_decoder(self) -> TagDecoding:
+        """The objective that predicts tags of images.
+
+        Raises:
+            UserError: If the model has no such objective.
+        """
+        for _, objective in self._named():
+            if isinstance(objective, TagDecoding):
+                return objective
+        raise UserError("the model has no tag decoder: it was trained without the objective TagDecoding, ASG's IRL.")
+
+    @property
+    def heat_sources(self) -> list[HeatSource]:
+        """The sources of heat maps of texts that this model has, the best first."""
+        sources = {objective.heat_source for _, objective in self._named()}
+        return [source for source in get_args(HeatSource) if source in sources]
+
+    def text_heat_maps(self, image: Tensor, texts: Sequence[str], source: HeatSource | None = None) -> Tensor:
+        """Return heat maps of texts, (N, M, h, w), as the mean over all objectives of one source.
+
+        Args:
+            image: uint8 (N, H, W).
+            texts: M texts.
+            source: One of `heat_sources`; by default the first.
+
+        Raises:
+            UserError: If no objective has this source, or an objective cannot show a text.
+        """
+        source = source or next(iter(self.heat_sources), None)
+        asked = [objective for _, objective in self._named() if source and objective.heat_source == source]
+        if not asked:
+            sources = ", ".join(self.heat_sources) or "none"
+            raise UserError(f"source='{source}': the model has no heat maps of this source. It has: {sources}.")
+        features = self.image_encoder(image)
+        # Only this source reads the places, and an encoder need not have them.
+        places = self.image_encoder.places(features) if source == "global" else None
+        text = self.text_encoder.phrases(texts).to(image.device)
+        return torch.stack([o.text_heat(features, places, text) for o in asked]).mean(0)
+
+    @property
+    def _reads_words(self) -> bool:
+        return any(objective.reads_words for _, objective in self._named())
+
+    def _named(self) -> list[tuple[str, Objective]]:
+        return cast("list[tuple[str, Objective]]", list(self.objectives.items()))
