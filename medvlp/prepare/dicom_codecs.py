@@ -35,7 +35,7 @@ SYNTAXES = {
     "JPEG 2000": "1.2.840.10008.1.2.4.91",
 }
 BASELINE, RLE = "1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.5"
-ADVICE = "pip install imagecodecs, or medvlp[dicom]"
+ADVICE = "Run 'pip install imagecodecs', or install the extra medvlp[dicom]"
 
 
 @dataclass(frozen=True)
@@ -79,11 +79,10 @@ def decompress(frame: bytes, syntax: str, layout: Layout) -> npt.NDArray[Any]:
         )
     if stream.kind == "JPEG 2000":
         return by_pydicom(encapsulate([frame]), SYNTAXES[stream.kind], layout)
-    # JPEG has no planes, and its samples fill their precision.
-    allocated = 8 if stream.precision <= 8 else 16
-    layout = replace(layout, allocated=allocated, stored=stream.precision, planar=False)
+    # JPEG has no planes.
+    layout = replace(layout, allocated=8 if stream.precision <= 8 else 16, planar=False)
     if stream.kind == "JPEG" and stream.precision == 8:
-        return by_pydicom(encapsulate([frame]), BASELINE, layout)
+        return by_pydicom(encapsulate([frame]), BASELINE, replace(layout, stored=8))
     return _by_imagecodecs(frame, stream, layout)
 
 
@@ -124,8 +123,9 @@ def _by_imagecodecs(frame: bytes, stream: Stream, layout: Layout) -> npt.NDArray
 
         # Pillow counts as a decoder of 12 bits, and is none.
         if set(get_decoder(SYNTAXES[stream.kind]).available_plugins) - {"pillow"} - ({"gdcm"} if bits else set()):
+            layout = replace(layout, stored=stream.precision)
             return by_pydicom(encapsulate([frame]), SYNTAXES[stream.kind], layout)
-        raise LeftOutError(f"unreadable image: no decoder of {stream.kind}{bits} is installed. Run: {ADVICE}")
+        raise LeftOutError(f"unreadable image: no decoder of {stream.kind}{bits} is installed. {ADVICE}")
     import imagecodecs
 
     # libjpeg fills up what is missing at the end, silently.
@@ -133,9 +133,14 @@ def _by_imagecodecs(frame: bytes, stream: Stream, layout: Layout) -> npt.NDArray
         raise LeftOutError("truncated image")
     decode = imagecodecs.jpegls_decode if stream.kind == "JPEG-LS" else imagecodecs.jpeg8_decode
     try:
-        return np.array(decode(frame))
+        samples = np.array(decode(frame))
     except Exception:  # noqa: BLE001  (the codecs have exceptions of their own, with messages in jargon)
         raise LeftOutError(f"unreadable image: its {stream.kind}{bits} is damaged") from None
+    if not layout.signed:
+        return samples
+    # None of these codecs knows signs.
+    spare = 8 * samples.itemsize - min(stream.precision, layout.stored)
+    return np.asarray(samples.view(samples.dtype.str.replace("u", "i")) << spare >> spare)
 
 
 def by_pydicom(data: bytes, syntax: str, layout: Layout, **options: Any) -> npt.NDArray[Any]:

@@ -2,10 +2,12 @@
 
 import importlib.metadata
 import importlib.util
+import io
 import subprocess
 import sys
 import warnings
 
+import imagecodecs
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -68,7 +70,11 @@ def path_of(name):
 
 
 def stored(name):
-    with open(path_of(name), "rb") as file:
+    return stored_in(path_of(name))
+
+
+def stored_in(path):
+    with open(path, "rb") as file:
         content = read_content(file, TAGS)
         return read_samples(content, read_layout(content.elements, 10**8, content.pixels))
 
@@ -140,7 +146,8 @@ def test_a_missing_decoder_is_named(no_imagecodecs, name, kind):
     with pytest.raises(LeftOutError) as error:
         read_image(path_of(name), 16, "pad")
     assert str(error.value) == (
-        f"unreadable image: no decoder of {kind} is installed. Run: pip install imagecodecs, or medvlp[dicom]"
+        f"unreadable image: no decoder of {kind} is installed. Run 'pip install imagecodecs', or install the extra "
+        "medvlp[dicom]"
     )
 
 
@@ -152,6 +159,29 @@ def test_other_decoders_of_pydicom_are_used_where_they_are(no_imagecodecs, monke
     decoder = get_decoder("1.2.840.10008.1.2.4.80")
     monkeypatch.setitem(decoder._available, "gdcm", lambda source, runner: expected.tobytes())
     np.testing.assert_array_equal(stored("MR_small_jpeg_ls_lossless.dcm"), expected)
+
+
+@pytest.mark.parametrize("kind", ["JPEG Lossless", "JPEG-LS"])
+@pytest.mark.parametrize("bits", [8, 12, 16])
+@pytest.mark.parametrize("signed", [False, True])
+def test_samples_of_either_sign(tmp_path, dicom, kind, bits, signed):
+    values = np.tile(np.linspace(0, 2**bits - 1, 64).round(), (48, 1)).astype(int) - (2 ** (bits - 1) if signed else 0)
+    cells = values.astype(np.int16 if bits > 8 else np.int8).view(np.uint16 if bits > 8 else np.uint8)
+    for whole in {False, bits != 12} if signed else {False}:
+        # The codec may get the cells whole, or the bits of the sample alone.
+        content = cells if whole or bits != 12 else cells & 0xFFF
+        if kind == "JPEG-LS":
+            frame, syntax = imagecodecs.jpegls_encode(content), "1.2.840.10008.1.2.4.80"
+        else:
+            frame = imagecodecs.jpeg8_encode(content, lossless=True, bitspersample=max(bits, 8), level=100)
+            syntax = "1.2.840.10008.1.2.4.70"
+        plain = dicom(values.astype(f"{'i' if signed else 'u'}{cells.itemsize}"), bits=bits)
+        ds = dcmread(io.BytesIO(plain))
+        ds.file_meta.TransferSyntaxUID = syntax
+        ds.PixelData = encapsulate([frame])
+        ds["PixelData"].VR = "OB"
+        ds.save_as(tmp_path / "x", enforce_file_format=True)
+        np.testing.assert_array_equal(stored_in(tmp_path / "x"), values)
 
 
 @pytest.mark.parametrize("name", ["JPEG-LL.dcm", "MR_small_jpeg_ls_lossless.dcm", "JPGExtended.dcm"])
