@@ -170,7 +170,7 @@ def number(elements: Dataset, keyword: str) -> float | None:
     found = value(elements, keyword)
     if isinstance(found, Sequence) and not isinstance(found, (str, bytes)):
         found = found[0] if found else None
-    if found is None:
+    if found in (None, ""):
         return None
     try:
         result = float(found)

@@ -16,6 +16,8 @@ from medvlp.prepare.dicom_file import Content, join_fragments, starts_items
 from medvlp.prepare.dicom_layout import FLOATS, Layout
 
 LITTLE_ENDIAN, BIG_ENDIAN = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"
+# The private syntax of GE for little-endian elements with big-endian pixels.
+SWAPPED = "1.2.840.113619.5.2"
 
 
 def read_samples(content: Content, layout: Layout) -> npt.NDArray[Any]:
@@ -41,7 +43,7 @@ def read_samples(content: Content, layout: Layout) -> npt.NDArray[Any]:
     needed = 2 * samples // 3 if layout.photometric == "YBR_FULL_422" else samples
     size = -(-needed * layout.allocated // 8)
     data = _whole(head + content.read(size + size % 2), size)
-    syntax = LITTLE_ENDIAN if content.little_endian else BIG_ENDIAN
+    syntax = LITTLE_ENDIAN if content.little_endian and content.syntax != SWAPPED else BIG_ENDIAN
     return align(by_pydicom(data, syntax, layout, pixel_vr=content.vr), layout, cells=True)
 
 

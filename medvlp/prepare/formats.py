@@ -65,16 +65,16 @@ def describe(head: bytes) -> str:
     """
     for position, magic, name in KINDS:
         if head[position : position + len(magic)] == magic:
-            return f"no image that is read but {name}"
+            return f"the file is {name}"
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if text.startswith(b"<?xml"):
         text = text[text.find(b"<svg") :] if b"<svg" in text else text
     for begin, name in TEXTS:
         if text.startswith(begin):
-            return f"no image that is read but {name}"
+            return f"the file is {name}"
     for begin, name in IMAGES:
         if head.startswith(begin):
-            return f"a damaged {name}, or one of a kind that is not read. Save it as PNG of 8 or 16 bits"
+            return f"the file is a damaged {name}, or one of a kind that is not read. Save it as PNG of 8 or 16 bits"
     if not any(head):
         return "nothing but zeros. Copy or download the file again"
     return "not a known format"

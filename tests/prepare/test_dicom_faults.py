@@ -94,6 +94,18 @@ def test_other_encodings_of_elements(tmp_path, dicom, syntax):
     np.testing.assert_array_equal(read(tmp_path, body), expected)
 
 
+def test_little_endian_elements_with_big_endian_pixels(tmp_path, dicom):
+    ds = Dataset()
+    ds.update({element.tag: element for element in dcmread(io.BytesIO(dicom(WIDE, bits=12)))})
+    ds.file_meta = FileMetaDataset()
+    ds.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+    ds.PixelData = WIDE.astype(">u2").tobytes()
+    file = io.BytesIO()
+    ds.save_as(file, enforce_file_format=True)
+    data = file.getvalue().replace(b"1.2.840.10008.1.2\0", b"1.2.840.113619.5.2")
+    np.testing.assert_array_equal(read(tmp_path, data), SCALED)
+
+
 @pytest.mark.parametrize("syntax", [None, RLELossless, JPEGBaseline8Bit])
 def test_a_missing_transfer_syntax(tmp_path, dicom, syntax):
     plain = jpeg(dicom, RAMP) if syntax == JPEGBaseline8Bit else dicom(RAMP, syntax=syntax)
@@ -226,6 +238,12 @@ def test_spellings_of_the_window_function(tmp_path, dicom, spelling):
         read(tmp_path, dicom(WIDE, bits=12, VOILUTFunction=exact, **window))
     words = reason(tmp_path, dicom(WIDE, bits=12, VOILUTFunction="GAMMA", **window))
     assert "VOILUTFunction GAMMA is none of LINEAR" in words
+
+
+def test_empty_values_of_a_window(tmp_path, dicom):
+    data = dicom(WIDE, bits=12, WindowCenter=[1, 2], WindowWidth=[3, 4])
+    start = data.index(b"\x28\0\x50\x10DS") + 8
+    np.testing.assert_array_equal(read(tmp_path, data[:start] + b"\\2  " + data[start + 4 :]), SCALED)
 
 
 def test_narrow_windows_of_the_exact_functions(tmp_path, dicom):

@@ -108,7 +108,7 @@ def test_every_file_is_read_or_left_out_in_words(samples):
         "JPEG2000-embedded-sequence-delimiter.dcm": "its JPEG 2000 has 1024 x 3722445056 pixels of 1 samples, its "
         "header says 1024 x 256 of 1",
         "badVR.dcm": "the DICOM element NumberOfFrames is no number",
-        "zipMR.gz": "no image that is read but a gzip archive. Unpack it",
+        "zipMR.gz": "the file is a gzip archive. Unpack it",
     }
 
 
