@@ -42,7 +42,7 @@ def read_samples(content: Content, layout: Layout) -> npt.NDArray[Any]:
     # In YBR_FULL_422 two pixels share their colour.
     needed = 2 * samples // 3 if layout.photometric == "YBR_FULL_422" else samples
     size = -(-needed * layout.allocated // 8)
-    data = _whole(head + content.read(size + size % 2), size)
+    data = _whole((head + content.read(size + size % 2))[: content.length], size)
     syntax = LITTLE_ENDIAN if content.little_endian and content.syntax != SWAPPED else BIG_ENDIAN
     return align(by_pydicom(data, syntax, layout, pixel_vr=content.vr), layout, cells=True)
 
@@ -62,13 +62,14 @@ def align(values: npt.NDArray[Any], layout: Layout, *, cells: bool) -> npt.NDArr
     if stored >= size or layout.allocated == 1:
         return values
     high = stored - 1 if layout.high is None else layout.high
-    used = int(np.bitwise_or.reduce(values, axis=None)) % (1 << size)
     below = high + 1 - stored
-    # Many files whose samples begin at bit 0 have another HighBit: bits above the samples would be set otherwise.
-    if below > 0 and high < size and (used >> stored or used % (1 << below) == 0):
+    end = 1 << (stored - layout.signed)
+    at_bottom = -end * layout.signed <= int(values.min()) and int(values.max()) < end
+    # Some files whose samples begin at bit 0 have another HighBit: their values are small, and use the lowest bits.
+    if 0 < below <= size - stored and not (at_bottom and np.bitwise_or.reduce(values, axis=None) % (1 << below)):
         values = values << (size - 1 - high) >> (size - stored) if cells else values >> below
-    elif cells and used >> stored:
-        if below != 0 and not layout.signed:
+    elif cells and not at_bottom:
+        if below != 0:
             raise LeftOutError(f"unreadable image: its HighBit is {high}, and its BitsStored {stored}")
         values = values << (size - stored) >> (size - stored)
     return values

@@ -189,6 +189,13 @@ def test_a_jpeg_cut_within_its_fragment(tmp_path, dicom):
         assert reason(tmp_path, data) == "truncated image"
 
 
+def test_pixels_that_end_before_another_element(tmp_path, dicom):
+    data = edited(dicom(RAMP), lambda ds: ds.add_new(0xFFFCFFFC, "OB", bytes(99)))
+    np.testing.assert_array_equal(read(tmp_path, data), RAMP)
+    short = edited(data, lambda ds: setattr(ds, "PixelData", RAMP.tobytes()[:-2]))
+    assert reason(tmp_path, short) == "truncated image"
+
+
 # Codes and numbers.
 
 
@@ -286,7 +293,7 @@ def test_samples_at_the_top_of_their_cells(tmp_path, dicom, signed):
         high = edited(data, lambda ds: setattr(ds, "HighBit", 15))
         np.testing.assert_array_equal(read(tmp_path, high), expected)
     # Where the samples are at the bottom nonetheless, HighBit is wrong.
-    low = edited(dicom(stored, bits=12, **window), lambda ds: setattr(ds, "HighBit", 15 if not signed else 11))
+    low = edited(dicom(stored, bits=12, **window), lambda ds: setattr(ds, "HighBit", 15))
     np.testing.assert_array_equal(read(tmp_path, low), expected)
 
 
