@@ -26,7 +26,7 @@ MAX_INFLATED = 1 << 28
 PREFIX = b"DICM"
 # Length of the preamble, of the prefix behind it, and of the header of an element that tells its kind.
 PREAMBLE, HEAD = 128, 128 + 4 + 8
-ITEM, DELIMITER = 0xE000, 0xE0DD
+ITEM = 0xE000
 
 
 @dataclass(frozen=True)
