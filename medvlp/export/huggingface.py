@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from huggingface_hub import snapshot_download
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 from transformers import AutoTokenizer, BatchFeature, PretrainedConfig, PreTrainedModel
 from transformers.utils.generic import ModelOutput
@@ -198,6 +198,7 @@ class MedVLPProcessor:
 
     def _see(self, picture: Picture) -> np.ndarray[Any, np.dtype[np.uint8]]:
         if isinstance(picture, Image.Image):
+            picture = ImageOps.exif_transpose(picture)
             geometry = Geometry.of(picture.height, picture.width, self.preprocessing.size, self.preprocessing.fit)
             inner = to_grey(picture).resize(geometry.inner, Image.Resampling.HAMMING)
             return self.preprocessing.see(geometry.place(np.asarray(inner)))

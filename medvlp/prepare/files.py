@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import string
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Sequence
@@ -14,7 +15,7 @@ from medvlp.errors import NotFoundError, UserError
 
 ESCAPES = "escapes root"
 # Originals before copies, which may have lost information.
-IMAGE_SUFFIXES = (".dcm", ".png", ".jpg", ".jpeg")
+IMAGE_SUFFIXES = (".dcm", ".dicom", ".png", ".jpg", ".jpeg")
 # Far more than any report or scene graph has; a zip bomb has more.
 MAX_BYTES = 1 << 26
 
@@ -79,17 +80,22 @@ def require_folder(root: Path, names: Sequence[str], how: str, argument: str = "
 def find_images(root: Path, *folders: Path) -> dict[str, str]:
     """Return the images in and below some folders, by name without suffix, as paths relative to a root.
 
-    The first folder wins if several have an image of one name, and in it the first suffix of IMAGE_SUFFIXES.
+    The first folder wins if several have an image of one name, and in it the first suffix of IMAGE_SUFFIXES, with files
+    without suffix last.
     """
     paths: dict[str, str] = {}
     for where, below, names in itertools.chain.from_iterable(map(os.walk, folders)):
         below.sort()
         place = os.path.relpath(where, root)
         images = [*map(os.path.splitext, sorted(names))]
+        # DICOM files often have no suffix, and UIDs as names.
+        bare = [stem + suffix for stem, suffix in images if not suffix.strip("." + string.digits) and stem[0] != "."]
         for wanted in IMAGE_SUFFIXES:
             for stem, suffix in images:
                 if suffix.lower() == wanted:
                     paths.setdefault(stem, os.path.join(place, stem + suffix))
+        for name in bare:
+            paths.setdefault(name, os.path.join(place, name))
     return paths
 
 

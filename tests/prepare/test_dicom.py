@@ -10,10 +10,11 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 from pydicom.pixels.utils import pixel_array
-from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000Lossless, JPEGBaseline8Bit, JPEGLosslessSV1, RLELossless
+from pydicom.uid import MPEG2MPML, DeflatedExplicitVRLittleEndian, JPEG2000Lossless, JPEGBaseline8Bit, RLELossless
 
 from medvlp.errors import LeftOutError
-from medvlp.prepare.dicom import NEEDED, TAGS, read_dicom
+from medvlp.prepare.dicom import TAGS, read_dicom
+from medvlp.prepare.dicom_layout import NEEDED
 from medvlp.prepare.images import read_image
 
 RSNA = "1.2.276.0.7230010.3.1.4.8323329.6904.1517875201.850819.dcm"
@@ -222,13 +223,23 @@ def test_wide_images_keep_their_shape_in_the_square(tmp_path, dicom):
 
 
 def test_several_frames_are_left_out(tmp_path, dicom):
-    assert left_out(tmp_path, dicom(np.zeros((3, 9, 8), np.uint8))) == "unreadable image: 3 frames"
+    assert left_out(tmp_path, dicom(np.zeros((3, 9, 8), np.uint8))).startswith("unreadable image: 3 frames. Save")
     assert read(tmp_path, dicom(np.zeros((9, 8), np.uint8), NumberOfFrames=1)).shape == (9, 8)
 
 
-def test_palettes_are_left_out(tmp_path, dicom):
+def test_a_palette_becomes_luma(tmp_path, dicom):
     data = dicom(RAMP, PhotometricInterpretation="PALETTE COLOR")
-    assert left_out(tmp_path, data) == "unreadable image: PALETTE COLOR"
+    assert left_out(tmp_path, data) == "unreadable image: the palette of the DICOM file is incomplete"
+    colours = {"Red": range(256), "Green": range(255, -1, -1), "Blue": [9] * 256}
+    elements = {}
+    for bits, scale in ((8, 1), (16, 257), (16, 1)):
+        for name, entries in colours.items():
+            elements[f"{name}PaletteColorLookupTableDescriptor"] = [256, 0, bits]
+            packed = (np.array(entries) * scale).astype(np.uint8 if bits == 8 else "<u2")
+            elements[f"{name}PaletteColorLookupTableData"] = packed.tobytes()
+        expected = Image.fromarray(np.stack([np.array(entries, np.uint8)[RAMP] for entries in colours.values()], -1))
+        pixels = read(tmp_path, dicom(RAMP, PhotometricInterpretation="palette color ", **elements))
+        np.testing.assert_array_equal(pixels, np.asarray(expected.convert("L")))
 
 
 def test_dicom_without_pixels_is_left_out(tmp_path, dicom):
@@ -252,19 +263,21 @@ def test_a_missing_element_is_named(tmp_path, dicom, name):
 
 def test_unknown_compression_is_named(tmp_path, dicom):
     ds = dcmread(io.BytesIO(dicom(RAMP)))
-    ds.file_meta.TransferSyntaxUID = JPEGLosslessSV1
-    ds.PixelData = encapsulate([b"\xff\xd8\xff\xd9"])
+    ds.file_meta.TransferSyntaxUID = MPEG2MPML
+    ds.PixelData = encapsulate([b"\0\0\1\xb3"])
     file = io.BytesIO()
     ds.save_as(file, enforce_file_format=True)
-    assert left_out(tmp_path, file.getvalue()).startswith("unreadable image: no decoder of JPEG Lossless")
+    assert left_out(tmp_path, file.getvalue()).startswith("unreadable image: no decoder of MPEG2 Main Profile")
 
 
-def test_deflated_files_are_not_inflated(tmp_path, dicom):
+def test_deflated_files_are_inflated_to_a_limit(tmp_path, dicom, monkeypatch):
     ds = dcmread(io.BytesIO(dicom(RAMP)))
     ds.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
     file = io.BytesIO()
     ds.save_as(file, enforce_file_format=True)
-    assert left_out(tmp_path, file.getvalue()).startswith("unreadable image: no decoder of Deflated")
+    np.testing.assert_array_equal(read(tmp_path, file.getvalue()), RAMP)
+    monkeypatch.setattr("medvlp.prepare.dicom_file.MAX_INFLATED", RAMP.size)
+    assert left_out(tmp_path, file.getvalue()).startswith("unreadable image: too many bytes when inflated")
 
 
 def test_bombs_are_not_decoded(tmp_path, dicom):

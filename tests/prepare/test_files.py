@@ -23,12 +23,29 @@ def test_names_that_stay(tmp_path, path):
 
 def test_images_are_found_by_stem(tmp_path):
     """The first folder's, and there the png before the jpg; below a folder too, but in no folder that is a link."""
-    for name in ("a/x.jpg", "a/x.png", "a/z.txt", "b/x.dcm", "b/c/d/y.v2.JPEG", "e/w.png"):
+    names = [
+        "a/x.jpg",
+        "a/x.png",
+        "a/z.txt",
+        "b/x.dcm",
+        "b/c/d/y.v2.JPEG",
+        "e/w.png",
+        "a/v.DICOM",
+        "a/v.jpg",
+        "b/.DS_Store",
+    ]
+    for name in [*names, "b/1.2.840.10", "b/image", "b/v", "a/image.DCM"]:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     (tmp_path / "b/link").symlink_to(tmp_path / "e")
     found = find_images(tmp_path, tmp_path / "a", tmp_path / "b")
-    assert found == {"x": "a/x.png", "y.v2": "b/c/d/y.v2.JPEG"}
+    assert found == {
+        "x": "a/x.png",
+        "y.v2": "b/c/d/y.v2.JPEG",
+        "v": "a/v.DICOM",
+        "image": "a/image.DCM",
+        "1.2.840.10": "b/1.2.840.10",
+    }
 
 
 def test_folder_with_the_same_beginning(tmp_path):

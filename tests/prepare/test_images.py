@@ -58,7 +58,7 @@ def test_constant_image(tmp_path, value):
 
 
 def test_scale_to_bytes_of_what_is_not_finite():
-    assert scale_to_bytes(np.array([np.nan, np.inf, 0.0, 5.0])).tolist() == [0, 0, 0, 255]
+    assert scale_to_bytes(np.array([np.nan, np.inf, 0.0, 5.0])).tolist() == [0, 255, 0, 255]
 
 
 def test_brightest_pixel_stays_bright(tmp_path):
