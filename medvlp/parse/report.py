@@ -9,13 +9,12 @@ from typing import NamedTuple
 
 from medvlp.parse.attachment import locate
 from medvlp.parse.cues import Existence, Mention, assess
+from medvlp.parse.header_names import asks
 from medvlp.parse.lexicon import Severity, Side
 from medvlp.parse.mentions import spoken
 from medvlp.parse.sentences import split
 from medvlp.parse.words import words
 
-# The findings of these sections are questions or history: never present in this image.
-ASKING = ("indication", "history", "comparison", "reason", "clinical")
 CACHED_LENGTH = 400
 
 
@@ -64,7 +63,8 @@ def parse_report(sections: Mapping[str, str]) -> list[Triplet]:
     """Return the triplets of a report, in the order of its sentences.
 
     Args:
-        sections: Texts by name. Findings of an indication, history or comparison are uncertain unless absent.
+        sections: Texts by name. Findings of an indication, history, comparison or technique are uncertain unless
+            absent.
 
     Example:
         >>> for triplet in parse_report({"findings": "Small right pleural effusion, no pneumothorax."}):
@@ -74,7 +74,7 @@ def parse_report(sections: Mapping[str, str]) -> list[Triplet]:
     """
     triplets = []
     for section, text in sections.items():
-        asking = section.lower().startswith(ASKING)
+        asking = asks(section)
         for number, (start, end) in enumerate(split(text)):
             sentence = text[start:end]
             for s in _cached(sentence) if end - start <= CACHED_LENGTH else parse_sentence(sentence):
