@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,6 +18,7 @@ from medvlp.errors import NotFoundError, UserError
 from medvlp.parse.agreement import Assertion, Score, Sides, label_scores, plain, ratio, side_scores
 from medvlp.parse.lexicon import LABEL_SETS
 from medvlp.parse.table import SCHEMA
+from medvlp.tables import column_names, find_column, read_all
 
 
 def score(
@@ -37,7 +37,7 @@ def score(
 
     Args:
         triplets: Table of `medvlp parse`.
-        labels: Csv file.
+        labels: Table of labels: csv, tsv, parquet or JSON lines.
         id: Column of the csv with the name of the report, as in the table.
         columns: Columns of the csv to score, separated by commas; all labels if not given.
         sections: Sections to use, separated by commas; all if not given.
@@ -49,7 +49,7 @@ def score(
         UserError: If a file cannot be read or nothing in it can be compared.
     """
     reports = read_triplets(triplets, sections)
-    names, table = read_csv(labels, id)
+    names, table = read_labels(labels, id)
     if not any(row[id] in reports for row in table):
         raise UserError(f"id='{id}': no report of {labels} has triplets in {triplets}: pass the column of their names.")
     console = Console()
@@ -96,29 +96,24 @@ def read_triplets(path: Path, sections: str | None = None) -> dict[str, list[Ass
     return {name: list(assertions) for name, assertions in reports.items()}
 
 
-def read_csv(path: Path, id: str) -> tuple[list[str], list[dict[str, str]]]:
-    """Return columns and rows of a csv file.
+def read_labels(path: Path, id: str) -> tuple[list[str], list[dict[str, str]]]:
+    """Return columns and rows of a table of labels.
 
     Args:
-        path: File.
+        path: See `medvlp.tables.read_table`. Rows that cannot be read are left out; their number is printed.
         id: A column it must have.
 
     Raises:
         NotFoundError: If there is no such file.
-        UserError: If the column is missing or the file is not in UTF-8.
+        UserError: If the column is missing, a column is there twice, or the file cannot be read.
     """
     if not path.is_file():
         raise NotFoundError(f"labels='{path}' is not there.")
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, restval="")
-            columns = list(reader.fieldnames or ())
-            rows = list(reader)
-    except UnicodeDecodeError as error:
-        raise UserError(f"labels='{path}' is not in UTF-8: {error}.") from error
-    if id not in columns:
-        raise UserError(f"id='{id}' is no column of {path}, which has {', '.join(columns)}: pass another --id.")
-    return columns, rows
+    names = [name for name in column_names(path, [id]) if name]
+    if (position := find_column(path, names, id)) is None:
+        raise UserError(f"id='{id}' is no column of {path}, which has {', '.join(names)}: pass another --id.")
+    names[position] = id
+    return names, [dict(zip(names, fields, strict=True)) for fields in read_all(path, names)]
 
 
 def match_columns(columns: Sequence[str]) -> tuple[str, dict[str, str], list[str]]:
