@@ -82,6 +82,11 @@ NOTES = re.compile(
     r"\b(?:others?|miscellaneous|misc|additional|incidental\w*|notes?|nb|associated|quality|position\w*|inspiration"
     r"|rotation|right|left|bilateral|differential|limitations?)\b"
 )
+SUB_HEADING = re.compile(r"[A-Z][A-Za-z ,/&()-]{2,40}:(?=\s)")
+PLACE = re.compile(
+    r"\b(?:right|left|bilateral|upper|lower|mid|middle|apic\w+|apex|bases?|basal|basilar|lobes?|r|l|rt|lt)\b",
+    re.IGNORECASE,
+)
 # Words by which the section of a longer header is known, after those of MAIN.
 ABOUT = (
     ("indication", re.compile(r"\b(?:reasons?|indications?|symptoms?|complaints?|question|diagnos[ie]s)\b")),
@@ -180,6 +185,18 @@ def plain(header: str) -> str:
     name = SUFFIX.sub("s", header.lower().replace("_", " ").replace("&amp;", "and").replace("&", " and "))
     name = " ".join(name.strip(" \t\r\n*#=~<>[](){}|'\".,-\u2013\u2014\u2022\ufeff\u200b").split())
     return name.replace("/ ", "/").replace(" /", "/").replace("chest, two views", "chest two views")
+
+
+def sub_heading(sentence: str) -> int:
+    """Return the end of a sub-heading of Findings that a sentence begins with, such as `LUNGS AND PLEURA:`; 0 for none.
+
+    One that names a side or a zone is a part of what follows, and counts as none.
+    """
+    heading = SUB_HEADING.match(sentence)
+    if heading is None or PLACE.search(heading[0]):
+        return 0
+    words = heading[0][:-1]
+    return heading.end() if kind(words, words.isupper()) == PART else 0
 
 
 @lru_cache(maxsize=1 << 10)

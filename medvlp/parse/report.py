@@ -9,13 +9,15 @@ from typing import NamedTuple
 
 from medvlp.parse.attachment import locate
 from medvlp.parse.cues import Existence, Mention, assess
-from medvlp.parse.header_names import asks
+from medvlp.parse.header_names import asks, sub_heading
 from medvlp.parse.lexicon import Severity, Side
 from medvlp.parse.mentions import spoken
 from medvlp.parse.sentences import split
 from medvlp.parse.words import words
 
 CACHED_LENGTH = 400
+# The devices that a sub-heading of Findings names without saying that there is one.
+DEVICES = frozenset({"line", "tube", "device", "wire", "hardware", "drainage"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,27 @@ def parse_report(sections: Mapping[str, str]) -> list[Triplet]:
 
 
 def parse_sentence(sentence: str) -> tuple[Statement, ...]:
-    """Return the statements of a sentence, each once."""
+    """Return the statements of a sentence, each once.
+
+    `LINES AND TUBES: A right PICC is seen.` has a sub-heading of Findings, which is no statement about lines. It gives
+    `LUNGS: Clear.` its meaning, but a statement that the words behind it make alone is theirs.
+    """
+    end = sub_heading(sentence)
+    statements = _statements(sentence)
+    if not end:
+        return statements
+    alone = {(s.finding, s.existence, s.start + end, s.end + end): s for s in _statements(sentence[end:])}
+    kept = {}
+    for s in statements:
+        if s.end <= end and s.finding in DEVICES and s.existence == "present":
+            continue
+        same = alone.get((s.finding, s.existence, s.start, s.end))
+        statement = s if same is None else same._replace(start=s.start, end=s.end)
+        kept[statement[:5]] = statement
+    return tuple(kept.values())
+
+
+def _statements(sentence: str) -> tuple[Statement, ...]:
     tokens = words(sentence)
     findings = spoken(tokens)
     if not findings:

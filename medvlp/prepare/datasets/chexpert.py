@@ -25,8 +25,8 @@ from medvlp.prepared import CHEXPERT_LABELS, SYNTHETIC, Resize
 
 HOW = (
     "Download CheXpert-v1.0 or CheXpert-v1.0-small from https://stanfordaimi.azurewebsites.net (free registration) and "
-    "give the folder that holds train.csv, valid.csv, 'train' and 'valid', or the unpacked folders 'CheXpert-v1.0 batch "
-    "1 (validate & csv)', 'CheXpert-v1.0 batch 2 (train 1)' and so on. "
+    "give the folder that holds train.csv, valid.csv, 'train' and 'valid', or the unpacked folders 'CheXpert-v1.0 "
+    "batch 1 (validate & csv)', 'CheXpert-v1.0 batch 2 (train 1)' and so on. "
     "'medvlp phantom --layouts chexpert' writes a synthetic stand-in."
 )
 FOLDERS = ("CheXpert-v1.0", "CheXpert-v1.0-small")
