@@ -25,7 +25,7 @@ NAMES = {
     IMPRESSION: "impression, impressions, findings and impression, findings/impression, impression and findings, "
     "conclusion, conclusions, opinion, opinions, interpretation, summary, assessment, overall assessment, "
     "summary of findings, final diagnosis, radiological diagnosis, radiologic diagnosis, radiographic diagnosis, "
-    "radiology diagnosis, imaging diagnosis, x-ray diagnosis, bottom line",
+    "radiology diagnosis, imaging diagnosis, x-ray diagnosis, bottom line, imp, impr, concl",
     "indication": "indication, indications, reason for examination, reason for exam, reason for study, "
     "reason for test, reason for request, "
     "reason for visit, reason for the exam, reason for this exam, reason for this examination, "
@@ -36,7 +36,7 @@ NAMES = {
     "history": "history, clinical history, clinical information, clinical info, patient history, pfi, clinical data, "
     "clinical details, clinical context, clinical notes, clinical background, clinical summary, clinical statement, "
     "brief history, medical history, past medical history, relevant history, relevant clinical information, "
-    "history and indication, indication/history, clinical hx, hx, background, hpi, anamnesis",
+    "history and indication, indication/history, clinical hx, hx, pmh, background, hpi, anamnesis",
     "comparison": "comparison, comparisons, comparison exam, comparison film, comparison study, comparison studies, "
     "reference exam, compared to, compared with, prior, priors, prior study, prior studies, prior exam, prior exams, "
     "prior films, prior imaging, previous study, previous studies, previous exam, previous imaging, correlation",
@@ -61,7 +61,7 @@ NAMES = {
     "accession number, referring physician, ordering physician, ordering provider, referring doctor, ward, location, "
     "department, hospital, institution",
 }
-DIAGNOSES = frozenset({"diagnosis", "diagnoses"})
+DIAGNOSES = frozenset({"diagnosis", "diagnoses", "dx"})
 # A header that contains one of these is that section, the first of them that it contains.
 MAIN = (IMPRESSION, FINDINGS, "history", "comparison", "addendum")
 VIEWS = re.compile(

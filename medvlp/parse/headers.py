@@ -20,7 +20,8 @@ from medvlp.parse.header_names import (
 )
 
 BLANK = " \t\u00a0\u2000-\u200b\u202f\u205f\u3000\ufeff"
-COLON = re.compile("[:\uff1a\ufe55\ufe13]")
+# Not the one of 10:30.
+COLON = re.compile(r"(?:(?<!\d):|:(?!\d)|[\uff1a\ufe55\ufe13])")
 # Ends of lines: all that are one in some system, and those that HTML, HL7 and escaped texts have instead.
 HARD = "\r\n|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]"
 BREAK = re.compile(HARD)
@@ -31,17 +32,20 @@ ANY_BREAK = re.compile(
 TAG = r"</?(?:b|strong|i|em|u|span|font)(?:\s[^<>\n]{0,60})?>"
 OPENING = re.compile(rf"(?:[{BLANK}>#*_\u2022|\[({{<~='\"-]|{TAG}|\d{{1,2}}[.)])*", re.IGNORECASE)
 LISTED = re.compile(r"\d[.)]|[\u2022-]")
-CLOSING = re.compile(rf"(?:[*_\])}}>'\"|]|{TAG})*", re.IGNORECASE)
+CLOSING = re.compile(rf"(?:[-=>]{{1,3}}(?=[{BLANK}]))?(?:[*_\])}}>'\"|]|{TAG})*", re.IGNORECASE)
 MARKUP = re.compile(r"[#*_\[({<=~]")
-DASH = re.compile(rf"[{BLANK}]+[-\u2013\u2014]+[{BLANK}]")
+# What some write for a colon.
+DASH = re.compile(rf"[{BLANK}]*(?:[-\u2013\u2014=]+>?|>+|;|\u2192)(?:[{BLANK}]|$)", re.MULTILINE)
 # The headers of MIMIC-CXR, whether they are known or not.
 SHAPE = re.compile(r"[A-Z][A-Z ()/,-]*")
 # The end of what stands before a header in the middle of a line, in capitals, and as a title behind a full stop.
 CAPITALS = re.compile(rf"(?<=[{BLANK}.;|)\]>])[*_\[(]*([A-Z][A-Z()/&,'{BLANK}-]*)[*_\])]*[{BLANK}]*$")
 NUMBER = re.compile(r"(?:^|\s)\d{1,2}[.)]$")
-TITLE = re.compile(rf"[.!?;|)\]>][{BLANK}]+[*_\[(]*([A-Z][A-Za-z'/&,(){BLANK}-]*?)[*_\])]*[{BLANK}]*$")
+TITLE = re.compile(rf"[.!?;|)\]>][{BLANK}]*[*_\[(]*([A-Z][A-Za-z'/&,(){BLANK}-]*?)[*_\])]*[{BLANK}]*$")
 # Lines that only draw a line.
 RULE = "-=_~*#\u2014\u2500\u2550"
+# Sections that may follow an Impression on its line.
+BEHIND = ("recommendations", "notification", "addendum")
 # Longest header, and longest line that may be a header without a colon.
 LONGEST, LONGEST_LINE = 60, 40
 STOPS = tuple(".:;!?)]>|*")
@@ -146,7 +150,7 @@ def _without_colon(
     capital = words.isupper()
     if dash is not None:
         wanted = section in (FINDINGS, IMPRESSION, *ASKING) and words[0].isupper() and not listed
-        is_over = capital or apart or before.endswith(STOPS)
+        is_over = capital or section in (FINDINGS, IMPRESSION) or apart or before.endswith(STOPS)
         return Header(section, words, start, first, dash.end(), capital, apart=apart) if wanted and is_over else None
     if not (marked or capital or (words[0].isupper() and (apart or before.endswith(STOPS)))):
         return None
@@ -181,7 +185,7 @@ def _middle(text: str, start: int, colon: re.Match[str]) -> Header | None:
     elif title:
         words, place = title[1], title.start(1)
         section = exact(plain(words))
-        section = section if section in (FINDINGS, IMPRESSION, DIAGNOSIS, COMMENT, *ASKING) else None
+        section = section if section in (FINDINGS, IMPRESSION, DIAGNOSIS, COMMENT, *ASKING, *BEHIND) else None
     if section is None:
         return None
     begin = first + place

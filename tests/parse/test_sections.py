@@ -124,6 +124,12 @@ OFFICIAL = (
         ("<b>FINDINGS:</b> Clear.<br><b>IMPRESSION:</b> Good.", "Clear.", "Good."),
         ("FINDINGS: Clear.\\.br\\IMPRESSION: Good.", "Clear.", "Good."),
         ("FINDINGS: Clear.\\nIMPRESSION: Good.", "Clear.", "Good."),
+        ("FINDINGS- Clear.\nIMPRESSION; Good.", "Clear.", "Good."),
+        ("Findings --> Clear\nImpression = Good", "Clear", "Good"),
+        ("FINDINGS:- Clear.\nIMPRESSION :- Good.", "Clear.", "Good."),
+        ("FINDINGS.\nClear.\n*** IMPRESSION ***\nGood.", "Clear.", "Good."),
+        ("Findings:Clear.Impression:Good.", "Clear.", "Good."),
+        ("PORTABLE CHEST, 10:30 AM: Clear.\nIMP: Good.", "Clear.", "Good."),
         ("CHEST 2 VIEWS: Clear.\nIMPRESSION: Good.", "Clear.", "Good."),
         # In the middle of a line.
         ("FINDINGS: The lungs are clear. IMPRESSION: Good.", "The lungs are clear.", "Good."),
@@ -141,6 +147,7 @@ OFFICIAL = (
             "Clear.\nNote: rotated.\nDr. Smith: told.\nTime: 10:30",
             "Good.",
         ),
+        ("FINDINGS: Clear.\n Follow- up: no. At 10:30: no.", "Clear.\n Follow- up: no. At 10:30: no.", None),
         ("FINDINGS: Ratio of 1:2. Comparison: none.", "Ratio of 1:2. Comparison: none.", None),
         ("IMPRESSION:\n1. Effusion.\n2. CHEST: same.\n3. Comparison: none.", None, ("1. Effusion.\n2. CHEST: same.\n"
          "3. Comparison: none.")),
