@@ -21,7 +21,7 @@ SkipRow = Callable[[str, str], None]
 
 SEPARATORS = {",": "a comma", ";": ";", "\t": "a tab", "|": "|"}
 # The first bytes of files that are no text, and what to do with them.
-WORKBOOK = "is a workbook: save its sheet as 'CSV UTF-8' and give that file"
+WORKBOOK = "is a workbook: save its sheet as 'CSV UTF-8 (Comma delimited)' and give that file"
 PACKED = "is packed: unpack it and give the table in it"
 FORMATS = {
     b"\xd0\xcf\x11\xe0": WORKBOOK,
@@ -108,15 +108,20 @@ def find_column(path: Path, names: Sequence[str], column: str) -> int | None:
 
 
 def read_all(path: Path, columns: Sequence[str]) -> list[tuple[str, ...]]:
-    """Return the fields of all rows of some columns, and print how many rows cannot be read; see `read_table`."""
+    """Return the fields of all rows of some columns, and print how many rows cannot be read; see `read_table`.
+
+    Raises:
+        UserError: If no row can be read, or as `read_table`.
+    """
     left_out: list[str] = []
     rows = [fields for _, fields in read_table(path, columns, lambda place, why: left_out.append(f"{place}: {why}"))]
+    advice = "A field that holds the separator, a quote or a line break must stand in quotes."
+    if left_out and not rows:
+        raise UserError(f"'{path}': none of its {len(left_out)} rows can be read, the first at {left_out[0]}. {advice}")
     if left_out:
-        print(
-            f"{path.name}: {len(left_out)} rows are left out, the first at {left_out[0]}. A field that holds the "
-            "separator, a quote or a line break must stand in quotes.",
-            file=sys.stderr,
-        )
+        print(f"{path.name}: {len(left_out)} rows are left out, the first at {left_out[0]}. {advice}", file=sys.stderr)
+    elif not rows:
+        print(f"{path.name} has no rows.", file=sys.stderr)
     return rows
 
 
@@ -212,6 +217,9 @@ def _csv_rows(
             problem = f"{len(row)} fields, not {len(names)}"
             if not any(map(str.strip, row)):
                 continue
+        elif row and counter.ended:
+            # The reader has looked for the quote that closes the last field.
+            problem = "a quote is not closed"
         # More than one line: an open quote has swallowed the lines behind it.
         place = f"{path.name}:{first}" + (f"-{reader.line_num}" if reader.line_num > first else "")
         if problem:
@@ -227,17 +235,21 @@ def _csv_rows(
 
 
 class _Counter:
-    """The lines of a file without NUL characters, which are counted."""
+    """The lines of a file without NUL characters, which are counted; knows whether its end was read."""
 
     def __init__(self, file: Iterable[str]) -> None:
         self.lines = iter(file)
         self.nuls = 0
+        self.ended = False
 
     def __iter__(self) -> _Counter:
         return self
 
     def __next__(self) -> str:
-        line = next(self.lines)
+        line = next(self.lines, None)
+        if line is None:
+            self.ended = True
+            raise StopIteration
         if "\0" in line:
             self.nuls += line.count("\0")
             line = line.replace("\0", "")

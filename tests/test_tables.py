@@ -164,7 +164,11 @@ def test_rows_of_parquet(tmp_path):
 @pytest.mark.parametrize(
     ("name", "data", "message"),
     [
-        ("t.xlsx", b"PK\x03\x04[Content_Types].xml", "is a workbook: save its sheet as 'CSV UTF-8' and give that file"),
+        (
+            "t.xlsx",
+            b"PK\x03\x04[Content_Types].xml",
+            "is a workbook: save its sheet as 'CSV UTF-8 (Comma delimited)' and give that file",
+        ),
         ("t.csv", b"PK\x03\x04...xl/workbook.xml", "is a workbook"),
         ("t.xls", b"\xd0\xcf\x11\xe0\xa1\xb1", "is a workbook"),
         ("t.ods", b"PK\x03\x04mimetype", "is a workbook"),
@@ -197,3 +201,22 @@ def test_lists(tmp_path):
 def test_a_missing_file(tmp_path):
     with pytest.raises(UserError, match=r"t\.csv' cannot be read \(No such file"):
         read_all(tmp_path / "t.csv", ["a"])
+
+
+def test_a_quote_that_is_not_closed(tmp_path):
+    (tmp_path / "t.csv").write_text('uid,text\n1,a\n2,"b\n3,c\n4,d\n')
+    rows, skipped = read(tmp_path / "t.csv", ["uid", "text"])
+    assert rows == [("1", "a")]
+    assert skipped == [("t.csv:3-5", "unreadable row: a quote is not closed")]
+
+
+@pytest.mark.parametrize("last", ["2,b", "2,b\n", '2,"b"', '2,"b\nc"\n'])
+def test_the_last_row(tmp_path, last):
+    (tmp_path / "t.csv").write_text(f"uid,text\n1,a\n{last}")
+    assert [uid for uid, _ in read_all(tmp_path / "t.csv", ["uid", "text"])] == ["1", "2"]
+
+
+def test_a_table_without_rows_says_so(tmp_path, capsys):
+    (tmp_path / "t.csv").write_text("uid,text\n")
+    assert read_all(tmp_path / "t.csv", ["uid"]) == []
+    assert "t.csv has no rows." in capsys.readouterr().err

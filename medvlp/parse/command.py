@@ -110,9 +110,11 @@ def read_reports(path: Path, columns: Sequence[str]) -> pa.Table:
         raise NotFoundError(f"input='{path}' is not there.")
     id, *sections = dict.fromkeys(columns)
     names = column_names(path, columns)
+    if not names:
+        raise UserError(f"input='{path}' is empty: the first line of a table names its columns.")
     if missing := [name for name in (id, *sections) if find_column(path, names, name) is None]:
         raise UserError(
-            f"input='{path}' has no column {' or '.join(missing)}, it has {', '.join(names) or 'none: it is empty'}: "
+            f"input='{path}' has no column {' or '.join(missing)}, it has {', '.join(names)}: "
             "pass others to --id and --sections. The first line of a table names its columns."
         )
     reports = read_all(path, (id, *sections))

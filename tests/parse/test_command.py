@@ -100,9 +100,10 @@ def test_radgraph(tmp_path):
         ({"input": "reports.csv", "out": "t", "sections": "finding,impression"}, "no column finding, it has"),
         ({"input": "reports.csv", "out": "t", "workers": 0}, "workers=0"),
         ({"input": "broken.parquet", "out": "t"}, "no csv, csv.gz or parquet"),
-        ({"input": "empty.csv", "out": "t"}, "it has none: it is empty"),
+        ({"input": "empty.csv", "out": "t"}, "empty.csv' is empty: the first line of a table names its columns"),
+        ({"input": "ragged.csv", "out": "t"}, "none of its 2 rows can be read, the first at ragged.csv:2"),
         ({"input": "columns.csv", "out": "t"}, "has the column 'findings' 2 times: 'findings' (2), 'findings' (3)"),
-        ({"input": "book.xlsx", "out": "t"}, "book.xlsx' is a workbook: save its sheet as 'CSV UTF-8'"),
+        ({"input": "book.xlsx", "out": "t"}, "book.xlsx' is a workbook: save its sheet as 'CSV UTF-8"),
         ({"input": "book.csv", "out": "t"}, "book.csv' is a workbook"),
         ({"input": "page.csv", "out": "t"}, "is a web page, not a table"),
         ({"input": "list.json", "out": "t"}, "is a JSON list: write one object a line"),
@@ -118,6 +119,7 @@ def test_wrong_options(tmp_path, options, message):
     (tmp_path / "reports.csv").write_text(csv_text())
     (tmp_path / "broken.parquet").write_text("no parquet")
     (tmp_path / "empty.csv").write_text("")
+    (tmp_path / "ragged.csv").write_text("uid,findings,impression\n1,a,b,c\n2,a\n")
     (tmp_path / "columns.csv").write_text("uid,findings,findings,impression\n1,a,b,c\n")
     (tmp_path / "book.xlsx").write_bytes(b"PK\x03\x04 [Content_Types].xml")
     (tmp_path / "book.csv").write_bytes(b"\xd0\xcf\x11\xe0 an old one")
