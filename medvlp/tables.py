@@ -224,7 +224,7 @@ def _csv_rows(
         place = f"{path.name}:{first}" + (f"-{reader.line_num}" if reader.line_num > first else "")
         if problem:
             skip(place, f"unreadable row: {problem}")
-        elif any(row) and any(map(str.strip, row)):
+        elif any(map(str.strip, row)):
             fields = [row[position] for position in positions]
             foreign += not all(map(_is_text, fields))
             yield place, tuple(map(_text, fields))

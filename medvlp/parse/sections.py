@@ -23,7 +23,10 @@ from medvlp.parse.headers import BLANK, BREAK, HARD, RULE, Header, find_headers
 # Blanks and bars around the text of a section, and the signs of a line's end behind it.
 AROUND = "| \t\r\n\v\f\x1c\x1d\x1e\x85\u00a0\u2028\u2029\ufeff\u200b"
 SOFT_END = re.compile(r"(?:<br ?/?>|</?(?:p|div|li|tr)>|\\\.br\\|\\X0[DA]\\|\\[rn])$", re.IGNORECASE)
+WORD = re.compile(r"\S")
 PARAGRAPH = re.compile(rf"(?:{HARD})[{BLANK}]*(?:{HARD})")
+# Names of columns that hold whole reports.
+REPORTS = frozenset({"report", "reports", "text", "report_text", "narrative", "description"})
 # Kinds that are words of every day, too.
 BESIDES = frozenset({"date", "patient"})
 
@@ -36,19 +39,19 @@ class Section:
         name: findings, impression, indication, ...; the header in lower case if it is not known.
         header: The words of the header, with single blanks; empty for the text before the first header.
         known: Whether the header is known.
+        resumed: Whether it goes on with the Findings before it, after another section.
         start: First character, that of the header or of the marks before it.
         body: First character behind the header.
         end: Behind the last character.
-        resumed: Whether it goes on with the Findings before it, after another section.
     """
 
     name: str
     header: str
     known: bool
+    resumed: bool
     start: int
     body: int
     end: int
-    resumed: bool = False
 
 
 def find_sections(text: str, column: str = "") -> tuple[str | None, str | None]:
@@ -122,28 +125,32 @@ def split_sections(text: str, column: str = "") -> list[Section]:
     headers = list(find_headers(text))
     explicit = [i for i, header in enumerate(headers) if header.kind in (FINDINGS, VIEW)]
     last_explicit = explicit[-1] if explicit else -1
-    named = kind(column, capital=True) if column else None
-    current = Section(column or "preamble", "", True, 0, 0, len(text))
+    # A column named report holds any section.
+    named = kind(column, capital=True) if column and column.lower() not in REPORTS else None
     name = FINDINGS if named == VIEW else named
+    # The attributes of the current section, but for its end.
+    current = (column or "preamble", "", True, False, 0, 0)
     # The header that opened the current section; None at the start.
     opening: Header | None = None
     sections: list[Section] = []
+    has_findings = name == FINDINGS
     for i, header in enumerate(headers):
-        empty = not text[current.body : header.start].strip()
+        empty = WORD.search(text, current[-1], header.start) is None
         if opening is None and named and named != FINDINGS and header.kind in (PART, VIEW):
             continue
         opened = _opened(header, name, opening, empty, i > last_explicit)
         if opened is None:
             continue
-        sections.append(replace(current, end=header.start))
+        sections.append(Section(*current, header.start))
         # `LUNGS: Clear.` needs its first word; `CHEST: Clear.` does not.
         keeps = header.kind == PART and not VIEWS.search(header.words.lower()) and "finding" not in header.words.lower()
         body = header.words_start if keeps else header.body
         known = header.kind not in (None, NOTE)
-        resumed = header.kind == PART and any(section.name == FINDINGS for section in sections)
-        current = Section(opened, header.words, known, header.start, body, len(text), resumed)
+        resumed = header.kind == PART and has_findings
+        has_findings = has_findings or opened == FINDINGS
+        current = (opened, header.words, known, resumed, header.start, body)
         name, opening = opened, header
-    sections.append(current)
+    sections.append(Section(*current, len(text)))
     return _with_last_paragraph(text, _resolved(text, sections))
 
 
@@ -214,7 +221,7 @@ def _with_last_paragraph(text: str, sections: list[Section]) -> list[Section]:
     blank = PARAGRAPH.search(text, start)
     if blank is None:
         return sections
-    rest = Section("last_paragraph", "", True, blank.start(), blank.end(), last.end)
+    rest = Section("last_paragraph", "", True, False, blank.start(), blank.end(), last.end)
     return [*others, replace(last, end=blank.start()), rest]
 
 
