@@ -31,5 +31,14 @@ def require_table(root: Path, name: str, how: str, suffix: str = ".csv", argumen
     """
     path = find_table(root, name, suffix)
     if path is None:
-        raise missing(root, f"neither {name}{suffix} nor {name}{suffix}.gz", how, argument)
+        advice = f"{_near(root, f'{name}{suffix}')}{how}"
+        raise missing(root, f"neither {name}{suffix} nor {name}{suffix}.gz", advice, argument)
     return path
+
+
+def _near(root: Path, name: str) -> str:
+    """Return what to do with a table that is packed or lies one folder deeper; empty if there is none."""
+    if (root / f"{name}.zip").is_file():
+        return f"Unpack '{name}.zip'. "
+    deeper = next((path for wanted in (name, f"{name}.gz") for path in sorted(root.glob(f"*/{wanted}"))), None)
+    return f"It lies in '{deeper.parent}': give that folder. " if deeper else ""
