@@ -35,7 +35,7 @@ LISTED = re.compile(r"\d[.)]|[\u2022-]")
 CLOSING = re.compile(rf"(?:[-=>]{{1,3}}(?=[{BLANK}]))?(?:[*_\])}}>'\"|]|{TAG})*", re.IGNORECASE)
 MARKUP = re.compile(r"[#*_\[({<=~]")
 # What some write for a colon.
-DASH = re.compile(rf"[{BLANK}]*(?:[-\u2013\u2014=]+>?|>+|;|\u2192)(?:[{BLANK}]|$)", re.MULTILINE)
+DASH = re.compile(rf"[{BLANK}]*(?:[-\u2013\u2014=]+>?|>+|;|\u2192)(?:[{BLANK}]|$)|\t[{BLANK}]*", re.MULTILINE)
 # The headers of MIMIC-CXR, whether they are known or not.
 SHAPE = re.compile(r"[A-Z][A-Z ()/,-]*")
 # The end of what stands before a header in the middle of a line, in capitals, and as a title behind a full stop.

@@ -14,15 +14,17 @@ from medvlp.parse.header_names import (
     NOTE,
     PART,
     VIEW,
-    VIEWS,
     kind,
     plain,
 )
 from medvlp.parse.headers import BLANK, BREAK, HARD, RULE, Header, find_headers
 
 # Blanks and bars around the text of a section, and the signs of a line's end behind it.
-AROUND = "| \t\r\n\v\f\x1c\x1d\x1e\x85\u00a0\u2028\u2029\ufeff\u200b"
+AROUND = "| \t\r\n\v\f\x1c\x1d\x1e\x85\u00a0\u2028\u2029\u202f\u205f\u3000\ufeff" + "".join(
+    map(chr, range(0x2000, 0x200C))
+)
 SOFT_END = re.compile(r"(?:<br ?/?>|</?(?:p|div|li|tr)>|\\\.br\\|\\X0[DA]\\|\\[rn])$", re.IGNORECASE)
+WITHOUT_WORDS = re.compile(r"\bribs\b|finding")
 WORD = re.compile(r"\S")
 PARAGRAPH = re.compile(rf"(?:{HARD})[{BLANK}]*(?:{HARD})")
 # Names of columns that hold whole reports.
@@ -142,8 +144,8 @@ def split_sections(text: str, column: str = "") -> list[Section]:
         if opened is None:
             continue
         sections.append(Section(*current, header.start))
-        # `LUNGS: Clear.` needs its first word; `CHEST: Clear.` does not.
-        keeps = header.kind == PART and not VIEWS.search(header.words.lower()) and "finding" not in header.words.lower()
+        # `LUNGS: Clear.` needs its first word; `RIBS: No fracture.` does not, by the official rules.
+        keeps = header.kind == PART and not WITHOUT_WORDS.search(header.words.lower())
         body = header.words_start if keeps else header.body
         known = header.kind not in (None, NOTE)
         resumed = header.kind == PART and has_findings
@@ -181,7 +183,7 @@ def _opened(header: Header, name: str | None, opening: Header | None, empty: boo
     if opening is not None and opening.capital and not header.capital:
         if header.inside:
             return None
-        if header.kind in ASKING and name == FINDINGS and not header.apart:
+        if header.kind in ASKING and name == FINDINGS:
             return None
     return header.kind
 
