@@ -30,6 +30,7 @@ SHOWN = [
     "medvlp.metrics.bootstrap",
     "medvlp.metrics.recall",
     "medvlp.metrics.roc",
+    "medvlp.parse.header_names",
     "medvlp.parse.labels",
     "medvlp.parse.report",
     "medvlp.parse.sections",

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
-import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -21,10 +19,9 @@ from medvlp.parse.score import score
 from medvlp.parse.sections import all_sections
 from medvlp.parse.sentences import split
 from medvlp.parse.table import Report, new_table, progress, rows, write_triplets
+from medvlp.tables import column_names, find_column, read_all
 
 STYLES = {"present": "bold green", "absent": "red", "uncertain": "yellow"}
-# A field of a csv file may hold a whole report with line breaks.
-READING = pyarrow.csv.ParseOptions(newlines_in_values=True)
 
 
 def parse(
@@ -42,14 +39,13 @@ def parse(
     parse negation` the cues of negation alone.
 
     Args:
-        text: A report or a part of one; its triplets are printed. Headers such as FINDINGS: at the start of a line
-            separate its sections.
-        input: Table of reports, one a row: csv, csv.gz or parquet.
+        text: A report or a part of one; its triplets are printed. Headers such as FINDINGS: separate its sections.
+        input: Table of reports, one a row: csv, tsv (also with semicolons, in gzip, in UTF-16), parquet or JSON lines.
         radgraph: RadGraph's inference file (JSON).
         out: Parquet file to write the triplets of input or radgraph to.
         id: Column of input with the name of the report.
-        sections: Text columns of input, separated by commas. Findings in an indication, history or comparison are
-            never present.
+        sections: Text columns of input, separated by commas. One column may hold whole reports: headers separate their
+            sections, as with text. Findings in an indication, history, comparison or technique are never present.
         workers: Number of processes; all cores if not given.
 
     Raises:
@@ -69,7 +65,7 @@ def parse(
     if workers is not None and workers < 1:
         raise UserError(f"workers={workers} is too small: give 1 or more.")
     if input is not None:
-        table = read_reports(input, [id, *(name.strip() for name in sections.split(","))])
+        table = read_reports(input, [id, *filter(None, map(str.strip, sections.split(",")))])
         count = write_triplets(_reports(table), out, len(table), workers)
     elif radgraph is not None:
         count = _write_radgraph(radgraph, out)
@@ -78,7 +74,7 @@ def parse(
 
 def show(text: str, console: Console) -> None:
     """Print the triplets of a report, and its sentences with the words of findings in colour."""
-    sections = all_sections(text) or {"report": text}
+    sections = all_sections(text)
     triplets_of: dict[tuple[str, int], list[Triplet]] = {}
     for triplet in parse_report(sections):
         triplets_of.setdefault((triplet.section, triplet.sentence), []).append(triplet)
@@ -103,7 +99,7 @@ def read_reports(path: Path, columns: Sequence[str]) -> pa.Table:
     """Return columns of a table of reports as strings.
 
     Args:
-        path: csv, csv.gz or parquet file.
+        path: See `medvlp.tables.read_table`. Rows that cannot be read are left out; their number is printed.
         columns: Names of the columns; the first has the names of the reports.
 
     Raises:
@@ -112,46 +108,50 @@ def read_reports(path: Path, columns: Sequence[str]) -> pa.Table:
     """
     if not path.is_file():
         raise NotFoundError(f"input='{path}' is not there.")
-    try:
-        if path.suffix == ".parquet":
-            names = pq.read_schema(path).names
-        else:
-            with pyarrow.csv.open_csv(path, parse_options=READING) as reader:
-                names = reader.schema.names
-        if missing := [name for name in columns if name not in names]:
-            raise UserError(
-                f"input='{path}' has no column {' or '.join(missing)}, it has {', '.join(names)}: "
-                "pass others to --id and --sections."
-            )
-        if path.suffix == ".parquet":
-            table = pq.read_table(path, columns=list(columns))
-        else:
-            convert = pyarrow.csv.ConvertOptions(
-                column_types=dict.fromkeys(columns, pa.string()), include_columns=columns, strings_can_be_null=False
-            )
-            table = pyarrow.csv.read_csv(path, parse_options=READING, convert_options=convert)
-        table = pa.table({name: pc.cast(table[name], pa.string()) for name in columns})
-    except pa.ArrowNotImplementedError as error:
-        raise UserError(f"input='{path}': a column of {', '.join(columns)} holds no text: {error}.") from error
-    except pa.ArrowInvalid as error:
-        advice = " Save it as UTF-8." if "UTF8" in str(error) else ""
-        raise UserError(f"input='{path}' is no csv, csv.gz or parquet table: {error}.{advice}") from error
+    id, *sections = dict.fromkeys(columns)
+    names = column_names(path, columns)
+    if not names:
+        raise UserError(f"input='{path}' is empty: the first line of a table names its columns.")
+    if missing := [name for name in (id, *sections) if find_column(path, names, name) is None]:
+        raise UserError(
+            f"input='{path}' has no column {' or '.join(missing)}, it has {', '.join(names)}: "
+            "pass others to --id and --sections. The first line of a table names its columns."
+        )
+    reports = read_all(path, (id, *sections))
+    fields = list(zip(*reports, strict=True)) or [()] * (1 + len(sections))
+    table = pa.table(
+        {name: pa.array(values, pa.string()) for name, values in zip((id, *sections), fields, strict=True)}
+    )
+    table = table.set_column(0, id, pc.utf8_trim_whitespace(table[id]))
     # The index of a prepared folder has a row for each image of a study.
-    table = table.group_by(columns, use_threads=False).aggregate([])
-    counts = pc.value_counts(table[columns[0]]).to_pylist()
+    table = table.group_by(table.column_names, use_threads=False).aggregate([])
+    counts = pc.value_counts(table[id]).to_pylist()
     if twice := [f"'{count['values']}'" for count in counts if count["counts"] > 1 or not count["values"]]:
         raise UserError(
-            f"input='{path}': {columns[0]} must name each report once; not so {len(twice)} names, such as {twice[0]}."
+            f"input='{path}': {id} must name each report once; not so {len(twice)} names, such as {twice[0]}."
         )
     return table
 
 
 def _reports(table: pa.Table) -> Iterator[Report]:
-    id, *sections = table.column_names
+    id, *columns = table.column_names
     for batch in table.to_batches():
-        texts = (batch[name].to_pylist() for name in sections)
+        texts = (batch[name].to_pylist() for name in columns)
         for name, *row in zip(batch[id].to_pylist(), *texts, strict=True):
-            yield name, {section: text for section, text in zip(sections, row, strict=True) if text}
+            yield name, report_sections(zip(columns, row, strict=True))
+
+
+def report_sections(texts: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return the sections of a report whose parts are in several columns.
+
+    Args:
+        texts: Name and text of each column. What stands before the first header has the name of the column.
+    """
+    sections: dict[str, str] = {}
+    for column, text in texts:
+        for name, content in all_sections(text, column).items():
+            sections[name] = f"{sections[name]}\n\n{content}" if name in sections else content
+    return sections
 
 
 def _write_radgraph(path: Path, out: Path) -> int:

@@ -9,14 +9,15 @@ from typing import NamedTuple
 
 from medvlp.parse.attachment import locate
 from medvlp.parse.cues import Existence, Mention, assess
+from medvlp.parse.header_names import asks, sub_heading
 from medvlp.parse.lexicon import Severity, Side
 from medvlp.parse.mentions import spoken
 from medvlp.parse.sentences import split
 from medvlp.parse.words import words
 
-# The findings of these sections are questions or history: never present in this image.
-ASKING = ("indication", "history", "comparison", "reason", "clinical")
 CACHED_LENGTH = 400
+# The devices that a sub-heading of Findings names without saying that there is one.
+DEVICES = frozenset({"line", "tube", "device", "wire", "hardware", "drainage"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,8 @@ def parse_report(sections: Mapping[str, str]) -> list[Triplet]:
     """Return the triplets of a report, in the order of its sentences.
 
     Args:
-        sections: Texts by name. Findings of an indication, history or comparison are uncertain unless absent.
+        sections: Texts by name. Findings of an indication, history, comparison or technique are uncertain unless
+            absent.
 
     Example:
         >>> for triplet in parse_report({"findings": "Small right pleural effusion, no pneumothorax."}):
@@ -74,7 +76,7 @@ def parse_report(sections: Mapping[str, str]) -> list[Triplet]:
     """
     triplets = []
     for section, text in sections.items():
-        asking = section.lower().startswith(ASKING)
+        asking = asks(section)
         for number, (start, end) in enumerate(split(text)):
             sentence = text[start:end]
             for s in _cached(sentence) if end - start <= CACHED_LENGTH else parse_sentence(sentence):
@@ -97,7 +99,27 @@ def parse_report(sections: Mapping[str, str]) -> list[Triplet]:
 
 
 def parse_sentence(sentence: str) -> tuple[Statement, ...]:
-    """Return the statements of a sentence, each once."""
+    """Return the statements of a sentence, each once.
+
+    `LINES AND TUBES: A right PICC is seen.` has a sub-heading of Findings, which is no statement about lines. It gives
+    `LUNGS: Clear.` its meaning, but a statement that the words behind it make alone is theirs.
+    """
+    end = sub_heading(sentence)
+    statements = _statements(sentence)
+    if not end:
+        return statements
+    alone = {(s.finding, s.existence, s.start + end, s.end + end): s for s in _statements(sentence[end:])}
+    kept = {}
+    for s in statements:
+        if s.end <= end and s.finding in DEVICES and s.existence == "present":
+            continue
+        same = alone.get((s.finding, s.existence, s.start, s.end))
+        statement = s if same is None else same._replace(start=s.start, end=s.end)
+        kept[statement[:5]] = statement
+    return tuple(kept.values())
+
+
+def _statements(sentence: str) -> tuple[Statement, ...]:
     tokens = words(sentence)
     findings = spoken(tokens)
     if not findings:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,6 +19,7 @@ from medvlp.parse.agreement import Assertion, Score, Sides, label_scores, plain,
 from medvlp.parse.lexicon import LABEL_SETS
 from medvlp.parse.sentence_set import COLUMNS, Tally, compare, read_sentences
 from medvlp.parse.table import SCHEMA
+from medvlp.tables import column_names, find_column, read_all
 
 
 def score(
@@ -40,9 +40,9 @@ def score(
 
     Args:
         triplets: Table of `medvlp parse`.
-        labels: Csv file.
-        sentences: Csv file of sentences with their right triplets, which the parser reads anew: columns id, kind, text
-            and triplets. The next options except errors do not apply to it.
+        labels: Table of labels: csv, tsv, parquet or JSON lines.
+        sentences: Table of sentences with their right triplets, which the parser reads anew: columns id, kind, text and
+            triplets. The next options except errors do not apply to it.
         id: Column of the csv with the name of the report, as in the table.
         columns: Columns of the csv to score, separated by commas; all labels if not given.
         sections: Sections to use, separated by commas; all if not given.
@@ -61,7 +61,7 @@ def score(
     if triplets is None or labels is None:
         raise UserError("--triplets and --labels are needed together, or --sentences alone.")
     reports = read_triplets(triplets, sections)
-    names, table = read_csv(labels, id)
+    names, table = read_labels(labels, id)
     if not any(row[id] in reports for row in table):
         raise UserError(f"id='{id}': no report of {labels} has triplets in {triplets}: pass the column of their names.")
     console = Console()
@@ -108,34 +108,30 @@ def read_triplets(path: Path, sections: str | None = None) -> dict[str, list[Ass
     return {name: list(assertions) for name, assertions in reports.items()}
 
 
-def read_csv(path: Path, id: str) -> tuple[list[str], list[dict[str, str]]]:
-    """Return columns and rows of a csv file.
+def read_labels(path: Path, id: str) -> tuple[list[str], list[dict[str, str]]]:
+    """Return columns and rows of a table of labels.
 
     Args:
-        path: File.
+        path: See `medvlp.tables.read_table`. Rows that cannot be read are left out; their number is printed.
         id: A column it must have.
 
     Raises:
         NotFoundError: If there is no such file.
-        UserError: If the column is missing or the file is not in UTF-8.
+        UserError: If the column is missing, a column is there twice, or the file cannot be read.
     """
-    columns, rows = _read_rows(path, "labels")
-    if id not in columns:
-        raise UserError(f"id='{id}' is no column of {path}, which has {', '.join(columns)}: pass another --id.")
-    return columns, rows
+    names, rows = _read_rows(path, "labels", [id])
+    if (position := find_column(path, names, id)) is None:
+        raise UserError(f"id='{id}' is no column of {path}, which has {', '.join(names)}: pass another --id.")
+    return [id if n == position else name for n, name in enumerate(names)], [
+        {id if name == names[position] else name: value for name, value in row.items()} for row in rows
+    ]
 
 
-def _read_rows(path: Path, option: str) -> tuple[list[str], list[dict[str, str]]]:
+def _read_rows(path: Path, option: str, needed: Sequence[str]) -> tuple[list[str], list[dict[str, str]]]:
     if not path.is_file():
         raise NotFoundError(f"{option}='{path}' is not there.")
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, restval="")
-            columns = list(reader.fieldnames or ())
-            rows = list(reader)
-    except UnicodeDecodeError as error:
-        raise UserError(f"{option}='{path}' is not in UTF-8: {error}.") from error
-    return columns, rows
+    names = [name for name in column_names(path, needed) if name]
+    return names, [dict(zip(names, fields, strict=True)) for fields in read_all(path, names)]
 
 
 def match_columns(columns: Sequence[str]) -> tuple[str, dict[str, str], list[str]]:
@@ -161,7 +157,7 @@ def score_sentences(path: Path, errors: int) -> None:
         NotFoundError: If there is no such file.
         UserError: If it lacks a column, has no sentence, or if a row of it is wrong.
     """
-    columns, rows = _read_rows(path, "sentences")
+    columns, rows = _read_rows(path, "sentences", COLUMNS)
     if missing := [name for name in COLUMNS if name not in columns]:
         raise UserError(f"sentences='{path}' has no column {' or '.join(missing)}, it has {', '.join(columns)}.")
     if not rows:

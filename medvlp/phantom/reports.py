@@ -1,17 +1,17 @@
-"""The report of a radiologist about a study, in the layout of the text files of MIMIC-CXR."""
+"""The report of a radiologist about a study, most of them in the layout of the text files of MIMIC-CXR."""
 
 from __future__ import annotations
 
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from medvlp.phantom import grammar
+from medvlp.phantom.page import Page, style_of
 from medvlp.phantom.statements import absent, change_of, fixed, gone, neutral, present
 from medvlp.phantom.world import DEVICES, FINDINGS, Finding, Sentence, Study, stream
 
-_LINE = 78
 _CLOUDS = ("consolidation", "atelectasis", "edema", "nodule")
 
 
@@ -31,37 +31,38 @@ class Report:
 def report(study: Study) -> Report:
     """Return the report of a study."""
     rng = stream(study.key, 31)
-    findings, impression = _findings(study, rng), _impression(study, rng)
+    blocks, impression = _findings(study, rng), _impression(study, rng)
+    findings = [sentence for _, block in blocks for sentence in block]
     kind = rng.random()
-    page = _Page()
+    page = Page(style_of(study))
     page.header("FINAL REPORT", indent=33)
     if kind < 0.005:
         page.lines("CHEST RADIOGRAPH", "")
         page.section("other", impression)
-        return page.report()
+        return Report(page.text, tuple(page.sentences))
     _preamble(page, study, rng)
     if kind < 0.045:
-        page.title("FINDINGS AND IMPRESSION:")
+        page.title("FINDINGS AND IMPRESSION")
         page.section("impression", [*findings, *impression])
     elif kind < 0.145:
         _conclude(page, impression, rng)
     elif kind < 0.195:
-        page.title("FINDINGS:")
-        page.section("findings", findings)
+        page.title("FINDINGS")
+        page.parts("findings", blocks)
     else:
-        page.title("FINDINGS:" if rng.random() < 0.97 else "FINDING:")
-        page.section("findings", findings)
+        page.title("FINDINGS" if rng.random() < 0.97 else "FINDING")
+        page.parts("findings", blocks)
         _conclude(page, impression, rng)
-    return page.report()
+    return Report(page.text, tuple(page.sentences))
 
 
-def _conclude(page: _Page, sentences: list[Sentence], rng: np.random.Generator) -> None:
-    headers = ("IMPRESSION:", "CONCLUSION:", "IMPRESSIONS:", "Impression:")
+def _conclude(page: Page, sentences: list[Sentence], rng: np.random.Generator) -> None:
+    headers = ("IMPRESSION", "CONCLUSION", "IMPRESSIONS", "Impression")
     page.title(headers[int(rng.choice(4, p=(0.93, 0.04, 0.02, 0.01)))])
     page.section("impression", sentences, numbered=len(sentences) > 1 and rng.random() < 0.35)
 
 
-def _preamble(page: _Page, study: Study, rng: np.random.Generator) -> None:
+def _preamble(page: Page, study: Study, rng: np.random.Generator) -> None:
     views = {s.view for s in study.shots}
     lateral = "LATERAL" in views
     examination = (
@@ -96,7 +97,7 @@ def _preamble(page: _Page, study: Study, rng: np.random.Generator) -> None:
     }
     for name, text in blocks.items():
         if rng.random() < 0.75:
-            page.title(f"{name}:")
+            page.title(name)
             page.paragraph(text)
 
 
@@ -109,7 +110,8 @@ def _state(f: Finding, study: Study, rng: np.random.Generator, chance: float) ->
     return present(f, rng, change, "present" if sure else "uncertain")
 
 
-def _findings(study: Study, rng: np.random.Generator) -> list[Sentence]:
+def _findings(study: Study, rng: np.random.Generator) -> list[tuple[str, list[Sentence]]]:
+    """Return the sentences of Findings in blocks, with the header that each block may have."""
     findings = study.findings
     names = {f.name for f in findings}
     chance = 0.6 if study.previous else 0.0
@@ -136,11 +138,13 @@ def _findings(study: Study, rng: np.random.Generator) -> list[Sentence]:
     tail = [fixed(grammar.BONES, rng, ("fracture", "absent"))] if rng.random() < 0.35 else []
     if rng.random() < 0.15:
         tail.append(neutral("low" if study.shots[0].inspiration < 0.91 else "normal", rng))
-    blocks = [devices, heart, lungs]
+    blocks = [("LINES AND TUBES", devices), ("HEART AND MEDIASTINUM", heart), ("LUNGS AND PLEURA", lungs)]
     if rng.random() < 0.5:
-        blocks = [lungs, heart, devices]
-    out = [s for block in blocks for s in block] + tail
-    return out or [fixed(grammar.NORMAL_MEDIASTINUM, rng, ("enlarged cardiomediastinum", "absent"))]
+        blocks.reverse()
+    if any(block for _, block in blocks) or tail:
+        return [*blocks, ("OTHER", tail)]
+    heart = [fixed(grammar.NORMAL_MEDIASTINUM, rng, ("enlarged cardiomediastinum", "absent"))]
+    return [("HEART AND MEDIASTINUM", heart)]
 
 
 def _denials(names: AbstractSet[str], rng: np.random.Generator, chance: float) -> list[Sentence]:
@@ -196,55 +200,3 @@ def _impression(study: Study, rng: np.random.Generator) -> list[Sentence]:
     if rng.random() < 0.25:
         out += _denials(names, rng, 0.35)[:1]
     return out or [_state(acute[0], study, rng, 0.0)]
-
-
-class _Page:
-    """The lines of a report as in MIMIC-CXR, wrapped, with a leading blank, and the spans of its sentences."""
-
-    def __init__(self) -> None:
-        self.text = ""
-        self.sentences: list[Sentence] = []
-
-    def report(self) -> Report:
-        """Return the finished report."""
-        return Report(self.text, tuple(self.sentences))
-
-    def header(self, text: str, indent: int) -> None:
-        """Add the first line."""
-        self.text += " " * indent + text + "\n"
-
-    def lines(self, *lines: str) -> None:
-        """Add lines as they are."""
-        self.text += "".join(f" {line}\n" for line in lines)
-
-    def title(self, text: str) -> None:
-        """Begin a section; its words may follow on the same line."""
-        self.text += f" \n {text}"
-
-    def paragraph(self, text: str) -> None:
-        """Add text without sentences of record."""
-        self._words(text.split())
-        self.text += "\n"
-
-    def section(self, name: str, sentences: list[Sentence], numbered: bool = False) -> None:
-        """Add sentences and record their spans."""
-        if self.text.endswith(":"):
-            self.text += "\n \n"
-        for i, sentence in enumerate(sentences):
-            if numbered:
-                self.text += ("\n" if i else "") + f" {i + 1}. "
-            start, end = self._words(sentence.text.split())
-            self.sentences.append(replace(sentence, section=name, start=start, end=end))
-        self.text += "\n"
-
-    def _words(self, words: list[str]) -> tuple[int, int]:
-        start = -1
-        for word in words:
-            column = len(self.text) - self.text.rfind("\n") - 1
-            if column + 1 + len(word) > _LINE:
-                self.text += "\n "
-            elif not self.text.endswith(" ") or (column == 0):
-                self.text += " "
-            start = len(self.text) if start < 0 else start
-            self.text += word
-        return start, len(self.text)

@@ -13,7 +13,7 @@ from medvlp.prepare.dataset import DataSet
 from medvlp.prepare.files import find_images, require_folder
 from medvlp.prepare.objects import group_objects
 from medvlp.prepare.study import Picture, Skip, Study
-from medvlp.prepare.tables import read_table, require_table
+from medvlp.prepare.tables import find_table, read_table, require_table
 from medvlp.prepared import SYNTHETIC
 
 Item = TypeVar("Item")
@@ -25,16 +25,16 @@ class ObjectTable(DataSet, Generic[Item]):
     Attributes:
         name: The data set in the manifest.
         how: How to get the data, for errors.
-        table_name: Name of the table, without suffix.
-        folder_name: Name of the image folder.
+        table_names: Names of the table, without suffix, the usual one first. Another one is noted in the manifest.
+        folder_names: Names of the image folder, the usual one first. Another table has images in several of them.
         columns: Columns of the table; the first names the image.
         label: Name of the label: present if the image has an object.
     """
 
     name: ClassVar[str]
     how: ClassVar[str]
-    table_name: ClassVar[str]
-    folder_name: ClassVar[str]
+    table_names: ClassVar[Sequence[str]]
+    folder_names: ClassVar[Sequence[str]]
     columns: ClassVar[Sequence[str]]
     label: ClassVar[str]
 
@@ -49,17 +49,23 @@ class ObjectTable(DataSet, Generic[Item]):
             NotFoundError: If the table or the image folder is missing.
             UserError: If annotation_size is below 1.
         """
-        self.table = require_table(root, self.table_name, self.how)
-        folder = require_folder(root, [self.folder_name], self.how)
+        usual, *others = self.table_names
+        name = next((name for name in self.table_names if find_table(root, name)), usual)
+        self.table = require_table(root, name, self.how)
+        folder = require_folder(root, self.folder_names, self.how)
+        more = [root / other for other in self.folder_names if (root / other).is_dir()] if name in others else []
+        self.folders = [folder, *(other for other in more if other != folder)]
         if annotation_size is not None and annotation_size < 1:
             raise UserError(f"--annotation_size={annotation_size} must be at least 1.")
         self.images = root
-        self.real_images = [os.path.realpath(path) for path in (root, folder)]
+        self.real_images = [os.path.realpath(path) for path in (root, *self.folders)]
         self.options = {
             "dataset": self.name,
             "annotation_size": annotation_size,
             "synthetic": (root / SYNTHETIC).is_file(),
         }
+        if name in others:
+            self.options["table"] = f"{name}.csv"
         self.labels = [self.label]
 
     @abstractmethod
@@ -90,11 +96,11 @@ class ObjectTable(DataSet, Generic[Item]):
         objects_of = group_objects(read_table(self.table, self.columns, skip), self.read_object, skip)
         self.rows = len(objects_of)
         variants = self.split_images([*objects_of])
-        paths = find_images(self.images, self.images / self.folder_name)
+        paths = find_images(self.images, *self.folders)
         default, *_ = self.splits
         for image_id, objects in objects_of.items():
             # The expected name of a file that is not there is reported as missing.
-            path = paths.pop(image_id, f"{self.folder_name}/{image_id}.dcm")
+            path = paths.pop(image_id, f"{self.folders[0].name}/{image_id}.dcm")
             if objects is None:
                 continue
             picture = Picture(image_id, "FRONTAL", path, annotation=self.annotation(objects))

@@ -17,7 +17,7 @@ from medvlp.prepare.chunks import CHUNK, Chunk
 from medvlp.prepare.dataset import DataSet
 from medvlp.prepare.files import ESCAPES, escapes
 from medvlp.prepare.progress import progress
-from medvlp.prepare.reports import has_words
+from medvlp.prepare.reports import HeaderCounts, has_words
 from medvlp.prepare.skipped import SkippedLog
 from medvlp.prepare.study import Picture, Report, Skip, Study
 from medvlp.prepared import LABEL_PREFIX, SPLIT_PREFIX, Resize
@@ -69,14 +69,16 @@ class Filter:
         self.has_reports = False
         self.sections = Counter(dict.fromkeys(("both", "findings_only", "impression_only"), 0))
         self.reports_not_utf8 = 0
+        self.headers = HeaderCounts()
 
     @property
     def counts(self) -> dict[str, Any]:
         """Number of images after each filter, in the order of the filters, and by sections of their reports."""
         if not self.has_reports:
             return dict(self.table_counts)
-        counts = {**self.table_counts, **self.report_counts}
-        return {**counts, "sections_found": dict(self.sections), "reports_not_utf8": self.reports_not_utf8}
+        counts: dict[str, Any] = {**self.table_counts, **self.report_counts}
+        counts |= {"sections_found": dict(self.sections), "reports_not_utf8": self.reports_not_utf8}
+        return {**counts, **self.headers.counts}
 
     def __call__(self, study: Study) -> tuple[list[Picture], Report]:
         """Return the images of a study to decode, and its report, which is empty if there is none."""
@@ -92,6 +94,7 @@ class Filter:
             report = study.report()
             self.report_counts["report"] += len(pictures)
             self.reports_not_utf8 += not report.utf8
+            self.headers.add(report)
             if report.findings is None and report.impression is None:
                 raise LeftOutError("report has neither findings nor impression")
             self.report_counts["sections"] += len(pictures)

@@ -11,11 +11,19 @@ Skip = Callable[[str, str], None]
 
 @dataclass(frozen=True)
 class Report:
-    """The sections of one report; None for a missing section."""
+    """The sections of one report; None for a missing section.
+
+    Attributes:
+        findings: Findings.
+        impression: Impression.
+        utf8: Whether its file is in UTF-8.
+        headers: Its headers, each with the section that it opens; that of an unknown header is empty.
+    """
 
     findings: str | None
     impression: str | None
     utf8: bool = True
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)

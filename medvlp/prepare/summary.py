@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medvlp.errors import UserError
 from medvlp.prepare.splits import SPLITS
+from medvlp.prepared import MANIFEST
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+# Number of headers of each section on the screen.
+SHOWN = 4
 
 
 def summarise(manifest: dict[str, Any], out: Path) -> None:
@@ -36,6 +43,8 @@ def summarise(manifest: dict[str, Any], out: Path) -> None:
     console.print(table)
     for line in compared(manifest):
         console.print(line, highlight=False, soft_wrap=True)
+    if "headers" in counts:
+        _print_headers(console, counts["reports"], counts["headers"])
     studies, subjects = counts["studies"], counts["subjects"]
     console.print(
         f"{counts['decoded']:,} images of {studies:,} studies of {subjects:,} patients are in {out}", soft_wrap=True
@@ -44,6 +53,26 @@ def summarise(manifest: dict[str, Any], out: Path) -> None:
         console.print("Left out, as skipped.csv lists:")
     for kind, count in _top(counts["skipped"]):
         console.print(f"  {count:>9,}  {kind}", highlight=False)
+
+
+def _print_headers(console: Console, reports: dict[str, int], headers: dict[str, Any]) -> None:
+    """Print which headers opened which section, the commonest of each."""
+    from rich.table import Table
+
+    table = Table("section", "headers", "commonest")
+    table.columns[1].justify = "right"
+    for section, numbers in headers.items():
+        names = [f"{name} {number:,}" for name, number in numbers["commonest"].items()]
+        more = ", ..." if len(names) > SHOWN else ""
+        table.add_row(section, f"{numbers['count']:,}", ", ".join(names[:SHOWN]) + more)
+    if headers:
+        console.print(table)
+    console.print(
+        f"{reports['read']:,} reports, {reports['without_findings']:,} of them without Findings, "
+        f"{reports['without_impression']:,} without Impression. {MANIFEST} lists more headers.",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def compared(manifest: dict[str, Any]) -> Iterator[str]:

@@ -1,29 +1,13 @@
-"""Readers of csv tables and of lists, which may have broken rows."""
+"""Tables of raw data sets: where they lie in a folder. `medvlp.tables` reads them."""
 
 from __future__ import annotations
 
-import csv
-import gzip
-import io
-import zlib
-from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, cast
 
-from medvlp.errors import UserError
 from medvlp.prepare.files import missing
+from medvlp.tables import column_names, decode, read_lines, read_table
 
-
-def decode(data: bytes) -> tuple[str, bool]:
-    """Return a text and whether it was UTF-8.
-
-    Hospital exports that are not UTF-8 are Windows-1252, which keeps degree signs, curly quotes and dashes. The few
-    bytes that it does not define become replacement characters.
-    """
-    try:
-        return data.decode("utf-8-sig"), True
-    except UnicodeDecodeError:
-        return data.decode("cp1252", errors="replace"), False
+__all__ = ["column_names", "decode", "find_table", "read_lines", "read_table", "require_table"]
 
 
 def find_table(folder: Path, name: str, suffix: str = ".csv") -> Path | None:
@@ -47,89 +31,14 @@ def require_table(root: Path, name: str, how: str, suffix: str = ".csv", argumen
     """
     path = find_table(root, name, suffix)
     if path is None:
-        raise missing(root, f"neither {name}{suffix} nor {name}{suffix}.gz", how, argument)
+        advice = f"{_near(root, f'{name}{suffix}')}{how}"
+        raise missing(root, f"neither {name}{suffix} nor {name}{suffix}.gz", advice, argument)
     return path
 
 
-def column_names(path: Path) -> list[str]:
-    """Return the names of the columns of a table.
-
-    Raises:
-        UserError: If the file cannot be read.
-    """
-    try:
-        with _open(path) as file:
-            return [name.strip() for name in next(csv.reader(file), [])]
-    except (EOFError, zlib.error, OSError, csv.Error) as error:
-        raise UserError(f"'{path}' cannot be read ({error}). Download it again.") from error
-
-
-def read_table(
-    path: Path, columns: Sequence[str], skip: Callable[[str, str], None]
-) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Yield the place of each row, for messages, and its fields of some columns.
-
-    Args:
-        path: A .csv or .csv.gz file.
-        columns: Names of the columns, in the order of the result.
-        skip: Called for each row with a wrong number of fields.
-
-    Raises:
-        UserError: If a column is missing or the file cannot be read to its end.
-    """
-    names = column_names(path)
-    for column in columns:
-        if column not in names:
-            raise UserError(f"'{path}' has no column '{column}'; its columns are {', '.join(names) or 'none'}.")
-    positions = [names.index(column) for column in columns]
-    try:
-        with _open(path) as file:
-            reader = csv.reader(file)
-            next(reader)
-            while True:
-                first = reader.line_num + 1
-                problem = ""
-                try:
-                    row = next(reader)
-                except StopIteration:
-                    return
-                except csv.Error as error:
-                    row, problem = [], str(error)
-                if row and len(row) != len(names):
-                    problem = f"{len(row)} fields, not {len(names)}"
-                # More than one line: an open quote has swallowed the lines behind it.
-                place = f"{path.name}:{first}" + (f"-{reader.line_num}" if reader.line_num > first else "")
-                if problem:
-                    skip(place, f"unreadable row: {problem}")
-                elif row:
-                    yield place, tuple(_text(row[position]) for position in positions)
-    except (EOFError, zlib.error, OSError) as error:
-        raise UserError(f"'{path}' cannot be read to its end ({error}). Download it again.") from error
-
-
-def read_lines(path: Path) -> Iterator[tuple[str, str]]:
-    """Yield the place of each non-empty line, for messages, and its text.
-
-    Args:
-        path: A text file, or one that ends in .gz.
-
-    Raises:
-        UserError: If the file cannot be read to its end.
-    """
-    try:
-        with _open(path) as file:
-            for number, line in enumerate(file, 1):
-                if text := _text(line.strip()):
-                    yield f"{path.name}:{number}", text
-    except (EOFError, zlib.error, OSError) as error:
-        raise UserError(f"'{path}' cannot be read to its end ({error}). Download it again.") from error
-
-
-def _open(path: Path) -> io.TextIOWrapper:
-    binary = cast(IO[bytes], gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb"))  # noqa: SIM115
-    # With escaped bytes each field can be decoded alone: a bad byte must not change the other fields.
-    return io.TextIOWrapper(binary, encoding="utf-8-sig", errors="surrogateescape", newline="")
-
-
-def _text(field: str) -> str:
-    return field if field.isascii() else decode(field.encode("utf-8", "surrogateescape"))[0]
+def _near(root: Path, name: str) -> str:
+    """Return what to do with a table that is packed or lies one folder deeper; empty if there is none."""
+    if (root / f"{name}.zip").is_file():
+        return f"Unpack '{name}.zip'. "
+    deeper = next((path for wanted in (name, f"{name}.gz") for path in sorted(root.glob(f"*/{wanted}"))), None)
+    return f"It lies in '{deeper.parent}': give that folder. " if deeper else ""

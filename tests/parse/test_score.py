@@ -135,8 +135,18 @@ def test_wrong_files(tmp_path, triplets):
         score(tmp_path / "none.parquet", gold)
     with pytest.raises(NotFoundError):
         score(triplets, tmp_path / "none.csv")
-    gold.write_bytes(b"uid,Effusion\n1,\xe9\n")
-    with pytest.raises(UserError, match="not in UTF-8"):
+    gold.write_bytes(b"PK\x03\x04 xl/workbook.xml")
+    with pytest.raises(UserError, match="is a workbook"):
         score(triplets, gold)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "cp1252"])
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+def test_labels_in_other_tables(tmp_path, triplets, capsys, encoding, separator):
+    gold = tmp_path / "gold.csv"
+    rows = [["UID ", "Effusion", "note"], ["1", "1", "\u00e9"], ["2", "1", ""]]
+    gold.write_bytes("".join(separator.join(row) + "\r\n" for row in rows).encode(encoding))
+    score(triplets, gold, columns="Effusion", errors=0)
+    assert "1.000" in capsys.readouterr().out
     with pytest.raises(UserError, match="no table of triplets"):
         score(gold, gold)

@@ -5,7 +5,9 @@ from collections import Counter
 
 import pytest
 
+from medvlp.parse.sections import find_sections
 from medvlp.phantom import study
+from medvlp.phantom.page import MIMIC, OTHERS, style_of
 from medvlp.phantom.reports import Report, report
 from medvlp.phantom.world import DEVICES, Study
 
@@ -90,3 +92,45 @@ def test_ids_are_unique(many: list[tuple[Study, Report]]) -> None:
     assert len({s.study_id for s, _ in many}) == len(many)
     shots = [shot.dicom_id for s, _ in many for shot in s.shots]
     assert len(set(shots)) == len(shots)
+
+
+def test_every_style_is_written(many: list[tuple[Study, Report]]) -> None:
+    styles = Counter(style_of(one).name for one, _ in many)
+    assert {*styles} == {MIMIC.name, *(style.name for style in OTHERS)}
+    assert 0.82 < styles[MIMIC.name] / len(many) < 0.88
+    texts = {style_of(one).name: r.text for one, r in many if {s.section for s in r.sentences} >= {"impression"}}
+    assert "**Impression:**" in texts["bold"]
+    assert "\r\n" in texts["windows"]
+    assert "\uff1a" in texts["wide"]
+    assert re.search(r"\S IMPRESSIONS?: |\S CONCLUSION: ", texts["one paragraph"])
+
+
+def test_sections_of_every_style_are_those_of_the_truth(many: list[tuple[Study, Report]]) -> None:
+    for one, r in many:
+        style = style_of(one)
+        for section, text in zip(("findings", "impression"), find_sections(r.text), strict=True):
+            sentences = [s for s in r.sentences if s.section == section]
+            assert all(r.text[s.start : s.end].split() == s.text.split() for s in sentences)
+            assert (text is None) == (not sentences), (style.name, r.text)
+            if sentences and not style.parts:
+                # But for the numbers of a list, it is the sentences.
+                words = [word for s in sentences for word in s.text.split()]
+                start = r.text.index(text) if section == "findings" else r.text.rindex(text)
+                assert start <= sentences[0].start <= sentences[-1].end == start + len(text), (style.name, r.text)
+                assert len(text.split()) - len(words) in (0, len(sentences))
+
+
+def test_parts_have_headers(many: list[tuple[Study, Report]]) -> None:
+    texts = [find_sections(r.text)[0] for one, r in many if style_of(one).name == "parts"]
+    parts = [re.findall(r"^ ?([A-Z ]+):", text, re.MULTILINE) for text in texts if text]
+    assert all(parts)
+    assert {name for names in parts for name in names} > {"LINES AND TUBES", "LUNGS AND PLEURA", "OTHER"}
+
+
+def test_the_style_changes_no_sentence(many: list[tuple[Study, Report]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("medvlp.phantom.reports.style_of", lambda _: MIMIC)
+    for one, r in many[:300]:
+        plain = report(one)
+        assert [(s.text, s.section, s.triplets) for s in plain.sentences] == [
+            (s.text, s.section, s.triplets) for s in r.sentences
+        ]

@@ -7,7 +7,7 @@ https://arxiv.org/abs/1901.07031.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,15 +20,19 @@ from medvlp.prepare.pipeline import prepare
 from medvlp.prepare.plan import Options, parse_views
 from medvlp.prepare.splits import SplitVariant, by_patient, scaled
 from medvlp.prepare.study import Picture, Skip, Study
-from medvlp.prepare.tables import require_table
+from medvlp.prepare.tables import find_table, require_table
 from medvlp.prepared import CHEXPERT_LABELS, SYNTHETIC, Resize
 
 HOW = (
     "Download CheXpert-v1.0 or CheXpert-v1.0-small from https://stanfordaimi.azurewebsites.net (free registration) and "
-    "give the folder that holds train.csv, valid.csv, 'train' and 'valid'. "
+    "give the folder that holds train.csv, valid.csv, 'train' and 'valid', or the unpacked folders 'CheXpert-v1.0 "
+    "batch 1 (validate & csv)', 'CheXpert-v1.0 batch 2 (train 1)' and so on. "
     "'medvlp phantom --layouts chexpert' writes a synthetic stand-in."
 )
 FOLDERS = ("CheXpert-v1.0", "CheXpert-v1.0-small")
+# The full-size download has four archives: one with the tables and 'valid', and three with patients of 'train'.
+DOWNLOAD = "chexpertchestxrays-u20210408"
+BATCHES = "CheXpert-v1.0 batch *"
 LABELS = list(CHEXPERT_LABELS)
 # Number of rows of train.csv and valid.csv, of frontal images of train.csv, and of those among them in validate.
 ROWS, FRONTAL, VALIDATE = 223_414 + 234, 191_027, 5_000
@@ -62,7 +66,8 @@ def chexpert(
     The same command resumes an interrupted run.
 
     Args:
-        root: CheXpert-v1.0 or CheXpert-v1.0-small, or the folder around it.
+        root: CheXpert-v1.0 or CheXpert-v1.0-small, or the folder around it, or the folder around the four unpacked
+            batches of the full-size download.
         out: Folder to write, the --data.root of training.
         size: Side of the prepared images in pixels.
         resize: Keep the aspect ratio and pad with black, or squash.
@@ -111,15 +116,22 @@ class CheXpert(DataSet):
         if len(below) > 1:
             raise UserError(f"--root='{root}' holds two copies of CheXpert: give '{below[0]}' or '{below[1]}'.")
         self.images = below[0] if below else root
+        around = next((path for path in (root, root / DOWNLOAD) if not below and any(path.glob(BATCHES))), None)
+        self.batches = sorted(path for path in around.glob(BATCHES) if path.is_dir()) if around else []
+        self.images = around if around and self.batches else self.images
         tables = {"train": "train", "test": "valid"}
-        self.tables = {split: require_table(self.images, name, HOW) for split, name in tables.items()}
-        require_folder(self.images, ["train"], HOW)
-        self.real_images = [os.path.realpath(self.images / name) for name in ("", "train", "valid")]
+        with_tables = next((path for path in self.batches if find_table(path, "train")), self.images)
+        self.tables = {split: require_table(with_tables, name, HOW) for split, name in tables.items()}
+        if not self.batches:
+            require_folder(self.images, ["train"], HOW)
+        folders = [self.images / name for name in ("", "train", "valid")] + self.batches
+        self.real_images = [os.path.realpath(folder) for folder in folders]
         self.options = {"dataset": "chexpert", "synthetic": (self.images / SYNTHETIC).is_file()}
 
     def studies(self, skip: Skip) -> Iterator[Study]:
         """Yield each image as a study, those of train.csv and then those of valid.csv, in the order of the tables."""
         ids: set[str] = set()
+        path_of = self._locator()
         train = list(self._read_rows("train", ids, skip))
         patient_of = {row.image_id: row.patient for row in train if row.view == "FRONTAL"}
         frontal = ((row.image_id, row.values) for row in train if row.view == "FRONTAL")
@@ -134,11 +146,26 @@ class CheXpert(DataSet):
             split = "validate" if row.patient in validate else "train"
             other = "validate" if row.patient in reported else "train"
             if row.image_id in drawn:
-                yield _study(row, "5x200", {"reported": other, "5x200": "test"})
+                yield _study(row, path_of, "5x200", {"reported": other, "5x200": "test"})
             else:
-                yield _study(row, split, {"reported": other, "5x200": "" if row.patient in apart else split})
+                yield _study(row, path_of, split, {"reported": other, "5x200": "" if row.patient in apart else split})
         for row in self._read_rows("test", ids, skip):
-            yield _study(row, "test", {"reported": "test", "5x200": ""})
+            yield _study(row, path_of, "test", {"reported": "test", "5x200": ""})
+
+    def _locator(self) -> Callable[[str], str]:
+        """Return a function from the name of an image to its path below `images`."""
+        folder_of: dict[str, str] = {}
+        for batch in self.batches:
+            for split, below in (("train", ""), ("train", "train/"), ("valid", "valid/")):
+                names = os.listdir(batch / below) if (batch / below).is_dir() else []
+                patients = (name for name in names if name.startswith("patient"))
+                folder_of |= {f"{split}/{patient}": f"{batch.name}/{below}{patient}" for patient in patients}
+
+        def path_of(image_id: str) -> str:
+            patient = "/".join(image_id.split("/")[:2])
+            return folder_of.get(patient, patient) + image_id[len(patient) :]
+
+        return path_of
 
     def _read_rows(self, split: str, ids: set[str], skip: Skip) -> Iterator[Row]:
         columns = ["Path", "Frontal/Lateral", *LABELS]
@@ -160,13 +187,13 @@ class CheXpert(DataSet):
                 yield Row(image_id, patient, f"{patient}/{study}", view.upper(), labels)
 
 
-def _study(row: Row, split: str, other_splits: Mapping[str, str]) -> Study:
+def _study(row: Row, path_of: Callable[[str], str], split: str, other_splits: Mapping[str, str]) -> Study:
     # Images of one study can be in different splits of 5x200.
     return Study(
         study_id=row.study,
         subject_id=row.patient,
         split=split,
-        pictures=[Picture(row.image_id, row.view, row.image_id)],
+        pictures=[Picture(row.image_id, row.view, path_of(row.image_id))],
         labels=row.values,
         other_splits=other_splits,
     )

@@ -24,7 +24,7 @@ from medvlp.prepare.pipeline import prepare
 from medvlp.prepare.plan import Options, parse_views
 from medvlp.prepare.regions import Automatic, Regions, RegionSource, SceneGraphs
 from medvlp.prepare.regions.scene_graphs import SUFFIX
-from medvlp.prepare.reports import has_words
+from medvlp.prepare.reports import has_words, read_report
 from medvlp.prepare.splits import SPLITS, SplitVariant
 from medvlp.prepare.study import Picture, Report, Skip, Study
 from medvlp.prepare.tables import column_names, decode, read_table, require_table
@@ -284,6 +284,4 @@ class MimicCxr(DataSet):
         text, utf8 = decode(data)
         if not text.strip():
             raise LeftOutError("empty report")
-        from medvlp.parse.sections import find_sections
-
-        return Report(*find_sections(text), utf8)
+        return read_report({"": text}, utf8)

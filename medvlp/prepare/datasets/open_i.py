@@ -10,6 +10,7 @@ import hashlib
 import itertools
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from medvlp.prepare.files import require_folder
 from medvlp.prepare.pipeline import prepare
 from medvlp.prepare.plan import Options, parse_views
 from medvlp.prepare.regions import Automatic, Regions, RegionSource
+from medvlp.prepare.reports import read_report
 from medvlp.prepare.splits import SPLITS, SplitVariant
 from medvlp.prepare.study import Picture, Report, Skip, Study
 from medvlp.prepare.tables import read_table, require_table
@@ -149,7 +151,7 @@ class OpenI(DataSet):
             report, labels = reports[uid]
             # The collection does not name patients: each study counts as one.
             pictures = [Picture(name, view, name) for *_, name, view in images]
-            yield Study(uid, uid, split, pictures, labels, report=partial(Report, report.findings, report.impression))
+            yield Study(uid, uid, split, pictures, labels, report=partial(replace, report))
 
     def _read_reports(self, skip: Skip) -> dict[str, tuple[Report, list[int | None]]]:
         reports = {}
@@ -158,7 +160,8 @@ class OpenI(DataSet):
             if uid in reports:
                 skip(place, "duplicate id")
                 continue
-            report = Report(findings.strip() or None, impression.strip() or None)
+            # The columns may hold whole reports.
+            report = read_report({"findings": findings, "impression": impression})
             reports[uid] = report, find_labels(mesh, problems)
         return reports
 

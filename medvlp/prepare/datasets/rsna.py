@@ -61,7 +61,7 @@ class Rsna(ObjectTable[Box]):
     """The files of RSNA Pneumonia."""
 
     name, how = "rsna", HOW
-    table_name, folder_name, columns, label = TABLE, FOLDER, COLUMNS, LABEL
+    table_names, folder_names, columns, label = (TABLE,), (FOLDER,), COLUMNS, LABEL
     documented = IMAGES
     splits: Mapping[str, SplitVariant] = {
         "mgca_16010": SplitVariant(

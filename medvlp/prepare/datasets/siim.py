@@ -22,10 +22,12 @@ from medvlp.run_lengths import EMPTY, decode
 
 HOW = (
     "Download it from https://www.kaggle.com/c/siim-acr-pneumothorax-segmentation and give the folder that holds "
-    "train-rle.csv and 'dicom-images-train'. 'medvlp phantom --layouts siim' writes a synthetic stand-in."
+    "train-rle.csv and 'dicom-images-train', or stage_2_train.csv and the images of stage 1, in 'dicom-images-train' "
+    "and 'dicom-images-test'. 'medvlp phantom --layouts siim' writes a synthetic stand-in."
 )
-TABLE = "train-rle"
-FOLDER = "dicom-images-train"
+# Two names of one table. In stage 2 the test images of stage 1 came to the training images.
+TABLES = ("train-rle", "stage_2_train")
+FOLDERS = ("dicom-images-train", "dicom-images-test", "stage_2_images", "stage_2_train_images")
 LABEL = "Pneumothorax"
 IMAGES, REST = 12_047, 2 * 1_807
 
@@ -44,7 +46,8 @@ def siim(
 
     Args:
         root: Folder with train-rle.csv and 'dicom-images-train', of DICOM, png or jpg, with or without folders for
-            studies and series.
+            studies and series. With stage_2_train.csv, the images may lie in 'dicom-images-test' and 'stage_2_images',
+            too.
         out: Folder to write, the --data.root of training.
         annotation_size: Side of the annotated images in pixels, if the images in root have another size; 1024 for the
             original ones.
@@ -59,7 +62,7 @@ class Siim(ObjectTable[str]):
     """The files of SIIM-ACR. Its table does not name patients: each image counts as one."""
 
     name, how = "siim", HOW
-    table_name, folder_name, columns, label = TABLE, FOLDER, ("ImageId", "EncodedPixels"), LABEL
+    table_names, folder_names, columns, label = TABLES, FOLDERS, ("ImageId", "EncodedPixels"), LABEL
     documented = IMAGES
     splits: Mapping[str, SplitVariant] = {
         # MGCA splits the rows of the table, so that images with several rows are in several splits.

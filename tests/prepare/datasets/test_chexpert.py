@@ -207,3 +207,30 @@ def test_real_5x200(complete):
     assert Counter(classes[image] for image in drawn) == dict.fromkeys(CLASSES, 200)
     # Of the images that pandas draws, by MGCA's own steps.
     assert hashlib.sha256("\n".join(drawn).encode()).hexdigest()[:16] == "4d61ce58bd4fc6a7"
+
+
+@pytest.mark.parametrize("around", ["", "chexpertchestxrays-u20210408"])
+def test_batches_of_the_full_size_download(raw, tmp_path, around):
+    chexpert(raw, tmp_path / "out", size=32, workers=1)
+    root = tmp_path / "download" / around
+    first = root / "CheXpert-v1.0 batch 1 (validate & csv)"
+    first.mkdir(parents=True)
+    for name in ("train.csv", "valid.csv", "valid"):
+        shutil.move(raw / name, first / name)
+    for number, patient in enumerate(sorted((raw / "train").iterdir())):
+        batch = root / f"CheXpert-v1.0 batch {number + 2} (train {number + 1})"
+        batch.mkdir()
+        shutil.move(patient, batch / patient.name)
+    chexpert(tmp_path / "download", tmp_path / "batches", size=32, workers=1)
+    expected, rows = (Prepared.open(tmp_path / name).index.to_pylist() for name in ("out", "batches"))
+    assert len(expected) == 6
+    assert rows[1].pop("path") == "CheXpert-v1.0 batch 3 (train 2)/patient00002/study2/view1_frontal.jpg"
+    for one, other in zip(expected, rows, strict=True):
+        assert {**one, "path": ""} == {**other, "path": ""}
+    assert (tmp_path / "batches/images.npy").read_bytes() == (tmp_path / "out/images.npy").read_bytes()
+
+
+def test_a_folder_of_archives_says_what_to_unpack(tmp_path):
+    (tmp_path / "CheXpert-v1.0 batch 1 (validate & csv).zip").touch()
+    with pytest.raises(UserError, match=r"the unpacked folders 'CheXpert-v1\.0 batch 1"):
+        CheXpert(tmp_path)

@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 
 from medvlp.errors import NotFoundError, UserError
+from medvlp.phantom import study
+from medvlp.phantom.page import MIMIC
+from medvlp.phantom.reports import report
 from medvlp.prepare.datasets.mimic_cxr import mimic_cxr
 from medvlp.prepared import Prepared
 
@@ -278,3 +281,85 @@ def test_manifest_hashes(mimic, tmp_path):
     assert digests["index.parquet"] == hashlib.sha256((tmp_path / "out/index.parquet").read_bytes()).hexdigest()
     chunk = hashlib.sha256(prepared.images[:].tobytes()).digest()
     assert digests["images.npy"] == {"rows": 32, "sha256_of_sha256": hashlib.sha256(chunk).hexdigest()}
+
+
+# As MIT-LCP's section_parser reads them, all are Findings.
+HEADERS = (
+    "FINDINGS (CHEST)",
+    "PRELIMINARY FINDINGS",
+    "FINDGINGS",
+    "CHEST",
+    "CHEST, TWO VIEWS",
+    "CHEST PA AND LATERAL",
+    "CHEST RADIOGRAPHS",
+    "CHEST (PORTABLE AP)",
+    "PORTABLE AP CHEST",
+    "PORTABLE UPRIGHT RADIOGRAPH",
+    "AP UPRIGHT PORTABLE CHEST RADIOGRAPH",
+    "PA AND LATERAL VIEWS OF THE CHEST",
+    "PA AND LAT",
+    "LATERAL AND PA VIEWS",
+    "AP AND LATERAL RADIOGRAPHS",
+    "LATERAL AND AP VIEWS",
+    "FRONTAL AND LATERAL RADIOGRAPHS",
+    "UPRIGHT AP AND LATERAL, TWO VIEWS",
+    "FRONTAL VIEW",
+    "SINGLE FRONTAL VIEW OF THE CHEST",
+    "PA VIEW",
+    "AP VIEW",
+    "ONE VIEW",
+    "LATERAL VIEW",
+    "BONE WINDOWS",
+    "FRONTAL UPRIGHT RADIOGRAPH",
+    "FRONTAL SEMI-UPRIGHT RADIOGRAPH",
+    "LEFT RIBS",
+)
+
+
+def phantom_reports(count):
+    """Return reports of the phantom in the style of MIMIC-CXR that have Findings and Impression."""
+    reports = (report(one) for patient in study.patients(5, 1000) for one in study.sample(5, *patient))
+    whole = [r for r in reports if {s.section for s in r.sentences} == {"findings", "impression"}]
+    return [r for r in whole if "\n FINDINGS:\n" in r.text][:count]
+
+
+def test_official_headers_on_reports_of_the_phantom(empty_mimic, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("medvlp.phantom.reports.style_of", lambda _: MIMIC)
+    raw = empty_mimic
+    reports = phantom_reports(len(HEADERS) + 2)
+    for number, (header, one) in enumerate(zip(HEADERS, reports, strict=False)):
+        raw.study(10000000, number, {f"i{number:02}": "PA"}, one.text.replace("\n FINDINGS:", f"\n {header}:"))
+    lost, alone = reports[-2:]
+    raw.study(10000000, 90, {"i90": "PA"}, lost.text.replace("\n FINDINGS:", "\n GESTALT:"))
+    raw.study(10000000, 91, {"i91": "PA"}, alone.text[: alone.text.rindex("\n \n")])
+    prepared = run(raw.tables(), tmp_path / "out")
+    rows = prepared.index.to_pylist()
+    assert len(rows) == len(HEADERS) + 2
+    for row, one in zip(rows, reports, strict=True):
+        for section in ("findings", "impression"):
+            words = [word for s in one.sentences if s.section == section for word in s.text.split()]
+            expected = words if (row["image_id"], section) not in {("i90", "findings"), ("i91", "impression")} else []
+            # A header such as RIBS names what its first sentence is about.
+            text = (row[section] or "").split(": ")[-1] if section == "findings" else row[section]
+            assert [word for word in (text or "").split() if word not in ("1.", "2.", "3.", "4.", "5.")] == expected
+    counts = prepared.manifest["counts"]
+    assert counts["reports"] == {"read": len(HEADERS) + 2, "without_findings": 1, "without_impression": 1}
+    assert counts["headers"]["findings"] == {
+        "count": len(HEADERS) + 1,
+        "commonest": {name: 1 for name in sorted([*HEADERS, "FINDINGS"])},
+    }
+    assert counts["headers"]["none"] == {"count": 1, "commonest": {"GESTALT": 1}}
+    screen = " ".join(capsys.readouterr().out.split())
+    assert "GESTALT 1" in screen
+    assert "30 reports, 1 of them without Findings, 1 without Impression" in screen
+
+
+def test_capital_headers_of_organs_stay_in_findings(empty_mimic, tmp_path):
+    raw = empty_mimic
+    text = "FINDINGS:\nLUNGS: Clear.\nPLEURA: Small left effusion.\nIMPRESSION: Small effusion."
+    raw.study(10000000, 1, {"a": "PA"}, text)
+    raw.study(10000000, 2, {"b": "PA"}, text.encode("utf-16"))
+    rows = run(raw.tables(), tmp_path / "out").index.to_pylist()
+    for row in rows:
+        assert row["findings"] == "LUNGS: Clear.\nPLEURA: Small left effusion."
+        assert row["impression"] == "Small effusion."

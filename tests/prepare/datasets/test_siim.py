@@ -180,3 +180,23 @@ def test_real_image_with_its_code(shared_data, tmp_path, write_csv):
     assert prepared.index["label/Pneumothorax"].to_pylist() == [0]
     assert prepared.index["boxes"].to_pylist() == [[]]
     assert prepared.images[0].std() > 30
+
+
+def test_stage_2(raw, tmp_path):
+    """One table, and the test images of stage 1 in a folder of their own."""
+    raw.table(["ImageId", "EncodedPixels"])
+    first = run(raw, tmp_path / "first")
+    (raw.root / "train-rle.csv").rename(raw.root / "stage_2_train.csv")
+    for name in ("i6", "i7"):
+        other = raw.root / f"dicom-images-test/{name}.dcm"
+        other.parent.mkdir(exist_ok=True)
+        shutil.move(raw.path(name), other)
+    second = run(raw, tmp_path / "second")
+    assert [row["image_id"] for row in second.index.to_pylist()] == [row["image_id"] for row in first.index.to_pylist()]
+    assert second.manifest["counts"]["decoded"] == 8
+    assert second.manifest["options"] == {**first.manifest["options"], "table": "stage_2_train.csv"}
+
+
+def test_a_folder_without_tables_says_which_will_do(tmp_path):
+    with pytest.raises(UserError, match=r"or stage_2_train\.csv and the images of stage 1"):
+        Siim(tmp_path, None)
