@@ -100,7 +100,7 @@ def test_data_preparation_is_free_of_torch(name):
 
 def test_few_modules_are_loose():
     loose = {path.stem for path in PACKAGE.glob("*.py")}
-    assert loose == {"__init__", "__main__", "distributed", "errors", "prepared", "run_lengths", "tables", "types"}
+    assert loose == {"__init__", "__main__", "distributed", "errors", "prepared", "run_lengths", "types"}
 
 
 def test_every_package_says_what_may_be_in_it():
