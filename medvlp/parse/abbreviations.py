@@ -1,0 +1,70 @@
+"""Full stops that belong to an abbreviation, and end no sentence."""
+
+from __future__ import annotations
+
+import re
+
+from medvlp.parse.patterns import read
+
+# Abbreviations that end no sentence; those that end one before a capital or one of BEGINNING; and sides, which stand
+# before a noun: Lt. pleural effusion.
+NEVER_LAST = re.compile(
+    r"(?:\b(?:dr|mr|mrs|ms|drs|prof|st|vs|v|approx|e\.g|i\.e|fig|a\.k\.a|resp|cf|mod|sl|sm|lg|incl|poss|prob|susp)"
+    r"|^\s*\(?\d{1,2})\.$",
+    re.IGNORECASE,
+)
+SELDOM_LAST = re.compile(
+    r"(?:(?<=\d)[cm]m|\b(?:cm|mm|ml|cc|in|p\.m|a\.m|ant|post|sup|inf|med|lat|int|min|max|pulm|card|mediast|pl|neg|pos|abnl"
+    r"|nl|sig|signif|dx|hx|cath|vol|vols|inspir|chr|calcif|incr|decr|inc|pt|pts|yr|yrs|y\.o|wk|wks|hr|hrs|mos|ca))\.$",
+    re.IGNORECASE,
+)
+SIDE_LAST = re.compile(r"\b(?:lt|rt|l|r|bilat|bil|unilat)\.$", re.IGNORECASE)
+# Number: tube no. 8. Not the denial before the next item of a list: effusion: no. 2. Edema.
+NUMERO = re.compile(r"\bno\.$", re.IGNORECASE)
+COUNT = re.compile(r"\s*\d+(?![\d.)])")
+LONGEST = 12
+INSIDE = re.compile(r"(?<=\w)\.(?= )")
+
+# See vocabulary/sentences.yaml.
+_WORDS = {name: frozenset(words) for name, words in read("sentences").items()}
+BEGINNING, QUANTITY = _WORDS["beginning"], _WORDS["quantity"]
+WORD = re.compile(r"\s*([^\W\d_]+)")
+
+
+def is_abbreviated(text: str, start: int, end: int) -> bool:
+    """Return whether a full stop belongs to an abbreviation inside a sentence.
+
+    Args:
+        text: A section or a sentence.
+        start: First character of the sentence.
+        end: Behind the full stop.
+    """
+    before = text[max(start, end - LONGEST) : end]
+    if NEVER_LAST.search(before):
+        return True
+    if NUMERO.search(before):
+        return COUNT.match(text, end) is not None
+    is_side = SIDE_LAST.search(before) is not None
+    if not is_side and not SELDOM_LAST.search(before):
+        return False
+    following = WORD.match(text, end)
+    if following is None or following[1].lower() in BEGINNING:
+        return False
+    return not is_title(following[1]) or (is_side and following[1].lower() not in QUANTITY)
+
+
+def is_title(word: str) -> bool:
+    """Return whether a word has a capital as the first word of a sentence, not as an abbreviation."""
+    return word[0].isupper() and (word[1:].islower() or word == "A")
+
+
+def unabbreviated(sentence: str) -> str:
+    """Return a sentence of the same length without the full stops of abbreviations: No lt. effusion."""
+    stops = [
+        m.start()
+        for m in INSIDE.finditer(sentence)
+        if is_abbreviated(sentence, 0, m.end()) and sentence[max(0, m.start() - 2) : m.start()].lower() != "no"
+    ]
+    for stop in stops:
+        sentence = f"{sentence[:stop]} {sentence[stop + 1 :]}"
+    return sentence
