@@ -8,19 +8,15 @@ from medvlp.parse.patterns import read
 
 # Abbreviations that end no sentence; those that end one before a capital or one of BEGINNING; and sides, which stand
 # before a noun: Lt. pleural effusion.
-NEVER_LAST = re.compile(
-    r"(?:\b(?:dr|mr|mrs|ms|drs|prof|st|vs|v|approx|e\.g|i\.e|fig|a\.k\.a|resp|cf|mod|sl|sm|lg|incl|poss|prob|susp)"
-    r"|^\s*\(?\d{1,2})\.$",
-    re.IGNORECASE,
-)
-SELDOM_LAST = re.compile(
-    r"(?:(?<=\d)[cm]m|\b(?:cm|mm|ml|cc|in|p\.m|a\.m|ant|post|sup|inf|med|lat|int|min|max|pulm|card|mediast|pl|neg|pos|abnl"
-    r"|nl|sig|signif|dx|hx|cath|vol|vols|inspir|chr|calcif|incr|decr|inc|pt|pts|yr|yrs|y\.o|wk|wks|hr|hrs|mos|ca))\.$",
-    re.IGNORECASE,
-)
-SIDE_LAST = re.compile(r"\b(?:lt|rt|l|r|bilat|bil|unilat)\.$", re.IGNORECASE)
+_KINDS = {
+    "never": "dr mr mrs ms drs prof st vs v approx e.g i.e fig a.k.a resp cf mod sl sm lg incl poss prob susp",
+    "seldom": "cm mm ml cc in p.m a.m ant post sup inf med lat int min max pulm card mediast pl neg pos abnl nl sig "
+    "signif dx hx cath vol vols inspir chr calcif incr decr inc pt pts yr yrs y.o wk wks hr hrs mos ca",
+    "side": "lt rt l r bilat bil unilat",
+    "number": "no",
+}
+KINDS = {word: kind for kind, words in _KINDS.items() for word in words.split()}
 # Number: tube no. 8. Not the denial before the next item of a list: effusion: no. 2. Edema.
-NUMERO = re.compile(r"\bno\.$", re.IGNORECASE)
 COUNT = re.compile(r"\s*\d+(?![\d.)])")
 LONGEST = 12
 INSIDE = re.compile(r"(?<=\w)\.(?= )")
@@ -39,18 +35,20 @@ def is_abbreviated(text: str, start: int, end: int) -> bool:
         start: First character of the sentence.
         end: Behind the full stop.
     """
-    before = text[max(start, end - LONGEST) : end]
-    if NEVER_LAST.search(before):
-        return True
-    if NUMERO.search(before):
+    before = text[max(start, end - LONGEST) : end - 1]
+    word = "" if before[-1:].isspace() else before[max(map(before.rfind, " \n\t(/")) + 1 :].lower()
+    if word.isdigit():
+        # The number of an item at the start of a sentence.
+        return len(word) <= 2 and before == text[start : end - 1] and before.strip(" \t\n(") == word
+    kind = KINDS.get(word) or KINDS.get(word.lstrip("0123456789.,"))
+    if kind is None or kind == "never":
+        return kind is not None
+    if kind == "number":
         return COUNT.match(text, end) is not None
-    is_side = SIDE_LAST.search(before) is not None
-    if not is_side and not SELDOM_LAST.search(before):
-        return False
     following = WORD.match(text, end)
     if following is None or following[1].lower() in BEGINNING:
         return False
-    return not is_title(following[1]) or (is_side and following[1].lower() not in QUANTITY)
+    return not is_title(following[1]) or (kind == "side" and following[1].lower() not in QUANTITY)
 
 
 def is_title(word: str) -> bool:

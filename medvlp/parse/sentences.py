@@ -20,6 +20,7 @@ MARK = re.compile(rf"{_NUMBER}|[IVX]{{1,4}}[.)]|{_BULLETS}")
 _ITEM = r"(?<![\w.,/(])\(?(?P<item>\d{1,2}|[a-h])(?:\)|(?<=\d)\.(?!\d))"
 # What precedes the first word of a sentence.
 ENUMERATION = re.compile(rf"[\s.,;:)]*(?:{_BULLETS}[\s.,;:)]*)*(?:{_NUMBER}[\s|*{BULLET}>-]*)?")
+PLAIN_START = re.compile(r"\s*(?=[A-Z][a-z])")
 # Signs behind the last word of a sentence that belong to the next one.
 TRAILING = f"|{BULLET}"
 # Ends of sentences, some of which depend on what stands around them.
@@ -79,7 +80,7 @@ def split(text: str) -> list[tuple[int, int]]:
 
 
 def _add(spans: list[tuple[int, int]], text: str, start: int, end: int) -> None:
-    marker = ENUMERATION.match(text, start, end)
+    marker = PLAIN_START.match(text, start, end) or ENUMERATION.match(text, start, end)
     first = marker.end() if marker else start
     while end > first and (text[end - 1].isspace() or text[end - 1] in TRAILING):
         end -= 1
@@ -105,6 +106,8 @@ def _goes_on(text: str, start: int, stop: re.Match[str]) -> bool:
 def _items(text: str) -> frozenset[int]:
     """Return the places of the items of lists: each number follows the one before, the first is 1 or a."""
     places: list[int] = []
+    if not any(first in text for first in ("1.", "1)", "a)")):
+        return frozenset()
     awaited: set[str] = set()
     for match in ITEM.finditer(text):
         item = match[1]

@@ -13,8 +13,9 @@ BULLET = "\N{BULLET}"
 # Fills the place of an HTML apostrophe, so that `isn&#39;t` stays one word.
 FILLER = "\0"
 
-# A text without any of these is plain already.
-ODD = re.compile(r"[^\x00-\x7f]|[&<>|\t\r\f\v\\*~]|-[->]| -|- |//|=>|   |\.\.\w")
+# A text of ASCII without any of these is plain already.
+ODD = re.compile(r"[&<>|\t\r\f\v\\*~]")
+ODD_PAIRS = ("- ", " -", "--", "->", "//", "=>", "   ", "..")
 
 _EVERYWHERE = {
     " ": "\N{NO-BREAK SPACE}\N{EN SPACE}\N{EM SPACE}\N{THIN SPACE}\N{FIGURE SPACE}\N{NARROW NO-BREAK SPACE}"
@@ -54,25 +55,25 @@ TAG = re.compile(
 )
 ENTITY = re.compile(r"&(?:#\d{1,5}|#x[\da-f]{1,4}|[a-z]{2,8});", re.IGNORECASE)
 
+# Each alternative begins with another sign, so that the search is quick.
+SIGN = re.compile(
+    r"[-\N{EN DASH}\N{EM DASH}]+>?|=>|>+|//|~|\*|\N{MIDDLE DOT}|\.\.+(?=\w)|\|[ \t|]*|\t[ \t]*|   +(?=[A-Z][a-z])"
+)
 # A hyphen with blanks that stays one: right - sided, follow- up, mild- to moderate; and a range: T8 - T10.
-_HEADS = "non|x|post|pre|follow|semi|mid|re|sub|peri|intra|anti|de|co|well|ill|air|one|two|three|right|left|bi|t|ng|et"
-_TAILS = (
-    "sided|ray|rays|up|based|sized|dependent|like|type|shaped|filled|operative|appearing|defined|lead|chamber|view|tube"
+HEAD = re.compile(
+    r"\b(?:non|x|post|pre|follow|semi|mid|re|sub|peri|intra|anti|de|co|well|ill|air|one|two|three|bi|t|ng|et)\s?$",
+    re.IGNORECASE,
 )
-CLAUSE = re.compile(
-    r"(?P<range>\d ?[-\N{EN DASH}] ?[A-Za-z]?\d)"
-    rf"|(?P<hyphen>(?i:\b(?:{_HEADS}) ?- ?(?:{_TAILS})\b|\w ?- (?:{_TAILS})\b|\w- (?:to|and|or)\b|\b(?:{_HEADS})- )"
-    r"|(?<=\w)-(?=\n)|(?<=\w)\N{EN DASH}(?=\w)(?!(?<=[a-z].)[A-Z][a-z]))"
-    # A spaced or doubled dash, an em dash, and a hyphen that is glued to one of two words.
-    r"|(?P<sign>(?<=\s)-{1,3}>?(?=\s)|(?<=\w)--+>?|--+>?(?=\w)|(?<=[ \t])-(?=[^\W\d_])|(?<=[\w)])-(?= +\w)"
-    r"|\N{EM DASH}+|\N{EN DASH}+|=>|->|>>|(?<=\s)//(?=\s)|(?<=\w)//(?=[^\W\d_])|(?<=[\w.])~(?=[A-Z])|(?<=\s)~(?=\s)"
-    r"|(?<=\s)>(?=\s*[A-Z][a-z])(?!\s*(?:Left|Right)\b))"
-    # A gap between two columns.
-    r"|(?P<gap>(?<=[\w)])(?: *\t[ \t]*(?=[A-Z(])| {3,}(?=[A-Z][a-z])))"
-    r"|(?P<dots>\.{2,}(?=\w))"
-    r"|(?P<bars>\|[ \t|]*\|)"
-    r"|(?P<bullet>(?<!\d)\N{MIDDLE DOT}|\N{MIDDLE DOT}(?!\d)|(?<![\w*])\*(?=[ \t]*\w)(?!\w+\*)|(?:(?<=\s)|^)\*(?=\s))"
+TAIL = re.compile(
+    r"\s?(?:sided|rays?|up|based|sized|dependent|like|type|shaped|filled|operative|appearing|defined|lead|chamber|view"
+    r"|tube)\b",
+    re.IGNORECASE,
 )
+JOIN = re.compile(r"\s(?:to|and|or)\b", re.IGNORECASE)
+DIGIT_BEFORE, DIGIT_BEHIND = re.compile(r"\d\s?$"), re.compile(r"\s?[A-Za-z]?\d")
+LONGEST_HEAD = 8
+ITEM = re.compile(r"\s*(?!Left|Right)[A-Z][a-z]")
+EMPHASIS = re.compile(r"\w+\*")
 # A gap behind one of these words ends no clause.
 UNFINISHED = re.compile(r"\b(?:no|of|the|a|an|and|or|with|without|in|at|to|for|is|are)$", re.IGNORECASE)
 
@@ -87,14 +88,14 @@ def plain_signs(text: str) -> str:
         >>> plain_signs("No effusion&nbsp;-- nodule &lt; 6 mm<br>Heart normal.")
         'No effusion      |  nodule <    6 mm\n   Heart normal.'
     """
-    if ODD.search(text) is None:
+    if text.isascii() and ODD.search(text) is None and not any(pair in text for pair in ODD_PAIRS):
         return text
     if "\r\n" in text:
         text = text.replace("\r\n", " \n")
     text = text.translate(PLAIN)
     if "<" in text or "&" in text or "\\" in text:
         text = ENTITY.sub(_character, TAG.sub(_tag, text))
-    return CLAUSE.sub(_sign, text)
+    return SIGN.sub(_sign, text)
 
 
 def _tag(match: re.Match[str]) -> str:
@@ -116,11 +117,47 @@ def _character(match: re.Match[str]) -> str:
 
 
 def _sign(match: re.Match[str]) -> str:
-    length = match.end() - match.start()
-    if match["hyphen"]:
-        return match[0].replace("\N{EN DASH}", "-")
-    if match["range"]:
-        return match[0].replace(" -", "- ").replace(" \N{EN DASH}", "- ").replace("\N{EN DASH}", "-")
-    if match["gap"] and UNFINISHED.search(match.string, max(0, match.start() - 8), match.start()):
-        return match[0]
-    return (BULLET if match["bullet"] else "|").ljust(length)
+    """Return what stands for a sign, of the same length."""
+    text, sign, start, end = match.string, match[0], match.start(), match.end()
+    before, behind = text[start - 1 : start], text[end : end + 1]
+    apart = not before.strip(), not behind.strip()
+    kind = sign[0]
+    if kind in "-\N{EN DASH}\N{EM DASH}":
+        return _dash(text, sign, start, end)
+    if kind in " \t":
+        word = text[max(0, start - 8) : start].rstrip(" ")
+        ends = (word[-1:].isalnum() or word[-1:] == ")") and (behind.isupper() or behind == "(")
+        ends = ends and not UNFINISHED.search(word)
+    elif kind == "*":
+        item = all(apart) or not (before.isalnum() or "*" in (before, behind) or EMPHASIS.match(text, end))
+        return BULLET if item else sign
+    elif kind == "\N{MIDDLE DOT}":
+        return sign if before.isdigit() and behind.isdigit() else BULLET
+    elif sign == ">":
+        ends = apart[0] and ITEM.match(text, end) is not None
+    elif kind == "~":
+        ends = all(apart) or ((before.isalnum() or before == ".") and behind.isupper())
+    elif kind == "/":
+        ends = all(apart) or (before.isalnum() and behind.isalpha())
+    else:  # => >> .. |
+        ends = True
+    return "|".ljust(len(sign)) if ends else sign
+
+
+def _dash(text: str, sign: str, start: int, end: int) -> str:
+    """A dash between clauses becomes `|`. A hyphen inside a word stays; one with blanks around it becomes a blank."""
+    before, behind = text[start - 1 : start], text[end : end + 1]
+    if len(sign) > 1 or sign == "\N{EM DASH}":
+        return "|".ljust(len(sign))
+    if before.isalnum() and behind.isalnum():
+        new = sign != "-" and before.islower() and behind.isupper() and text[end + 1 : end + 2].islower()
+        return "|" if new else "-"
+    if behind == "\n" and before.isalnum():
+        return "-"
+    head = text[max(0, start - LONGEST_HEAD) : start]
+    if (DIGIT_BEFORE.search(head) and DIGIT_BEHIND.match(text, end)) or HEAD.search(head) or TAIL.match(text, end):
+        return " "
+    if before.isalnum() and JOIN.match(text, end):
+        return " "
+    glued_number = not before.strip() and behind.isdigit()
+    return sign if glued_number or (before.isalnum() and not behind.isspace()) else "|"

@@ -129,7 +129,7 @@ def test_signs_end_a_denial(sign, second):
         ("No mild- to moderate edema.", "edema absent"),
         ("No follow- up of the nodule or effusion.", "nodule absent, pleural effusion absent"),
         ("COPD - no change.", "chronic obstructive disease present"),
-        ("Post-op changes - no pneumothorax.", "pneumothorax absent"),
+        ("Post-op changes - no pneumothorax.", "surgery present, pneumothorax absent"),
         ("5/6/2020 - no pneumothorax - small effusion.", "pneumothorax absent, pleural effusion present"),
         ("No nodule &lt; 6 mm or effusion.", "nodule absent, pleural effusion absent"),
         ("No edema&nbsp;or&nbsp;effusion.", "edema absent, pleural effusion absent"),
