@@ -39,7 +39,7 @@ def is_abbreviated(text: str, start: int, end: int) -> bool:
     word = "" if before[-1:].isspace() else before[max(map(before.rfind, " \n\t(/")) + 1 :].lower()
     if word.isdigit():
         # The number of an item at the start of a sentence.
-        return len(word) <= 2 and before == text[start : end - 1] and before.strip(" \t\n(") == word
+        return len(word) <= 2 and end - start <= LONGEST and before.strip(" \t\n(") == word
     kind = KINDS.get(word) or KINDS.get(word.lstrip("0123456789.,"))
     if kind is None or kind == "never":
         return kind is not None
@@ -58,11 +58,11 @@ def is_title(word: str) -> bool:
 
 def unabbreviated(sentence: str) -> str:
     """Return a sentence of the same length without the full stops of abbreviations: No lt. effusion."""
-    stops = [
-        m.start()
-        for m in INSIDE.finditer(sentence)
-        if is_abbreviated(sentence, 0, m.end()) and sentence[max(0, m.start() - 2) : m.start()].lower() != "no"
-    ]
-    for stop in stops:
-        sentence = f"{sentence[:stop]} {sentence[stop + 1 :]}"
-    return sentence
+    parts: list[str] = []
+    last = 0
+    for stop in INSIDE.finditer(sentence):
+        place = stop.start()
+        if is_abbreviated(sentence, 0, place + 1) and sentence[max(0, place - 2) : place].lower() != "no":
+            parts += (sentence[last:place], " ")
+            last = place + 1
+    return "".join((*parts, sentence[last:]))

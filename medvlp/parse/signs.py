@@ -15,7 +15,7 @@ FILLER = "\0"
 
 # A text of ASCII without any of these is plain already.
 ODD = re.compile(r"[&<>|\t\r\f\v\\*~]")
-ODD_PAIRS = ("- ", " -", "--", "->", "//", "=>", "   ", "..")
+ODD_PAIRS = ("- ", " -", "--", "->", "//", "=>", "   ", "..", " / ")
 
 _EVERYWHERE = {
     " ": "\N{NO-BREAK SPACE}\N{EN SPACE}\N{EM SPACE}\N{THIN SPACE}\N{FIGURE SPACE}\N{NARROW NO-BREAK SPACE}"
@@ -28,6 +28,7 @@ _EVERYWHERE = {
     "\N{EN DASH}": "\N{FIGURE DASH}\N{MINUS SIGN}",
     "\N{EM DASH}": "\N{HORIZONTAL BAR}",
     "|": "\N{BROKEN BAR}\N{DOUBLE VERTICAL LINE}\N{RIGHTWARDS ARROW}\N{RIGHTWARDS DOUBLE ARROW}"
+    "\N{BOX DRAWINGS LIGHT VERTICAL}\N{BOX DRAWINGS HEAVY VERTICAL}"
     "\N{LONG RIGHTWARDS ARROW}\N{HEAVY WIDE-HEADED RIGHTWARDS ARROW}\N{BLACK RIGHTWARDS ARROW}"
     "\N{FULLWIDTH VERTICAL LINE}",
     ";": "\N{HORIZONTAL ELLIPSIS}\N{FULLWIDTH SEMICOLON}",
@@ -56,9 +57,7 @@ TAG = re.compile(
 ENTITY = re.compile(r"&(?:#\d{1,5}|#x[\da-f]{1,4}|[a-z]{2,8});", re.IGNORECASE)
 
 # Each alternative begins with another sign, so that the search is quick.
-SIGN = re.compile(
-    r"[-\N{EN DASH}\N{EM DASH}]+>?|=>|>+|//|~|\*|\N{MIDDLE DOT}|\.\.+(?=\w)|\|[ \t|]*|\t[ \t]*|   +(?=[A-Z][a-z])"
-)
+SIGN = re.compile(r"[-\N{EN DASH}\N{EM DASH}]+>?|=>|>+|//?|~|\*+|\N{MIDDLE DOT}|\.\.+|\|[ \t|]*|\t[ \t]*|   +")
 # A hyphen with blanks that stays one: right - sided, follow- up, mild- to moderate; and a range: T8 - T10.
 HEAD = re.compile(
     r"\b(?:non|x|post|pre|follow|semi|mid|re|sub|peri|intra|anti|de|co|well|ill|air|one|two|three|bi|t|ng|et)\s?$",
@@ -71,8 +70,9 @@ TAIL = re.compile(
 )
 JOIN = re.compile(r"\s(?:to|and|or)\b", re.IGNORECASE)
 DIGIT_BEFORE, DIGIT_BEHIND = re.compile(r"\d\s?$"), re.compile(r"\s?[A-Za-z]?\d")
-LONGEST_HEAD = 8
+LONGEST_HEAD, LONGEST_WORD = 8, 20
 ITEM = re.compile(r"\s*(?!Left|Right)[A-Z][a-z]")
+LOWER_BEFORE = re.compile(r"\b[a-z]+\s$")
 EMPHASIS = re.compile(r"\w+\*")
 # A gap behind one of these words ends no clause.
 UNFINISHED = re.compile(r"\b(?:no|of|the|a|an|and|or|with|without|in|at|to|for|is|are)$", re.IGNORECASE)
@@ -127,7 +127,9 @@ def _sign(match: re.Match[str]) -> str:
     if kind in " \t":
         word = text[max(0, start - 8) : start].rstrip(" ")
         ends = (word[-1:].isalnum() or word[-1:] == ")") and (behind.isupper() or behind == "(")
-        ends = ends and not UNFINISHED.search(word)
+        ends = ends and (kind == "\t" or text[end + 1 : end + 2].islower()) and not UNFINISHED.search(word)
+    elif kind == "*" and len(sign) > 1:
+        ends = all(apart)
     elif kind == "*":
         item = all(apart) or not (before.isalnum() or "*" in (before, behind) or EMPHASIS.match(text, end))
         return BULLET if item else sign
@@ -137,10 +139,17 @@ def _sign(match: re.Match[str]) -> str:
         ends = apart[0] and ITEM.match(text, end) is not None
     elif kind == "~":
         ends = all(apart) or ((before.isalnum() or before == ".") and behind.isupper())
+    elif sign == "/":
+        # Effusion / pneumothorax is a list, `no effusion / Small nodule` are two items.
+        ends = (
+            all(apart)
+            and ITEM.match(text, end) is not None
+            and LOWER_BEFORE.search(text[max(0, start - LONGEST_WORD) : start]) is not None
+        )
     elif kind == "/":
         ends = all(apart) or (before.isalnum() and behind.isalpha())
     else:  # => >> .. |
-        ends = True
+        ends = kind != "." or behind.isalnum()
     return "|".ljust(len(sign)) if ends else sign
 
 

@@ -3,6 +3,7 @@ import csv
 import pytest
 
 from medvlp.parse import parse_report
+from medvlp.parse.command import parse
 from medvlp.parse.language import FOREIGN, is_english
 from medvlp.parse.table import write_triplets
 
@@ -65,6 +66,13 @@ def test_a_table_warns_once(tmp_path, capsys):
     assert error.count("warning: 2 of 3 reports are not English") == 1
     write_triplets(reports[1:2], tmp_path / "t.parquet")
     assert "warning" not in capsys.readouterr().err
+
+
+def test_a_text_warns(capsys):
+    parse(text="Kein Pneumothorax, kleiner Erguss links.")
+    shown = capsys.readouterr()
+    assert shown.err.count("warning: this text is not English") == 1
+    assert "pneumothorax" not in shown.out
 
 
 def test_open_i_is_english(shared_data):

@@ -76,6 +76,7 @@ def test_words_in_sentences(text, expected):
         ("Mod cardiomegaly.", "moderate"),
         ("Sl. cardiomegaly.", "mild"),
         ("Sm. pleural effusion.", "mild"),
+        ("Min. pleural effusion.", "mild"),
         ("Lg. pleural effusion.", "severe"),
         ("Advanced emphysema.", "severe"),
     ],
