@@ -12,13 +12,14 @@ from rich.table import Table
 from rich.text import Text
 
 from medvlp.errors import NotFoundError, UserError
+from medvlp.parse.language import is_english
 from medvlp.parse.negation import negation
 from medvlp.parse.radgraph import read_radgraph
 from medvlp.parse.report import Triplet, parse_report
 from medvlp.parse.score import score
 from medvlp.parse.sections import all_sections
 from medvlp.parse.sentences import split
-from medvlp.parse.table import Report, new_table, progress, rows, write_triplets
+from medvlp.parse.table import Report, new_table, progress, rows, warn, write_triplets
 from medvlp.tables import column_names, find_column, read_all
 
 STYLES = {"present": "bold green", "absent": "red", "uncertain": "yellow"}
@@ -78,6 +79,9 @@ def show(text: str, console: Console) -> None:
     triplets_of: dict[tuple[str, int], list[Triplet]] = {}
     for triplet in parse_report(sections):
         triplets_of.setdefault((triplet.section, triplet.sentence), []).append(triplet)
+    if not is_english(sections.values()):
+        warn("this text is not English: no triplets.")
+        return
     if not triplets_of:
         console.print("No finding of the vocabulary is in this text.")
         return

@@ -13,7 +13,7 @@ from itertools import zip_longest
 from typing import Literal, NamedTuple, get_args
 
 from medvlp.errors import UserError
-from medvlp.parse.lexicon import read
+from medvlp.parse.patterns import read
 from medvlp.parse.words import Match, Phrases, Word
 
 Existence = Literal["present", "absent", "uncertain"]

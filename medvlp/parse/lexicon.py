@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache
-from importlib.resources import files
-from typing import Any, Literal, NamedTuple, cast, get_args
+from typing import Literal, NamedTuple, cast, get_args
 
-import yaml
-
+from medvlp.parse.patterns import read
 from medvlp.parse.words import Phrases
 
 Side = Literal["left", "right", "bilateral"]
 Severity = Literal["mild", "moderate", "severe"]
 BOTH: tuple[Side, ...] = ("right", "left")
-# With libyaml, if PyYAML has it, reading takes a tenth of the time.
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class Named(NamedTuple):
@@ -62,12 +58,6 @@ class Area(NamedTuple):
     regions: tuple[str, ...]
     side: Side | None
     short: bool = False
-
-
-def read(name: str) -> Any:
-    """Return the content of a file of the vocabulary."""
-    text = (files("medvlp.parse") / "vocabulary" / f"{name}.yaml").read_text(encoding="utf-8")
-    return yaml.load(text, LOADER)
 
 
 _FINDINGS = read("findings")

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from medvlp.parse.attachment import locate
 from medvlp.parse.cues import Existence, Mention, assess
 from medvlp.parse.header_names import asks, sub_heading
+from medvlp.parse.language import is_english
 from medvlp.parse.lexicon import Severity, Side
 from medvlp.parse.mentions import spoken
 from medvlp.parse.sentences import split
@@ -66,7 +67,7 @@ def parse_report(sections: Mapping[str, str]) -> list[Triplet]:
 
     Args:
         sections: Texts by name. Findings of an indication, history, comparison or technique are uncertain unless
-            absent.
+            absent. A report in another language than English has no triplets, see `is_english`.
 
     Example:
         >>> for triplet in parse_report({"findings": "Small right pleural effusion, no pneumothorax."}):
@@ -74,7 +75,9 @@ def parse_report(sections: Mapping[str, str]) -> list[Triplet]:
         pleural effusion present right mild
         pneumothorax absent None None
     """
-    triplets = []
+    triplets: list[Triplet] = []
+    if not is_english(sections.values()):
+        return triplets
     for section, text in sections.items():
         asking = asks(section)
         for number, (start, end) in enumerate(split(text)):

@@ -28,6 +28,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from medvlp.errors import UserError
+from medvlp.parse.language import is_english
 from medvlp.parse.report import Triplet, parse_report
 
 SCHEMA = pa.schema(
@@ -71,13 +72,21 @@ def write_triplets(reports: Iterable[Report], out: Path, total: int | None = Non
     stream = iter(reports)
     first = list(islice(stream, FEW))
     processes = 1 if len(first) < FEW else workers or _cores()
-    count = 0
+    count = foreign = 0
     with new_table(out) as table, progress(total) as bar:
-        for batch, size in _parsed(chain(first, stream), processes):
+        for batch, size, not_english in _parsed(chain(first, stream), processes):
             table.write_batch(batch)
             count += size
+            foreign += not_english
             bar.advance(bar.task_ids[0], size)
+    if foreign:
+        warn(f"{foreign} of {count} reports are not English: they have no triplets. Translate them or leave them out.")
     return count
+
+
+def warn(text: str) -> None:
+    """Print a warning to the standard error."""
+    Console(stderr=True, soft_wrap=True).print(f"[yellow]warning:[/] {text}", highlight=False)
 
 
 @contextmanager
@@ -126,7 +135,7 @@ def rows(triplets: Iterable[tuple[str, Triplet]]) -> pa.RecordBatch:
     return pa.record_batch(arrays, schema=SCHEMA)
 
 
-def _parsed(reports: Iterator[Report], processes: int) -> Iterator[tuple[pa.RecordBatch, int]]:
+def _parsed(reports: Iterator[Report], processes: int) -> Iterator[tuple[pa.RecordBatch, int, int]]:
     chunks = iter(lambda: list(islice(reports, CHUNK)), [])
     if processes == 1:
         yield from map(_parse, chunks)
@@ -138,8 +147,14 @@ def _parsed(reports: Iterator[Report], processes: int) -> Iterator[tuple[pa.Reco
             yield from pool.imap(_parse, portion)
 
 
-def _parse(chunk: list[Report]) -> tuple[pa.RecordBatch, int]:
-    return rows((name, t) for name, sections in chunk for t in parse_report(sections)), len(chunk)
+def _parse(chunk: list[Report]) -> tuple[pa.RecordBatch, int, int]:
+    """Return the rows of some reports, their number, and the number of those that are not English."""
+    triplets = [(name, parse_report(sections)) for name, sections in chunk]
+    foreign = sum(
+        not found and not is_english(sections.values())
+        for (_, found), (_, sections) in zip(triplets, chunk, strict=True)
+    )
+    return rows((name, t) for name, found in triplets for t in found), len(chunk), foreign
 
 
 def _ignore_interrupt() -> None:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import itertools
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from medvlp.parse.abbreviations import unabbreviated
+from medvlp.parse.patterns import expand
+from medvlp.parse.signs import FILLER, plain_signs
+from medvlp.parse.spelling import corrections
+
 # A word, a number, a hole of de-identification, or a single sign. A hyphen inside a word separates two.
-TOKEN = re.compile(
-    r"\d+(?:[.,]\d+)+|[^\W_]+(?:['\N{RIGHT SINGLE QUOTATION MARK}][^\W\d_]+)?|_+|(?<!\w)-(?!\w)|[^\w\s-]"
-)
-GROUP = re.compile(r"\(([^()]*)\)")
+TOKEN = re.compile(rf"\d+(?:[.,]\d+)+|[^\W_]+(?:'{FILLER}*[^\W\d_]+)?|_+|(?<!\w)-(?!\w)|[^\w\s-]")
 # Holes of de-identification: underscores in MIMIC-CXR, XXXX in Open-I. All of them mean the same.
 HOLE = "___"
-HOLES = dict.fromkeys([*("_" * n for n in range(1, 20)), *("x" * n for n in range(3, 9))], HOLE)
+HOLES: dict[str, str] = dict.fromkeys([*("_" * n for n in range(1, 20)), *("x" * n for n in range(3, 9))], HOLE)
+
+# What a word stands for: holes, and typing errors of the vocabulary.
+MEANT = {**corrections(), **HOLES}
 
 T = TypeVar("T")
 
@@ -34,26 +38,20 @@ class Word(NamedTuple):
 
 
 def words(sentence: str) -> list[Word]:
-    """Return the words and signs of a sentence in their order."""
-    if sentence.isascii():
+    """Return the words and signs of a sentence in their order; see `signs` for the signs."""
+    sentence = plain_signs(sentence)
+    if ". " in sentence:
+        sentence = unabbreviated(sentence)
+    if sentence.isascii() and FILLER not in sentence:
         text = sentence.lower()
-        return [Word(HOLES.get(m[0], m[0]), m.start(), m.end()) for m in TOKEN.finditer(text)]
+        return [Word(MEANT.get(m[0], m[0]), m.start(), m.end()) for m in TOKEN.finditer(text)]
     # Some letters are longer in lower case: the spans must be those of the unchanged sentence.
-    return [Word(plain(m[0]), m.start(), m.end()) for m in TOKEN.finditer(sentence)]
+    return [Word(_lower(m[0]), m.start(), m.end()) for m in TOKEN.finditer(sentence)]
 
 
-def plain(word: str) -> str:
-    """Return a word in lower case with a plain apostrophe; `HOLE` for a hole of de-identification."""
-    word = word.lower().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
-    return HOLES.get(word, word)
-
-
-def expand(pattern: str) -> Iterator[str]:
-    """Yield the phrases of a pattern: `(a|b) c` is `a c` and `b c`, `(a|) c` is `a c` and `c`; groups do not nest."""
-    parts = GROUP.split(pattern)
-    choices = [part.split("|") if i % 2 else [part] for i, part in enumerate(parts)]
-    for choice in itertools.product(*choices):
-        yield " ".join("".join(choice).split())
+def _lower(word: str) -> str:
+    word = word.lower().replace(FILLER, "")
+    return MEANT.get(word, word)
 
 
 class Match(NamedTuple, Generic[T]):

@@ -12,7 +12,8 @@ WORDS = (
     "no not without and or but , . ; : ( ) / - ? effusion effusions pneumothorax nodule consolidation heart size lungs "
     "mediastinum normal clear enlarged is are may represent versus left right bilateral base bases lower lobe apex "
     "small large mild in of the with costophrenic angle blunting elevated hemidiaphragm resolved removed ___ XXXX 1. "
-    "1.5 cm tube tip carina previously seen stable cannot be excluded \n \n\n"
+    "1.5 cm tube tip carina previously seen stable cannot be excluded \n \n\n "
+    "- -- | -> <br> &lt; &nbsp; &#39;t \t \u2013 \u2022 * Lt. mm. No Small NG kein effusoin"
 )
 texts = st.one_of(
     st.text(), st.lists(st.sampled_from(WORDS.split(" ")), max_size=60).map(" ".join), st.text("a.\n 1-_;'")
@@ -63,6 +64,14 @@ LONG = {
     "breaks": "\n ",
     "numbers": "1,",
     "enumeration": "1. ",
+    "dashes": " - ",
+    "blanks": " ",
+    "tags": "<br>",
+    "entities": "isn&#39;t ",
+    "abbreviations": "no lt. ",
+    "short lines": "small effusion\n",
+    "numbered items": "1. a 2. b ",
+    "other languages": "kein ",
     "other scripts": "\u00e9\U0001f600 ",
 }
 

@@ -190,7 +190,7 @@ def test_existence(text, expected):
         ("Splenic granuloma.", "granuloma", None, ("abdomen",)),
         # A place where the finding cannot lie is not its place.
         ("Heart size cannot be told due to effusion.", "pleural effusion", None, ANGLES),
-        ("Loss of the right heart border suggests pneumonia.", "pneumonia", None, LUNGS),
+        ("Loss of the right heart border suggests pneumonia.", "pneumonia", "right", ("right lung",)),
         ("Flattened diaphragms consistent with emphysema.", "emphysema", "bilateral", LUNGS),
         # Adjectives that are findings.
         ("Calcified nodule in the left base.", "calcification", "left", ("left lower lung zone",)),

@@ -3,8 +3,9 @@ from collections import defaultdict
 import pytest
 
 from medvlp.parse import FINDINGS, LABEL_SETS, REGIONS
-from medvlp.parse.lexicon import ANCESTORS, GRAMMAR, IMPLIED, read
-from medvlp.parse.words import expand, words
+from medvlp.parse.lexicon import ANCESTORS, GRAMMAR, IMPLIED
+from medvlp.parse.patterns import expand, read
+from medvlp.parse.words import words
 from medvlp.phantom.world import FINDINGS as DRAWN
 from medvlp.phantom.world import REGIONS as DRAWN_REGIONS
 from medvlp.prepared import CHEXPERT_LABELS

@@ -43,11 +43,11 @@ def parse(text, folder):
 
 
 def test_a_synonym_and_a_finding(tmp_path):
-    liquid, lobe = (re.findall('parse --text "(.*?)"', command)[0] for command in examples("bash")[:2])
+    liquid, shadow = (re.findall('parse --text "(.*?)"', command)[0] for command in examples("bash")[:2])
     assert "pleural effusion" not in parse(liquid, PACKAGE.parent)
     folder = edited(tmp_path)
     assert "side='left', finding='pleural effusion', existence='present', severity='mild'" in parse(liquid, folder)
-    assert "regions=('right upper lung zone',), side='right', finding='azygos lobe'" in parse(lobe, folder)
+    assert "regions=('right clavicle',), side='right', finding='companion shadow'" in parse(shadow, folder)
 
 
 def test_the_table_has_all_files():

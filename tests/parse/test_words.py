@@ -1,6 +1,7 @@
 import pytest
 
-from medvlp.parse.words import Phrases, expand, words
+from medvlp.parse.patterns import expand
+from medvlp.parse.words import Phrases, words
 
 
 @pytest.mark.parametrize(
