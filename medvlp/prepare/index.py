@@ -42,6 +42,7 @@ def write_index(
     """
     counts: Counter[str] = Counter()
     splits = Counter(dict.fromkeys(SPLITS, 0))
+    flagged: Counter[str] = Counter()
     studies: set[str] = set()
     subjects: set[str] = set()
     shutil.copyfile(skipped, all_skipped)
@@ -67,6 +68,7 @@ def write_index(
                 "row": pa.array([start + row for row in rows], pa.int64()),
                 "height": pa.array([height for height, *_ in kept], pa.int32()),
                 "width": pa.array([width for _, width, *_ in kept], pa.int32()),
+                "flags": pa.array([" ".join(flags) for _, _, flags, *_ in kept], pa.string()),
                 "regions": boxes_array([regions for *_, regions, _ in kept], REGION_TYPE),
                 "boxes": boxes_array([boxes for *_, boxes in kept], BOX_TYPE),
             }
@@ -74,7 +76,8 @@ def write_index(
             writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
             start += len(images)
             counts["decoded"] += len(kept)
-            for *_, regions, boxes in kept:
+            for _, _, flags, regions, boxes in kept:
+                flagged.update(flags)
                 counts["with_regions"] += regions is not None
                 counts["regions"] += len(regions or ())
                 counts["annotated"] += boxes is not None
@@ -91,6 +94,7 @@ def write_index(
         "regions": counts["regions"],
         "annotated": counts["annotated"],
         "boxes": counts["boxes"],
+        "flags": dict(sorted(flagged.items())),
         "skipped": dict(sorted(skip.kinds.items())),
     }
 
