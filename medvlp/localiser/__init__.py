@@ -1,12 +1,12 @@
 """The command `regions`: trains on phantoms the small networks with which `prepare` looks at images.
 
-They are the automatic localiser of anatomical regions and the classifier of lateral views. The results are data files
-of `medvlp.prepare`, which runs them without torch.
+They are the automatic localiser of anatomical regions and the classifiers of lateral and mirrored views. The results
+are data files of `medvlp.prepare`, which runs them without torch.
 """
 
-from medvlp.localiser.laterals import train_laterals
 from medvlp.localiser.training import train
+from medvlp.localiser.views import train_views
 
-__all__ = ["COMMANDS", "train", "train_laterals"]
+__all__ = ["COMMANDS", "train", "train_views"]
 
-COMMANDS = {"train": train, "train_laterals": train_laterals}
+COMMANDS = {"train": train, "train_views": train_views}

@@ -13,10 +13,10 @@ from medvlp.phantom.images import image as draw
 from medvlp.phantom.study import patients, sample
 from medvlp.prepare.images import read_image
 from medvlp.prepare.regions import Square
-from medvlp.prepare.regions.lung_fields import INPUT_SIDE
+from medvlp.prepare.regions.lung_fields import INPUT_SIDE, network_input
 from medvlp.prepare.screening import FLAGS, parse_flags, screen
-from medvlp.prepare.screening.lateral import COUNT, features, lateral_logit
 from medvlp.prepare.screening.picture import correlation, heart_offset, look, ranked, symmetry
+from medvlp.prepare.screening.views import COUNT, features, lateral_logit, mirror, mirrored_lead
 from medvlp.prepared import Geometry
 from tests.prepare.conftest import dicom
 
@@ -148,9 +148,10 @@ def test_correlation_symmetry_and_ranks_against_numpy():
 
 def test_features_do_not_depend_on_exposure():
     image = np.random.default_rng(0).integers(20, 120, (INPUT_SIDE, INPUT_SIDE)).astype(np.uint8)
-    seen = features(image)
-    assert seen.shape == (COUNT,)
-    assert seen == pytest.approx(features(2 * image), abs=1e-6)
+    found = features(network_input(image))
+    assert found.shape == (COUNT,)
+    assert found == pytest.approx(features(network_input(2 * image)), abs=1e-6)
+    assert mirror(found) == pytest.approx(features(network_input(image[:, ::-1])), abs=1e-6)
     # A vertical edge is across, in the first direction, in all of its cells.
     half = np.zeros((INPUT_SIDE, INPUT_SIDE), np.uint8)
     half[:, 36:] = 200
@@ -174,8 +175,11 @@ def test_flags_that_an_option_names():
         parse_flags("laterl")
 
 
-def test_the_classifier_of_lateral_views_knows_frontal_ones(chests):
-    assert max(map(lateral_logit, chests)) < 0
+def test_the_classifiers_know_frontal_views(chests):
+    found = [features(network_input(chest)) for chest in chests]
+    assert max(map(lateral_logit, found)) < 0
+    assert np.mean([mirrored_lead(x) < 0 for x in found]) > 0.8
+    assert mirrored_lead(mirror(found[0])) == pytest.approx(-mirrored_lead(found[0]))
 
 
 def test_real_radiographs(shared_data):

@@ -7,8 +7,8 @@ It flags 5 of 3,035 frontal radiographs of Open-I, 4 of which are turned or upsi
 are turned or upside down.
 """
 
+from medvlp.prepare.screening.file import screen
 from medvlp.prepare.screening.flags import FLAGS, parse_flags
-from medvlp.prepare.screening.lateral import digest
-from medvlp.prepare.screening.screen import screen
+from medvlp.prepare.screening.views import digest
 
 __all__ = ["FLAGS", "digest", "parse_flags", "screen"]

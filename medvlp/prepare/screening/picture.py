@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from medvlp.prepare.regions.lung_fields import Mask, find_masks, network_input
 from medvlp.prepare.regions.square import Square, has_lungs, network
-from medvlp.prepare.screening.lateral import lateral_logit
+from medvlp.prepare.screening.views import features, lateral_logit, mirrored_lead
 
 Grey = npt.NDArray[np.uint8]
 Values = npt.NDArray[np.float64]
@@ -29,9 +29,10 @@ FRONTAL, SURE = 1.33, 8.0
 SIDE = 32
 SHIFTS = range(-5, 6)
 EMPTY = 6.0
-# Offset of the heart to the image's right, as a share of the width of the lungs, below which the mirror image is looked
-# at, too; and least lead of the mirror image. 2 % of frontal radiographs have less than the first, 0.4 % reach both.
-HEART, MIRRORED = 0.03, 0.065
+# Three signs of a mirror image, the cheapest first. The offset of the heart to the image's right, as a share of the
+# width of the lungs, is below HEART. The lead by the classifier is above LEAD. The lead plus GAIN times what the offset
+# gains by mirroring is above MIRRORED.
+HEART, LEAD, GAIN, MIRRORED = 0.06, -1.0, 50.0, 4.0
 
 
 def look(square: Square) -> list[str]:
@@ -61,7 +62,7 @@ def _orientation(square: Square) -> list[str]:
     upright, left, under, right = (correlation(ranks, np.rot90(CHEST, turns)) for turns in range(4))
     # A frontal radiograph whose lungs are white or cut.
     seems_frontal = upright + symmetry(ranks) > FRONTAL
-    if lateral_logit(image) > (SURE if seems_frontal else 0):
+    if lateral_logit(features(seen)) > (SURE if seems_frontal else 0):
         return ["lateral"]
     if seems_frontal:
         return []
@@ -77,16 +78,22 @@ def _orientation(square: Square) -> list[str]:
 
 
 def is_mirrored(square: Square) -> bool:
-    """Return whether the heart lies on the wrong side.
+    """Return whether an upright frontal radiograph shows the heart and its surroundings on the wrong side.
 
-    The localiser expects the heart on the right of the image, and sees it there more often than not: a mirror image is
-    recognised where the heart is off to the right once it is mirrored back, and not before.
+    The localiser expects the heart on the right of the image, and sees it there more often than not: in a mirror image,
+    it sees it farther to the right once that is mirrored back.
 
     Args:
         square: An image with lung fields.
     """
     offset = heart_offset(square.masks)
-    return offset < HEART and heart_offset(find_masks(network(), square.input[:, ::-1])) - offset > MIRRORED
+    if offset > HEART:
+        return False
+    lead = mirrored_lead(features(square.input))
+    if lead < LEAD:
+        return False
+    gain = heart_offset(find_masks(network(), square.input[:, ::-1])) - offset
+    return lead + GAIN * gain > MIRRORED
 
 
 def heart_offset(masks: Mask) -> float:

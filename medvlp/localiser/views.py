@@ -1,6 +1,7 @@
-"""Training of the classifier of lateral views, on phantoms; see `medvlp.prepare.screening.lateral`.
+"""Training of the classifiers of lateral and of mirrored views, on phantoms; see `medvlp.prepare.screening.views`.
 
-It learns to tell lateral views from frontal ones, upright, turned, negative or spoilt, and from limbs and noise.
+The first learns to tell lateral views from frontal ones, upright, turned, negative or spoilt, and from limbs and noise;
+the second to tell frontal ones from their mirror images.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ from medvlp.phantom.geometry import Canvas
 from medvlp.phantom.lateral import lateral
 from medvlp.phantom.render import develop, frame_of
 from medvlp.phantom.world import Shot, Study
-from medvlp.prepare.regions.lung_fields import INPUT_SIDE
-from medvlp.prepare.screening.lateral import COUNT, features
+from medvlp.prepare.regions.lung_fields import INPUT_SIDE, network_input
+from medvlp.prepare.screening.views import COUNT, features, mirror
 
 HIDDEN, EPOCHS = 32, 15
 # Shares of the pictures without a lateral view: frontal ones turned by a quarter or a half, negatives, limbs, and noise
@@ -43,32 +44,42 @@ HIDDEN, EPOCHS = 32, 15
 KINDS = {"turned": 0.3, "negative": 0.05, "limbs": 0.15, "spoilt": 0.2, "upright": 0.3}
 
 
-def train_laterals(out: Path, laterals: int = 800, frontals: int = 500, copies: int = 9, seed: int = 0) -> None:
-    """Train the classifier of lateral views, and measure it on held-out phantoms.
+def train_views(out: Path, laterals: int = 800, frontals: int = 500, copies: int = 9, seed: int = 0) -> None:
+    """Train the classifiers of lateral and of mirrored views, and measure them on held-out phantoms.
 
     Args:
-        out: File to write; the package reads medvlp/prepare/screening/lateral.npz.
+        out: File to write; the package reads medvlp/prepare/screening/views.npz.
         laterals: Number of lateral pictures of the phantom.
         frontals: Number of frontal ones.
-        copies: Number of changed copies of each lateral picture; there are as many pictures of other things.
-        seed: Seed of pictures and changes.
+        copies: Number of changed copies of each picture.
+        seed: Seed of pictures, changes and weights.
     """
     console = Console()
     console.print("Drawing phantoms")
     shown, others = varied_laterals(laterals, 2 * seed), pictures(frontals, 2 * seed + 1, vary=True)
     rng = np.random.default_rng(seed)
-    held_out = max(len(shown) // 10, 1), max(len(others) // 10, 1)
-    x, y = examples(shown[held_out[0] :], others[held_out[1] :], copies, rng)
-    net = fit(x, y, seed)
-    layers = {"hidden": net[1], "out": net[4]}
-    arrays = {f"{name}.{part}": getattr(layers[name], part) for name in layers for part in ("weight", "bias")}
+    unseen, unseen_others = max(laterals // 10, 1), max(frontals // 10, 1)
+    trained = {
+        "lateral": fit(*lateral_examples(shown[unseen:], others[unseen_others:], copies, rng), seed),
+        "mirrored": fit(*mirrored_examples(others[unseen_others:], copies, rng), seed),
+    }
+    arrays = {
+        f"{name}.{layer}.{part}": getattr(net[place], part).detach().numpy().astype(np.float16)
+        for name, net in trained.items()
+        for layer, place in (("hidden", 1), ("out", 4))
+        for part in ("weight", "bias")
+    }
     with out.open("wb") as file:
-        np.savez_compressed(file, **{name: array.detach().numpy().astype(np.float16) for name, array in arrays.items()})
+        np.savez_compressed(file, **arrays)
     console.print(f"{out}: {out.stat().st_size:,} bytes")
-    x, y = examples(shown[: held_out[0]], others[: held_out[1]], copies, rng)
-    says = (net(x)[:, 0] > 0).float()
-    right, wrong = float(says[y > 0].mean()), float(says[y == 0].mean())
-    console.print(f"It calls lateral, of held-out phantoms, {right:.1%} of lateral views and {wrong:.1%} of others.")
+    held_out = {
+        "lateral": lateral_examples(shown[:unseen], others[:unseen_others], copies, rng),
+        "mirrored": mirrored_examples(others[:unseen_others], copies, rng),
+    }
+    for name, (x, y) in held_out.items():
+        says = (trained[name](x)[:, 0] > 0).float()
+        right, wrong = float(says[y > 0].mean()), float(says[y == 0].mean())
+        console.print(f"{name}: it says so of {right:.1%} of held-out phantoms that are, and of {wrong:.1%} of others")
 
 
 def varied_laterals(count: int, seed: int) -> list[Picture]:
@@ -104,7 +115,7 @@ def _lateral(study: Study, shot: Shot, rng: np.random.Generator) -> Picture:
     return Picture(kept(develop(layers, shot, canvas)), np.stack(masks), np.zeros((29, 4)))
 
 
-def examples(
+def lateral_examples(
     laterals: list[Picture], others: list[Picture], copies: int, rng: np.random.Generator
 ) -> tuple[Tensor, Tensor]:
     """Return the features (N, COUNT) of changed pictures, and 1 for those that are lateral, (N,)."""
@@ -113,13 +124,23 @@ def examples(
         for is_lateral in (True, False):
             one = picture if is_lateral else others[int(rng.integers(len(others)))]
             image = moved(other_content(one, rng), 14 if is_lateral else 4, rng)
-            found.append(features(other_archive(image if is_lateral else _other(image, rng), rng)))
+            seen = network_input(other_archive(image if is_lateral else _other(image, rng), rng))
+            found.append(features(seen if rng.uniform() < 0.5 else seen[:, ::-1]))
             truth.append(is_lateral)
     return torch.from_numpy(np.array(found)), torch.tensor(truth, dtype=torch.float32)
 
 
+def mirrored_examples(frontals: list[Picture], copies: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """Return the features (N, COUNT) of changed pictures and their mirror images, and 1 for the latter, (N,)."""
+    found = []
+    for picture in frontals * copies:
+        seen = network_input(other_archive(moved(other_content(picture, rng), 4, rng), rng))
+        found += [features(seen), mirror(features(seen))]
+    return torch.from_numpy(np.array(found)), torch.arange(len(found)).remainder(2).float()
+
+
 def moved(image: npt.NDArray[np.float32], degrees: float, rng: np.random.Generator) -> Bytes:
-    """Return a picture tilted, sheared, scaled, shifted, bent and perhaps mirrored, (INPUT_SIDE, INPUT_SIDE)."""
+    """Return a picture tilted, sheared, scaled, shifted and bent, (INPUT_SIDE, INPUT_SIDE)."""
     u = rng.uniform
     scale, angle = u(0.7, 1.35, 2), np.radians(rng.normal(0, degrees))
     turn = np.array([[np.cos(angle), np.sin(angle)], [u(-0.15, 0.15) - np.sin(angle), np.cos(angle)]])
@@ -129,8 +150,7 @@ def moved(image: npt.NDArray[np.float32], degrees: float, rng: np.random.Generat
     x, y = source[..., 0].astype(np.float32), source[..., 1].astype(np.float32)
     edge = cv2.BORDER_REPLICATE if u() < 0.3 else cv2.BORDER_CONSTANT
     outside = u(0, 255) if u() < 0.3 else 0.0
-    found = cv2.remap(image, x, y, cv2.INTER_LINEAR, borderMode=edge, borderValue=outside).astype(np.uint8)
-    return np.ascontiguousarray(found[:, ::-1] if u() < 0.5 else found)
+    return cv2.remap(image, x, y, cv2.INTER_LINEAR, borderMode=edge, borderValue=outside).astype(np.uint8)
 
 
 def _other(image: Bytes, rng: np.random.Generator) -> Bytes:
@@ -164,7 +184,7 @@ def fit(x: Tensor, y: Tensor, seed: int) -> nn.Sequential:
 
     Args:
         x: Features (N, COUNT).
-        y: Classes (N,), 1 for lateral views.
+        y: Classes (N,), 0 or 1.
         seed: Seed of weights and order.
 
     Returns:
