@@ -1,7 +1,8 @@
 """The flags that a picture raises by its looks.
 
-Lung fields that the localiser of regions finds make an upright frontal radiograph. Where it finds none, it looks again
-at the picture turned, upside down and inverted, and `lateral_logit` tells lateral views from other things.
+Most frontal radiographs are recognised by a template and the classifiers of views. In the others, lung fields that the
+localiser of regions finds make an upright frontal radiograph. Where it finds none, it looks again at the picture
+turned, upside down and inverted, and the classifier tells lateral views from other things.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ FLAT = 16
 TWO_TONE = 0.85
 # Correlation with CHEST that another orientation must exceed, and its least lead over the upright orientation's.
 FITS, BETTER = 0.5, 0.35
+# Correlation with CHEST of a plain frontal radiograph.
+PLAIN = 0.5
 # Sum of the correlations with CHEST and with its own mirror image of a frontal radiograph in which no lung fields are
 # found; lateral ones reach 1.31. Least logit of a lateral one that seems frontal so.
 FRONTAL, SURE = 1.33, 8.0
@@ -29,10 +32,11 @@ FRONTAL, SURE = 1.33, 8.0
 SIDE = 32
 SHIFTS = range(-5, 6)
 EMPTY = 6.0
-# Three signs of a mirror image, the cheapest first. The offset of the heart to the image's right, as a share of the
-# width of the lungs, is below HEART. The lead by the classifier is above LEAD. The lead plus GAIN times what the offset
-# gains by mirroring is above MIRRORED.
-HEART, LEAD, GAIN, MIRRORED = 0.06, -1.0, 50.0, 4.0
+# Logit below which a view is hardly lateral or mirrored.
+HARDLY = -1.0
+# Two signs of a mirror image: the offset of the heart to the image's right, as a share of the width of the lungs, is
+# below HEART; the lead by the classifier plus GAIN times what the offset gains by mirroring is above MIRRORED.
+HEART, GAIN, MIRRORED = 0.06, 50.0, 4.0
 
 
 def look(square: Square) -> list[str]:
@@ -51,18 +55,23 @@ def look(square: Square) -> list[str]:
 
 def _orientation(square: Square) -> list[str]:
     image, seen = square.image, square.input
+    found = features(seen)
+    likeness = correlation(seen.reshape(SIDE, 2, SIDE, 2).mean((1, 3)), CHEST)
+    lateral, lead = lateral_logit(found), mirrored_lead(found)
+    # Seven of ten frontal radiographs are so plain that the localiser, which takes four times as long, is not asked.
+    if likeness > PLAIN and lateral < HARDLY and lead < HARDLY:
+        return []
     if square.marks is not None:
         # The localiser finds lungs in one negative of eight, and the grey levels of a chest are reversed there.
-        coarse = seen.reshape(SIDE, 2, SIDE, 2).mean((1, 3))
-        if correlation(coarse, CHEST) < 0 and has_lungs(network_input(~image)):
+        if likeness < 0 and has_lungs(network_input(~image)):
             return ["inverted"]
-        return ["mirrored"] if is_mirrored(square) else []
+        return ["mirrored"] if is_mirrored(square, lead) else []
     ranks = ranked(image)
     # A turned image correlates with CHEST turned in the same way.
     upright, left, under, right = (correlation(ranks, np.rot90(CHEST, turns)) for turns in range(4))
     # A frontal radiograph whose lungs are white or cut.
     seems_frontal = upright + symmetry(ranks) > FRONTAL
-    if lateral_logit(features(seen)) > (SURE if seems_frontal else 0):
+    if lateral > (SURE if seems_frontal else 0):
         return ["lateral"]
     if seems_frontal:
         return []
@@ -77,7 +86,7 @@ def _orientation(square: Square) -> list[str]:
     return ["not-frontal"]
 
 
-def is_mirrored(square: Square) -> bool:
+def is_mirrored(square: Square, lead: float) -> bool:
     """Return whether an upright frontal radiograph shows the heart and its surroundings on the wrong side.
 
     The localiser expects the heart on the right of the image, and sees it there more often than not: in a mirror image,
@@ -85,12 +94,10 @@ def is_mirrored(square: Square) -> bool:
 
     Args:
         square: An image with lung fields.
+        lead: The lead by the classifier; see `mirrored_lead`.
     """
     offset = heart_offset(square.masks)
-    if offset > HEART:
-        return False
-    lead = mirrored_lead(features(square.input))
-    if lead < LEAD:
+    if offset > HEART or lead < HARDLY:
         return False
     gain = heart_offset(find_masks(network(), square.input[:, ::-1])) - offset
     return lead + GAIN * gain > MIRRORED
