@@ -24,6 +24,8 @@ Columns of the index:
     findings         string, null where the report has no Findings section
     impression       string, null where the report has no Impression section
     label/<NAME>     int8, one column a label: 1 present, 0 absent, -1 uncertain, null not mentioned
+    flags            string, the flags that the screening raised, with blanks between them; empty where it raised none;
+                     not there in older folders
     regions          list<struct<name: string, x1, y1, x2, y2: float32>>, anatomical boxes in pixels of the *prepared*
                      image (x to the right, y down, x2 and y2 exclusive); null where no boxes were given
     boxes            as regions, the objects that annotators saw, cut to the image, each with the words of a report that
@@ -107,6 +109,7 @@ def index_schema(labels: Sequence[str], variants: Sequence[str] = ()) -> pa.Sche
             ("findings", pa.string()),
             ("impression", pa.string()),
             *((LABEL_PREFIX + name, pa.int8()) for name in labels),
+            ("flags", pa.string()),
             ("regions", pa.list_(REGION_TYPE)),
             ("boxes", pa.list_(BOX_TYPE)),
         ]

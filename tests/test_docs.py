@@ -34,6 +34,8 @@ SHOWN = [
     "medvlp.parse.labels",
     "medvlp.parse.report",
     "medvlp.parse.sections",
+    "medvlp.prepare.screening.flags",
+    "medvlp.prepare.screening.header",
     "medvlp.prepared",
     "medvlp.protocols.protocol",
     "medvlp.run_lengths",

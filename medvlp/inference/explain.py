@@ -18,9 +18,10 @@ from medvlp.data.preprocessing import Preprocessing, Window
 from medvlp.errors import LeftOutError, UserError
 from medvlp.inference.drawing import Bytes, Panel, Scale, draw, holds
 from medvlp.inference.model import Model
-from medvlp.inference.screening import FLAGS, screen
 from medvlp.metrics.grounding import Map
 from medvlp.prepare.images import read_image
+from medvlp.prepare.regions import Square
+from medvlp.prepare.screening import FLAGS, screen
 from medvlp.types import HeatSource
 
 FORMATS = (".png", ".jpg", ".jpeg")
@@ -45,7 +46,7 @@ class Radiograph:
         grey: The radiograph, uint8 (H, W).
         seen: The model's input, uint8 (crop, crop).
         window: Window of `seen`: x1, y1, x2, y2 in pixels of `grey`. It extends beyond `grey` if `seen` has padding.
-        flags: Flags raised by the screening; see `medvlp.inference.screening`.
+        flags: Flags raised by the screening; see `medvlp.prepare.screening`.
     """
 
     grey: Bytes
@@ -71,7 +72,7 @@ class Radiograph:
             LeftOutError: If the file does not exist or cannot be decoded completely.
         """
         prepared, geometry = read_image(str(path), seeing.size, seeing.fit)
-        flags = tuple(screen(str(path), prepared, geometry))
+        flags = tuple(screen(str(path), Square(prepared, geometry)))
         side = max(geometry.height, geometry.width)
         # Padding to a square whose side is the image's longer side does not resample the image.
         square, frame = read_image(str(path), min(side, longest or side), "pad")

@@ -18,8 +18,9 @@ import numpy.typing as npt
 
 from medvlp.data.preprocessing import Preprocessing
 from medvlp.errors import LeftOutError, NotFoundError, UserError
-from medvlp.inference.screening import screen
 from medvlp.prepare.images import read_image
+from medvlp.prepare.regions import Square
+from medvlp.prepare.screening import screen
 from medvlp.prepare.workers import start_worker
 from medvlp.prepared import Geometry, Resize
 
@@ -38,7 +39,7 @@ class Reading:
         path: The file.
         pixels: The prepared square, uint8 (size, size); None if it cannot be read.
         reason: Why it cannot be read; empty if it can.
-        flags: Flags raised by the screening; see `medvlp.inference.screening`.
+        flags: Flags raised by the screening; see `medvlp.prepare.screening`.
     """
 
     path: str
@@ -71,8 +72,8 @@ class Reader:
             # Opening a named pipe would wait for a writer.
             if os.path.exists(path) and not os.path.isfile(path):
                 raise LeftOutError("no regular file")
-            pixels, geometry = read_image(path, self.size, self.fit)
-            return Reading(path, pixels, flags=tuple(screen(path, pixels, geometry)))
+            square = Square(*read_image(path, self.size, self.fit))
+            return Reading(path, square.pixels, flags=tuple(screen(path, square)))
         except LeftOutError as error:
             return Reading(path, reason=str(error))
         except MemoryError:

@@ -50,7 +50,7 @@ def pictures(count: int, seed: int, vary: bool) -> list[Picture]:
         seed: Seed of the phantom.
         vary: Whether to vary bodies, framing and materials far beyond the phantom's own range.
     """
-    shots = ((study, shot) for study in _studies(seed) for shot in study.shots if shot.view != "LATERAL")
+    shots = ((study, shot) for study in studies(seed) for shot in study.shots if shot.view != "LATERAL")
     return [
         _picture(study, shot, np.random.default_rng([seed, number]) if vary else None)
         for number, (study, shot) in enumerate(islice(shots, count))
@@ -59,14 +59,15 @@ def pictures(count: int, seed: int, vary: bool) -> list[Picture]:
 
 def laterals(count: int, seed: int) -> list[Picture]:
     """Return lateral pictures of the phantom, whose masks are empty: the network must find nothing in them."""
-    shots = ((study, shot) for study in _studies(seed) for shot in study.shots if shot.view == "LATERAL")
+    shots = ((study, shot) for study in studies(seed) for shot in study.shots if shot.view == "LATERAL")
     return [
-        Picture(_kept(draw(study, shot, KEPT).pixels), np.zeros((3, KEPT, KEPT), np.uint8), np.zeros((29, 4)))
+        Picture(kept(draw(study, shot, KEPT).pixels), np.zeros((3, KEPT, KEPT), np.uint8), np.zeros((29, 4)))
         for study, shot in islice(shots, count)
     ]
 
 
-def _studies(seed: int) -> Iterator[Study]:
+def studies(seed: int) -> Iterator[Study]:
+    """Yield studies of the phantom without end."""
     for patient in patients(seed, 10_000_000):
         yield from sample(seed, *patient)
 
@@ -80,7 +81,7 @@ def _picture(study: Study, shot: Shot, rng: np.random.Generator | None) -> Pictu
     layers, vessels, fields = frontal.normal(canvas, thorax, shot)
     findings.draw(canvas, thorax, layers, vessels, fields, study.findings)
     if rng is not None:
-        _other_materials(canvas, layers, rng)
+        other_materials(canvas, layers, rng)
     masks = []
     for side, sign in anatomy.SIGN.items():
         outline = thorax.lungs[side].copy()
@@ -90,8 +91,8 @@ def _picture(study: Study, shot: Shot, rng: np.random.Generator | None) -> Pictu
     corners = [canvas.frame.to_pixels(box) for box in anatomy.regions(thorax).values()]
     boxes = np.array([[*box.min(axis=0), *box.max(axis=0)] for box in corners])
     return Picture(
-        _kept(develop(layers, shot, canvas)),
-        np.stack([_kept(mask.astype(np.uint8) * 255) for mask in masks]),
+        kept(develop(layers, shot, canvas)),
+        np.stack([kept(mask.astype(np.uint8) * 255) for mask in masks]),
         boxes / ([canvas.frame.width, canvas.frame.height] * 2),
     )
 
@@ -116,7 +117,8 @@ def _other_body(body: Body, shot: Shot, rng: np.random.Generator) -> tuple[Body,
     return body, shot
 
 
-def _other_materials(canvas: Canvas, layers: Layers, rng: np.random.Generator) -> None:
+def other_materials(canvas: Canvas, layers: Layers, rng: np.random.Generator) -> None:
+    """Change the thickness of all tissues, in place."""
     u = rng.uniform
     layers.lung *= u(0.5, 1.5)
     layers.bone *= u(0.3, 2.2)
@@ -125,25 +127,27 @@ def _other_materials(canvas: Canvas, layers: Layers, rng: np.random.Generator) -
     layers.body = np.maximum(layers.body * (1 + np.float32(u(0, 0.12)) * canvas.noise(rng, u(3, 12))), 0)
 
 
-def _kept(pixels: Bytes) -> Bytes:
+def kept(pixels: Bytes) -> Bytes:
+    """Return a picture squashed to a square of side KEPT."""
     return np.asarray(cv2.resize(pixels, (KEPT, KEPT), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def augment(picture: Picture, rng: np.random.Generator) -> tuple[Bytes, Bytes]:
     """Return the network's input for a picture with changed contrast, content and shape, and the matching masks."""
-    image, *masks = _other_shape(_other_content(picture, rng), picture.masks, rng)
+    image, *masks = _other_shape(other_content(picture, rng), picture.masks, rng)
     if rng.random() < SPOILT:
-        image, masks = _spoilt(image, rng), [np.zeros_like(image)] * len(masks)
-    return network_input(_other_archive(image, rng)), np.stack(masks)
+        image, masks = spoilt(image, rng), [np.zeros_like(image)] * len(masks)
+    return network_input(other_archive(image, rng)), np.stack(masks)
 
 
-def _other_content(picture: Picture, rng: np.random.Generator) -> Array:
+def other_content(picture: Picture, rng: np.random.Generator) -> Array:
+    """Return the pixels of a picture with other exposure, opacities, objects and noise."""
     u = rng.uniform
     image = picture.pixels.astype(np.float32)
     right, left, heart = picture.masks.astype(np.float32) / 255
     # Darker or brighter lungs, uneven exposure, and sometimes one white lung.
     image += _blur(np.maximum(right, left) * (1 - 0.8 * heart), u(0.8, 4)) * u(-60, 15)
-    image += _smooth(rng, KEPT, int(rng.integers(2, 6))) * u(0, 30)
+    image += smooth(rng, KEPT, int(rng.integers(2, 6))) * u(0, 30)
     if u() < 0.12:
         image += _blur((right, left)[rng.integers(2)], 2) * u(40, 150)
     # Opacities, gas, breasts, and objects on the patient.
@@ -165,7 +169,7 @@ def _other_shape(image: Array, masks: Bytes, rng: np.random.Generator) -> list[B
     places = np.stack(np.meshgrid(*[(np.arange(INPUT_SIDE) + 0.5) / INPUT_SIDE - 0.5] * 2), axis=-1) + u(-0.08, 0.08, 2)
     source = (places / scale @ turn + 0.5) * KEPT - 0.5
     bend = u(0, 2.5)
-    source += bend * np.stack([_smooth(rng, INPUT_SIDE, 5), _smooth(rng, INPUT_SIDE, 5)], axis=-1)
+    source += bend * np.stack([smooth(rng, INPUT_SIDE, 5), smooth(rng, INPUT_SIDE, 5)], axis=-1)
     x, y = source[..., 0].astype(np.float32), source[..., 1].astype(np.float32)
     edge = (cv2.BORDER_CONSTANT, cv2.BORDER_REPLICATE, cv2.BORDER_REFLECT)[rng.integers(3)]
     outside = u(0, 255) if u() < 0.3 else 0.0
@@ -173,7 +177,8 @@ def _other_shape(image: Array, masks: Bytes, rng: np.random.Generator) -> list[B
     return [moved.astype(np.uint8), *(np.asarray(cv2.remap(mask, x, y, cv2.INTER_LINEAR), np.uint8) for mask in masks)]
 
 
-def _spoilt(image: Bytes, rng: np.random.Generator) -> Bytes:
+def spoilt(image: Bytes, rng: np.random.Generator) -> Bytes:
+    """Return a picture (INPUT_SIDE, INPUT_SIDE) turned or cut into shuffled tiles, or one of noise and ellipses."""
     kind = rng.integers(3)
     if kind == 0:
         return np.asarray(np.rot90(image, int(rng.integers(1, 4))), np.uint8)
@@ -182,7 +187,7 @@ def _spoilt(image: Bytes, rng: np.random.Generator) -> Bytes:
         tiles = image.reshape(INPUT_SIDE // side, side, INPUT_SIDE // side, side).swapaxes(1, 2).reshape(-1, side, side)
         rows = rng.permutation(tiles).reshape(INPUT_SIDE // side, INPUT_SIDE // side, side, side)
         return np.asarray(rows.swapaxes(1, 2).reshape(INPUT_SIDE, INPUT_SIDE), np.uint8)
-    noise = 128 + rng.uniform(10, 90) * _smooth(rng, INPUT_SIDE, int(rng.integers(2, INPUT_SIDE)))
+    noise = 128 + rng.uniform(10, 90) * smooth(rng, INPUT_SIDE, int(rng.integers(2, INPUT_SIDE)))
     for _ in range(rng.integers(6)):
         centre, axes = rng.integers(0, INPUT_SIDE, 2).tolist(), rng.integers(2, INPUT_SIDE // 2, 2).tolist()
         cv2.ellipse(
@@ -191,7 +196,8 @@ def _spoilt(image: Bytes, rng: np.random.Generator) -> Bytes:
     return np.asarray(np.clip(noise, 0, 255), np.uint8)
 
 
-def _other_archive(image: Bytes, rng: np.random.Generator) -> Bytes:
+def other_archive(image: Bytes, rng: np.random.Generator) -> Bytes:
+    """Return a picture (INPUT_SIDE, INPUT_SIDE) with another gamma, letters and a border, as archives differ."""
     u = rng.uniform
     if u() < 0.3:
         image = (255 * (image / 255) ** u(0.5, 2)).astype(np.uint8)
@@ -213,6 +219,7 @@ def _blur(image: Array, sigma: float) -> Array:
     return np.asarray(cv2.GaussianBlur(image, (0, 0), sigma), np.float32)
 
 
-def _smooth(rng: np.random.Generator, side: int, cells: int) -> Array:
+def smooth(rng: np.random.Generator, side: int, cells: int) -> Array:
+    """Return smooth noise (side, side), of unit strength at its nodes, `cells` along a side."""
     lattice = rng.standard_normal((cells, cells), np.float32)
     return np.asarray(cv2.resize(lattice, (side, side), interpolation=cv2.INTER_CUBIC), np.float32)

@@ -19,7 +19,7 @@ from medvlp.localiser.unet import UNet, quantised
 from medvlp.phantom.world import REGIONS
 from medvlp.prepare.regions.atlas import Atlas, Axis
 from medvlp.prepare.regions.automatic import Localiser
-from medvlp.prepare.regions.lung_fields import STRUCTURES, Landmarks, find_masks, landmarks
+from medvlp.prepare.regions.lung_fields import STRUCTURES, Landmarks, find_masks, landmarks, network_input
 from medvlp.prepare.regions.network import STEP, Network
 
 
@@ -97,7 +97,7 @@ def fit_atlas(network: Network, shown: list[Picture]) -> Atlas:
     marks: list[Landmarks] = []
     boxes = []
     for picture in shown:
-        if (mark := landmarks(find_masks(network, picture.pixels))) is not None:
+        if (mark := landmarks(find_masks(network, network_input(picture.pixels)))) is not None:
             marks.append(mark)
             boxes.append(picture.boxes)
     if not marks:
@@ -112,7 +112,7 @@ def figures(localiser: Localiser, held_out: list[Picture]) -> Table:
     """Return a table with the Dice of each structure and the intersection over union of each region."""
     scores: dict[str, list[float]] = {name: [] for name in (*(f"mask of the {name}" for name in STRUCTURES), *REGIONS)}
     for picture in held_out:
-        masks = find_masks(localiser.network, picture.pixels)
+        masks = find_masks(localiser.network, network_input(picture.pixels))
         for name, mask, truth in zip(STRUCTURES, masks, picture.masks > 127, strict=True):
             scores[f"mask of the {name}"].append(
                 2 * float((mask & truth).sum()) / max(int(mask.sum() + truth.sum()), 1)

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from medvlp.errors import LeftOutError
 from medvlp.prepare.annotations import Annotation, AnnotationSource, Box, cut_boxes
 from medvlp.prepare.files import EscapesRootError, inside
 from medvlp.prepare.images import read_image, resize_mask
-from medvlp.prepare.regions import Region, RegionSource, joined
+from medvlp.prepare.regions import Region, RegionSource, Square, joined
+from medvlp.prepare.screening import FLAGS, screen
 from medvlp.prepare.study import Picture
 from medvlp.prepared import Geometry, Resize
 
@@ -49,6 +49,7 @@ class Decoder:
         offset: Offset of their first row, in bytes.
         size: Side of the prepared images in pixels.
         resize: Keep the aspect ratio and pad, or squash.
+        leave_out: Flags whose images are left out.
     """
 
     root: Path
@@ -59,37 +60,41 @@ class Decoder:
     offset: int
     size: int
     resize: Resize
+    leave_out: frozenset[str]
 
     def __call__(self, chunk: Chunk) -> dict[str, Any]:
         """Decode and write a chunk.
 
         Returns:
             The line of the chunk in the journal: `first`; `sha256` of its pixels in each output; `images`, which holds
-            [height, width, regions, boxes] or None for each image; and the `skipped` images and boxes with reasons.
+            [height, width, flags, regions, boxes] or None for each image; and the `skipped` images and boxes, with
+            reasons.
 
         Raises:
             OSError: If the output cannot be written.
         """
         outputs = np.zeros((len(self.outputs), len(chunk.pictures), self.size, self.size), np.uint8)
-        images: list[tuple[int, int, list[Region] | None, list[Box] | None] | None] = []
+        images: list[tuple[int, int, list[str], list[Region] | None, list[Box] | None] | None] = []
         skipped: list[tuple[str, str]] = []
         for row, picture in enumerate(chunk.pictures):
             try:
                 path = inside(self.root, picture.path, self.real_roots)
-                pixels, geometry = read_image(path, self.size, self.resize)
+                square = Square(*read_image(path, self.size, self.resize))
+                flags = self._flags(path, square)
+                geometry = square.geometry
                 annotation = self._annotation(picture, geometry, skipped)
             except (EscapesRootError, LeftOutError) as error:
                 skipped.append((picture.image_id, str(error)))
                 images.append(None)
                 continue
-            outputs[0, row] = pixels
+            outputs[0, row] = square.pixels
             if annotation and annotation.mask is not None:
                 outputs[1, row] = resize_mask(annotation.mask, geometry)
-            regions = self._regions(picture, pixels, geometry, skipped)
+            regions = self._regions(picture, square, skipped)
             boxes: list[Box] | None = None
             if annotation:
                 boxes = [box.at(*geometry.box(box.x1, box.y1, box.x2, box.y2)) for box in annotation.boxes]
-            images.append((geometry.height, geometry.width, regions, boxes))
+            images.append((geometry.height, geometry.width, flags, regions, boxes))
         hashes = []
         for file, output in zip(self.outputs, outputs, strict=True):
             data = output.reshape(-1).data
@@ -109,9 +114,15 @@ class Decoder:
         skipped.extend((f"{picture.image_id}/{name}", reason) for name in outside)
         return replace(drawn, boxes=boxes)
 
-    def _regions(
-        self, picture: Picture, pixels: npt.NDArray[np.uint8], geometry: Geometry, skipped: list[tuple[str, str]]
-    ) -> list[Region] | None:
+    def _flags(self, path: str, square: Square) -> list[str]:
+        """Return the flags of an image, unless one of them leaves it out."""
+        flags = screen(path, square)
+        for flag in flags:
+            if flag in self.leave_out:
+                raise LeftOutError(f"flagged {flag}: {FLAGS[flag]}")
+        return flags
+
+    def _regions(self, picture: Picture, square: Square, skipped: list[tuple[str, str]]) -> list[Region] | None:
         if self.regions is None:
             return None
 
@@ -119,7 +130,7 @@ class Decoder:
             skipped.append((f"{picture.image_id}/{name}", reason))
 
         try:
-            return joined(self.regions.find(picture, pixels, geometry, skip))
+            return joined(self.regions.find(picture, square, skip))
         except LeftOutError as error:
             skipped.append((f"regions of {picture.image_id}", str(error)))
             return None

@@ -86,12 +86,13 @@ def image_columns(rows: list[int], images: list[Any]) -> dict[str, pa.Array]:
 
     Args:
         rows: Row of each decoded image in the arrays.
-        images: Height, width, regions and boxes of each decoded image.
+        images: Height, width, flags, regions and boxes of each decoded image.
     """
     return {
         "row": pa.array(rows, pa.int64()),
         "height": pa.array([height for height, *_ in images], pa.int32()),
         "width": pa.array([width for _, width, *_ in images], pa.int32()),
+        "flags": pa.array([" ".join(flags) for _, _, flags, *_ in images], pa.string()),
         "regions": boxes_array([regions for *_, regions, _ in images], REGION_TYPE),
         "boxes": boxes_array([boxes for *_, boxes in images], BOX_TYPE),
     }
@@ -105,16 +106,18 @@ class Statistics:
         self.splits = Counter(dict.fromkeys(SPLITS, 0))
         self.studies: set[str] = set()
         self.subjects: set[str] = set()
+        self.flags: Counter[str] = Counter()
 
     def add(self, table: pa.Table, images: list[Any]) -> None:
         """Count decoded images.
 
         Args:
             table: Their rows of the plan.
-            images: Height, width, regions and boxes of each.
+            images: Height, width, flags, regions and boxes of each.
         """
         self.decoded["decoded"] += len(images)
-        for *_, regions, boxes in images:
+        for _, _, flags, regions, boxes in images:
+            self.flags.update(flags)
             self.decoded["with_regions"] += regions is not None
             self.decoded["regions"] += len(regions or ())
             self.decoded["annotated"] += boxes is not None
@@ -131,6 +134,7 @@ class Statistics:
             "studies": len(self.studies),
             "subjects": len(self.subjects),
             **{name: self.decoded[name] for name in ("with_regions", "regions", "annotated", "boxes")},
+            "flags": dict(sorted(self.flags.items())),
         }
 
 

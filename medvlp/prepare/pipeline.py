@@ -31,6 +31,7 @@ import pyarrow.parquet as pq
 
 from medvlp import __version__
 from medvlp.errors import NotFoundError, UserError
+from medvlp.prepare import screening
 from medvlp.prepare.arrays import allocate, digests, forget_lost, synchronise
 from medvlp.prepare.chunks import CHUNK, Decoder
 from medvlp.prepare.dataset import DataSet
@@ -91,7 +92,11 @@ class Job:
     @property
     def identity(self) -> dict[str, Any]:
         """All options; a folder holds the result of one set of them."""
-        return {**self.data.options, **asdict(self.options)}
+        options = asdict(self.options)
+        # Folders of a time without this option are those in which no flag leaves an image out.
+        if not options["leave_out"]:
+            del options["leave_out"]
+        return {**self.data.options, **options}
 
     @cached_property
     def versions(self) -> dict[str, Any]:
@@ -99,6 +104,7 @@ class Job:
         from PIL import features
 
         versions: dict[str, Any] = {"medvlp": __version__, "format": FORMAT_VERSION}
+        versions["screening"] = screening.digest()
         versions |= {name: version(name) for name in ("numpy", "pillow", "pyarrow", "pydicom")}
         return {**versions, "libjpeg_turbo": features.version("libjpeg_turbo")}
 
@@ -168,6 +174,7 @@ def decode_images(job: Job, journal: Journal) -> None:
         offset=offset,
         size=size,
         resize=job.options.resize,
+        leave_out=frozenset(job.options.leave_out),
     )
     done = sum(min(CHUNK, total - first) for first in journal.offsets)
     if done:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from medvlp.prepared import LABEL_PREFIX, SPLIT_PREFIX, Resize
 # Number of rows in memory at once, and in a row group of the plan.
 GROUP = 16 * CHUNK
 # Columns of the index that the plan lacks, as they come with decoding.
-DECODED = ("row", "height", "width", "regions", "boxes")
+DECODED = ("row", "height", "width", "flags", "regions", "boxes")
 NO_REPORT = Report(None, None)
 
 
@@ -39,12 +39,14 @@ class Options:
         views: Views to keep.
         min_words: Least number of tokens in a report; see `medvlp.prepare.reports.has_words`. Ignored for data sets
             without reports.
+        leave_out: Flags whose images are left out; see `medvlp.prepare.screening`.
     """
 
     size: int
     resize: Resize
     views: list[str]
     min_words: int = 0
+    leave_out: list[str] = field(default_factory=list)
 
 
 def parse_views(text: str) -> list[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medvlp.errors import UserError
+from medvlp.prepare.screening import FLAGS
 from medvlp.prepare.splits import SPLITS
 from medvlp.prepared import MANIFEST
 
@@ -18,7 +19,7 @@ SHOWN = 4
 
 
 def summarise(manifest: dict[str, Any], out: Path) -> None:
-    """Print the number of images after each filter, the sizes of the splits, and the reasons of skipped entries."""
+    """Print the images left after each filter, the sizes of the splits, the reasons of skipped entries, the flags."""
     from rich.console import Console
     from rich.table import Table
 
@@ -53,6 +54,10 @@ def summarise(manifest: dict[str, Any], out: Path) -> None:
         console.print("Left out, as skipped.csv lists:")
     for kind, count in _top(counts["skipped"]):
         console.print(f"  {count:>9,}  {kind}", highlight=False)
+    if counts["flags"]:
+        console.print("Flagged, as the column flags of the index says; --leave_out leaves such images out:")
+    for flag, count in _top(counts["flags"]):
+        console.print(f"  {count:>9,}  {flag}: {FLAGS[flag]}", highlight=False)
 
 
 def _print_headers(console: Console, reports: dict[str, int], headers: dict[str, Any]) -> None:

@@ -18,6 +18,7 @@ from medvlp.prepare.regions import Automatic
 from medvlp.prepare.regions.automatic import localiser
 from medvlp.prepare.regions.lung_fields import find_masks, landmarks, network_input
 from medvlp.prepare.regions.network import EXACT, Layer
+from medvlp.prepare.regions.square import Square, network
 from medvlp.prepare.study import Picture
 from medvlp.prepared import Geometry, Prepared
 
@@ -41,7 +42,7 @@ def find(pixels, size=256, resize="pad", picture=FRONTAL):
     square = np.zeros((size, size), np.uint8)
     inner = Image.fromarray(pixels).resize(geometry.inner, Image.Resampling.BILINEAR)
     square[top : top + geometry.inner[1], left : left + geometry.inner[0]] = np.asarray(inner)
-    return {name: box for name, *box in Automatic().find(picture, square, geometry, unused)}, geometry
+    return {name: box for name, *box in Automatic().find(picture, Square(square, geometry), unused)}, geometry
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +71,7 @@ def test_lung_fields_of_real_radiographs():
     scores = []
     for name in NAMES:
         truth = np.asarray(Image.open(RADIOGRAPHS / name.replace(".jpg", "_lungs.png")))
-        masks = find_masks(localiser().network, radiograph(name))
+        masks = find_masks(network(), network_input(radiograph(name)))
         for value, mask in enumerate(masks[:2], 1):
             drawn = np.asarray(Image.fromarray(mask).resize(truth.shape[::-1]))
             scores.append(2 * (drawn & (truth == value)).sum() / (drawn.sum() + (truth == value).sum()))
@@ -173,7 +174,7 @@ def test_other_views_have_no_automatic_regions():
 
 
 def test_half_a_mask_is_no_lung():
-    masks = find_masks(localiser().network, radiograph(NAMES[2]))
+    masks = find_masks(network(), network_input(radiograph(NAMES[2])))
     assert landmarks(masks) is not None
     assert landmarks(masks[[1, 0, 2]]) is None  # The sides are exchanged.
     for structure in range(3):
@@ -187,8 +188,8 @@ def test_half_a_mask_is_no_lung():
 
 def test_arithmetic_is_exact():
     """No sum can leave the whole numbers that float32 holds, so that every machine finds the same."""
-    network = localiser().network
-    layers = [*(layer for pair in network.down for layer in pair), *network.up, network.head]
+    net = network()
+    layers = [*(layer for pair in net.down for layer in pair), *net.up, net.head]
     for layer in layers:
         assert (layer.kernel == np.rint(layer.kernel)).all()
         assert (layer.bias == np.rint(layer.bias)).all()
@@ -262,7 +263,7 @@ def test_prepare_with_automatic_regions(raw, tmp_path, skipped, folder_bytes):
     assert prepared.manifest["options"]["regions"] == Automatic().name
     for name in NAMES:
         _, geometry = read_image(str(raw / "images" / name), 128, "pad")
-        found = Automatic().find(FRONTAL, prepared.images[rows[name]["row"]], geometry, unused)
+        found = Automatic().find(FRONTAL, Square(prepared.images[rows[name]["row"]], geometry), unused)
         assert [region["name"] for region in rows[name]["regions"]] == [region for region, *_ in found]
         boxes = [list(region.values())[1:] for region in rows[name]["regions"]]
         assert np.allclose(boxes, [box for _, *box in found], rtol=1e-6)
@@ -295,7 +296,7 @@ def test_open_i(shared_data):
     for name in names[::50]:
         pixels, geometry = read_image(str(shared_data / "openi/images" / name), 256, "pad")
         try:
-            found.append({region: box for region, *box in Automatic().find(FRONTAL, pixels, geometry, unused)})
+            found.append({region: box for region, *box in Automatic().find(FRONTAL, Square(pixels, geometry), unused)})
         except LeftOutError:
             continue
     assert len(found) > 0.97 * len(names[::50])

@@ -18,6 +18,7 @@ from medvlp.prepare.files import require_folder
 from medvlp.prepare.five_by_200 import CLASSES, EACH, candidates, draw
 from medvlp.prepare.pipeline import prepare
 from medvlp.prepare.plan import Options, parse_views
+from medvlp.prepare.screening import parse_flags
 from medvlp.prepare.splits import SplitVariant, by_patient, scaled
 from medvlp.prepare.study import Picture, Skip, Study
 from medvlp.prepare.tables import find_table, require_table
@@ -59,6 +60,7 @@ def chexpert(
     size: int = 256,
     resize: Resize = "pad",
     views: str = "FRONTAL",
+    leave_out: str = "",
     workers: int | None = None,
 ) -> None:
     """Prepare CheXpert: images and labels.
@@ -72,9 +74,10 @@ def chexpert(
         size: Side of the prepared images in pixels.
         resize: Keep the aspect ratio and pad with black, or squash.
         views: FRONTAL, LATERAL, or both separated by a comma.
+        leave_out: Flags whose images are left out, separated by commas, such as lateral,inverted; by default none.
         workers: Number of processes; one per CPU core if not given.
     """
-    prepare(CheXpert(root), out, Options(size, resize, parse_views(views)), workers)
+    prepare(CheXpert(root), out, Options(size, resize, parse_views(views), leave_out=parse_flags(leave_out)), workers)
 
 
 class Row(NamedTuple):

@@ -17,6 +17,7 @@ from medvlp.prepare.dataset import DataSet
 from medvlp.prepare.files import require_folder
 from medvlp.prepare.pipeline import prepare
 from medvlp.prepare.plan import Options
+from medvlp.prepare.screening import parse_flags
 from medvlp.prepare.splits import SplitVariant, shuffled, split_by_variant
 from medvlp.prepare.study import Picture, Skip, Study
 from medvlp.prepare.tables import read_lines
@@ -42,6 +43,7 @@ def covidx(
     test_list: str = TEST_LIST,
     size: int = 256,
     resize: Resize = "pad",
+    leave_out: str = "",
     workers: int | None = None,
 ) -> None:
     """Prepare COVIDx: images and classes.
@@ -55,10 +57,11 @@ def covidx(
         test_list: List of the test images, a file in root.
         size: Side of the prepared images in pixels.
         resize: Keep the aspect ratio and pad with black, or squash.
+        leave_out: Flags whose images are left out, separated by commas, such as lateral,inverted; by default none.
         workers: Number of processes; one per CPU core if not given.
     """
     data = CovidX(root, train_list, test_list)
-    prepare(data, out, Options(size, resize, ["FRONTAL"]), workers)
+    prepare(data, out, Options(size, resize, ["FRONTAL"], leave_out=parse_flags(leave_out)), workers)
 
 
 class Line(NamedTuple):

@@ -25,6 +25,7 @@ from medvlp.prepare.plan import Options, parse_views
 from medvlp.prepare.regions import Automatic, Regions, RegionSource, SceneGraphs
 from medvlp.prepare.regions.scene_graphs import SUFFIX
 from medvlp.prepare.reports import has_words, read_report
+from medvlp.prepare.screening import parse_flags
 from medvlp.prepare.splits import SPLITS, SplitVariant
 from medvlp.prepare.study import Picture, Report, Skip, Study
 from medvlp.prepare.tables import column_names, decode, read_table, require_table
@@ -65,6 +66,7 @@ def mimic_cxr(
     views: str = "PA,AP",
     min_words: int = 3,
     labels: Labels = "chexpert",
+    leave_out: str = "",
     workers: int | None = None,
 ) -> None:
     """Prepare MIMIC-CXR: images, reports, labels and anatomical regions.
@@ -82,12 +84,13 @@ def mimic_cxr(
         views: Values of ViewPosition to keep, separated by commas.
         min_words: Least number of words in a report, counted as by MGCA.
         labels: Table of automatic labels to use.
+        leave_out: Flags whose images are left out, separated by commas, such as lateral,inverted; by default none.
         workers: Number of processes; one per CPU core if not given.
     """
     graphs = None if scene_graphs is None else open_graphs(scene_graphs)
     source = SceneGraphs(graphs) if graphs else Automatic() if regions == "automatic" else None
     data = MimicCxr(images, reports, graphs, source, labels, min_words)
-    prepare(data, out, Options(size, resize, parse_views(views), min_words), workers)
+    prepare(data, out, Options(size, resize, parse_views(views), min_words, leave_out=parse_flags(leave_out)), workers)
 
 
 def open_graphs(path: Path) -> Store:

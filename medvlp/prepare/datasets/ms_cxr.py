@@ -20,6 +20,7 @@ from medvlp.prepare.files import missing, require_folder
 from medvlp.prepare.objects import group_objects
 from medvlp.prepare.pipeline import prepare
 from medvlp.prepare.plan import Options, parse_views
+from medvlp.prepare.screening import parse_flags
 from medvlp.prepare.splits import SplitVariant
 from medvlp.prepare.study import Picture, Skip, Study
 from medvlp.prepare.tables import column_names, read_table, require_table
@@ -56,6 +57,7 @@ def ms_cxr(
     size: int = 256,
     resize: Resize = "pad",
     views: str = "PA,AP",
+    leave_out: str = "",
     workers: int | None = None,
 ) -> None:
     """Prepare MS-CXR: images with phrases, and the boxes of the phrases.
@@ -71,9 +73,12 @@ def ms_cxr(
         size: Side of the prepared images in pixels.
         resize: Keep the aspect ratio and pad with black, or squash.
         views: Values of ViewPosition to keep, separated by commas.
+        leave_out: Flags whose images are left out, separated by commas, such as lateral,inverted; by default none.
         workers: Number of processes; one per CPU core if not given.
     """
-    prepare(MsCxr(root, images), out, Options(size, resize, parse_views(views)), workers)
+    prepare(
+        MsCxr(root, images), out, Options(size, resize, parse_views(views), leave_out=parse_flags(leave_out)), workers
+    )
 
 
 class MsCxr(DataSet):

@@ -19,6 +19,7 @@ from medvlp.prepare.dataset import DataSet
 from medvlp.prepare.files import find_images, missing
 from medvlp.prepare.pipeline import prepare
 from medvlp.prepare.plan import Options, parse_views
+from medvlp.prepare.screening import parse_flags
 from medvlp.prepare.splits import SplitVariant, by_patient, scaled, shuffled, split_by_variant
 from medvlp.prepare.study import Picture, Skip, Study
 from medvlp.prepare.tables import find_table, read_lines, require_table
@@ -78,6 +79,7 @@ def nih(
     size: int = 256,
     resize: Resize = "pad",
     views: str = "PA,AP",
+    leave_out: str = "",
     workers: int | None = None,
 ) -> None:
     """Prepare NIH ChestX-ray14: images, labels and boxes.
@@ -92,12 +94,13 @@ def nih(
         size: Side of the prepared images in pixels.
         resize: Keep the aspect ratio and pad with black, or squash.
         views: PA, AP, or both separated by a comma.
+        leave_out: Flags whose images are left out, separated by commas, such as lateral,inverted; by default none.
         workers: Number of processes; one per CPU core if not given.
     """
     data = Nih(root)
     if note := data.note:
         print(note)
-    prepare(data, out, Options(size, resize, parse_views(views)), workers)
+    prepare(data, out, Options(size, resize, parse_views(views), leave_out=parse_flags(leave_out)), workers)
 
 
 class Row(NamedTuple):

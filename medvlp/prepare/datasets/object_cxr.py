@@ -18,6 +18,7 @@ from medvlp.prepare.dataset import DataSet
 from medvlp.prepare.files import find_images, require_folder
 from medvlp.prepare.pipeline import prepare
 from medvlp.prepare.plan import Options
+from medvlp.prepare.screening import parse_flags
 from medvlp.prepare.splits import SplitVariant, scaled, shuffled, split_by_variant
 from medvlp.prepare.study import Picture, Skip, Study
 from medvlp.prepare.tables import require_table
@@ -37,7 +38,14 @@ TRAIN, TEST = 8_000, 1_000
 VALIDATE = {"mgca": 1_600, "official_code": 800}
 
 
-def object_cxr(root: Path, out: Path, size: int = 256, resize: Resize = "squash", workers: int | None = None) -> None:
+def object_cxr(
+    root: Path,
+    out: Path,
+    size: int = 256,
+    resize: Resize = "squash",
+    leave_out: str = "",
+    workers: int | None = None,
+) -> None:
     """Prepare Object-CXR: images, and boxes and masks of foreign objects.
 
     The same command resumes an interrupted run.
@@ -47,9 +55,10 @@ def object_cxr(root: Path, out: Path, size: int = 256, resize: Resize = "squash"
         out: Folder to write, the --data.root of training.
         size: Side of the prepared images in pixels.
         resize: Squash, as MGCA does, or keep the aspect ratio and pad with black.
+        leave_out: Flags whose images are left out, separated by commas, such as lateral,inverted; by default none.
         workers: Number of processes; one per CPU core if not given.
     """
-    prepare(ObjectCxr(root), out, Options(size, resize, ["FRONTAL"]), workers)
+    prepare(ObjectCxr(root), out, Options(size, resize, ["FRONTAL"], leave_out=parse_flags(leave_out)), workers)
 
 
 class ObjectCxr(DataSet):

@@ -21,6 +21,7 @@ from medvlp.prepare.pipeline import prepare
 from medvlp.prepare.plan import Options, parse_views
 from medvlp.prepare.regions import Automatic, Regions, RegionSource
 from medvlp.prepare.reports import read_report
+from medvlp.prepare.screening import parse_flags
 from medvlp.prepare.splits import SPLITS, SplitVariant
 from medvlp.prepare.study import Picture, Report, Skip, Study
 from medvlp.prepare.tables import read_table, require_table
@@ -69,6 +70,7 @@ def open_i(
     resize: Resize = "pad",
     views: str = "FRONTAL",
     min_words: int = 3,
+    leave_out: str = "",
     workers: int | None = None,
 ) -> None:
     """Prepare Open-I (Indiana University): images, reports and human labels.
@@ -85,10 +87,11 @@ def open_i(
         resize: Keep the aspect ratio and pad with black, or squash.
         views: FRONTAL, LATERAL, or both separated by a comma.
         min_words: Least number of words in a report, counted as by MGCA.
+        leave_out: Flags whose images are left out, separated by commas, such as lateral,inverted; by default none.
         workers: Number of processes; one per CPU core if not given.
     """
     data = OpenI(root, split_file, Automatic() if regions == "automatic" else None)
-    prepare(data, out, Options(size, resize, parse_views(views), min_words), workers)
+    prepare(data, out, Options(size, resize, parse_views(views), min_words, leave_out=parse_flags(leave_out)), workers)
 
 
 class OpenI(DataSet):

@@ -16,6 +16,7 @@ from medvlp.prepare.boxes import Boxes, boxes_text
 from medvlp.prepare.object_table import ObjectTable
 from medvlp.prepare.pipeline import prepare
 from medvlp.prepare.plan import Options
+from medvlp.prepare.screening import parse_flags
 from medvlp.prepare.splits import SplitVariant, mgca_split, scaled
 from medvlp.prepared import Resize
 
@@ -39,6 +40,7 @@ def rsna(
     annotation_size: int | None = None,
     size: int = 256,
     resize: Resize = "pad",
+    leave_out: str = "",
     workers: int | None = None,
 ) -> None:
     """Prepare RSNA Pneumonia: images, labels, boxes, and the masks that they fill.
@@ -52,9 +54,12 @@ def rsna(
             original ones.
         size: Side of the prepared images in pixels.
         resize: Keep the aspect ratio and pad with black, or squash.
+        leave_out: Flags whose images are left out, separated by commas, such as lateral,inverted; by default none.
         workers: Number of processes; one per CPU core if not given.
     """
-    prepare(Rsna(root, annotation_size), out, Options(size, resize, ["FRONTAL"]), workers)
+    prepare(
+        Rsna(root, annotation_size), out, Options(size, resize, ["FRONTAL"], leave_out=parse_flags(leave_out)), workers
+    )
 
 
 class Rsna(ObjectTable[Box]):

@@ -16,6 +16,7 @@ from medvlp.prepare.annotations import Annotation, Box
 from medvlp.prepare.object_table import ObjectTable
 from medvlp.prepare.pipeline import prepare
 from medvlp.prepare.plan import Options
+from medvlp.prepare.screening import parse_flags
 from medvlp.prepare.splits import SplitVariant, mgca_split, scaled
 from medvlp.prepared import Resize
 from medvlp.run_lengths import EMPTY, decode
@@ -38,6 +39,7 @@ def siim(
     annotation_size: int | None = None,
     size: int = 256,
     resize: Resize = "pad",
+    leave_out: str = "",
     workers: int | None = None,
 ) -> None:
     """Prepare SIIM-ACR Pneumothorax: images, labels and masks.
@@ -53,9 +55,12 @@ def siim(
             original ones.
         size: Side of the prepared images in pixels.
         resize: Keep the aspect ratio and pad with black, or squash.
+        leave_out: Flags whose images are left out, separated by commas, such as lateral,inverted; by default none.
         workers: Number of processes; one per CPU core if not given.
     """
-    prepare(Siim(root, annotation_size), out, Options(size, resize, ["FRONTAL"]), workers)
+    prepare(
+        Siim(root, annotation_size), out, Options(size, resize, ["FRONTAL"], leave_out=parse_flags(leave_out)), workers
+    )
 
 
 class Siim(ObjectTable[str]):

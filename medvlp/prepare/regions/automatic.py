@@ -5,21 +5,20 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from medvlp.errors import LeftOutError
 from medvlp.prepare.regions.atlas import Atlas, Axis
-from medvlp.prepare.regions.lung_fields import find_masks, landmarks
+from medvlp.prepare.regions.lung_fields import Landmarks, find_masks, landmarks, network_input
 from medvlp.prepare.regions.network import Network
 from medvlp.prepare.regions.source import Region
+from medvlp.prepare.regions.square import DATA, Square, network
 from medvlp.prepare.study import Picture, Skip
-from medvlp.prepared import Geometry
 
-# Weights and atlas, which `medvlp.localiser` makes.
-DATA = Path(__file__).with_name("localiser.npz")
+# x1, y1, x2, y2 of each region, in shares of the image.
+Boxes = dict[str, tuple[float, float, float, float]]
 # First words of the views that show the chest from the front or the back.
 FRONTAL = ("PA", "AP", "FRONTAL")
 # Least share of a side of a box that lies in the image; other boxes are dropped.
@@ -37,15 +36,15 @@ class Automatic:
         """Look up which data there are; they are read where they are first needed."""
         self.name = f"automatic, localiser {hashlib.sha256(DATA.read_bytes()).hexdigest()[:12]}"
 
-    def find(self, picture: Picture, pixels: npt.NDArray[np.uint8], geometry: Geometry, skip: Skip) -> list[Region]:
+    def find(self, picture: Picture, square: Square, skip: Skip) -> list[Region]:
         """Return the boxes of the regions, cut to the image; see `RegionSource.find`."""
         if not picture.view.startswith(FRONTAL):
             raise LeftOutError("no automatic regions in other than frontal views")
-        left, top = geometry.corner
-        width, height = geometry.inner
-        boxes = localiser().find(pixels[top : top + height, left : left + width])
-        if boxes is None:
+        if square.marks is None:
             raise LeftOutError("no lung fields found")
+        boxes = localiser().boxes(square.marks)
+        left, top = square.geometry.corner
+        width, height = square.geometry.inner
         regions: list[Region] = []
         for name, box in boxes.items():
             x1, y1, x2, y2 = (round(share * length, 2) for share, length in zip(box, (width, height) * 2, strict=True))
@@ -65,17 +64,17 @@ class Localiser:
     network: Network
     atlas: Atlas
 
-    def find(self, pixels: npt.NDArray[np.uint8]) -> dict[str, tuple[float, float, float, float]] | None:
-        """Return x1, y1, x2, y2 of each region, in shares of a frontal image (rows, columns) and cut to it.
+    def find(self, pixels: npt.NDArray[np.uint8]) -> Boxes | None:
+        """Return the boxes of the regions in a frontal image (rows, columns); None if it shows no lung fields."""
+        marks = landmarks(find_masks(self.network, network_input(pixels)))
+        return None if marks is None else self.boxes(marks)
 
-        Regions outside of the image are dropped.
+    def boxes(self, marks: Landmarks) -> Boxes:
+        """Return the boxes of the regions, cut to the image; those outside of it are dropped.
 
-        Returns:
-            The boxes by region; None if the image shows no lung fields.
+        Args:
+            marks: Landmarks on the lung fields and the heart.
         """
-        marks = landmarks(find_masks(self.network, pixels))
-        if marks is None:
-            return None
         boxes = self.atlas(marks)
         cut = boxes.clip(0, 1)
         inside = ((cut[:, 2:] - cut[:, :2]) > LEAST_INSIDE * (boxes[:, 2:] - boxes[:, :2])).all(axis=1)
@@ -89,4 +88,4 @@ def localiser() -> Localiser:
     """Return the localiser of this package; each process reads it once."""
     with np.load(DATA) as arrays:
         x, y = (Axis(*(arrays[f"{axis}.{part}"] for part in ("mean", "spread", "weights"))) for axis in "xy")
-        return Localiser(Network.of(arrays), Atlas(arrays["names"].tolist(), x, y))
+        return Localiser(network(), Atlas(arrays["names"].tolist(), x, y))

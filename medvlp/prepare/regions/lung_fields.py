@@ -39,12 +39,17 @@ def network_input(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     return np.asarray(table.astype(np.uint8)[small])
 
 
-def find_masks(network: Network, pixels: npt.NDArray[np.uint8]) -> Mask:
-    """Return the masks (3, MASK_SIDE, MASK_SIDE) of the structures in an image, squashed to a square."""
+def find_masks(network: Network, seen: npt.NDArray[np.uint8]) -> Mask:
+    """Return the masks (3, MASK_SIDE, MASK_SIDE) of the structures in an image, squashed to a square.
+
+    Args:
+        network: The network.
+        seen: Its input, see `network_input`, or that turned or mirrored.
+    """
     from PIL import Image
 
     size = (MASK_SIDE, MASK_SIDE)
-    maps = [Image.fromarray(np.ascontiguousarray(likely)) for likely in network(network_input(pixels))]
+    maps = [Image.fromarray(np.ascontiguousarray(likely)) for likely in network(seen)]
     return np.stack([np.asarray(likely.resize(size, Image.Resampling.BILINEAR)) > LOGIT_ZERO for likely in maps])
 
 

@@ -7,14 +7,11 @@ import math
 import zlib
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
-
 from medvlp.errors import LeftOutError
 from medvlp.prepare.files import ESCAPES, EscapesRootError, Store
 from medvlp.prepare.regions.source import Region
+from medvlp.prepare.regions.square import Square
 from medvlp.prepare.study import Picture, Skip
-from medvlp.prepared import Geometry
 
 SUFFIX = "_SceneGraph.json"
 
@@ -31,8 +28,9 @@ class SceneGraphs:
     store: Store
     name: str = "scene graphs"
 
-    def find(self, picture: Picture, pixels: npt.NDArray[np.uint8], geometry: Geometry, skip: Skip) -> list[Region]:
+    def find(self, picture: Picture, square: Square, skip: Skip) -> list[Region]:
         """Return the boxes of a scene graph, cut to the image; see `RegionSource.find`."""
+        geometry = square.geometry
         if picture.graph is None:
             raise LeftOutError("no scene graph")
         try:

@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
-
+from medvlp.prepare.regions.square import Square
 from medvlp.prepare.study import Picture, Skip
-from medvlp.prepared import Geometry
 
 # Name, x1, y1, x2, y2 in pixels of the prepared image.
 Region = tuple[str, float, float, float, float]
@@ -22,13 +19,12 @@ class RegionSource(Protocol):
     def name(self) -> str:
         """Name of the source and of its data in the manifest."""
 
-    def find(self, picture: Picture, pixels: npt.NDArray[np.uint8], geometry: Geometry, skip: Skip) -> list[Region]:
+    def find(self, picture: Picture, square: Square, skip: Skip) -> list[Region]:
         """Return the boxes of one image, cut to it. Several may have the same name.
 
         Args:
             picture: The facts about the image in the tables.
-            pixels: The prepared image, uint8 (S, S).
-            geometry: Place of the original in it.
+            square: The prepared image.
             skip: Called with the name of each box that cannot be used, and the reason.
 
         Raises:
