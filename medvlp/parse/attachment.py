@@ -27,6 +27,7 @@ SEVERITY_BREAKS = BREAKS - {",", ":"}
 FORMER = GRAMMAR["former"]
 CHANGES = GRAMMAR["changes"]
 BY = frozenset(["by"])
+DENIALS = frozenset(["no", "without"])
 EARLIER = frozenset(["prior", "previous", "comparison"])
 NOW = GRAMMAR["verbs"] | frozenset(["now", "has", "currently"])
 # First words of asides: small, if any, effusion.
@@ -168,13 +169,15 @@ def _owners(
     """
     for i in range(place.first, place.last):
         if i in holders:
-            return holders[i], True
+            return [*holders[i], *_predicates(sentence, candidates, starts, place)], True
     following = bisect_left(starts, place.last)
     preceding = bisect_left(starts, place.first) - 1
     after = _with_start(starts, following) if following < len(starts) else []
     before = _with_start(starts, preceding) if preceding >= 0 else []
+    if before and after and _is_direct(sentence, candidates[preceding].last, place, starts[following]):
+        return before, False
     if before and not place.regions and sides.is_elliptic(place, starts[following] if after else len(sentence)):
-        return _other_side(candidates, preceding, place), False
+        return _with_start(starts, _other_side(candidates, preceding, place)), False
     if after and not holds(sentence, place.last, starts[following], PARTING):
         return after, True
     if previous:
@@ -183,6 +186,10 @@ def _owners(
         return before, False
     # Heart displaced to the left by a right effusion.
     if holds(sentence, place.last, starts[following], BY):
+        return [], False
+    # Skin fold over the right lung, no pneumothorax; but: in the right lung, no nodule.
+    is_denied = bool(place.regions) and holds(sentence, place.last, starts[following], DENIALS)
+    if is_denied and not only(sentence, 0, place.first, SIDED):
         return [], False
     # In the left lung there is a nodule; but loss of the heart border, suggestive of pneumonia.
     implied = family(full_names(IMPLIED[candidates[following].spoken.finding], None))
@@ -213,12 +220,29 @@ def _amounts(sentence: list[Word], places: Sequence[Place], grades: Sequence[Gra
     return amounts
 
 
-def _other_side(candidates: Sequence[Candidate], last: int, place: Place) -> list[int]:
-    """Return the last finding with a place on another side, among a few; else the last one."""
+def _predicates(
+    sentence: list[Word], candidates: Sequence[Candidate], starts: list[int], place: Place
+) -> Sequence[int]:
+    """Right angle BLUNTED, left sharp: return the findings that are predicates of the organ at a place."""
+    following = bisect_left(starts, place.last)
+    if following == len(starts) or not candidates[following].spoken.predicate:
+        return ()
+    is_near = candidates[following].spoken.organ is None and not holds(sentence, place.last, starts[following], PARTING)
+    return _with_start(starts, following) if is_near else ()
+
+
+def _is_direct(sentence: list[Word], end: int, place: Place, following: int) -> bool:
+    """Volume loss IN THE LEFT LUNG following lobectomy: a preposition joins a place to the finding directly before."""
+    joined = end < place.first and only(sentence, end, place.first, SIDED) and place.last < following
+    return joined and sentence[end].text in PREPOSITIONS
+
+
+def _other_side(candidates: Sequence[Candidate], last: int, place: Place) -> int:
+    """Return the number of the last finding with a place on another side, among a few; else of the last one."""
     for i in range(last, max(-1, last - NEAR), -1):
         if any(other.side not in (None, place.side) for other in candidates[i].places):
-            return [i]
-    return [last]
+            return i
+    return last
 
 
 def _with_start(starts: list[int], n: int) -> list[int]:

@@ -10,7 +10,7 @@ from medvlp.parse.words import Match
 
 SEPARATORS = frozenset(["stop", "comma", "and", "or", "with"])
 # The first words of a clause by the kind of the bound: a word of change is an adjective there.
-OPENINGS = {"subject": "subject", "degree": "degree", "change": "degree", "side": "side"}
+OPENINGS = {"subject": "subject", "pronoun": "pronoun", "degree": "degree", "change": "degree", "side": "side"}
 
 
 class Clause(NamedTuple):
@@ -22,7 +22,8 @@ class Clause(NamedTuple):
         first: Its first word.
         last: Behind its last word.
         until: Kind of the separator behind it.
-        opening: Kind of its first words: subject ("the heart"), degree ("a small"), side ("left"), or None.
+        opening: Kind of its first words: subject ("the heart"), pronoun ("it"), degree ("a small"), side ("left"); None
+            for others.
         cues: Its cues, verbs and other bounds, from left to right.
     """
 

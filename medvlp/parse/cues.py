@@ -24,6 +24,7 @@ Bound = Literal[
     "with",
     "cause",
     "subject",
+    "pronoun",
     "degree",
     "change",
     "side",

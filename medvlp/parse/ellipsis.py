@@ -18,6 +18,7 @@ from medvlp.parse.words import REACH, Word, holds
 SEPARATORS = GRAMMAR["separators"]
 OPENINGS = GRAMMAR["side_openings"]
 CONTRASTS = GRAMMAR["contrasts"]
+COURSES = GRAMMAR["courses"]
 HEALTHY = GRAMMAR["healthy"]
 AUXILIARIES = GRAMMAR["auxiliaries"]
 ARTICLES = GRAMMAR["articles"] | GRAMMAR["prepositions"] | frozenset(["a"])
@@ -57,6 +58,8 @@ class Sides:
         """Return the findings, with one for each side of which the sentence says something else, in their order."""
         parted: list[Candidate] = []
         for candidate in candidates:
+            if candidate.spoken.organ is not None and len(candidate.places) > 1:
+                self._take_own_side(candidate)
             if len(candidate.places) > 1 and {place.side for place in candidate.places}.issuperset(BOTH):
                 parted += self._parts(candidate)
             else:
@@ -64,6 +67,17 @@ class Sides:
         if len(parted) > len(candidates):
             parted.sort(key=lambda candidate: candidate.first)
         return parted
+
+    def _take_own_side(self, candidate: Candidate) -> None:
+        """Right angle blunted, LEFT sharp: a side before a quality is its side; that of the organ was for another."""
+        organ, quality = candidate.words[0], candidate.first
+        behind_organ = candidate.spoken.organ[1] if candidate.spoken.organ else organ
+        for place in candidate.places:
+            is_bare = place.side in BOTH and not place.regions and behind_organ <= place.first < quality
+            if is_bare and self._opens(place):
+                own = [p._replace(side=place.side) for p in candidate.places if p.first < behind_organ]
+                candidate.places = own or [place]
+                return
 
     def _parts(self, whole: Candidate) -> list[Candidate]:
         own: list[Place] = []
@@ -97,7 +111,8 @@ class Sides:
     def _part(self, whole: Candidate, place: Place, aside: tuple[int, int] | None) -> Candidate:
         first = self._before_articles(place.first)
         first = self.graded.get(first, place.first)
-        contrast = None if aside is None else whole
+        is_there = aside is not None and not COURSES.isdisjoint(self.texts[aside[1] : aside[1] + REACH])
+        contrast = None if aside is None or is_there else whole
         # The left costophrenic angle is blunted, the right is sharp.
         is_healthy = aside is None and not HEALTHY.isdisjoint(self.texts[place.last : self._end_of_clause(place)])
         spoken = whole.spoken._replace(denied=whole.spoken.denied or is_healthy)
@@ -157,7 +172,7 @@ class Sides:
         return first == 0 or self.texts[first - 1] in SEPARATORS
 
     def _before_articles(self, place: int) -> int:
-        while place > 0 and self.texts[place - 1] in ARTICLES:
+        while place > 0 and (self.texts[place - 1] in ARTICLES or self.texts[place - 1] in ONE):
             place -= 1
         return place
 

@@ -111,7 +111,7 @@ class _Reading:
     def _continue(self, scope: Scope, clause: Clause) -> None:
         if clause.by == "with" and scope.kind == "gone":
             self._close(clause.gap)
-        elif scope.kind == "series" and clause.opening != "subject":
+        elif scope.kind == "series" and clause.opening not in ("subject", "pronoun"):
             scope.end = None
         else:
             if goes_on(scope, clause.by):

@@ -135,7 +135,9 @@ def _assess(sentence: list[Word], candidates: Sequence[Candidate]) -> None:
         candidate.existence = denied(existence) if candidate.spoken.denied else existence
     for candidate in candidates:
         if candidate.contrast is not None:
-            candidate.existence = "present" if candidate.contrast.existence == "absent" else "absent"
+            # The left lung is clear, the right is not.
+            other: Existence = "uncertain" if candidate.spoken.denied else "present"
+            candidate.existence = other if candidate.contrast.existence == "absent" else "absent"
 
 
 _cached = lru_cache(maxsize=1 << 16)(parse_sentence)

@@ -48,7 +48,7 @@ def ends(scope: Scope, clause: Clause) -> bool:
     """No effusion and A SMALL pneumothorax: behind "and" or "with", a new item ends the scope."""
     if clause.opening is None or clause.by == "stop":
         return False
-    if clause.opening == "subject":
+    if clause.opening in ("subject", "pronoun"):
         return True
     return clause.by != "or" and not (clause.by == "comma" and scope.says == "absent")
 

@@ -11,7 +11,7 @@ from itertools import pairwise
 from medvlp.parse.candidates import Candidate
 from medvlp.parse.lexicon import GRAMMAR
 from medvlp.parse.places import LIST
-from medvlp.parse.words import REACH, Word
+from medvlp.parse.words import HOLE, REACH, Word
 
 # See vocabulary/grammar.yaml.
 CLAUSES = GRAMMAR["clauses"]
@@ -72,8 +72,9 @@ def _has_clause(gap: Sequence[str]) -> bool:
 
 def _is_interpretation(gap: Sequence[str]) -> bool:
     """An opacity at the left base reflects atelectasis: the two findings are one thing."""
-    if not gap or "and" not in gap:
-        return not gap or not LINKS.isdisjoint(gap) or gap in IS
+    if "and" not in gap:
+        # A hole hides the link: an opacity at the left base ___ atelectasis.
+        return not LINKS.isdisjoint(gap) or gap in IS or set(gap) <= {HOLE}
     # Is unchanged AND LIKELY a granuloma: only a link stands behind "and".
     tail = gap[len(gap) - gap[::-1].index("and") :]
     return not LINKS.isdisjoint(tail) and LINKING.issuperset(tail)

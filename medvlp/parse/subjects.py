@@ -57,7 +57,8 @@ class Subject:
             behind_verb: The cue has a verb.
         """
         first = self.first if self.is_joined else self.item
-        if first == cue:
+        if first == cue or (clause.opening == "pronoun" and first == clause.first):
+            # The effusion was small; IT has resolved.
             previous, self.previous = self.previous, (0, 0)
             return previous
         if clause.by == "with" and not behind_verb and first < clause.first < cue:

@@ -10,7 +10,9 @@ WORDS = (
     "no not without and or but , . ; : ( ) / - ? effusion effusions pneumothorax nodule consolidation heart size lungs "
     "mediastinum normal clear enlarged is are may represent versus left right bilateral base bases lower lobe apex "
     "small large mild in of the with costophrenic angle blunting elevated hemidiaphragm resolved removed ___ XXXX 1. "
-    "1.5 cm tube tip carina previously seen stable cannot be excluded \n \n\n"
+    "1.5 cm tube tip carina previously seen stable cannot be excluded \n \n\n "
+    "R L > < if any more likely than favored over may not the one has now previously moderate hyperinflated it whereas "
+    "unchanged w/o lack further longer on"
 )
 texts = st.one_of(
     st.text(), st.lists(st.sampled_from(WORDS.split(" ")), max_size=60).map(" ".join), st.text("a.\n 1-_;'")
@@ -61,6 +63,19 @@ LONG = {
     "breaks": "\n ",
     "numbers": "1,",
     "enumeration": "1. ",
+    "one side": "the right is moderate, the left is small, effusion ",
+    "sides in pairs": "no left and small right effusion ",
+    "exceptions": "effusion left, but not the right, ",
+    "sides alone": "left right ",
+    "letters for sides": "R L effusion R > L ",
+    "asides": "small, if any, previously large, ",
+    "comparisons": "more likely effusion than ",
+    "predicates": "lungs hyperinflated, heart normal ",
+    "predicates far away": "lungs mildly ",
+    "pronouns": "effusion; it is not seen ",
+    "places far away": "effusion, on the on the right ",
+    "cues before colons": "no longer seen: ",
+    "conjunctions": "and ",
     "other scripts": "\u00e9\U0001f600 ",
 }
 
