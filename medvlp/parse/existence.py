@@ -116,7 +116,7 @@ class _Reading:
         else:
             if goes_on(scope, clause.by):
                 scope.end = None
-            elif may_end(scope, clause) and scope.end is None:
+            elif scope.end is None and (may_end(scope, clause) or self._is_no_list(scope, clause)):
                 scope.end = clause.gap
             if (
                 ends(scope, clause)
@@ -124,6 +124,12 @@ class _Reading:
                 and not self._is_list_of_sides(scope, clause)
             ):
                 self._close(clause.gap)
+
+    def _is_no_list(self, scope: Scope, clause: Clause) -> bool:
+        """No effusion, AND CARDIOMEGALY: a comma before "and" behind a single finding closes no list."""
+        is_comma_and = clause.by == "and" and self.before.by == "comma" and self.before.first == self.before.last
+        is_single = scope.start >= self.subject.previous[0]
+        return is_comma_and and is_single and self.counts[clause.gap] - self.counts[scope.start] == 1
 
     def _is_list_of_sides(self, scope: Scope, clause: Clause) -> bool:
         """No left AND RIGHT effusion: a side behind a scope without a finding continues a list of sides."""
@@ -136,7 +142,7 @@ class _Reading:
             return
         if behind_verb and kind in ("verb", "either"):
             kind = "before"
-        if self._is_backward(cue, kind):
+        if self._is_backward(cue, kind, behind_verb=behind_verb):
             self._backward(says, first, cue.last, behind_verb=behind_verb)
             return
         if kind == "verb":
@@ -145,11 +151,11 @@ class _Reading:
             self.subject.restart(cue.last)
         self._forward(says, kind, first, cue.last)
 
-    def _is_backward(self, cue: Match[Cue], kind: str) -> bool:
+    def _is_backward(self, cue: Match[Cue], kind: str, *, behind_verb: bool) -> bool:
         # No word stands behind it: "Effusion: no."
         lone = cue.last == self.clause.last and self.clause.until == "stop"
         if kind == "adjective":
-            return self._is_last(cue) and self.counts[cue.first] > 0 and not self._is_parenthesis()
+            return self._is_last(cue) and self._is_predicate(cue, behind_verb) and not self._is_parenthesis()
         if kind == "aside":
             return self.counts[cue.first] > self.counts[min(self.subject.first, cue.first)]
         return (
@@ -157,6 +163,11 @@ class _Reading:
             or (kind in ("after", "clause") and lone)
             or (kind == "either" and (lone or cue.first > self.clause.first))
         )
+
+    def _is_predicate(self, cue: Match[Cue], behind_verb: bool) -> bool:
+        """Pneumothorax, DOUBTFUL; but not the first word before an unknown one: effusion and doubtful shadowing."""
+        in_clause = self.counts[cue.first] > self.counts[self.clause.first]
+        return self.counts[cue.first] > 0 and (behind_verb or in_clause or cue.last == self.clause.last)
 
     def _is_parenthesis(self) -> bool:
         """Atelectasis or, LESS LIKELY, pneumonia: a cue between commas behind "or" speaks of what follows."""

@@ -69,6 +69,14 @@ def _is_predicate(sentence: list[Word], organ: Match[Any], words: Match[Any]) ->
     return len(gap) <= REACH and all(word.endswith("ly") or word in ADVERBS for word in gap)
 
 
+def _is_near(sentence: list[Word], start: int, end: int) -> bool:
+    """The heart is NO LONGER enlarged: a quality behind an organ belongs to it, unless a word of another part does."""
+    if not holds(sentence, start, end, NOT_SAID_OF):
+        return True
+    parting = [i for i in range(start, end) if sentence[i].text in NOT_SAID_OF] if end - start <= REACH else []
+    return bool(parting) and all(sentence[i].text == "no" and sentence[i + 1].text == "longer" for i in parting)
+
+
 def _is_infinitive(sentence: list[Word], words: Match[Any]) -> bool:
     """Failure TO CLEAR, did NOT CLEAR: the word is a verb, not a quality of an organ."""
     before = [word.text for word in sentence[max(0, words.first - 2) : words.first] if word.text != "not"]
@@ -105,7 +113,7 @@ def _statements(sentence: list[Word], concepts: Sequence[Match[Any]]) -> list[Sp
             group = [*group[-REACH:], (concept, meaning)]
             end, described = concept.last, 0
         elif isinstance(meaning, Quality) and leading is not Named and not _is_infinitive(sentence, concept):
-            near = not holds(sentence, end, concept.first, NOT_SAID_OF)
+            near = _is_near(sentence, end, concept.first)
             close = near and (
                 end == concept.first or not VERBS.isdisjoint([w.text for w in sentence[end : concept.first]])
             )
