@@ -27,8 +27,10 @@ SEVERITY_BREAKS = BREAKS - {",", ":"}
 FORMER = GRAMMAR["former"]
 CHANGES = GRAMMAR["changes"]
 BY = frozenset(["by"])
+TO = frozenset(["to", "toward", "towards"])
 DENIALS = frozenset(["no", "without"])
 EARLIER = frozenset(["prior", "previous", "comparison"])
+VERBS = GRAMMAR["verbs"] | GRAMMAR["adverbs"] | frozenset(["mildly", "slightly", "minimally", "markedly"])
 NOW = GRAMMAR["verbs"] | frozenset(["now", "has", "currently"])
 # First words of asides: small, if any, effusion.
 ASIDES = GRAMMAR["asides"]
@@ -184,8 +186,9 @@ def _owners(
         return previous, False
     if before and (not after or _trails(sentence, candidates[preceding].spoken.last, place)):
         return before, False
-    # Heart displaced to the left by a right effusion.
-    if holds(sentence, place.last, starts[following], BY):
+    # Heart displaced to the left by a right effusion; the patient is rotated to the right, with edema.
+    is_direction = not place.regions and _is_direction(sentence, place)
+    if is_direction or holds(sentence, place.last, starts[following], BY):
         return [], False
     # Skin fold over the right lung, no pneumothorax; but: in the right lung, no nodule.
     is_denied = bool(place.regions) and holds(sentence, place.last, starts[following], DENIALS)
@@ -223,12 +226,21 @@ def _amounts(sentence: list[Word], places: Sequence[Place], grades: Sequence[Gra
 def _predicates(
     sentence: list[Word], candidates: Sequence[Candidate], starts: list[int], place: Place
 ) -> Sequence[int]:
-    """Right angle BLUNTED, left sharp: return the findings that are predicates of the organ at a place."""
+    """Right angle (is) BLUNTED, left sharp: return the findings that are predicates of the organ at a place."""
     following = bisect_left(starts, place.last)
-    if following == len(starts) or not candidates[following].spoken.predicate:
+    if following == len(starts) or candidates[following].spoken.organ is not None:
         return ()
-    is_near = candidates[following].spoken.organ is None and not holds(sentence, place.last, starts[following], PARTING)
-    return _with_start(starts, following) if is_near else ()
+    has_verb = place.last < starts[following] and only(sentence, place.last, starts[following], VERBS)
+    is_predicate = has_verb or candidates[following].spoken.predicate
+    if not is_predicate or (not has_verb and holds(sentence, place.last, starts[following], PARTING)):
+        return ()
+    return _with_start(starts, following)
+
+
+def _is_direction(sentence: list[Word], place: Place) -> bool:
+    """Rotated TO THE RIGHT: the side of a movement."""
+    before = [word.text for word in sentence[max(0, place.first - 2) : place.first] if word.text != "the"]
+    return not TO.isdisjoint(before[-1:])
 
 
 def _is_direct(sentence: list[Word], end: int, place: Place, following: int) -> bool:

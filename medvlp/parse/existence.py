@@ -142,7 +142,7 @@ class _Reading:
             return
         if behind_verb and kind in ("verb", "either"):
             kind = "before"
-        if self._is_backward(cue, kind, behind_verb=behind_verb):
+        if self._is_backward(cue, first, kind, behind_verb=behind_verb):
             self._backward(says, first, cue.last, behind_verb=behind_verb)
             return
         if kind == "verb":
@@ -151,18 +151,17 @@ class _Reading:
             self.subject.restart(cue.last)
         self._forward(says, kind, first, cue.last)
 
-    def _is_backward(self, cue: Match[Cue], kind: str, *, behind_verb: bool) -> bool:
+    def _is_backward(self, cue: Match[Cue], first: int, kind: str, *, behind_verb: bool) -> bool:
         # No word stands behind it: "Effusion: no."
         lone = cue.last == self.clause.last and self.clause.until == "stop"
         if kind == "adjective":
             return self._is_last(cue) and self._is_predicate(cue, behind_verb) and not self._is_parenthesis()
         if kind == "aside":
             return self.counts[cue.first] > self.counts[min(self.subject.first, cue.first)]
-        return (
-            kind == "before"
-            or (kind in ("after", "clause") and lone)
-            or (kind == "either" and (lone or cue.first > self.clause.first))
-        )
+        if kind == "before":
+            # ..., and HAS RESOLVED on the right: without a subject, the cue speaks of what is named behind it.
+            return self._is_last(cue) or self.subject.is_own(first)
+        return (kind in ("after", "clause") and lone) or (kind == "either" and (lone or cue.first > self.clause.first))
 
     def _is_predicate(self, cue: Match[Cue], behind_verb: bool) -> bool:
         """Pneumothorax, DOUBTFUL; but not the first word before an unknown one: effusion and doubtful shadowing."""

@@ -48,6 +48,14 @@ class Subject:
         self.first = self.item = place
         self.is_joined, self.is_object = False, is_object
 
+    @property
+    def _begin(self) -> int:
+        return self.first if self.is_joined else self.item
+
+    def is_own(self, cue: int) -> bool:
+        """Return whether words of the same part of the sentence stand before a cue."""
+        return self._begin < cue
+
     def before(self, cue: int, clause: Clause, *, behind_verb: bool) -> tuple[int, int]:
         """Return first word and end of the subject of a cue; without one of its own, it is the previous one.
 
@@ -56,8 +64,8 @@ class Subject:
             clause: Its clause.
             behind_verb: The cue has a verb.
         """
-        first = self.first if self.is_joined else self.item
-        if first == cue or (clause.opening == "pronoun" and first == clause.first):
+        first = self._begin
+        if not self.is_own(cue) or (clause.opening == "pronoun" and first == clause.first):
             # The effusion was small; IT has resolved.
             previous, self.previous = self.previous, (0, 0)
             return previous
