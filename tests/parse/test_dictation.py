@@ -1,4 +1,4 @@
-"""How radiologists dictate: the sentences of `language.txt`, which says how they are written."""
+"""How radiologists dictate: the sentences of `dictation.txt`, which says how they are written."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,7 @@ from medvlp.parse import FINDINGS
 from medvlp.parse.report import parse_report, parse_sentence
 
 KINDS = {"+": "present", "-": "absent", "?": "uncertain"}
-TABLE = Path(__file__).with_name("language.txt")
+TABLE = Path(__file__).with_name("dictation.txt")
 
 
 def rows(regions):
