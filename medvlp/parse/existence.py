@@ -175,7 +175,9 @@ class _Reading:
 
     def _bound(self, kind: str, first: int, last: int) -> None:
         if kind in ("verb", "seen"):
-            if kind == "verb" or self.clause.by != "and":
+            # No effusion and pneumothorax ARE SEEN: one list; but: may be pneumonia, and an effusion IS SEEN.
+            is_list = self.clause.by == "and" and not (self.scope and self.scope.says == "uncertain")
+            if kind == "verb" or not is_list:
                 self._new_clause()
             if self.scope:
                 self.scope.complete = first > self.scope.start

@@ -50,6 +50,8 @@ def ends(scope: Scope, clause: Clause) -> bool:
         return False
     if clause.opening in ("subject", "pronoun"):
         return True
+    if clause.opening == "side" and clause.by == "and" and scope.says == "uncertain":
+        return False  # may reflect an effusion and left basilar atelectasis
     return clause.by != "or" and not (clause.by == "comma" and scope.says == "absent")
 
 
