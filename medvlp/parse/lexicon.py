@@ -128,7 +128,8 @@ def _list(value: str | list[str]) -> list[str]:
     return [value] if isinstance(value, str) else value
 
 
-def _places() -> Iterator[tuple[str, Area | Side | Severity]]:
+def _places() -> Iterator[tuple[str, Area | Side | Severity | None]]:
+    yield from ((pattern, None) for pattern in _REGIONS["nothing"])
     yield from ((pattern, Area((), None)) for pattern in _REGIONS["elsewhere"])
     for name, entry in _REGIONS["regions"].items():
         sides: dict[str, Side | None] = {"words": None, "both": "bilateral", "right": "right", "left": "left"}
@@ -145,4 +146,4 @@ def _places() -> Iterator[tuple[str, Area | Side | Severity]]:
 GRAMMAR: dict[str, frozenset[str]] = {name: frozenset(entries) for name, entries in read("grammar").items()}
 SEVERITIES = frozenset(get_args(Severity))
 CONCEPTS: Phrases[Named | Organ | Quality | None] = Phrases(_concepts())
-PLACES: Phrases[Area | Side | Severity] = Phrases(_places())
+PLACES: Phrases[Area | Side | Severity | None] = Phrases(_places())

@@ -16,6 +16,10 @@ ARTICLES = GRAMMAR["articles"]
 # Greatest number of qualities of one list of organs, so that long lists of both take linear time.
 QUALITIES = 4
 ADJECTIVES = frozenset([",", "and"])
+# Adjectives that are no participles: aorta tortuous.
+PREDICATES = GRAMMAR["predicates"]
+INFINITIVES = GRAMMAR["infinitives"]
+ADVERBS = GRAMMAR["adverbs"]
 
 
 class Spoken(NamedTuple):
@@ -28,6 +32,7 @@ class Spoken(NamedTuple):
         first: First of its words.
         last: Behind the last of its words.
         organ: First word and end of the organ that the words describe; None if they name the finding.
+        predicate: They complete a statement without a verb: lungs hyperinflated, heart normal.
     """
 
     finding: str
@@ -36,16 +41,46 @@ class Spoken(NamedTuple):
     first: int
     last: int
     organ: tuple[int, int] | None
+    predicate: bool = False
 
 
 def spoken(sentence: list[Word]) -> list[Spoken]:
     """Return all findings that a sentence mentions, in their order."""
     concepts = CONCEPTS.find(sentence)
-    findings = [Spoken(*m.meaning, m.first, m.last, None) for m in concepts if isinstance(m.meaning, Named)]
+    findings = [
+        Spoken(*m.meaning, m.first, m.last, None, n > 0 and _is_predicate(sentence, concepts[n - 1], m))
+        for n, m in enumerate(concepts)
+        if isinstance(m.meaning, Named)
+    ]
     if len(findings) < len(concepts):
         findings += _statements(sentence, concepts)
         findings.sort(key=lambda f: f.first)
     return findings
+
+
+def _is_predicate(sentence: list[Word], organ: Match[Any], words: Match[Any]) -> bool:
+    """Lungs HYPERINFLATED: an adjective directly behind an organ, or behind adverbs, says something of the organ."""
+    if not isinstance(organ.meaning, Organ) or organ.last > words.first:
+        return False
+    text = sentence[words.first if isinstance(words.meaning, Quality) else words.last - 1].text
+    if not (text.endswith("ed") or text in PREDICATES):
+        return False
+    gap = [word.text for word in sentence[organ.last : words.first]]
+    return len(gap) <= REACH and all(word.endswith("ly") or word in ADVERBS for word in gap)
+
+
+def _is_near(sentence: list[Word], start: int, end: int) -> bool:
+    """The heart is NO LONGER enlarged: a quality behind an organ belongs to it, unless a word of another part does."""
+    if not holds(sentence, start, end, NOT_SAID_OF):
+        return True
+    parting = [i for i in range(start, end) if sentence[i].text in NOT_SAID_OF] if end - start <= REACH else []
+    return bool(parting) and all(sentence[i].text == "no" and sentence[i + 1].text == "longer" for i in parting)
+
+
+def _is_infinitive(sentence: list[Word], words: Match[Any]) -> bool:
+    """Failure TO CLEAR, did NOT CLEAR: the word is a verb, not a quality of an organ."""
+    before = [word.text for word in sentence[max(0, words.first - 2) : words.first] if word.text != "not"]
+    return sentence[words.first].text == "clear" and not INFINITIVES.isdisjoint(before[-1:])
 
 
 def _statements(sentence: list[Word], concepts: Sequence[Match[Any]]) -> list[Spoken]:
@@ -62,8 +97,9 @@ def _statements(sentence: list[Word], concepts: Sequence[Match[Any]]) -> list[Sp
     def say(organs: Iterable[tuple[Match[Any], Organ]], qualities: Iterable[tuple[Match[Any], Quality]]) -> None:
         for words, quality in qualities:
             for place, organ in organs:
+                predicate = _is_predicate(sentence, place, words)
                 for named in organ.says.get(quality.name, ()):
-                    findings.append(Spoken(*named, words.first, words.last, (place.first, place.last)))
+                    findings.append(Spoken(*named, words.first, words.last, (place.first, place.last), predicate))
 
     leads = _leading(sentence, concepts)
     for concept, leading in zip(concepts, leads, strict=True):
@@ -76,8 +112,8 @@ def _statements(sentence: list[Word], concepts: Sequence[Match[Any]]) -> list[Sp
                 group = []
             group = [*group[-REACH:], (concept, meaning)]
             end, described = concept.last, 0
-        elif isinstance(meaning, Quality) and leading is not Named:
-            near = not holds(sentence, end, concept.first, NOT_SAID_OF)
+        elif isinstance(meaning, Quality) and leading is not Named and not _is_infinitive(sentence, concept):
+            near = _is_near(sentence, end, concept.first)
             close = near and (
                 end == concept.first or not VERBS.isdisjoint([w.text for w in sentence[end : concept.first]])
             )

@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from medvlp.errors import NotFoundError, UserError
-from medvlp.parse.cues import Mention, assess
+from medvlp.parse.cues import Mention
+from medvlp.parse.existence import assess
 from medvlp.parse.words import words
 
 _COLUMNS = ("Report No.", "Concept", "Sentence", "Negation")

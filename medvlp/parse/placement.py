@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from medvlp.parse.lexicon import ANCESTORS, IMPLIED, Severity, Side, full_names
+from medvlp.parse.lexicon import ANCESTORS, IMPLIED, Side, full_names
 from medvlp.parse.mentions import Spoken
 from medvlp.parse.places import Place
 
@@ -18,16 +18,19 @@ class Located(NamedTuple):
     Attributes:
         side: The stated side; None if the sentence states none.
         regions: Full names of the stated regions, else of those that the finding implies.
-        severity: The stated severity at this place; None if the sentence states none.
     """
 
     side: Side | None
     regions: tuple[str, ...]
-    severity: Severity | None = None
+
+
+IMPLIED_PLACES = {finding: Located(None, full_names(regions, None)) for finding, regions in IMPLIED.items()}
 
 
 def resolve(spoken: Spoken, places: Sequence[Place]) -> Located:
     """Return the place of a finding: the stated regions, else those that the finding implies, on the stated side."""
+    if not places:
+        return IMPLIED_PLACES[spoken.finding]
     side = _common_side(places)
     implied = full_names(IMPLIED[spoken.finding], side)
     regions = _innermost([name for p in places for name in full_names(p.regions, p.side or side)])

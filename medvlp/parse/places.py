@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from typing import NamedTuple, cast
 
 from medvlp.parse.lexicon import BOTH, GRAMMAR, PLACES, SEVERITIES, Area, Severity, Side
+from medvlp.parse.mentions import Spoken
 from medvlp.parse.words import REACH, Match, Word, only
 
 GLUE = GRAMMAR["inside_place"]
 LIST = GRAMMAR["lists"]
 LISTED = LIST | GLUE
 ARTICLES = GRAMMAR["articles"]
+PREPOSITIONS = GRAMMAR["prepositions"]
+# Letters for sides, the words behind them, and the signs behind a letter that ends its clause.
+LETTERS = frozenset(["r", "l"])
+BEHIND_LETTER = GRAMMAR["behind_letter"]
+ENDS = frozenset([",", ";", ")"])
+ORDINAL = re.compile(r"\d+(st|nd|rd|th)")
+
+Meaning = Area | Side | Severity | None
 
 
 class Place(NamedTuple):
@@ -47,10 +58,15 @@ class Grade(NamedTuple):
     severity: Severity
 
 
-def find_places(sentence: list[Word]) -> tuple[list[Place], list[Grade]]:
-    """Return the places of a sentence and its words for severity, in their order."""
+def find_places(sentence: list[Word], findings: Sequence[Spoken]) -> tuple[list[Place], list[Grade]]:
+    """Return the places of a sentence and its words for severity, in their order.
+
+    Args:
+        sentence: Its words.
+        findings: Its findings.
+    """
     places, grades = [], []
-    matches = PLACES.find(sentence)
+    matches = _letters_checked(sentence, findings, PLACES.find(sentence))
     for m, named in zip(matches, _named(sentence, matches), strict=True):
         if isinstance(m.meaning, Area):
             if named:
@@ -58,12 +74,49 @@ def find_places(sentence: list[Word]) -> tuple[list[Place], list[Grade]]:
                 places.append(Place(m.first, m.last, side, regions, not regions, short))
         elif m.meaning in SEVERITIES:
             grades.append(Grade(m.first, m.last, cast(Severity, m.meaning)))
-        else:
+        elif m.meaning is not None:
             places.append(Place(m.first, m.last, cast(Side, m.meaning), ()))
     return _joined(sentence, places), grades
 
 
-def _named(sentence: list[Word], matches: list[Match[Area | Side | Severity]]) -> list[bool]:
+def _letters_checked(
+    sentence: list[Word], findings: Sequence[Spoken], matches: list[Match[Meaning]]
+) -> list[Match[Meaning]]:
+    """Leave out letters that are no sides: 2 L of oxygen."""
+    if not any(m.last - m.first == 1 and sentence[m.first].text in LETTERS for m in matches):
+        return matches
+    starts = {m.first for m in matches} | {f.first for f in findings} | {f.organ[0] for f in findings if f.organ}
+    ends = {m.last for m in matches} | {f.last for f in findings}
+    return [
+        m
+        for m in matches
+        if m.last - m.first > 1 or sentence[m.first].text not in LETTERS or _is_side(sentence, m.first, starts, ends)
+    ]
+
+
+def _is_side(sentence: list[Word], letter: int, starts: set[int], ends: set[int]) -> bool:
+    """R effusion, (R), effusion on R: whether a letter is a side, by the words around it.
+
+    Args:
+        sentence: Its words.
+        letter: The word that is the letter.
+        starts: First words of findings and places.
+        ends: Words behind findings and places.
+    """
+    before = sentence[letter - 1].text if letter else ""
+    behind = [word.text for word in sentence[letter + 1 : letter + 3]]
+    if before[:1].isdigit():
+        return False
+    next_word = letter + 1 + (behind[:1] == ["."])
+    if next_word in starts or (before == "(" and behind[:1] == [")"]):
+        return True
+    if behind and (behind[0] in BEHIND_LETTER or ORDINAL.fullmatch(behind[0])):
+        return True
+    is_last = not behind or behind[0] in ENDS or behind == ["."]
+    return is_last and (letter in ends or before in PREPOSITIONS or (before == "," and letter - 1 in ends))
+
+
+def _named(sentence: list[Word], matches: list[Match[Meaning]]) -> list[bool]:
     """Return whether each phrase names a region, by itself or in a list: upper and (left) lower lobe."""
     named = [isinstance(m.meaning, Area) for m in matches]
     for i in range(len(matches) - 1, -1, -1):

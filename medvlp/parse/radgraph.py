@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from medvlp.errors import NotFoundError, UserError
-from medvlp.parse.attachment import locate
+from medvlp.parse.attachment import attach
 from medvlp.parse.cues import Existence
 from medvlp.parse.mentions import spoken
 from medvlp.parse.report import Triplet, denied
 from medvlp.parse.sentences import split
+from medvlp.parse.sharing import share
 from medvlp.parse.words import Word, words
 
 EXISTENCE: dict[str, Existence] = {
@@ -119,20 +120,22 @@ def _read(
 ) -> Iterator[Triplet]:
     findings = [s for s in spoken(phrase) if any(phrase[i].start in core for i in range(s.first, s.last))]
     start, end = sentences[number]
-    for s, places in zip(findings, locate(phrase, findings, [existence] * len(findings)), strict=True):
-        stated = denied(existence) if s.denied else existence
-        if s.deniable and stated != "absent":
+    candidates = attach(phrase, findings)
+    for candidate in candidates:
+        candidate.existence = denied(existence) if candidate.spoken.denied else existence
+    share(phrase, candidates)
+    for c in candidates:
+        if c.spoken.deniable and c.existence != "absent":
             continue
-        for place in places:
-            yield Triplet(
-                SECTION,
-                number,
-                text[start:end],
-                place.regions,
-                place.side,
-                s.finding,
-                stated,
-                None if stated == "absent" else place.severity,
-                phrase[s.first].start,
-                phrase[s.last - 1].end,
-            )
+        yield Triplet(
+            SECTION,
+            number,
+            text[start:end],
+            c.located.regions,
+            c.located.side,
+            c.spoken.finding,
+            c.existence,
+            None if c.existence == "absent" else c.severity,
+            phrase[c.spoken.first].start,
+            phrase[c.spoken.last - 1].end,
+        )

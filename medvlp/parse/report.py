@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
-from medvlp.parse.attachment import locate
-from medvlp.parse.cues import Existence, Mention, assess
+from medvlp.parse.attachment import attach
+from medvlp.parse.candidates import Candidate
+from medvlp.parse.cues import Existence
+from medvlp.parse.existence import assess
 from medvlp.parse.header_names import asks, sub_heading
 from medvlp.parse.language import is_english
 from medvlp.parse.lexicon import Severity, Side
 from medvlp.parse.mentions import spoken
 from medvlp.parse.sentences import split
-from medvlp.parse.words import words
+from medvlp.parse.sharing import share
+from medvlp.parse.words import Word, words
 
 CACHED_LENGTH = 400
 # The devices that a sub-heading of Findings names without saying that there is one.
@@ -105,7 +108,7 @@ def parse_sentence(sentence: str) -> tuple[Statement, ...]:
     """Return the statements of a sentence, each once.
 
     `LINES AND TUBES: A right PICC is seen.` has a sub-heading of Findings, which is no statement about lines. It gives
-    `LUNGS: Clear.` its meaning, but a statement that the words behind it make alone is theirs.
+    `LUNGS: Clear.` its meaning, but a statement that the words behind it make alone, on the same side, is theirs.
     """
     end = sub_heading(sentence)
     statements = _statements(sentence)
@@ -117,7 +120,7 @@ def parse_sentence(sentence: str) -> tuple[Statement, ...]:
         if s.end <= end and s.finding in DEVICES and s.existence == "present":
             continue
         same = alone.get((s.finding, s.existence, s.start, s.end))
-        statement = s if same is None else same._replace(start=s.start, end=s.end)
+        statement = s if same is None or same.side != s.side else same._replace(start=s.start, end=s.end)
         kept[statement[:5]] = statement
     return tuple(kept.values())
 
@@ -127,27 +130,39 @@ def _statements(sentence: str) -> tuple[Statement, ...]:
     findings = spoken(tokens)
     if not findings:
         return ()
-    existences = [
-        denied(e) if f.denied else e
-        for f, e in zip(findings, assess(tokens, [Mention(f.first, f.last) for f in findings]), strict=True)
-    ]
+    candidates = attach(tokens, findings)
+    _assess(tokens, candidates)
+    share(tokens, candidates)
     statements: dict[tuple[object, ...], Statement] = {}
-    for f, existence, places in zip(findings, existences, locate(tokens, findings, existences), strict=True):
-        if f.deniable and existence != "absent":
+    for candidate in candidates:
+        finding, existence, place = candidate.spoken, candidate.existence, candidate.located
+        if finding.deniable and existence != "absent":
             continue
-        first, last = (f.first, f.last) if f.organ is None else (min(f.first, f.organ[0]), max(f.last, f.organ[1]))
-        for place in places:
-            statement = Statement(
-                place.regions,
-                place.side,
-                f.finding,
-                existence,
-                None if existence == "absent" else place.severity,
-                tokens[first].start,
-                tokens[last - 1].end,
-            )
-            statements.setdefault(statement[:5], statement)
+        first, last = candidate.words
+        statement = Statement(
+            place.regions,
+            place.side,
+            finding.finding,
+            existence,
+            None if existence == "absent" else candidate.severity,
+            tokens[first].start,
+            tokens[last - 1].end,
+        )
+        statements.setdefault(statement[:5], statement)
     return tuple(statements.values())
+
+
+def _assess(sentence: list[Word], candidates: Sequence[Candidate]) -> None:
+    """Determine the existence of each finding."""
+    mentions = [candidate.mention for candidate in candidates]
+    asides = [candidate.aside for candidate in candidates if candidate.aside is not None]
+    for candidate, existence in zip(candidates, assess(sentence, mentions, asides), strict=True):
+        candidate.existence = denied(existence) if candidate.spoken.denied else existence
+    for candidate in candidates:
+        if candidate.contrast is not None:
+            # The left lung is clear, the right is not.
+            other: Existence = "uncertain" if candidate.spoken.denied else "present"
+            candidate.existence = other if candidate.contrast.existence == "absent" else "absent"
 
 
 _cached = lru_cache(maxsize=1 << 16)(parse_sentence)

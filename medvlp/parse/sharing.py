@@ -6,94 +6,78 @@ Each rule is a function, and its docstring begins with a sentence that the rule 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from itertools import pairwise
 
-from medvlp.parse.cues import Existence
-from medvlp.parse.lexicon import GRAMMAR, IMPLIED, PAIRED, Severity, full_names
-from medvlp.parse.mentions import Spoken
-from medvlp.parse.placement import Located, family, lies_in, resolve
-from medvlp.parse.places import LIST, Place
-from medvlp.parse.words import REACH, Word
+from medvlp.parse.candidates import Candidate
+from medvlp.parse.lexicon import GRAMMAR
+from medvlp.parse.places import LIST
+from medvlp.parse.words import HOLE, REACH, Word
 
 # See vocabulary/grammar.yaml.
 CLAUSES = GRAMMAR["clauses"]
 BETWEEN = GRAMMAR["clauses"] | GRAMMAR["prepositions"] | GRAMMAR["seeing"]
 LINKS = GRAMMAR["links"]
+LINKING = GRAMMAR["links"] | GRAMMAR["verbs"] | GRAMMAR["linking"]
 COMPANIONS = GRAMMAR["companions"]
+UNCHANGED = GRAMMAR["unchanged"]
+IS = (["is"], ["are"])
 # Greatest number of words between two findings of a list: effusion and mild basilar atelectasis.
 LIST_GAP = 3
-UNPLACED = Located(None, ())
 
 
-@dataclass
-class Candidate:
-    """A finding of a sentence while the rules look for its place.
+def share(sentence: list[Word], candidates: Sequence[Candidate]) -> None:
+    """Determine the place of each finding: its own, or that of a finding that it is joined to.
 
-    Attributes:
-        spoken: The finding.
-        existence: Its existence.
-        places: Places that belong to it, not to another finding.
-        leads: The last of these places stands before it.
-        severity: The stated severity.
-        located: Its place so far.
-        is_placed: The sentence states its place, by itself or by a finding that it is joined to.
-        has_regions: The sentence states regions in this way, not a side alone.
-        is_same: It is one thing with the finding before it.
+    Args:
+        sentence: Its words.
+        candidates: Its findings with their own places and their existence. Present and absent findings do not share.
     """
-
-    spoken: Spoken
-    existence: Existence
-    places: list[Place] = field(default_factory=list)
-    leads: bool = False
-    severity: Severity | None = None
-    located: Located = UNPLACED
-    is_placed: bool = False
-    has_regions: bool = False
-    is_same: bool = False
-
-    def settle(self) -> None:
-        """Determine the place from its own places."""
-        self.located = resolve(self.spoken, self.places)
-        # "The lungs" alone place a nodule, but not the effusion that is listed with it.
-        implied = full_names(IMPLIED[self.spoken.finding], None)
-        self.is_placed = self.located.side is not None or self.located.regions != implied
-        self.has_regions = any(place.regions for place in self.places)
-
-    def accepts(self, other: Candidate) -> bool:
-        """Return whether it lacks a place, and can take that of a finding that it is joined to."""
-        implied = IMPLIED[self.spoken.finding]
-        takes = self.spoken.organ is None and (not implied or not PAIRED.isdisjoint(implied))
-        return takes and other.is_placed and not self.is_placed
-
-    def take(self, other: Candidate, is_same: bool) -> None:
-        """Take the place of a finding that it is joined to; see `_shared_place`."""
-        self.located = _shared_place(self.spoken, other.located, other.has_regions, is_same)
-        self.is_placed, self.has_regions = True, other.has_regions
+    is_placed = False
+    for candidate in candidates:
+        candidate.settle()
+        is_placed = is_placed or candidate.is_placed
+    if is_placed:
+        _hand_forward(sentence, candidates)
+        _hand_backward(sentence, candidates)
 
 
-def hand_forward(sentence: list[Word], candidates: Sequence[Candidate]) -> None:
+def _hand_forward(sentence: list[Word], candidates: Sequence[Candidate]) -> None:
     """Give findings without a place that of the finding before them, if a rule joins the two."""
     end = 0
     for before, after in pairwise(candidates):
-        end = max(end, before.spoken.last, *(place.last for place in before.places))
+        end = max(end, before.last, *(place.last for place in before.places))
         if not after.accepts(before) or (after.existence == "absent") != (before.existence == "absent"):
             continue
-        gap = [word.text for word in sentence[end : after.spoken.first]]
-        if len(gap) > REACH or not CLAUSES.isdisjoint(gap):
+        gap = [word.text for word in sentence[end : after.first]]
+        if len(gap) > REACH or _has_clause(gap):
             continue
         if _is_interpretation(gap):
             after.is_same = True
         elif _is_next_of_list(before, after, gap):
             after.is_same = before.is_same
+        elif _is_apposition(sentence, after, gap):
+            after.is_same = True
         elif not _is_companion(gap):
             continue
         after.take(before, after.is_same)
 
 
+def _has_clause(gap: Sequence[str]) -> bool:
+    """Has NOT CHANGED and is likely a scar: a denied change begins no other clause."""
+    for i, word in enumerate(gap):
+        if word in CLAUSES and not (word == "not" and UNCHANGED.issuperset(gap[i + 1 : i + 2])):
+            return True
+    return False
+
+
 def _is_interpretation(gap: Sequence[str]) -> bool:
     """An opacity at the left base reflects atelectasis: the two findings are one thing."""
-    return not gap or (not LINKS.isdisjoint(gap) and "and" not in gap)
+    if "and" not in gap:
+        # A hole hides the link: an opacity at the left base ___ atelectasis.
+        return not LINKS.isdisjoint(gap) or gap in IS or set(gap) <= {HOLE}
+    # Is unchanged AND LIKELY a granuloma: only a link stands behind "and".
+    tail = gap[len(gap) - gap[::-1].index("and") :]
+    return not LINKS.isdisjoint(tail) and LINKING.issuperset(tail)
 
 
 def _is_next_of_list(before: Candidate, after: Candidate, gap: Sequence[str]) -> bool:
@@ -102,18 +86,24 @@ def _is_next_of_list(before: Candidate, after: Candidate, gap: Sequence[str]) ->
     return is_list and after.existence == before.existence and (before.leads or before.is_same)
 
 
+def _is_apposition(sentence: list[Word], after: Candidate, gap: Sequence[str]) -> bool:
+    """Opacity at the left base, ATELECTASIS FAVORED: a finding between a comma and a link is what the other is."""
+    behind = sentence[after.last].text if after.last < len(sentence) else ""
+    return gap == [","] and behind in LINKS
+
+
 def _is_companion(gap: Sequence[str]) -> bool:
     """A left effusion with adjacent atelectasis: the second finding is on the side of the first."""
     return not COMPANIONS.isdisjoint(gap)
 
 
-def hand_backward(sentence: list[Word], candidates: Sequence[Candidate]) -> None:
+def _hand_backward(sentence: list[Word], candidates: Sequence[Candidate]) -> None:
     """Give findings without a place that of the finding behind them, if a rule joins the two."""
     for after, before in pairwise(reversed(candidates)):
-        if not before.accepts(after) or before.existence != after.existence:
+        if not before.accepts(after) or (before.existence == "absent") != (after.existence == "absent"):
             continue
-        gap = [word.text for word in sentence[before.spoken.last : after.spoken.first]]
-        if not gap or _is_list_with_place_behind(after, gap):
+        gap = [word.text for word in sentence[before.last : after.first]]
+        if not gap or _is_list_with_place_behind(after, gap) or _is_comparison_with_place_behind(after, gap):
             before.take(after, is_same=not gap)
 
 
@@ -123,17 +113,6 @@ def _is_list_with_place_behind(after: Candidate, gap: Sequence[str]) -> bool:
     return is_list and not after.leads
 
 
-def _shared_place(spoken: Spoken, other: Located, has_regions: bool, is_same: bool) -> Located:
-    """Return the place of a finding that is joined to another: its regions if they fit, else its side.
-
-    Args:
-        spoken: The finding.
-        other: Place of the other.
-        has_regions: The sentence states regions for the other, not a side alone.
-        is_same: The two are one thing, so that any part of the same organ fits; otherwise only regions that the finding
-            implies.
-    """
-    implied = full_names(IMPLIED[spoken.finding], other.side)
-    fits = not implied or all(lies_in(region, implied) for region in other.regions)
-    fits = fits or (is_same and not family(implied).isdisjoint(family(other.regions)))
-    return other if has_regions and fits else Located(other.side, implied)
+def _is_comparison_with_place_behind(after: Candidate, gap: Sequence[str]) -> bool:
+    """Atelectasis is FAVORED OVER pneumonia at the left base: the place is that of both."""
+    return len(gap) <= REACH and gap[-1] in ("over", "than") and not after.leads

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medvlp.errors import UserError
-from medvlp.parse.cues import Mention, assess, load
+from medvlp.parse.cues import Mention, load
+from medvlp.parse.existence import assess
 from medvlp.parse.words import words
 
 SIGN = {"+": "present", "-": "absent", "?": "uncertain"}
@@ -178,7 +179,6 @@ No [fracture]-, [calcified granuloma]+ in the right apex.
 Gram negative [pneumonia]+.
 No [edema]-, [effusion]+ is unchanged.
 No [effusion]- is seen in the right chest, [atelectasis]+ at the base.
-Mild, if any, [edema]+.
 No need for drainage of the [effusion]+.
 There is redemonstration without change of the [nodule]+.
 [Opacity]+ likely due to [atelectasis]+.
@@ -191,6 +191,7 @@ Bibasilar [opacities]+, likely [atelectasis]+, less likely [pneumonia]?.
 
 UNCERTAIN = """
 Cannot exclude [pneumonia]?.
+Mild, if any, [edema]?.
 [Pneumonia]? cannot be excluded.
 [Pneumonia]? cannot be entirely excluded.
 A small [effusion]? is not excluded.
@@ -355,5 +356,5 @@ def test_linear_time(text):
 def test_unknown_kinds_of_cues_are_named():
     with pytest.raises(UserError, match=r"no group `negation`. The groups are absent, uncertain, bounds"):
         load({"negation": {"after": ["no"]}})
-    with pytest.raises(UserError, match=r"no kind `forward` in `absent`. Its kinds are after, before"):
+    with pytest.raises(UserError, match=r"no kind `forward` in `absent`. Its kinds are after, clause, before"):
         load({"absent": {"forward": ["no"]}})

@@ -13,7 +13,9 @@ WORDS = (
     "mediastinum normal clear enlarged is are may represent versus left right bilateral base bases lower lobe apex "
     "small large mild in of the with costophrenic angle blunting elevated hemidiaphragm resolved removed ___ XXXX 1. "
     "1.5 cm tube tip carina previously seen stable cannot be excluded \n \n\n "
-    "- -- | -> <br> &lt; &nbsp; &#39;t \t \u2013 \u2022 * Lt. mm. No Small NG kein effusoin"
+    "- -- | -> <br> &lt; &nbsp; &#39;t \t \u2013 \u2022 * Lt. mm. No Small NG kein effusoin "
+    "R L > < if any more likely than favored over may not the one has now previously moderate hyperinflated it whereas "
+    "unchanged w/o lack further longer on"
 )
 texts = st.one_of(
     st.text(), st.lists(st.sampled_from(WORDS.split(" ")), max_size=60).map(" ".join), st.text("a.\n 1-_;'")
@@ -72,6 +74,19 @@ LONG = {
     "short lines": "small effusion\n",
     "numbered items": "1. a 2. b ",
     "other languages": "kein ",
+    "one side": "the right is moderate, the left is small, effusion ",
+    "sides in pairs": "no left and small right effusion ",
+    "exceptions": "effusion left, but not the right, ",
+    "sides alone": "left right ",
+    "letters for sides": "R L effusion R > L ",
+    "asides": "small, if any, previously large, ",
+    "comparisons": "more likely effusion than ",
+    "predicates": "lungs hyperinflated, heart normal ",
+    "predicates far away": "lungs mildly ",
+    "pronouns": "effusion; it is not seen ",
+    "places far away": "effusion, on the on the right ",
+    "cues before colons": "no longer seen: ",
+    "conjunctions": "and ",
     "other scripts": "\u00e9\U0001f600 ",
 }
 

@@ -15,7 +15,7 @@ from medvlp.parse.sentence_set import Answer, Sentence, Tally, compare, matched,
 
 FOLDER = Path(__file__).parent / "sentences"
 # What the parser reaches; raise it with the parser.
-FLOORS = {"tuning": 0.84, "held_out": 0.81}
+FLOORS = {"tuning": 0.98, "held_out": 0.95}
 
 
 def rows(half):

@@ -91,7 +91,7 @@ def test_unknown_images(raw, tmp_path, skipped):
 
 def test_duplicate_ids(raw, tmp_path, skipped):
     """An image in both tables is tested on, not trained on."""
-    raw.rows["train"] += [["00001.jpg", ""], ["00011.jpg", ""], ["", ""]]
+    raw.rows["train"] += [["00001.jpg", ""], ["00011.jpg", ""], ["", "0 1 2 3 4"]]
     prepared = run(raw.tables(), tmp_path / "out")
     assert len(prepared.index) == 15
     assert skipped(tmp_path / "out") == [
