@@ -35,6 +35,8 @@ SMALL = (f"--size={PREPARED_SIZE}", "--workers=1")
 
 def make_workplace(folder: Path) -> None:
     """Fill a folder with everything that the documentation names: raw and prepared data, a checkpoint, images."""
+    (folder / "tests" / "parse").mkdir(parents=True)
+    (folder / "tests" / "parse" / "sentences").symlink_to(Path(__file__).parents[1] / "parse" / "sentences")
     raw = folder / "raw"
     phantom(raw, studies=STUDIES, seed=1, size=SIZE, workers=1, layouts="all")
     for name, drawn in RAW.items():
