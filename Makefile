@@ -10,6 +10,7 @@ NAME ?=
 FRACTIONS ?= 1 10 100
 SEEDS ?= 0 1 2
 PROTOCOLS ?=
+TRUST ?=
 DATA ?= data
 OUT ?= runs/benchmarks
 ARGS ?=
@@ -25,7 +26,7 @@ LIST = awk 'FNR == 1 { summary = substr($$0, 3) } \
 BENCHMARKS := $(shell $(LIST) | cut -d ' ' -f 1)
 GROUPS := zeroshot retrieval grounding
 RUN = $(BIN)/medvlp benchmark --weights "$(WEIGHTS)" $(if $(NAME),--name "$(NAME)") --fractions "$(FRACTIONS)" \
-	--seeds "$(SEEDS)" $(if $(PROTOCOLS),--protocols "$(PROTOCOLS)") --data "$(DATA)" --out "$(OUT)" --args="$(ARGS)"
+	--seeds "$(SEEDS)" $(if $(PROTOCOLS),--protocols "$(PROTOCOLS)") $(if $(TRUST),--trust "$(TRUST)") --data "$(DATA)" --out "$(OUT)" --args="$(ARGS)"
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo app test test-fast coverage lint format docs bench clean weights benchmarks results benchmark-data $(BENCHMARKS) $(GROUPS)
@@ -38,6 +39,7 @@ help: ## Show this list.
 	@echo 'A benchmark takes WEIGHTS=FILE, a checkpoint of pre-training (or imagenet, or random), and, if wanted,'
 	@echo 'FRACTIONS="1 10 100" (percent of the labels), SEEDS="0 1 2", NAME=LABEL (of the weights in tables),'
 	@echo 'PROTOCOLS="medvlp chexzero" (of zero-shot; of grounding "region global tag"),'
+	@echo 'TRUST=PACKAGE (of your own, whose classes the weights use),'
 	@echo 'DATA=data (where the prepared folders are), OUT=runs/benchmarks and ARGS="options of medvlp fit".'
 	@echo 'What is finished is not computed again. Without the real data, on a CPU:'
 	@echo '  make demo benchmark-data'
@@ -54,7 +56,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(INSTALLED) ## Pre-train on synthetic chest X-rays, from nothing to a results table.
-	WANDB_MODE=offline HF_HUB_OFFLINE=1 $(BIN)/medvlp demo
+	WANDB_MODE=offline HF_HUB_OFFLINE=1 $(BIN)/medvlp demo $(ARGS)
 
 $(BENCHMARKS): weights
 	$(RUN) $@

@@ -146,7 +146,7 @@ class Prepared:
             state = "holds an unfinished preparation" if (root / IMAGES).exists() else "is not a prepared folder"
             raise NotFoundError(
                 f"root='{root}' {state}: no {MANIFEST} there. Run 'medvlp prepare ... --out {root}' (again), "
-                "or pass another --data.root."
+                "or name another folder."
             )
         manifest = json.loads((root / MANIFEST).read_text())
         if manifest["format_version"] != FORMAT_VERSION:

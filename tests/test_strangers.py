@@ -41,7 +41,7 @@ CONFIG = {
         },
     }
 }
-UNTRUSTED = "which is not of medvlp. If you trust it: --trust mylab (in Python trust=['mylab'])."
+UNTRUSTED = "is not of medvlp. If you trust it: --trust mylab (in Python trust=['mylab'])."
 ABSENT = "No module named mylab: is it installed, or on PYTHONPATH?"
 
 

@@ -38,17 +38,17 @@ def check_trusted(settings: Any, packages: Sequence[str], where: str) -> None:
     for path in import_paths(settings):
         # Importing a module runs its code, so the path is checked before.
         if not IMPORT_PATH.fullmatch(path):
-            raise UserError(f"{where} ask for '{path}', which is not a class of {', '.join(packages)}.")
+            raise UserError(f"{where}: '{path}' is not a class of {', '.join(packages)}.")
         if not path.startswith(trusted):
             package = path.partition(".")[0]
             raise UserError(
-                f"{where} ask for the class '{path}', which is not of {', '.join(packages)}. If you trust it: --trust "
+                f"{where}: the class '{path}' is not of {', '.join(packages)}. If you trust it: --trust "
                 f"{package} (in Python trust=['{package}'])."
             )
         kind = named(path, where)
         # Trusted modules import classes of other packages, such as medvlp.trainer.command.LightningCLI: refuse these.
         if not isinstance(kind, type) or not f"{kind.__module__}.".startswith(trusted):
-            raise UserError(f"{where} ask for '{path}', which is not a class of {', '.join(packages)}.")
+            raise UserError(f"{where}: '{path}' is not a class of {', '.join(packages)}.")
 
 
 def check_classes(settings: Any, where: str) -> None:
@@ -128,10 +128,11 @@ def named(path: str, where: str = "settings") -> Any:
             return None
         missing = error.name or module
         raise UserError(
-            f"{where} ask for the class '{path}'. No module named {missing}: is it installed, or on PYTHONPATH?"
+            f"{where}: the class '{path}' cannot be imported. No module named {missing}: is it installed, or on "
+            "PYTHONPATH?"
         ) from error
     except ImportError as error:
-        raise UserError(f"{where} ask for the class '{path}', whose module cannot be imported: {error}.") from error
+        raise UserError(f"{where}: the module of the class '{path}' cannot be imported: {error}.") from error
 
 
 def _is_installed(package: str) -> bool:

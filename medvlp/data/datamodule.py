@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import torch
-from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from torch.utils.data import DataLoader, Dataset
 
 from medvlp.data.dataset import PreparedDataset, Targets, Transform, collate, select
@@ -185,6 +185,11 @@ class CXRDataModule(L.LightningDataModule):
             raise UserError(
                 f"crop={crop}, but {place} {side} pixels a side. "
                 f"Pass --data.crop {side}, or prepare with a larger --size."
+            )
+        if training and side > dataset.prepared.size:
+            rank_zero_warn(
+                f"resize={side} enlarges the images in root='{self.root}', which have {dataset.prepared.size} pixels a "
+                "side. Pass --data.resize null with a --data.crop that fits, or prepare with a larger --size."
             )
         return dataset
 

@@ -61,7 +61,7 @@ class Preprocessing:
             UserError: If they are too small, or fill their square in another way.
         """
         size, fit = prepared.size, prepared.manifest["options"]["resize"]
-        if fit != self.fit or size < self.side:
+        if fit != self.fit or size < min(self.size, self.side):
             raise UserError(
                 f"root='{prepared.root}' was prepared with --size {size} --resize {fit}, but the model was trained on "
                 f"--size {self.size} --resize {self.fit}: prepare the data with these options."

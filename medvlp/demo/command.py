@@ -50,7 +50,7 @@ def demo(out: Path = Path("runs/demo"), studies: int = 3200, epochs: int = 6, se
     prepare(out / "phantom", out / "prepared", workers)
 
     overlay = out / "demo.yaml"
-    overlay.write_text(dump_settings(settings(out, epochs, workers)))
+    overlay.write_text(dump_settings(settings(out, studies, epochs, workers)))
     configs = ["imitate_asg", "overlays/small", "overlays/small_imitate_asg", str(overlay)]
     configs = [word for name in configs for word in ("-c", name)]
 
@@ -126,7 +126,7 @@ def plot(checkpoint: Path, out: Path) -> dict[str, Path]:
     }
 
 
-def settings(out: Path, epochs: int, workers: int) -> dict[str, Any]:
+def settings(out: Path, studies: int, epochs: int, workers: int) -> dict[str, Any]:
     """Return the settings that the demo applies after its configs."""
     wandb = {"project": "medvlp", "name": "demo", "save_dir": str(out), "offline": True}
     # plot_curves reads the csv file.
@@ -134,6 +134,8 @@ def settings(out: Path, epochs: int, workers: int) -> dict[str, Any]:
     return {
         "trainer": {
             "max_epochs": epochs,
+            # A small demo has few steps, and curves all the same.
+            "log_every_n_steps": max(1, min(10, studies // 320)),
             "default_root_dir": str(out),
             "logger": [
                 {"class_path": "WandbLogger", "init_args": wandb},

@@ -22,7 +22,7 @@ WHAT = "A vision-language model of chest radiographs and their reports, pre-trai
 USE = """```python
 import medvlp
 
-model = medvlp.load("{name}")
+model = medvlp.load("{name}"{trust})
 print({call})
 ```"""
 
@@ -55,15 +55,15 @@ LIMITS = """Research on chest radiographs: zero-shot classification, retrieval, 
 PHANTOM_LIMIT = "- It has seen drawings alone, and is of no use on radiographs of patients.\n"
 
 
-def use(model: Model, name: str) -> str:
-    """Return for the model card how medvlp loads the folder."""
+def use(model: Model, name: str, trust: Sequence[str] = ()) -> str:
+    """Return for the model card how medvlp loads the folder, with the packages to trust."""
     if model.spaces:
         call = 'model.scores(model.read_many(["image.png"]), ["Pneumonia", "Pleural Effusion"])'
     elif model.tag_names:
         call = 'model.tags(model.read_many(["image.png"]))'
     else:
         call = 'model.heat_map(model.read("image.png"), "left pleural effusion")'
-    return USE.format(name=name, call=call)
+    return USE.format(name=name, call=call, trust=f", trust={list(trust)}" if trust else "")
 
 
 def card(model: Model, config: Mapping[str, Any], name: str, uses: Sequence[str], results: Sequence[Benchmark]) -> str:

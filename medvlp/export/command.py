@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -52,18 +53,19 @@ def export(
         from medvlp.export import onnx
 
         onnx.check_installed()
-    model = Model.load(checkpoint, trust=split_commas(trust))
+    packages = split_commas(trust)
+    model = Model.load(checkpoint, trust=packages)
     check_format(format, model)
     config = folder.describe(checkpoint, model.task)
     place = out.resolve().name
     with folder.replacing(out) as new:
         folder.write(model.task, config, new)
-        gap = check.compare(model, Model.load(new, trust=split_commas(trust)))
+        gap = check.compare(model, Model.load(new, trust=packages))
         check.require("the folder", gap, EXACT)
         hashes = {config["checkpoint_sha256"], *(fingerprint(str(path)) for path in (checkpoint, new))}
         benchmarks = card.read_results(results, hashes) if results else []
-        gaps, uses = add_format(format, model, new, place)
-        text = card.card(model, config, name or place, [card.use(model, place), *uses], benchmarks)
+        gaps, uses = add_format(format, model, new, place, packages)
+        text = card.card(model, config, name or place, [card.use(model, place, packages), *uses], benchmarks)
         (new / folder.CARD).write_text(text, encoding="utf-8")
     for reader, difference in {"medvlp.load": gap, **gaps}.items():
         print(f"{reader}: the largest difference from the checkpoint is {difference:.1e}.")
@@ -90,7 +92,9 @@ def check_format(format: Format, model: Model) -> None:
         )
 
 
-def add_format(format: Format, model: Model, folder: Path, name: str) -> tuple[dict[str, float], list[str]]:
+def add_format(
+    format: Format, model: Model, folder: Path, name: str, trust: Sequence[str]
+) -> tuple[dict[str, float], list[str]]:
     """Add the files of a format to a folder that `medvlp.load` reads.
 
     Args:
@@ -98,6 +102,7 @@ def add_format(format: Format, model: Model, folder: Path, name: str) -> tuple[d
         model: The model.
         folder: The folder.
         name: Its name in instructions for use.
+        trust: The packages of other classes that the model uses.
 
     Returns:
         The largest difference from the checkpoint by the reader of the files, and the instructions for the card.
@@ -110,5 +115,5 @@ def add_format(format: Format, model: Model, folder: Path, name: str) -> tuple[d
         from medvlp.export import huggingface
 
         huggingface.add(folder)
-        return {}, [huggingface.use(name)]
+        return {}, [huggingface.use(name, trust)]
     return {}, []

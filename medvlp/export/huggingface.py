@@ -31,7 +31,7 @@ USE = """With transformers, where medvlp is installed, too:
 ```python
 from transformers import AutoModel, AutoProcessor
 
-model = AutoModel.from_pretrained("{name}", trust_remote_code=True)
+model = AutoModel.from_pretrained("{name}", trust_remote_code=True{trust})
 processor = AutoProcessor.from_pretrained("{name}", trust_remote_code=True)
 outputs = model(**processor(text=["Pleural effusion.", "The lungs are clear."], images=["image.png"]))
 outputs.logits_per_image  # cosines (images, texts)
@@ -53,9 +53,9 @@ HUB_OPTIONS = ("revision", "token", "cache_dir", "local_files_only", "force_down
 Picture = str | Path | Image.Image
 
 
-def use(name: str) -> str:
-    """Return for the model card how transformers loads the folder."""
-    return USE.format(name=name)
+def use(name: str, trust: Sequence[str] = ()) -> str:
+    """Return for the model card how transformers loads the folder, with the packages to trust."""
+    return USE.format(name=name, trust=f", trust={list(trust)}" if trust else "")
 
 
 def add(folder: Path) -> None:

@@ -31,7 +31,7 @@ def require_table(root: Path, name: str, how: str, suffix: str = ".csv", argumen
     """
     path = find_table(root, name, suffix)
     if path is None:
-        advice = f"{_near(root, f'{name}{suffix}')}{how}"
+        advice = _near(root, f"{name}{suffix}") or how
         raise missing(root, f"neither {name}{suffix} nor {name}{suffix}.gz", advice, argument)
     return path
 
@@ -39,6 +39,6 @@ def require_table(root: Path, name: str, how: str, suffix: str = ".csv", argumen
 def _near(root: Path, name: str) -> str:
     """Return what to do with a table that is packed or lies one folder deeper; empty if there is none."""
     if (root / f"{name}.zip").is_file():
-        return f"Unpack '{name}.zip'. "
+        return f"Unpack '{name}.zip'."
     deeper = next((path for wanted in (name, f"{name}.gz") for path in sorted(root.glob(f"*/{wanted}"))), None)
-    return f"It lies in '{deeper.parent}': give that folder. " if deeper else ""
+    return f"It lies in '{deeper.parent}': give that folder." if deeper else ""

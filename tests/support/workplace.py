@@ -61,12 +61,17 @@ def make_workplace(folder: Path) -> None:
     checkpoints.mkdir(parents=True)
     made = make_checkpoint(folder, ("hierarchical", "report", "region", "tag"), PREPARED_SIZE, CROP)
     shutil.copy(made, folder / "last.ckpt")
+    demo = folder / "runs" / "demo"
+    (demo / "medvlp" / "ID" / "checkpoints").mkdir(parents=True)
+    shutil.copy(made, demo / "medvlp" / "ID" / "checkpoints" / "last.ckpt")
+    (demo / "prepared").symlink_to(data / "mimic_cxr")
     made.rename(checkpoints / "last.ckpt")
     (folder / "scans").mkdir()
     jpeg = next(iter(sorted((raw / "mimic-cxr-jpg").rglob("*.jpg"))))
     grey = cv2.imread(str(jpeg), cv2.IMREAD_GRAYSCALE)
     cv2.imwrite(str(folder / "scans" / "a.png"), np.kron(grey, np.ones((4, 4), np.uint8)))
     shutil.copy(folder / "scans" / "a.png", folder / "b.png")
+    cv2.imwrite(str(folder / "image.jpg"), np.kron(grey, np.ones((4, 4), np.uint8)))
     dicom = next(iter(sorted((raw / "rsna").rglob("*.dcm"))))
     for name in ("chest.dcm", "a.dcm"):
         shutil.copy(dicom, folder / name)
