@@ -7,9 +7,9 @@ from medvlp.prepare.tables import require_table
 @pytest.mark.parametrize(
     ("place", "advice"),
     [
-        ("t.csv.zip", "holds neither t.csv nor t.csv.gz. Unpack 't.csv.zip'. Get it."),
-        ("deeper/t.csv", "It lies in '{root}/deeper': give that folder. Get it."),
-        ("deeper/t.csv.gz", "It lies in '{root}/deeper': give that folder. Get it."),
+        ("t.csv.zip", "holds neither t.csv nor t.csv.gz. Unpack 't.csv.zip'."),
+        ("deeper/t.csv", "It lies in '{root}/deeper': give that folder."),
+        ("deeper/t.csv.gz", "It lies in '{root}/deeper': give that folder."),
         ("other.csv", "holds neither t.csv nor t.csv.gz. Get it."),
     ],
 )
