@@ -94,7 +94,7 @@ from medvlp.prepare.study import Picture, Skip, Study
 from medvlp.prepared import Resize
 
 
-def shenzhen(root: Path, out: Path, size: int = 256, resize: Resize = "pad", workers: int | None = None) -> None:
+def invented(root: Path, out: Path, size: int = 256, resize: Resize = "pad", workers: int | None = None) -> None:
     """Prepare the radiographs of a folder.
 
     Args:
@@ -104,10 +104,10 @@ def shenzhen(root: Path, out: Path, size: int = 256, resize: Resize = "pad", wor
         resize: Keep the aspect ratio and pad with black, or squash.
         workers: Number of processes; one a CPU core if not given.
     """
-    prepare(Shenzhen(root), out, Options(size, resize, ["FRONTAL"]), workers)
+    prepare(Invented(root), out, Options(size, resize, ["FRONTAL"]), workers)
 
 
-class Shenzhen:
+class Invented:
     """The files, as `medvlp.prepare.dataset.DataSet`."""
 
     regions = None
@@ -121,7 +121,7 @@ class Shenzhen:
         self.images = root
         self.real_images = [os.path.realpath(root)]
         self.labels = ["Tuberculosis"]
-        self.options: dict[str, object] = {"dataset": "shenzhen"}
+        self.options: dict[str, object] = {"dataset": "invented"}
         self.rows = 0
 
     def studies(self, skip: Skip) -> Iterator[Study]:
@@ -132,7 +132,7 @@ class Shenzhen:
         for name, path in paths.items():
             yield Study(name, name, split_of[name], [Picture(name, "FRONTAL", path.name)], [int(name[-1])])
 '''
-SUMMARY = "Shenzhen: AUROC of tuberculosis, linear probe."
+SUMMARY = "Invented: AUROC of tuberculosis, linear probe."
 BENCHMARK = f"""# {SUMMARY}
 base: base/classification
 trainer:
@@ -144,7 +144,7 @@ model:
   init_args:
     labels: [Tuberculosis]
 data:
-  root: data/shenzhen
+  root: data/invented
 """
 PROTOCOL = """# A finding against a normal radiograph.
 name: plain
@@ -158,7 +158,7 @@ prompts:
 pooling: embedding
 score: pair
 """
-COMMAND = '''"""The command `count`: the size of a prepared folder."""
+COMMAND = '''"""The command `measure`: the size of a prepared folder."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ from pathlib import Path
 from medvlp.prepared import Prepared
 
 
-def count(root: Path) -> None:
+def measure(root: Path) -> None:
     """Print the number of images in a prepared folder.
 
     Args:
@@ -175,7 +175,7 @@ def count(root: Path) -> None:
     """
     print(f"{len(Prepared.open(root).images)} images")
 '''
-COMMAND_LINE = '    "count": Command("medvlp.inference.count", "count prepared images", positional=True),\n'
+COMMAND_LINE = '    "measure": Command("medvlp.inference.measure", "count prepared images", positional=True),\n'
 TABLE = "COMMANDS = {\n"
 # Files, and lines in files that were there, of each addition inside the checkout.
 COSTS = {"objective": (2, 0), "data set": (1, 0), "benchmark": (1, 0), "protocol": (1, 0), "command": (1, 1)}
@@ -265,25 +265,25 @@ def test_an_objective_is_one_file_and_one_yaml(checkout, place):
 
 
 def test_a_data_set_is_one_file_and_a_benchmark_one_yaml(checkout, place):
-    checkout.write("medvlp/prepare/datasets/shenzhen.py", DATA_SET)
+    checkout.write("medvlp/prepare/datasets/invented.py", DATA_SET)
     checkout.count("data set")
-    command = ["prepare", "shenzhen", "--root", "raw", "--out", "data/shenzhen", "--size", "40", "--workers", "1"]
+    command = ["prepare", "invented", "--root", "raw", "--out", "data/invented", "--size", "40", "--workers", "1"]
     checkout.medvlp(*command, cwd=place)
 
-    checkout.write("experiments/classification/shenzhen.yaml", BENCHMARK.replace("NAME", "shenzhen"))
+    checkout.write("experiments/classification/invented.yaml", BENCHMARK.replace("NAME", "invented"))
     assert len(BENCHMARK.splitlines()) <= 20
     checkout.count("benchmark")
-    assert f"make shenzhen{' ' * 19}{SUMMARY}\n" in checkout.run(
+    assert f"make invented{' ' * 19}{SUMMARY}\n" in checkout.run(
         "make", "--no-print-directory", "help", cwd=checkout.folder
     )
     recipe = checkout.run(
-        "make", "--no-print-directory", "--dry-run", "shenzhen", "WEIGHTS=random", cwd=checkout.folder
+        "make", "--no-print-directory", "--dry-run", "invented", "WEIGHTS=random", cwd=checkout.folder
     )
     assert recipe.splitlines()[-1].startswith('.venv/bin/medvlp benchmark --weights "random"')
-    assert recipe.endswith(" shenzhen\n")
+    assert recipe.endswith(" invented\n")
     tiny = "--data.crop 32 --data.num_workers 0 --model.architecture test_resnet --trainer.max_epochs 1"
     tiny += " --trainer.accelerator cpu --trainer.precision 32-true --trainer.logger false"
-    for name in ("shenzhen", "own.yaml"):
+    for name in ("invented", "own.yaml"):
         command = ["benchmark", name, "--weights", "random", "--fractions", "100", "--seeds", "0", "--args", tiny]
         assert f"{name.removesuffix('.yaml')} 100 % seed 0: auroc" in checkout.medvlp(*command, cwd=place)
 
@@ -302,14 +302,14 @@ def test_a_protocol_is_one_yaml(checkout, place):
 
 
 def test_a_command_is_one_file_and_one_line(checkout, place):
-    checkout.write("medvlp/inference/count.py", COMMAND)
+    checkout.write("medvlp/inference/measure.py", COMMAND)
     main = checkout.folder / "medvlp/__main__.py"
     text = main.read_text()
     assert TABLE in text
     main.write_text(text.replace(TABLE, TABLE + COMMAND_LINE))
     checkout.count("command")
-    assert checkout.medvlp("count", "tiny", cwd=place) == "48 images\n"
-    assert "\n  count     count prepared images\n" in checkout.medvlp("--help", cwd=place)
+    assert checkout.medvlp("measure", "tiny", cwd=place) == "48 images\n"
+    assert "\n  measure   count prepared images\n" in checkout.medvlp("--help", cwd=place)
 
 
 def test_the_tests_of_the_checkout_need_no_line(checkout):

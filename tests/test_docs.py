@@ -13,7 +13,7 @@ import wandb
 import yaml
 
 from medvlp.config.experiments import EXPERIMENTS
-from tests.support.documents import LANGUAGES, PAGES, ROOT, SITE, blocks, make_workplace, run
+from tests.support.documents import ADDED, LANGUAGES, PAGES, ROOT, SITE, blocks, make_workplace, run, run_added
 from tests.support.rooms import PICTURE, drawing
 from tests.support.runs import clear_environment
 from tests.test_layers import LAYERS
@@ -69,11 +69,26 @@ def copied(workplace, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
-def test_blocks_run(page, copied):
+def test_blocks_run(page, copied, tmp_path):
     for block in blocks(page):
         assert block.language in LANGUAGES, f"{block.place}: a block is one of {', '.join(sorted(LANGUAGES))}"
         if block.reason is None:
             run(block)
+        elif block.reason == ADDED:
+            run_added(block, tmp_path / "checkout")
+
+
+def test_files_that_pages_show_pass_ruff(tmp_path):
+    shown = [block for page in PAGES for block in blocks(page) if block.language == "python" and block.title]
+    assert shown
+    for block in shown:
+        path = tmp_path / block.title
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(block.text + "\n")
+    for words in (["check"], ["format", "--diff"]):
+        command = [sys.executable, "-m", "ruff", *words, "--no-cache", "--config", ROOT / "pyproject.toml", tmp_path]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)

@@ -30,6 +30,7 @@ HINT = re.compile(r"\s*Did you mean '[^']+'\?")
 # More than the numbers that `load_value` reads: 1e5, 0_e0, 12:30.5.
 NUMBER = re.compile(r"[-+]?\.?\d[\d_.:eE+-]*")
 UNKNOWN_CLASS = re.compile(r"dot import path string: (\w+)")
+UNKNOWN_MEMBER = re.compile(r"module '([\w.]+)' has no attribute '(\w+)'")
 
 
 _load_yaml = get_loader("yaml")
@@ -163,6 +164,8 @@ class Parser(ArgumentParser):
             return f" Did you mean '{name}'?"
         if unknown := UNKNOWN_CLASS.search(message):
             return suggestion(unknown[1], class_names())
+        if member := UNKNOWN_MEMBER.search(message):
+            return suggestion(member[2], dir(sys.modules.get(member[1])))
         if choice := UNKNOWN_CHOICE.search(message):
             return suggestion(choice[1], re.findall(r"'(\w+)'", choice[2]))
         return ""

@@ -35,6 +35,8 @@ PAGES = [
 ]
 LANGUAGES = {"console", "diff", "python", "sh", "text", "yaml"}
 FENCE = re.compile(r"```(\w*) ?(?:title=\"(.+)\")?$")
+# The reason of a block whose command the page adds to medvlp: it is run in a copy with the files of the page.
+ADDED = "in the repository"
 REASON = re.compile(r"<!-- not run: (.+) -->")
 
 # Commands that end only when they are stopped, or take minutes: their options are read, and nothing is done.
@@ -104,10 +106,42 @@ def run(block: Block) -> None:
             assert code == 0, f"{block.place}: {line}\n{printed}"
     elif block.language == "console":
         for line, shown in shown_outputs(block.text):
-            printed = " ".join(printed_by(line, block.place).split())
-            parts = [" ".join(part.split()) for part in shown.split("...")]
-            pattern = ".*".join(map(re.escape, parts))
-            assert re.search(pattern, printed), f"{block.place}: {line}\nshows\n{shown}\nand prints\n{printed}"
+            compare(shown, printed_by(line, block.place), f"{block.place}: {line}")
+
+
+def compare(shown: str, printed: str, place: str) -> None:
+    """Check that a command prints what is shown; `...` stands for anything."""
+    parts = [" ".join(part.split()) for part in shown.split("...")]
+    pattern = ".*".join(map(re.escape, parts))
+    assert re.search(pattern, " ".join(printed.split())), f"{place}\nshows\n{shown}\nand prints\n{printed}"
+
+
+def run_added(block: Block, checkout: Path) -> None:
+    """Run a console block in the current folder with a copy of medvlp that has the files of its page.
+
+    Args:
+        block: A block with the reason `ADDED`.
+        checkout: Folder of the copy, made here.
+
+    Raises:
+        AssertionError: If a command fails in another way, or prints something else, than it shows.
+    """
+    for name in ("medvlp", "experiments"):
+        shutil.copytree(ROOT / name, checkout / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for other in blocks(block.page):
+        if other.title and other.title.startswith("medvlp/"):
+            (checkout / other.title).write_text(other.text + "\n")
+        if other.language == "diff":
+            path = checkout / "medvlp" / "__main__.py"
+            lines = re.sub(r"^\+", "", other.text, flags=re.MULTILINE)
+            path.write_text(path.read_text().replace("COMMANDS = {\n", f"COMMANDS = {{\n{lines}\n"))
+    environment = {**os.environ, "PYTHONPATH": str(checkout)}
+    for line, shown in shown_outputs(block.text):
+        command = [sys.executable, "-m", *shlex.split(line)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+        place = f"{block.place}: {line}"
+        assert (done.returncode == 0) == (not shown.startswith("error: ")), f"{place}\n{done.stdout}{done.stderr}"
+        compare(shown, done.stdout + done.stderr, place)
 
 
 def command_lines(text: str) -> list[str]:
@@ -196,9 +230,14 @@ def made_small(arguments: list[str]) -> list[str]:
         if "asg" in configs:
             small += ["--model.objectives.tag.init_args.query_encoder.init_args.name=bert"]
             small += ["--model.text_encoder.init_args.layers=2"]
-    # What a command asks for itself stays.
-    asked = {word.split("=")[0] for word in arguments}
-    return [*arguments, *(option for option in small if option.split("=")[0] not in asked)]
+    # What a command asks for itself stays, with the options of a class that it names.
+    asked = {word.split("=")[0] for word in arguments if word.startswith("--")}
+    return [*arguments, *(option for option in small if not asked & names_above(option.split("=")[0]))]
+
+
+def names_above(option: str) -> set[str]:
+    """Return the name of an option, such as --model.crop, and those of all that it belongs to."""
+    return set(itertools.accumulate(option.split("."), "{}.{}".format))
 
 
 def run_medvlp(arguments: list[str]) -> tuple[str, int]:

@@ -57,6 +57,10 @@ def make_workplace(folder: Path) -> None:
     (folder / "mine").symlink_to(folder / "open_i")
     main(["prepare", "open_i", f"--root={folder / 'open_i'}", f"--out={data / 'open_i'}", *SMALL])
     make_language_model(folder / "bert", vocabulary(data / "mimic_cxr"))
+    # The folders of `make benchmark-data` and of `make demo`.
+    (data / "phantom").symlink_to(".")
+    (folder / "runs" / "demo").mkdir(parents=True)
+    (folder / "runs" / "demo" / "prepared").symlink_to("../../data/mimic_cxr")
     checkpoints = folder / "runs" / "medvlp" / "ID" / "checkpoints"
     checkpoints.mkdir(parents=True)
     made = make_checkpoint(folder, ("hierarchical", "report", "region", "tag"), PREPARED_SIZE, CROP)

@@ -117,6 +117,7 @@ ERRORS = {
     "fit -c task.yaml --trainer.max_epochs many": "trainer.max_epochs: expected int. Got value: many",
     "fit -c task.yaml --trainer.accelerator gpx": "You selected an invalid accelerator name: `accelerator='gpx'`.",
     "fit -c task.yaml --trainer.callbacks+=LerningRateMonitor": "Did you mean 'LearningRateMonitor'?",
+    "fit -c task.yaml --trainer.callbacks+=tests.support.dummy.DumyBase": ".DumyBase. Did you mean 'DummyBase'?",
     "fit -c task.yaml --ckpt_path no.ckpt": "--ckpt_path 'no.ckpt' is not a file.",
     "fit -c task.yaml --ckpt_path task.yaml": "--ckpt_path 'task.yaml' is not a checkpoint of medvlp.",
 }
