@@ -65,10 +65,9 @@ def make_workplace(folder: Path) -> None:
     checkpoints.mkdir(parents=True)
     made = make_checkpoint(folder, ("hierarchical", "report", "region", "tag"), PREPARED_SIZE, CROP)
     shutil.copy(made, folder / "last.ckpt")
-    demo = folder / "runs" / "demo"
-    (demo / "medvlp" / "ID" / "checkpoints").mkdir(parents=True)
-    shutil.copy(made, demo / "medvlp" / "ID" / "checkpoints" / "last.ckpt")
-    (demo / "prepared").symlink_to(data / "mimic_cxr")
+    of_demo = folder / "runs" / "demo" / "medvlp" / "ID" / "checkpoints"
+    of_demo.mkdir(parents=True)
+    shutil.copy(made, of_demo / "last.ckpt")
     made.rename(checkpoints / "last.ckpt")
     (folder / "scans").mkdir()
     jpeg = next(iter(sorted((raw / "mimic-cxr-jpg").rglob("*.jpg"))))
