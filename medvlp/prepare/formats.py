@@ -33,6 +33,8 @@ KINDS = [
     (0, b"ObjectType", "a MetaImage volume. Save its image as PNG"),
     (0, b"version https://git-lfs", "a pointer of Git LFS. Fetch the file itself with 'git lfs pull'"),
 ]
+# Name of the first file in the archive that torch.save writes.
+CHECKPOINT = b"/data.pkl"
 # Beginnings of texts, behind blanks and in lower case.
 TEXTS = [
     (b"<!doctype html", "an HTML page, perhaps the answer of a failed download. Download the image again"),
@@ -63,6 +65,8 @@ def describe(head: bytes) -> str:
     Args:
         head: Its first HEAD bytes.
     """
+    if head.startswith(b"PK\x03\x04") and CHECKPOINT in head:
+        return "the file is a checkpoint of PyTorch, not an image"
     for position, magic, name in KINDS:
         if head[position : position + len(magic)] == magic:
             return f"the file is {name}"

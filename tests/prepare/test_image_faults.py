@@ -197,6 +197,7 @@ def iso_media(brand):
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "an SVG drawing"),
         (b"<?xml version='1.0'?>\n<!-- x -->\n<svg width='3'/>", "an SVG drawing"),
         (b"PK\x03\x04rest", "a zip archive"),
+        (b"PK\x03\x04\0\0last/data.pkl", "a checkpoint of PyTorch"),
         (b"\x1f\x8b\x08\0", "a gzip archive. Unpack it"),
         (b"\xff\x0a\xfa\x1f", "a JPEG XL image"),
         (b"\0\0\0\x0cJXL \r\n\x87\n", "a JPEG XL image"),
