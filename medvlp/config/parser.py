@@ -27,8 +27,8 @@ WRAPPER = re.compile(r"""Parser key "([\w.]+)": ?|Problem with given class_path 
 UNKNOWN_OPTION = re.compile(r"(?:[Oo]ption '|arguments: --)([\w.]+)")
 UNKNOWN_CHOICE = re.compile(r"invalid choice: '(\w+)' \(choose from (.*)\)")
 HINT = re.compile(r"\s*Did you mean '[^']+'\?")
-# More than the numbers that `load_value` reads: 1e5, 0_e0, 12:30.5.
-NUMBER = re.compile(r"[-+]?\.?\d[\d_.:eE+-]*")
+# More than the numbers that `load_value` reads: 1e5, 0_e0, ._1, 12:30.5.
+NUMBER = re.compile(r"[-+]?[.\d][\d_.:eE+-]*")
 UNKNOWN_CLASS = re.compile(r"dot import path string: (\w+)")
 UNKNOWN_MEMBER = re.compile(r"module '([\w.]+)' has no attribute '(\w+)'")
 

@@ -17,7 +17,7 @@ VALUES = st.one_of(NUMBERS, st.text("0123456789ef+-._:#~ ", max_size=10), st.int
 
 @given(st.dictionaries(NUMBERS | st.text("ab", min_size=1), st.lists(VALUES) | VALUES | st.none() | st.booleans()))
 @example({"id": "12e45678"})
-@example({"id": "0_e0", "part": "._1e5"})
+@example({"id": "0_e0", "part": "._1e5", "0": ["._0", "._", "+._"]})
 @example({"id": "1e5", "lr": 1e-5, "on": "yes", "none": "null", "time": "12:30:45", "day": "2024-01-01"})
 def test_settings_are_read_back(settings):
     assert load_value(dump_settings(settings)) == settings

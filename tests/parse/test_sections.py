@@ -300,7 +300,10 @@ pieces = ["A: ", "(", "FINDINGS ", "a:", "*", "1. ", "<b>", "<br>", "\\n", "\n \
 def test_time_is_linear(piece):
     seconds = []
     for count in (8_000, 32_000):
-        start = time.process_time()
-        find_sections("FINDINGS: x\n" + piece * count)
-        seconds.append(time.process_time() - start)
+        turns = []
+        for _ in range(3):  # a garbage collection of the whole process may fall into one
+            start = time.process_time()
+            find_sections("FINDINGS: x\n" + piece * count)
+            turns.append(time.process_time() - start)
+        seconds.append(min(turns))
     assert seconds[1] < 10 * seconds[0] + 0.3, seconds

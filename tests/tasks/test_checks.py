@@ -154,7 +154,7 @@ def test_regions_that_no_report_speaks_of(root, language):
 def test_a_batch_of_one(root, language, objectives):
     _, error = fit(root, language, objectives, batch_size=1)
     assert "batch_size=1, but objective" in error
-    assert "2 or more" in error
+    assert "at least 2 per process" in error
 
 
 def test_a_batch_of_one_is_enough_for_tags_and_regions(root, language):
