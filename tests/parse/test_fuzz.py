@@ -4,7 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medvlp.parse import FINDINGS, REGIONS, parse_report
+from medvlp.parse import FINDINGS, REGIONS, clauses, parse_report
+from medvlp.parse.cues import find_cues
+from medvlp.parse.words import words
 
 pytestmark = pytest.mark.slow
 
@@ -42,6 +44,22 @@ def test_any_text(findings, impression):
         # A phrase may end in a hole: sternal ___.
         assert all(text[i].isalnum() or text[i] == "_" for i in (t.start, t.end - 1))
     assert parse_report(sections) == triplets
+
+
+@given(texts)
+@settings(max_examples=300, deadline=None)
+def test_clauses_and_separators_cover_a_sentence(text):
+    sentence = words(text)
+    cues = find_cues(sentence, [])
+    separators = {cue.first: cue.last for cue in cues}
+    place = 0
+    for clause in clauses.split(cues, len(sentence)):
+        if clause.first > place:  # a separator stands before the clause
+            assert separators[place] == clause.first
+        assert place <= clause.first <= clause.last <= len(sentence)
+        assert all(clause.first <= cue.first <= cue.last <= clause.last for cue in clause.cues)
+        place = clause.last
+    assert place == len(sentence)
 
 
 @given(texts)
