@@ -119,19 +119,19 @@ def read_labels(path: Path, id: str) -> tuple[list[str], list[dict[str, str]]]:
         NotFoundError: If there is no such file.
         UserError: If the column is missing, a column is there twice, or the file cannot be read.
     """
-    names, rows = _read_rows(path, "labels", [id])
+    names = _column_names(path, "labels", [id])
     if (position := find_column(path, names, id)) is None:
         raise UserError(f"id='{id}' is no column of {path}, which has {', '.join(names)}: pass another --id.")
-    return [id if n == position else name for n, name in enumerate(names)], [
-        {id if name == names[position] else name: value for name, value in row.items()} for row in rows
-    ]
+    rows = read_all(path, names)
+    # The file may write it in other case.
+    names[position] = id
+    return names, [dict(zip(names, fields, strict=True)) for fields in rows]
 
 
-def _read_rows(path: Path, option: str, needed: Sequence[str]) -> tuple[list[str], list[dict[str, str]]]:
+def _column_names(path: Path, option: str, needed: Sequence[str]) -> list[str]:
     if not path.is_file():
         raise NotFoundError(f"{option}='{path}' is not there.")
-    names = [name for name in column_names(path, needed) if name]
-    return names, [dict(zip(names, fields, strict=True)) for fields in read_all(path, names)]
+    return [name for name in column_names(path, needed) if name]
 
 
 def match_columns(columns: Sequence[str]) -> tuple[str, dict[str, str], list[str]]:
@@ -157,9 +157,10 @@ def score_sentences(path: Path, errors: int) -> None:
         NotFoundError: If there is no such file.
         UserError: If it lacks a column, has no sentence, or if a row of it is wrong.
     """
-    columns, rows = _read_rows(path, "sentences", COLUMNS)
+    columns = _column_names(path, "sentences", COLUMNS)
     if missing := [name for name in COLUMNS if name not in columns]:
         raise UserError(f"sentences='{path}' has no column {' or '.join(missing)}, it has {', '.join(columns)}.")
+    rows = [dict(zip(COLUMNS, fields, strict=True)) for fields in read_all(path, COLUMNS)]
     if not rows:
         raise UserError(f"sentences='{path}' has no row: write a sentence in each.")
     total = Tally()

@@ -5,6 +5,7 @@ import pytest
 from medvlp.parse import FINDINGS, LABEL_SETS, REGIONS
 from medvlp.parse.lexicon import ANCESTORS, GRAMMAR, IMPLIED
 from medvlp.parse.patterns import expand, read
+from medvlp.parse.spelling import texts
 from medvlp.parse.words import words
 from medvlp.phantom.world import FINDINGS as DRAWN
 from medvlp.phantom.world import REGIONS as DRAWN_REGIONS
@@ -79,17 +80,7 @@ def test_no_phrase_has_two_meanings():
 def test_groups_of_patterns_do_not_nest():
     files = [read(name) for name in ("findings", "statements", "regions")]
 
-    def strings(node):
-        if isinstance(node, dict):
-            for value in node.values():
-                yield from strings(value)
-        elif isinstance(node, list):
-            for value in node:
-                yield from strings(value)
-        else:
-            yield str(node)
-
-    for text in strings(files):
+    for text in texts(files):
         assert not any(sign in phrase for phrase in expand(text) for sign in "()|"), text
 
 
