@@ -18,9 +18,10 @@ from torch import Tensor
 Section = Literal["findings", "impression", "report"]
 """A text to align images with; `report` is that of `report_text`."""
 
-HeatSource = Literal["region", "global", "tag"]
+HeatSource = Literal["region", "patch", "global", "tag"]
 """The source of heat maps of texts, the best first: the similarity of patches in the space of regions (`region`), that
-of places in the space of whole images (`global`), or the attention of the tag decoder (`tag`)."""
+of patches in a space learned from sentences or reports alone (`patch`), that of places in the space of whole images
+(`global`), or the attention of a decoder whose queries are texts (`tag`)."""
 
 PRESENT, ABSENT, UNCERTAIN, NOT_MENTIONED = 1, 0, -1, -2
 PRECEDENCE = (NOT_MENTIONED, ABSENT, UNCERTAIN, PRESENT)
@@ -29,6 +30,7 @@ PRECEDENCE = (NOT_MENTIONED, ABSENT, UNCERTAIN, PRESENT)
 DIGEST_BYTES = 16
 
 Entry = TypeVar("Entry")
+Packed = TypeVar("Packed", "SentenceBatch", "RegionBatch")
 
 
 class Batch(TypedDict):
@@ -43,6 +45,7 @@ class Batch(TypedDict):
         label: Labels, int8 (B, L): PRESENT, ABSENT, UNCERTAIN or NOT_MENTIONED.
         existence: State of each finding of `medvlp.parse.FINDINGS` in the report, int8 (B, F), with the same values.
         index: Position of the sample in its dataset, int64 (B,).
+        sentence: All sentences of the reports; None if no objective of the task reads sentences or words.
         region: The anatomical regions; None without `CXRDataModule(regions=True)`.
         mask: Share of each pixel that the annotation covers, 0 to 255, uint8 (B, V, H, W); None without
             `CXRDataModule(targets="mask")`.
@@ -60,10 +63,48 @@ class Batch(TypedDict):
     label: Tensor
     existence: Tensor
     index: Tensor
+    sentence: SentenceBatch | None
     region: RegionBatch | None
     mask: Tensor | None
     box: list[Tensor] | None
     feature: list[Tensor] | None
+
+
+@dataclass
+class SentenceBatch:
+    """All sentences of the Findings and Impressions of a batch, in the order of the studies and of their reports.
+
+    Attributes:
+        text: S strings.
+        text_id: A number for each text, int64 (S,), equal for equal texts; see `text_ids`.
+        statement_id: A number for what each sentence states, int64 (S,): equal for sentences that state the same
+            findings with the same existence in the same regions; 0 for a sentence that states no finding.
+        study: The study of each sentence, int64 (S,), ascending.
+        section: 0 for a sentence of the Findings, 1 for one of the Impression, int64 (S,).
+        place: Study, start and end in `report_text` of each sentence, int64 (S, 3), ascending. It stays on the CPU,
+            where the tokenizer reads it.
+        existence: State of each finding of `medvlp.parse.FINDINGS` in each sentence, int8 (S, F), as in
+            `Batch.existence`.
+        region: Mask of the regions of `medvlp.parse.REGIONS` that each sentence mentions, bool (S, 29).
+    """
+
+    text: list[str]
+    text_id: Tensor
+    statement_id: Tensor
+    study: Tensor
+    section: Tensor
+    place: Tensor
+    existence: Tensor
+    region: Tensor
+
+    def to(self, device: torch.device) -> SentenceBatch:
+        """Move all tensors but `place` to a device; the Trainer calls this."""
+        moved = _map_tensors(self, lambda tensor: _moved(tensor, device))
+        return replace(moved, place=self.place)
+
+    def pin_memory(self) -> SentenceBatch:
+        """Pin the tensors; the loader calls this."""
+        return _map_tensors(self, Tensor.pin_memory)
 
 
 @dataclass
@@ -95,16 +136,12 @@ class RegionBatch:
 
     def to(self, device: torch.device) -> RegionBatch:
         """Move all tensors but `sentence_place` to a device; the Trainer calls this."""
-        moved = self._map(lambda tensor: tensor.to(device, non_blocking=torch.device(device).type == "cuda"))
+        moved = _map_tensors(self, lambda tensor: _moved(tensor, device))
         return replace(moved, sentence_place=self.sentence_place)
 
     def pin_memory(self) -> RegionBatch:
         """Pin the tensors; the loader calls this."""
-        return self._map(Tensor.pin_memory)
-
-    def _map(self, function: Callable[[Tensor], Tensor]) -> RegionBatch:
-        changed: dict[str, Any] = {k: function(v) for k, v in vars(self).items() if isinstance(v, Tensor)}
-        return replace(self, **changed)
+        return _map_tensors(self, Tensor.pin_memory)
 
 
 @dataclass
@@ -138,11 +175,13 @@ class TextFeatures:
         word: Features of the words in the batch's region sentences, (K, E); None if no objective reads them.
         word_sentence: The sentence of each word, int64 (K,), a position in `RegionBatch.sentence`; ascending. A
             sentence beyond the length limit of the encoder has no word.
+        sentence: One vector a sentence of `Batch.sentence`, each read alone, (S, E); None if no objective reads them.
     """
 
     sections: dict[Section, Tensor]
     word: Tensor | None = None
     word_sentence: Tensor | None = None
+    sentence: Tensor | None = None
 
 
 @dataclass
@@ -164,6 +203,15 @@ class PhraseFeatures:
     def to(self, device: torch.device) -> PhraseFeatures:
         """Move the tensors."""
         return PhraseFeatures(self.texts, *(t.to(device) for t in (self.pooled, self.word, self.word_phrase)))
+
+
+def _map_tensors(packed: Packed, function: Callable[[Tensor], Tensor]) -> Packed:
+    changed: dict[str, Any] = {k: function(v) for k, v in vars(packed).items() if isinstance(v, Tensor)}
+    return replace(packed, **changed)
+
+
+def _moved(tensor: Tensor, device: torch.device) -> Tensor:
+    return tensor.to(device, non_blocking=torch.device(device).type == "cuda")
 
 
 def report_text(findings: str, impression: str) -> str:

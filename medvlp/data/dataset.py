@@ -232,6 +232,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
         label=torch.from_numpy(np.stack([s["label"] for s in samples])),
         existence=torch.from_numpy(np.stack([s["existence"] for s in samples])),
         index=torch.tensor([s["index"] for s in samples]),
+        sentence=None,
         region=collate_regions(regions) if regions else None,
         mask=torch.from_numpy(np.stack(masks)) if masks else None,
         box=boxes or None,

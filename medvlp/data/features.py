@@ -157,6 +157,7 @@ class FeatureDataset(Dataset[Batch]):
             label=torch.from_numpy(samples.label[index]),
             existence=torch.from_numpy(samples.existence[index]),
             index=torch.from_numpy(index),
+            sentence=None,
             region=None,
             mask=None,
             box=None,

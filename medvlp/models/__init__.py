@@ -13,6 +13,7 @@ from medvlp.models.heads import ProjectionHead
 from medvlp.models.hf_text_encoder import HFTextEncoder
 from medvlp.models.image import ImageEncoder
 from medvlp.models.query_decoder import QueryDecoder
+from medvlp.models.temperature import Temperature
 from medvlp.models.text import TextEncoder
 from medvlp.models.timm_encoder import TimmEncoder
 
@@ -23,6 +24,7 @@ __all__ = [
     "ImageEncoder",
     "ProjectionHead",
     "QueryDecoder",
+    "Temperature",
     "TextEncoder",
     "TimmEncoder",
 ]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from medvlp.objectives.similarity import cosine
 from medvlp.types import (
     Batch,
     HeatSource,
@@ -17,6 +18,7 @@ from medvlp.types import (
     PhraseFeatures,
     RegionBatch,
     Section,
+    SentenceBatch,
     TextFeatures,
     report_text,
 )
@@ -49,8 +51,11 @@ class Objective(nn.Module, ABC):
     sections: tuple[Section, ...] = ()
     """Sections that whole images are aligned with; empty for objectives without a joint space of whole images."""
 
+    reads_sentences: bool = False
+    """Whether this objective reads `TextFeatures.sentence`, the embedding of each sentence alone."""
+
     reads_words: bool = False
-    """Whether this objective reads the words of region sentences."""
+    """Whether this objective reads `TextFeatures.word`, the words of the sentences in their reports."""
 
     reads_findings: bool = False
     """Whether this objective learns from the findings in reports, `Batch.existence`."""
@@ -71,17 +76,45 @@ class Objective(nn.Module, ABC):
 
         Args:
             image: Features of all views, N = B * V rows; row b * V + v is view v of study b.
-            text: Features of each of `sections`, and of words if `reads_words`.
+            text: Features of each of `sections`, of sentences if `reads_sentences`, and of words if `reads_words`.
             batch: The batch of these features.
         """
 
     def embed_image(self, image: ImageFeatures) -> dict[Section, Tensor]:
-        """Return the normalised embeddings (N, D) of images, by the section that they are aligned with."""
+        """Return the images by the section that they are aligned with: what `similarity` compares with texts.
+
+        Returns:
+            Normalised vectors (N, D), or tokens (N, P, D) if texts are compared with the parts of an image.
+        """
         return {}
 
     def embed_text(self, text: Tensor) -> Tensor:
-        """Return normalised embeddings (M, D) of text embeddings (M, E) in the same space."""
+        """Return texts, given their embeddings (M, E), for `similarity`: by default normalised vectors (M, D)."""
         raise TypeError(f"{type(self).__name__} aligns no whole images with texts: it has no 'sections'.")
+
+    def embed_phrases(self, text: PhraseFeatures) -> Tensor:
+        """Return texts, given their embeddings and words, for `similarity`; by default `embed_text` of the former.
+
+        Returns:
+            Vectors (M, D), or tokens (M, L, D) with zeros as padding.
+        """
+        return self.embed_text(text.pooled)
+
+    def embed_sections(self, text: TextFeatures, batch: Batch) -> dict[Section, Tensor]:
+        """Return the sections of the reports in a batch for `similarity`, each (B, D) or (B, L, D)."""
+        return {section: self.embed_text(text.sections[section]) for section in self.sections}
+
+    def similarity(self, image: Tensor, text: Tensor) -> Tensor:
+        """Return the similarities (N, M) of images from `embed_image` with texts; by default the cosine.
+
+        Zero-shot classification, retrieval and search rank by it, and average it over the spaces of a model: it should
+        be of the order of a cosine. They call it through `medvlp.objectives.similarity.blockwise`.
+
+        Args:
+            image: (N, D) or (N, P, D), in single or double precision.
+            text: (M, D) or (M, L, D), likewise.
+        """
+        return cosine(image, text)
 
     def evaluate(self, image: ImageFeatures, text: TextFeatures, batch: Batch) -> dict[str, Tensor]:
         """Return the inputs of `summarise` for each study of an evaluation batch (V = 1), tensors (B, ...)."""
@@ -152,6 +185,17 @@ def section_mask(section: Section, batch: Batch) -> Tensor:
             return batch["impression_mask"]
         case "report":
             return batch["findings_mask"] | batch["impression_mask"]
+
+
+def sentences_of(batch: Batch) -> SentenceBatch:
+    """Return the sentences of a batch.
+
+    Raises:
+        ValueError: If the batch has no sentences.
+    """
+    if batch["sentence"] is None:
+        raise ValueError("the batch holds no sentences, which this objective reads.")
+    return batch["sentence"]
 
 
 def regions_of(batch: Batch) -> RegionBatch:

@@ -1,0 +1,64 @@
+"""Similarities of many images with many texts, in blocks: neither images nor pairs need fit into the memory at once.
+
+An objective represents an image by a vector (D,) or by tokens (P, D), and a text by a vector (D,) or by tokens (L, D).
+A token of zeros is padding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+Similarity = Callable[[Tensor, Tensor], Tensor]
+"""From n images (n, ...) and m texts (m, ...) to their similarities (n, m)."""
+
+# Products of a token of an image, a text and a token of a text in one block: 64 MB in single precision.
+BLOCK = 1 << 24
+
+
+def cosine(image: Tensor, text: Tensor) -> Tensor:
+    """Return the products (N, M) of normalised vectors (N, D) and (M, D)."""
+    return image @ text.T
+
+
+def blockwise(similarity: Similarity, image: Tensor, text: Tensor, block: int = BLOCK) -> Tensor:
+    """Return the similarities (N, M) of images with texts, one block of pairs after the other.
+
+    The result does not depend on the blocks, beyond rounding. Images may be a tensor on disk, such as that of a memory
+    map: only the images of one block are read at a time, in the precision of the texts.
+
+    Args:
+        similarity: See `Similarity`.
+        image: N vectors (N, D), or tokens (N, P, D), on any device.
+        text: M vectors (M, D), or tokens (M, L, D), on the device to compute on.
+        block: Number of products of tokens in a block.
+    """
+    if image.ndim == text.ndim == 2 and image.device == text.device and image.dtype == text.dtype:
+        return similarity(image, text)
+    each = _tokens(image) * _tokens(text)
+    texts = max(1, min(len(text), block // each))
+    images = max(1, block // (each * texts))
+    rows = []
+    for part in image.split(images):
+        moved = part.to(text.device, text.dtype)
+        rows.append(torch.cat([similarity(moved, some) for some in text.split(texts)], 1))
+    return torch.cat(rows) if rows else text.new_zeros(0, len(text))
+
+
+def join(parts: Sequence[Tensor]) -> Tensor:
+    """Concatenate vectors (n, D), or tokens (n, P, D) of which the shorter are padded with zeros."""
+    if parts[0].ndim == 2:
+        return torch.cat(list(parts))
+    longest = max(part.shape[1] for part in parts)
+    return torch.cat([torch.nn.functional.pad(part, (0, 0, 0, longest - part.shape[1])) for part in parts])
+
+
+def one_vector(rows: Tensor) -> Tensor:
+    """Return one normalised vector (N, D) for vectors (N, D), or for tokens (N, P, D) their mean."""
+    return rows if rows.ndim == 2 else torch.nn.functional.normalize(rows.sum(1), dim=1)
+
+
+def _tokens(rows: Tensor) -> int:
+    return rows.shape[1] if rows.ndim == 3 else 1
