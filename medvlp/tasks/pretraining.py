@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -18,7 +19,7 @@ from medvlp.data import CXRDataModule
 from medvlp.data.preprocessing import Preprocessing
 from medvlp.errors import StoppedWithOthersError, UserError
 from medvlp.metrics import label_auroc
-from medvlp.models import ImageEncoder, TextEncoder
+from medvlp.models import ImageEncoder, Temperature, TextEncoder
 from medvlp.models.recipe import RECIPE
 from medvlp.objectives import Objective
 from medvlp.objectives.base import section_texts
@@ -110,6 +111,7 @@ class PretrainingTask(VisionLanguageTask):
                 "positions are resampled."
             )
         self.text_encoder.open_cache(self.datamodule.text_cache)
+        self._collector.folder = Path(self.trainer.default_root_dir)
 
     def on_fit_start(self) -> None:
         """Describe the training data, for the checkpoints."""
@@ -176,7 +178,7 @@ class PretrainingTask(VisionLanguageTask):
         image, text, ids = (under(rows, prefix) for prefix in ("image", "text", "id"))
         metrics = {
             f"retrieval/{name}/{key}": value
-            for name, values in report_retrieval(image, text, ids).items()
+            for name, values in report_retrieval(image, text, ids, self.compare).items()
             for key, value in values.items()
         }
         if (scored := [label for label in labels if self.protocol.knows(label)]) and image:
@@ -213,8 +215,19 @@ class PretrainingTask(VisionLanguageTask):
         loss = torch.stack(list(terms.values())).sum()
         options: dict[str, Any] = {"batch_size": len(batch["image"]), "sync_dist": stage == "val"}
         self.log_dict({name: value.detach() for name, value in terms.items()}, **options)
+        if stage == "train":
+            self.log_dict(self._temperatures())
         self.log(f"{stage}/loss", loss.detach(), prog_bar=True, **options)
         return loss
+
+    def _temperatures(self) -> dict[str, Tensor]:
+        """Return the learned temperatures and biases, by name of objective and module."""
+        return {
+            f"train/{name}/{key}": value
+            for name, module in self.objectives.named_modules()
+            if isinstance(module, Temperature)
+            for key, value in module.logged.items()
+        }
 
     def _log_metrics(self, stage: str) -> None:
         metrics = self.metrics(self.datamodule.labels)

@@ -12,6 +12,7 @@ from medvlp.errors import UserError
 from medvlp.models import ImageEncoder, TextEncoder
 from medvlp.objectives import HeatMap, Objective, TagDecoding
 from medvlp.objectives.base import section_texts
+from medvlp.objectives.similarity import blockwise
 from medvlp.protocols import Protocol, zero_shot_scores
 from medvlp.tasks.base import BaseTask
 from medvlp.tasks.precision import own_precision
@@ -55,7 +56,7 @@ class VisionLanguageTask(BaseTask):
         return image, text
 
     def embed_images(self, image: ImageFeatures) -> dict[str, Tensor]:
-        """Return normalised embeddings (N, D) of images, by `objective/section`."""
+        """Return images as their objectives compare them with texts, (N, D) or (N, P, D), by `objective/section`."""
         return {
             f"{name}/{section}": embedding
             for name, objective in self._named()
@@ -63,14 +64,34 @@ class VisionLanguageTask(BaseTask):
         }
 
     def embed_texts(self, texts: list[str]) -> dict[str, Tensor]:
-        """Return normalised embeddings (M, D) of texts, by `objective/section`."""
+        """Return texts as their objectives compare them with images, (M, D) or (M, L, D), by `objective/section`."""
         with own_precision(self):
-            embedded = self.text_encoder(texts).to(self.device)
+            phrases = self.text_encoder.phrases(texts).to(self.device)
             return {
-                f"{name}/{s}": objective.embed_text(embedded)
+                f"{name}/{s}": embedding
                 for name, objective in self._named()
+                if objective.sections
+                for embedding in [objective.embed_phrases(phrases)]
                 for s in objective.sections
             }
+
+    def compare(self, space: str, image: Tensor, text: Tensor) -> Tensor:
+        """Return the similarities (N, M) of images with texts in a space `objective/section`.
+
+        Cosines keep the device and the precision of the texts. Other similarities are computed on the device of the
+        model in single precision, and returned on that of the texts.
+
+        Args:
+            space: The space.
+            image: From `embed_images`; it may lie on disk.
+            text: From `embed_texts`.
+        """
+        objective = dict(self._named())[space.rpartition("/")[0]]
+        home = text.device
+        if type(objective).similarity is not Objective.similarity:
+            text = text.to(self.device).float()
+        with torch.autocast(text.device.type, enabled=False):
+            return blockwise(objective.similarity, image, text).to(home)
 
     def heat_maps(self, batch: Batch) -> dict[str, list[HeatMap]]:
         """Return heat maps of the reports in an evaluation batch (V = 1), by name of the objective, if it has any."""
@@ -86,13 +107,13 @@ class VisionLanguageTask(BaseTask):
     def embedded(self, batch: Batch, image: ImageFeatures, text: TextFeatures) -> dict[str, Tensor]:
         """Return the inputs of retrieval from an evaluation batch (V = 1), tensors (B, ...).
 
-        The keys are `image/` and `text/` for normalised embeddings, and `id/` for the numbers of the texts, each
+        The keys are `image/` and `text/` for what `compare` compares, and `id/` for the numbers of the texts, each
         followed by `objective/section`.
         """
         rows = {f"image/{key}": value for key, value in self.embed_images(image).items()}
         for name, objective in self._named():
-            for section in objective.sections:
-                rows[f"text/{name}/{section}"] = objective.embed_text(text.sections[section])
+            for section, embedding in objective.embed_sections(text, batch).items():
+                rows[f"text/{name}/{section}"] = embedding
                 ids = text_ids(section_texts(section, batch["findings"], batch["impression"]))
                 rows[f"id/{name}/{section}"] = ids.to(self.device)
         return rows
@@ -100,16 +121,17 @@ class VisionLanguageTask(BaseTask):
     def zero_shot_scores(
         self, image: dict[str, Tensor], labels: Sequence[str], protocol: Protocol | None = None
     ) -> Tensor:
-        """Score labels from image embeddings (N, D) by `objective/section`: float64 (N, L) on the CPU.
+        """Score labels from the images of `embed_images`: float64 (N, L) on the CPU.
 
         Args:
-            image: The embeddings.
+            image: The images, by `objective/section`.
             labels: Labels that the protocol knows.
             protocol: A protocol with prompts; by default the task's.
         """
         protocol = protocol or self.protocol
         text = {space: rows.cpu() for space, rows in self.embed_texts(protocol.texts(labels)).items()}
-        return zero_shot_scores(protocol, labels, {space: rows.cpu() for space, rows in image.items()}, text)
+        seen = {space: rows.cpu() for space, rows in image.items()}
+        return zero_shot_scores(protocol, labels, seen, text, self.compare)
 
     @property
     def tag_decoder(self) -> TagDecoding:
