@@ -77,7 +77,7 @@ class PretrainingTask(VisionLanguageTask):
         if not self.sections:
             # DistributedDataParallel would wait for gradients of layers that only spaces of whole images use.
             self.image_encoder.freeze_beyond_patches()
-            if not self._reads_words:
+            if not any(o.reads_words or o.reads_sentences for _, o in self._named()):
                 self.text_encoder.requires_grad_(False)
         self.protocol = Protocol.read(protocol)
         self.preprocessing: Preprocessing | None = None
@@ -146,16 +146,20 @@ class PretrainingTask(VisionLanguageTask):
         self._log_metrics("test")
 
     def embed_ahead(self, trainer: L.Trainer) -> None:
-        """Store the embeddings of all reports, region sentences and prompts of a run, if the text encoder is frozen."""
+        """Store the embeddings of all reports, sentences and prompts of a run, if the text encoder is frozen."""
         data: CXRDataModule = trainer.datamodule  # type: ignore[attr-defined]  # set by a connector
         # A run that overfits reads the texts of a few batches, which it embeds as it reads them.
         names = [] if data.overfits else READ[trainer.state.fn]
         findings, impression = data.reports(names)
         texts = [text for section in self.sections for text in section_texts(section, findings, impression)]
         texts += self.protocol.texts(filter(self.protocol.knows, data.labels))
-        if self._reads_words and data.regions is not None:
-            texts += data.region_sentences(names)
         self.text_encoder.open_cache(data.text_cache)
+        if self.reads_sentences and self.text_encoder.cache is not None:
+            sentences = data.sentences(names)
+            rank_zero_info(f"The reports of this run have {len(sentences):,} different sentences.")
+            texts += sentences
+        elif self._reads_words and data.regions is not None:
+            texts += data.region_sentences(names)
         self.text_encoder.fill(texts, trainer.strategy.root_device, progress=True)
 
     def collect(self, batch: Batch, image: ImageFeatures, text: TextFeatures) -> None:
@@ -163,7 +167,7 @@ class PretrainingTask(VisionLanguageTask):
         rows = self.embedded(batch, image, text)
         for name, objective in self._named():
             # Zero-shot classification runs on data without regions, too.
-            if not objective.reads_words or batch["region"] is not None:
+            if not objective.reads_regions or batch["region"] is not None:
                 inputs = objective.evaluate(image, text, batch)
                 rows |= {f"own/{name}/{key}": value for key, value in inputs.items()}
         self._collector.add(batch["index"], {**rows, "label": batch["label"]})

@@ -39,6 +39,11 @@ class VisionLanguageTask(BaseTask):
         """Sections of the report that at least one objective aligns images with."""
         return list(dict.fromkeys(section for objective in self._named() for section in objective[1].sections))
 
+    @property
+    def reads_sentences(self) -> bool:
+        """Whether an objective reads all sentences of the reports, or their words; see `CXRDataModule`."""
+        return any(o.reads_sentences or (o.reads_words and not o.reads_regions) for _, o in self._named())
+
     def encode_batch(self, batch: Batch) -> tuple[ImageFeatures, TextFeatures]:
         """Return the features of all views (N = B * V), and those of the texts that objectives read."""
         image = self.image_encoder(batch["image"].flatten(0, 1))
@@ -51,6 +56,8 @@ class VisionLanguageTask(BaseTask):
             if report is not None:
                 del texts["report"]
                 text.sections["report"] = report.to(self.device, non_blocking=True)
+        if any(objective.reads_sentences for _, objective in self._named()) and (said := batch["sentence"]) is not None:
+            text.sentence = self.text_encoder.each(said.text).to(self.device, non_blocking=True)
         for section, strings in texts.items():
             text.sections[section] = self.text_encoder(strings).to(self.device, non_blocking=True)
         return image, text
@@ -100,7 +107,7 @@ class VisionLanguageTask(BaseTask):
             maps = {
                 name: objective.heat_maps(image, text, batch)
                 for name, objective in self._named()
-                if batch["region"] is not None or not objective.reads_words
+                if batch["region"] is not None or not objective.reads_regions
             }
         return {name: drawn for name, drawn in maps.items() if drawn}
 
