@@ -63,6 +63,11 @@ class RetrievalTask(EvaluationOnlyTask):
         cosine = all(type(o).similarity is Objective.similarity for o in objectives if o.sections)
         return "cosine" if cosine else "similarity of the model"
 
+    @property
+    def reads_sentences(self) -> bool:
+        """Whether the model reads sentences of reports; see `CXRDataModule`."""
+        return self.model.reads_sentences
+
     def texts(self) -> Sequence[str]:
         """Return the reports of the test images."""
         findings, impression = self.datamodule.reports(["test"])
