@@ -12,10 +12,17 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers.utils.logging import disable_progress_bar
 
-from medvlp.models.language import check_reader, freeze_but_last, inputs_of, keep_layers, load_language_model
+from medvlp.models.language import (
+    check_reader,
+    freeze_but_last,
+    inputs_of,
+    keep_layers,
+    load_language_model,
+    parameters_by_depth,
+)
 from medvlp.models.text import TextEncoder, hash_state
 from medvlp.models.weights import EXPORTED, TEXT_ENCODER, locate, public_name, write_tensors
 from medvlp.types import PhraseFeatures, RegionBatch
@@ -131,6 +138,13 @@ class HFTextEncoder(TextEncoder):
     def network(self) -> Any:
         """The language model."""
         return self.language_model
+
+    def layers(self) -> list[list[nn.Parameter]]:
+        """Return the parameters of a trained model by depth: those before its layers, and each layer.
+
+        What follows the last layer is in its list. Layers that share their weights are one.
+        """
+        return [] if self.frozen else parameters_by_depth(self.model)
 
     def embed(self, texts: Sequence[str]) -> Tensor:
         """Embed one batch of M strings; returns float (M, D)."""

@@ -105,6 +105,26 @@ def freeze_but_last(model: Any, count: int, name: str) -> None:
     layers[-count:].requires_grad_(True)
 
 
+def parameters_by_depth(model: Any) -> list[list[nn.Parameter]]:
+    """Return the parameters of a model in groups from the input to the output: those before the layers, each layer.
+
+    The norm behind the last layer is in the group of that layer. If all layers share their weights, there is one group.
+    """
+    try:
+        holder, attribute = layers_of(model, "")
+    except UserError:
+        return [list(model.parameters())]
+    layers = [list(layer.parameters()) for layer in getattr(holder, attribute)]
+    inside = {parameter for layer in layers for parameter in layer}
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    last = max(position for position, parameter in enumerate(names) if parameter in inside)
+    outside = [(i, p, name) for i, (p, name) in enumerate(names.items()) if p not in inside]
+    # Tables of relative positions, which all layers read, are also defined behind the layers.
+    behind = [p for i, p, name in outside if i > last and ("norm" in name or "ln_" in name)]
+    before = [p for _, p, _ in outside if p not in set(behind)]
+    return [before, *layers[:-1], layers[-1] + behind]
+
+
 def check_reader(model: Any, tokenizer: Any, name: str, pooling: str, max_length: int) -> None:
     """Refuse a model that cannot embed texts, or embeds all texts alike.
 

@@ -14,6 +14,7 @@ from medvlp.objectives import HeatMap, Objective, TagDecoding
 from medvlp.objectives.base import section_texts
 from medvlp.protocols import Protocol, zero_shot_scores
 from medvlp.tasks.base import BaseTask
+from medvlp.tasks.parameter_groups import Layers
 from medvlp.tasks.precision import own_precision
 from medvlp.types import Batch, HeatSource, ImageFeatures, Section, TextFeatures, text_ids
 
@@ -32,6 +33,12 @@ class VisionLanguageTask(BaseTask):
     text_encoder: TextEncoder
     objectives: nn.ModuleDict
     protocol: Protocol
+
+    @property
+    def parts(self) -> dict[str, Layers]:
+        """All parameters by part of the model and by layer; see `BaseTask.parts`."""
+        image, text = self.image_encoder.layers(), self.text_encoder.layers()
+        return {"head": [list(self.objectives.parameters())], "image": image, "text": text}
 
     @property
     def sections(self) -> list[Section]:
