@@ -1,4 +1,4 @@
-"""Learning rates by part and layer: each parameter has one rate at each step, and weight decay spares what it should."""
+"""Learning rates by part and layer: each parameter has one rate at each step, and weight decay spares some of them."""
 
 import math
 from functools import partial
