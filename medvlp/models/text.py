@@ -96,7 +96,7 @@ class TextEncoder(nn.Module, ABC):
         pooled = self(texts)
         return PhraseFeatures(texts, pooled, pooled, torch.arange(len(texts), device=pooled.device))
 
-    def layers(self) -> list[list[nn.Parameter]]:
+    def parameters_by_depth(self) -> list[list[nn.Parameter]]:
         """Return all parameters by depth, from the input to the output; by default all are in one list.
 
         See `ImageEncoder.layers`.

@@ -37,7 +37,7 @@ class VisionLanguageTask(BaseTask):
     @property
     def parts(self) -> dict[str, Layers]:
         """All parameters by part of the model and by layer; see `BaseTask.parts`."""
-        image, text = self.image_encoder.layers(), self.text_encoder.layers()
+        image, text = self.image_encoder.layers(), self.text_encoder.parameters_by_depth()
         return {"head": [list(self.objectives.parameters())], "image": image, "text": text}
 
     @property

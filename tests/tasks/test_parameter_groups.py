@@ -123,7 +123,7 @@ def test_each_parameter_has_its_rate_at_each_step(place, exclude):
     factors = [
         min((step + 1) / 3, 1) if step < 3 else (1 + math.cos(math.pi * (step - 3) / 3)) / 2 for step in range(6)
     ]
-    text = len(task.text_encoder.layers())
+    text = len(task.text_encoder.parameters_by_depth())
     assert text == 3
     for step, rates in enumerate(record.rates):
         for name, rate in rates.items():
