@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from medvlp.objectives import GlobalAlignment
+from medvlp.objectives.sigmoid_alignment import SigmoidAlignment
 from medvlp.parse import FINDINGS, LABEL_SETS, REGIONS
 from medvlp.types import NOT_MENTIONED, ImageFeatures, SentenceBatch, TextFeatures, text_ids
 
@@ -114,5 +115,6 @@ CONVIRT = {"soft_label_weight": 0.0, "head": "mlp", "directions": (0.75, 0.25), 
 KINDS = [
     (GlobalAlignment, CLIP),
     (GlobalAlignment, {**CONVIRT, "learned_temperature": True}),
+    (SigmoidAlignment, {}),
 ]
 assert set(LABELS) <= set(LABEL_SETS["chexpert"])
