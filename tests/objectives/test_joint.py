@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from medvlp.objectives import GlobalAlignment
+from medvlp.objectives.study_alignment import StudyAlignment
 from medvlp.types import NOT_MENTIONED, PhraseFeatures
 from tests.support.joint import KINDS, STUDIES, TEXT, WIDTH, Studies, make
 
@@ -49,7 +50,7 @@ def test_gradients_reach_every_parameter_and_are_finite(kind, options, views, se
     terms = objective(*studies.inputs(range(len(sentences))))
     sum(terms.values()).backward()
     if not sum(sentences):
-        assert not any(value.item() for name, value in terms.items())
+        assert not any(value.item() for name, value in terms.items() if name != "image_image")
     for name, parameter in objective.named_parameters():
         # DistributedDataParallel would wait for it.
         assert parameter.grad is not None, name
@@ -77,6 +78,8 @@ def test_half_precision_is_close(kind, options):
 
 @kinds
 def test_several_views_count_as_their_mean(kind, options):
+    if kind is StudyAlignment:
+        options = {**options, "image_weight": 0.0}
     studies = Studies(2)
     objective = make(kind, **options).eval()
     expected = objective(*studies.inputs(everyone))

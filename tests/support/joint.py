@@ -9,6 +9,7 @@ import torch
 
 from medvlp.objectives import GlobalAlignment
 from medvlp.objectives.sigmoid_alignment import SigmoidAlignment
+from medvlp.objectives.study_alignment import StudyAlignment
 from medvlp.parse import FINDINGS, LABEL_SETS, REGIONS
 from medvlp.types import NOT_MENTIONED, ImageFeatures, SentenceBatch, TextFeatures, text_ids
 
@@ -116,5 +117,7 @@ KINDS = [
     (GlobalAlignment, CLIP),
     (GlobalAlignment, {**CONVIRT, "learned_temperature": True}),
     (SigmoidAlignment, {}),
+    (StudyAlignment, {}),
+    (StudyAlignment, {"labels": LABELS}),
 ]
 assert set(LABELS) <= set(LABEL_SETS["chexpert"])
