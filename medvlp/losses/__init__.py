@@ -6,6 +6,7 @@ No loss knows an encoder, a batch or a projection head; `medvlp.objectives` has 
 from medvlp.losses.alignment import contrastive_loss, region_sentence_loss, soft_label_loss, tag_loss
 from medvlp.losses.detection import detection_loss
 from medvlp.losses.segmentation import segmentation_loss
+from medvlp.losses.sigmoid import sigmoid_loss
 from medvlp.losses.targets import ClinicalPrior, SoftLabels
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "detection_loss",
     "region_sentence_loss",
     "segmentation_loss",
+    "sigmoid_loss",
     "soft_label_loss",
     "tag_loss",
 ]
