@@ -5,6 +5,7 @@ No loss knows an encoder, a batch or a projection head; `medvlp.objectives` has 
 
 from medvlp.losses.alignment import contrastive_loss, region_sentence_loss, soft_label_loss, tag_loss
 from medvlp.losses.detection import detection_loss
+from medvlp.losses.late_interaction import attended_cosine, multi_positive_loss
 from medvlp.losses.segmentation import segmentation_loss
 from medvlp.losses.sigmoid import sigmoid_loss
 from medvlp.losses.targets import ClinicalPrior, SoftLabels
@@ -12,8 +13,10 @@ from medvlp.losses.targets import ClinicalPrior, SoftLabels
 __all__ = [
     "ClinicalPrior",
     "SoftLabels",
+    "attended_cosine",
     "contrastive_loss",
     "detection_loss",
+    "multi_positive_loss",
     "region_sentence_loss",
     "segmentation_loss",
     "sigmoid_loss",
