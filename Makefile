@@ -38,7 +38,7 @@ help: ## Show this list.
 	@echo
 	@echo 'A benchmark takes WEIGHTS=FILE, a checkpoint of pre-training (or imagenet, or random), and, if wanted,'
 	@echo 'FRACTIONS="1 10 100" (percent of the labels), SEEDS="0 1 2", NAME=LABEL (of the weights in tables),'
-	@echo 'PROTOCOLS="medvlp chexzero" (of zero-shot; of grounding "region global tag"),'
+	@echo 'PROTOCOLS="medvlp chexzero" (of zero-shot; of grounding "region patch global tag"),'
 	@echo 'TRUST=PACKAGE (of your own, whose classes the weights use),'
 	@echo 'DATA=data (where the prepared folders are), OUT=runs/benchmarks and ARGS="options of medvlp fit".'
 	@echo 'What is finished is not computed again. Without the real data, on a CPU:'

@@ -20,6 +20,7 @@ from medvlp.data.dataset import PreparedDataset, Targets, Transform, collate, se
 from medvlp.data.features import FeatureDataset, FeatureStore, as_it_is
 from medvlp.data.regions import RegionList
 from medvlp.data.sampler import EpochSampler
+from medvlp.data.sentences import ReportSentences
 from medvlp.data.subset import Subset
 from medvlp.data.transforms import Augmentation, EvaluationTransform, Framing, TrainTransform
 from medvlp.data.triplets import ReportTriplets
@@ -138,6 +139,12 @@ class CXRDataModule(L.LightningDataModule):
         triplets = self._triplets(names)
         return triplets.texts if triplets else []
 
+    def sentences(self, names: Sequence[str]) -> list[str]:
+        """Return the distinct sentences of the reports in some of `train`, `validate` and `test`."""
+        index = self._index(names, ["study_id", "findings", "impression"])
+        findings, impression = (index[name].fill_null("").combine_chunks() for name in ("findings", "impression"))
+        return ReportSentences(index["study_id"].to_pylist(), findings, impression, self._triplets(names)).texts
+
     def existences(self, names: Sequence[str]) -> npt.NDArray[np.int8] | None:
         """Return the findings of reports, int8 (N, F), see `Batch.existence`; None if there are no triplets."""
         triplets = self._triplets(names, sentences=False)
@@ -178,6 +185,7 @@ class CXRDataModule(L.LightningDataModule):
             self.split,
             self.targets,
             self.share if training else None,
+            getattr(self._task, "reads_sentences", False),
         )
         side = resize or dataset.prepared.size
         if side < crop:

@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 
 from medvlp.data.objects import ObjectBoxes
 from medvlp.data.regions import ImageBoxes, RegionList, StudyRegions, collate_regions, study_regions
+from medvlp.data.sentences import ReportSentences, StudySentences, collate_sentences
 from medvlp.data.subset import Subset
 from medvlp.data.transforms import View
 from medvlp.data.triplets import ReportTriplets
@@ -45,6 +46,7 @@ class Sample(TypedDict):
     label: npt.NDArray[np.int8]
     existence: npt.NDArray[np.int8]
     index: int
+    sentence: StudySentences | None
     region: StudyRegions | None
     mask: Mask | None
     box: npt.NDArray[np.float32] | None
@@ -123,6 +125,7 @@ class PreparedDataset(Dataset[Sample]):
         targets: Annotations to load, `mask` or `box`. Images that were never annotated are dropped: they would count
             as empty.
         subset: Which of the images to keep; None keeps all.
+        sentences: Whether to give all sentences of the reports; regions imply them.
 
     Attributes:
         image_id: Names of the images.
@@ -144,6 +147,7 @@ class PreparedDataset(Dataset[Sample]):
         variant: str | None = None,
         targets: Targets | None = None,
         subset: Subset | None = None,
+        sentences: bool = False,
     ) -> None:
         self.prepared = Prepared.open(root)
         self.transform, self.views, self.seed = transform, views, seed
@@ -168,7 +172,9 @@ class PreparedDataset(Dataset[Sample]):
             raise UserError(f"regions=True, but root='{root}' has no reports, which would mention them.")
         path = Path(root) / TRIPLETS
         # A data set of images alone has no reports to find anything in.
-        self.triplets = ReportTriplets(path, studies, regions is not None) if path.exists() else None
+        wanted = sentences or regions is not None
+        self.triplets = ReportTriplets(path, studies, wanted) if path.exists() else None
+        self.sentences = ReportSentences(studies, self.findings, self.impression, self.triplets) if wanted else None
         silence = np.full((len(self.rows), len(FINDINGS)), NOT_MENTIONED, np.int8)
         self.existence = self.triplets.existence if self.triplets else silence
 
@@ -200,6 +206,7 @@ class PreparedDataset(Dataset[Sample]):
             label=self.label[i],
             existence=self.existence[i],
             index=i,
+            sentence=self.sentences.of(i) if self.sentences else None,
             region=region,
             mask=np.stack([view.mask for view in views if view.mask is not None]) if mask is not None else None,
             box=views[0].box[count:][views[0].visible[count:]] if self.targets == "box" else None,
@@ -220,6 +227,7 @@ class PreparedDataset(Dataset[Sample]):
 def collate(samples: Sequence[Sample]) -> Batch:
     """Make a batch of samples."""
     findings, impression = [s["findings"] for s in samples], [s["impression"] for s in samples]
+    sentences = [s["sentence"] for s in samples if s["sentence"] is not None]
     regions = [s["region"] for s in samples if s["region"] is not None]
     masks = [s["mask"] for s in samples if s["mask"] is not None]
     boxes = [torch.from_numpy(s["box"]) for s in samples if s["box"] is not None]
@@ -232,7 +240,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
         label=torch.from_numpy(np.stack([s["label"] for s in samples])),
         existence=torch.from_numpy(np.stack([s["existence"] for s in samples])),
         index=torch.tensor([s["index"] for s in samples]),
-        sentence=None,
+        sentence=collate_sentences(sentences) if sentences else None,
         region=collate_regions(regions) if regions else None,
         mask=torch.from_numpy(np.stack(masks)) if masks else None,
         box=boxes or None,

@@ -15,6 +15,7 @@ import torch
 import yaml
 from torch import Tensor
 
+from medvlp.data.sentences import find
 from medvlp.data.triplets import RegionSentence
 from medvlp.errors import NotFoundError, UserError
 from medvlp.parse import REGIONS
@@ -157,18 +158,6 @@ class ImageBoxes:
                 other = boxes.get(region, box)
                 boxes[region] = np.concatenate([np.minimum(box[:2], other[:2]), np.maximum(box[2:], other[2:])])
         return boxes
-
-
-def find(section: str, sentence: str, start: int) -> tuple[int, int] | None:
-    """Return start and end of a sentence in a section, from a position on; white space may differ. None if missing."""
-    at = section.find(sentence, start)
-    if at >= 0:
-        return at, at + len(sentence)
-    # RadGraph's tables put blanks around each token of the report.
-    places = [i for i in range(start, len(section)) if not section[i].isspace()]
-    bare, letters = "".join(section[i] for i in places), "".join(sentence.split())
-    at = bare.find(letters) if letters else -1
-    return (places[at], places[at + len(letters) - 1] + 1) if at >= 0 else None
 
 
 def collate_regions(studies: Sequence[StudyRegions]) -> RegionBatch:

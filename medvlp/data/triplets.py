@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from medvlp.data.statements import SIDES, Statements
 from medvlp.errors import UserError
 from medvlp.parse import FINDINGS, REGIONS
 from medvlp.parse.labels import STRENGTH
@@ -21,7 +22,7 @@ from medvlp.types import PRECEDENCE
 # Other sections hold history or questions, not findings. RadGraph's table has only the report as a whole.
 SECTIONS = ["findings", "impression", "report"]
 ALWAYS = ["id", "section", "finding", "existence"]
-OF_SENTENCES = ["text", "region"]
+OF_SENTENCES = ["text", "region", "side"]
 
 AGAIN = (
     "Parse the reports again: 'medvlp parse --input {root}/index.parquet --id study_id --out {root}/triplets.parquet'."
@@ -42,16 +43,33 @@ class RegionSentence(NamedTuple):
     regions: npt.NDArray[np.int64]
 
 
+class StatedSentence(NamedTuple):
+    """A sentence that states findings.
+
+    Attributes:
+        section: findings, impression or report.
+        number: Number of the sentence in its section, from 0.
+        text: The sentence.
+        statement: What it states, a row of `ReportTriplets.statements`.
+    """
+
+    section: str
+    number: int
+    text: str
+    statement: int
+
+
 class ReportTriplets:
-    """The findings and the regions of some reports, from a triplets table (see `medvlp.parse`).
+    """The findings and the sentences of some reports, from a triplets table (see `medvlp.parse`).
 
     Args:
         path: The table.
         ids: Ids of the N reports; an id may repeat.
-        sentences: Whether to load `sentences` and `texts`.
+        sentences: Whether to load what sentences state; without it, only `existence` is there.
 
     Attributes:
         existence: State of each finding in each report, int8 (N, F): PRESENT, ABSENT, UNCERTAIN or NOT_MENTIONED.
+        statements: The distinct statements of the sentences.
 
     Raises:
         UserError: If the table has findings or regions that the vocabulary lacks, or no study of the folder.
@@ -79,37 +97,47 @@ class ReportTriplets:
                 )
         # PRECEDENCE is NOT_MENTIONED, followed by STRENGTH.
         rank = 1 + _codes(table, "existence", STRENGTH)
+        finding = _codes(table, "finding", FINDINGS)
         ranks = np.zeros((len(distinct), len(FINDINGS)), np.int8)
-        np.maximum.at(ranks, (report, _codes(table, "finding", FINDINGS)), rank.astype(np.int8))
-        number = {study: row for row, study in enumerate(distinct)}
-        self._row = np.array([number[study] for study in ids])
+        np.maximum.at(ranks, (report, finding), rank.astype(np.int8))
+        row = {study: row for row, study in enumerate(distinct)}
+        self._row = np.array([row[study] for study in ids])
         self.existence = np.array(PRECEDENCE, np.int8)[ranks][self._row]
         if not sentences:
             return
 
-        # Pairs of a sentence and a region, sorted by report, section, sentence and region, each once.
-        region = _codes(table, "region", REGIONS)
-        placed = np.flatnonzero(region >= 0)
-        keys = np.stack([report, section, table["sentence"].to_numpy(), region])[:, placed].astype(np.int64)
-        keys, first = np.unique(keys, axis=1, return_index=True)
-        self._pairs = keys[1:].astype(np.int32)
-        self._text = table["text"].take(pa.array(placed[first])).combine_chunks()
-        self._offsets = np.searchsorted(keys[0], np.arange(len(distinct) + 1))
+        # One number for each sentence and one for each part of a statement: 3.5 million rows are sorted twice.
+        line = 1 << 32
+        sentence = (report * len(SECTIONS) + section) * line + table["sentence"].to_numpy()
+        keys, first, number = np.unique(sentence, return_index=True, return_inverse=True)
+        region, side = _codes(table, "region", REGIONS), _codes(table, "side", SIDES)
+        self.statements, statement = Statements.of(number, finding, rank, region, side)
+        self._statement = statement.astype(np.int32)
+        self._section = (keys // line % len(SECTIONS)).astype(np.int8)
+        self._number = (keys % line).astype(np.int32)
+        self._text = table["text"].take(pa.array(first)).combine_chunks()
+        self._offsets = np.searchsorted(keys, np.arange(len(distinct) + 1) * len(SECTIONS) * line)
 
     @property
     def texts(self) -> list[str]:
         """The distinct sentences that mention a region."""
-        return list(pc.unique(self._text).to_pylist())
+        placed = self.statements.region[self._statement].any(1)
+        return list(pc.unique(self._text.filter(pa.array(placed))).to_pylist())
+
+    def stated(self, i: int) -> list[StatedSentence]:
+        """Return the sentences of report i that state findings, in their order."""
+        rows = slice(self._offsets[self._row[i]], self._offsets[self._row[i] + 1])
+        columns = (self._section[rows].tolist(), self._number[rows].tolist(), self._statement[rows].tolist())
+        texts = self._text[rows].to_pylist()
+        return [
+            StatedSentence(SECTIONS[section], number, text, statement)
+            for section, number, statement, text in zip(*columns, texts, strict=True)
+        ]
 
     def sentences(self, i: int) -> list[RegionSentence]:
         """Return the sentences of report i that mention a region, in their order."""
-        start, stop = self._offsets[self._row[i]], self._offsets[self._row[i] + 1]
-        section, number, region = self._pairs[:, start:stop]
-        begins = np.flatnonzero(np.diff(section.astype(np.int64) * (1 << 32) + number, prepend=-1))
-        return [
-            RegionSentence(SECTIONS[section[b]], self._text[int(start + b)].as_py(), regions)
-            for b, regions in zip(begins, np.split(region, begins)[1:], strict=True)
-        ]
+        placed = ((s, np.flatnonzero(self.statements.region[s.statement])) for s in self.stated(i))
+        return [RegionSentence(s.section, s.text, regions) for s, regions in placed if len(regions)]
 
 
 def _of_studies(ids: pa.ChunkedArray, root: Path) -> bool:

@@ -63,10 +63,10 @@ def split_sentences(text: str) -> list[str]:
 
 
 def match(task: PretrainingTask, image: Tensor, texts: list[str]) -> Tensor:
-    """Return the cosine similarity (N, M) of images, uint8 (N, H, W), and M texts: the mean over all joint spaces."""
+    """Return the similarity (N, M) of images, uint8 (N, H, W), and M texts: the mean over all joint spaces."""
     with torch.inference_mode():
         images, embedded = task.embed_images(task.image_encoder(image)), task.embed_texts(texts)
-    return torch.stack([images[key] @ embedded[key].T for key in images]).mean(0)
+        return torch.stack([task.compare(space, images[space], embedded[space]) for space in images]).mean(0)
 
 
 def varied(label: npt.NDArray[np.int8], count: int) -> list[int]:

@@ -143,7 +143,7 @@ def _parts(model: Model, config: Mapping[str, Any]) -> list[list[str]]:
     task = model.task
     image, text = task.image_encoder, task.text_encoder
     options, started = config["hyper_parameters"]["image_encoder"].get("init_args", {}), config["started_from"]
-    spaces = [f"`{space}` ({rows.shape[1]})" for space, rows in model.embed_texts([""]).items()]
+    spaces = [f"`{space}` ({rows.shape[-1]})" for space, rows in model.embed_texts([""]).items()]
     frozen = "frozen" if text.frozen else "trained"
     place = f", in `{TEXT_ENCODER}/`" if text.files else ""
     protocol = config["protocol"]

@@ -76,7 +76,7 @@ def check_format(format: Format, model: Model) -> None:
     """Refuse a model that a format cannot hold.
 
     Raises:
-        UserError: If the format is not safetensors, and the model has no joint space or no language model.
+        UserError: If the format is not safetensors, and the model has no joint space, no vectors or no language model.
     """
     from medvlp.models import HFTextEncoder
 
@@ -84,6 +84,11 @@ def check_format(format: Format, model: Model) -> None:
         return
     if not model.spaces:
         raise UserError(f"--format {format}: the model has no joint space of whole images and texts. Use safetensors.")
+    if not model.has_vectors:
+        raise UserError(
+            f"--format {format}: the model compares texts with the parts of an image, and this format holds one vector "
+            "each. Use safetensors."
+        )
     text_encoder = model.task.text_encoder
     if not isinstance(text_encoder, HFTextEncoder):
         raise UserError(

@@ -19,7 +19,7 @@ from transformers.utils.generic import ModelOutput
 from medvlp.data.preprocessing import Preprocessing
 from medvlp.errors import LeftOutError, UserError
 from medvlp.export.folder import REMOTE_CODE
-from medvlp.export.towers import TAGS, ImageTower, TextTower, joined
+from medvlp.export.towers import TAGS, ImageTower, TextTower, joined_outputs
 from medvlp.inference.reading import read_file
 from medvlp.models.weights import TEXT_ENCODER
 from medvlp.prepare.pixels import to_grey
@@ -138,17 +138,17 @@ class MedVLPModel(PreTrainedModel):
 
     def get_image_features(self, pixel_values: Tensor) -> Tensor:
         """Return the embeddings (N, D) of images, uint8 (N, H, W)."""
-        return joined(self.image(pixel_values))
+        return joined_outputs(self.image(pixel_values))
 
     def get_text_features(self, input_ids: Tensor, attention_mask: Tensor, **tokens: Tensor) -> Tensor:
         """Return the embeddings (M, D) of texts from their tokens (M, length)."""
         given = {"input_ids": input_ids, "attention_mask": attention_mask, **tokens}
-        return joined(self.text(*(given[name] for name in self.text.inputs)))
+        return joined_outputs(self.text(*(given[name] for name in self.text.inputs)))
 
     def forward(self, pixel_values: Tensor, **tokens: Tensor) -> MedVLPOutput:
         """Return embeddings, similarities and tags for images, uint8 (N, H, W), and tokens (M, length) of texts."""
         outputs = self.image(pixel_values)
-        image, text = joined(outputs), self.get_text_features(**tokens)
+        image, text = joined_outputs(outputs), self.get_text_features(**tokens)
         return MedVLPOutput(image @ text.T, text @ image.T, image, text, outputs.get(TAGS))
 
 

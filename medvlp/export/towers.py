@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
 from medvlp.models import HFTextEncoder
 from medvlp.objectives import TagDecoding
+from medvlp.objectives.similarity import joined
 from medvlp.tasks.pretraining import PretrainingTask
 
 TAGS = "tags"
@@ -66,8 +66,6 @@ class TextTower(nn.Module):
         }
 
 
-def joined(embeddings: dict[str, Tensor]) -> Tensor:
-    """Return one vector a row; the product of an image's and a text's vector is their mean cosine over the spaces."""
-    spaces = [rows for name, rows in embeddings.items() if name != TAGS]
-    vectors: Tensor = torch.cat(spaces, 1) / len(spaces) ** 0.5
-    return vectors
+def joined_outputs(embeddings: dict[str, Tensor]) -> Tensor:
+    """Return one vector a row for the outputs of a tower; see `medvlp.objectives.similarity.joined`."""
+    return joined([rows for name, rows in embeddings.items() if name != TAGS])

@@ -26,9 +26,15 @@ from medvlp.types import HeatSource
 
 FORMATS = (".png", ".jpg", ".jpeg")
 # Name of the quantity of a map, and its neutral value: only values above it are coloured.
-QUANTITY = {"region": ("cosine", 0.0), "global": ("cosine", 0.0), "tag": ("attention, as a multiple of its mean", 1.0)}
+QUANTITY = {
+    "region": ("cosine", 0.0),
+    "patch": ("cosine", 0.0),
+    "global": ("cosine", 0.0),
+    "tag": ("attention, as a multiple of its mean", 1.0),
+}
 MEANING = {
     "region": "Colour: cosine of each place with the text, in the joint space of regions and sentences.",
+    "patch": "Colour: cosine of each patch with the text, in the joint space of patches and texts.",
     "global": "Colour: cosine of each place with the text, in the joint space of whole images and reports.",
     "tag": "Colour: where the tag decoder looks for the tag, as a multiple of its mean.",
 }

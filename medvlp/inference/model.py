@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TypeAlias, TypeVar, cast
@@ -14,6 +14,7 @@ from medvlp.data.preprocessing import Preprocessing
 from medvlp.errors import LeftOutError, NotFoundError, UserError
 from medvlp.inference.reading import read_file
 from medvlp.objectives import Objective, TagDecoding
+from medvlp.objectives.similarity import join, joined, one_vector
 from medvlp.parse import LABEL_SETS
 from medvlp.protocols import Protocol, tag_scores, zero_shot_scores
 from medvlp.tasks.checkpoints import load_pretraining
@@ -135,22 +136,38 @@ class Model:
 
     @torch.inference_mode()
     def embed_images(self, images: Seen) -> dict[str, Tensor]:
-        """Return the normalised embeddings (N, D) of images, by space."""
+        """Return images as the model compares them with texts, by space: vectors (N, D), or tokens (N, P, D)."""
         parts = list(self._parts(images, self.task.embed_images))
         return {space: torch.cat([part[space].cpu() for part in parts]) for space in self.spaces}
 
     @torch.inference_mode()
     def embed_texts(self, texts: Sequence[str]) -> dict[str, Tensor]:
-        """Return the normalised embeddings (M, D) of texts, by space."""
+        """Return texts as the model compares them with images, by space: vectors (M, D), or tokens (M, L, D)."""
         starts = range(0, max(len(texts), 1), PART)
         parts = [self.task.embed_texts(list(texts[start : start + PART])) for start in starts]
-        return {space: torch.cat([part[space].cpu() for part in parts]) for space in self.spaces}
+        return {space: join([part[space].cpu() for part in parts]) for space in self.spaces}
+
+    @torch.inference_mode()
+    def similarity(self, images: Mapping[str, Tensor], texts: Mapping[str, Tensor]) -> Tensor:
+        """Return the similarities (N, M) of images and texts, the mean over all spaces.
+
+        Args:
+            images: From `embed_images`; tensors may lie on disk.
+            texts: From `embed_texts`.
+
+        Raises:
+            UserError: If the model has no joint space.
+        """
+        self._need_spaces()
+        similarities = [self.task.compare(space, images[space], texts[space]) for space in self.spaces]
+        return torch.stack(similarities).mean(0)
 
     def embedding(self, images: Seen) -> Tensor:
         """Return one vector per image, (N, sum of D); its dot product with a `text_embedding` is their similarity.
 
         The vector joins the embeddings of all spaces, each divided by the square root of the number of spaces. Its
-        length is 1, and the dot product is the mean cosine over the spaces.
+        length is 1, and the dot product is the mean cosine over the spaces. In a space of tokens the normalised mean of
+        the tokens takes their place; it compares images with images.
 
         Raises:
             UserError: If the model has no joint space.
@@ -158,8 +175,24 @@ class Model:
         return self._joined(self.embed_images(images))
 
     def text_embedding(self, texts: Sequence[str]) -> Tensor:
-        """Return one vector per text, (M, sum of D); see `embedding`."""
+        """Return one vector per text, (M, sum of D); see `embedding`.
+
+        Raises:
+            UserError: If the model has no joint space, or compares images with texts by other means than a cosine.
+        """
+        self._need_spaces()
+        if not self.has_vectors:
+            raise UserError(
+                "the model compares texts with the parts of an image, so that no vector of a text gives their "
+                "similarity: use 'similarity', or search in a prepared folder."
+            )
         return self._joined(self.embed_texts(texts))
+
+    @property
+    def has_vectors(self) -> bool:
+        """Whether the similarity of an image and a text is the product of one vector of each."""
+        objectives = cast("list[Objective]", list(self.task.objectives.values()))
+        return all(type(o).similarity is Objective.similarity for o in objectives if o.sections)
 
     def scores(self, images: Seen, findings: Sequence[str] = DEFAULT_FINDINGS, protocol: str | None = None) -> Tensor:
         """Score L findings in images by a protocol: float64 (N, L). A higher score means a more likely finding.
@@ -183,7 +216,8 @@ class Model:
         texts = read.texts(findings)
         if self._asked[0] != texts:
             self._asked = (texts, self.embed_texts(texts))
-        return zero_shot_scores(read, findings, self.embed_images(images), self._asked[1])
+        with torch.inference_mode():
+            return zero_shot_scores(read, findings, self.embed_images(images), self._asked[1], self.task.compare)
 
     @torch.inference_mode()
     def tags(self, images: Seen) -> Tensor:
@@ -222,8 +256,7 @@ class Model:
 
     def _joined(self, embeddings: dict[str, Tensor]) -> Tensor:
         self._need_spaces()
-        joined: Tensor = torch.cat(list(embeddings.values()), 1) / len(self.spaces) ** 0.5
-        return joined
+        return joined([one_vector(rows) for rows in embeddings.values()])
 
     def _need_spaces(self) -> None:
         if not self.spaces:

@@ -19,12 +19,15 @@ from medvlp.data.transforms import EvaluationTransform
 from medvlp.errors import NotFoundError, UserError
 from medvlp.inference.model import Model
 from medvlp.models.weights import fingerprint
+from medvlp.objectives.similarity import joined, one_vector
 from medvlp.prepared import IMAGES, INDEX, LABEL_PREFIX, MANIFEST, Prepared
 from medvlp.tasks.checkpoints import CONFIG, WEIGHTS
 
 NO_BOXES = np.zeros((0, 4), np.float32)
-# Number of rows that are compared at once: 100 MB in single precision at width 768.
+# Number of vectors that are compared at once: 100 MB in single precision at width 768.
 BLOCK = 1 << 15
+# Number of images of 37 x 37 tokens, likewise 128 MB in half precision.
+TOKEN_BLOCK = 64
 
 
 class Index(ABC):
@@ -37,8 +40,12 @@ class Index(ABC):
     images: pa.Table
 
     @abstractmethod
-    def embeddings(self, model: Model) -> Iterator[Tensor]:
-        """Yield the embeddings of the images in their order, in blocks (n, D).
+    def embeddings(self, model: Model) -> Iterator[list[Tensor]]:
+        """Yield the images in their order, in blocks.
+
+        Yields:
+            Their vectors (n, D), alone in a list; or, if the model has none (`Model.has_vectors`), what
+            `Model.embed_images` returns for n images, in the order of the spaces.
 
         Raises:
             UserError: If the embeddings cannot be computed or stored.
@@ -52,15 +59,33 @@ class Index(ABC):
             UserError: If the index has no reports.
         """
 
-    def similarities(self, model: Model, query: Tensor) -> npt.NDArray[np.float32]:
-        """Return the similarity (N,) of the images with an embedding (D,).
+    def similar_to_image(self, model: Model, image: Tensor) -> npt.NDArray[np.float32]:
+        """Return the similarity (N,) of the images with an image, uint8 (H, W), the cosine of their vectors.
+
+        Raises:
+            UserError: If the embeddings of the images cannot be computed or stored.
+        """
+        query = model.embedding(image[None])[0]
+
+        def vectors(block: list[Tensor]) -> Tensor:
+            return block[0] if model.has_vectors else joined([one_vector(rows.float()) for rows in block])
+
+        return np.concatenate([(vectors(block).float() @ query).numpy() for block in self.embeddings(model)])
+
+    def similar_to_text(self, model: Model, text: str) -> npt.NDArray[np.float32]:
+        """Return the similarity (N,) of the images with a text.
 
         Raises:
             UserError: If the embeddings of the images cannot be computed or stored.
         """
         # Exhaustive search: with the 377,110 images of MIMIC-CXR it takes about a second, less than loading the model.
         # An index library would be one more dependency, approximate, and would need a new index for each model.
-        return np.concatenate([(rows.float() @ query).numpy() for rows in self.embeddings(model)])
+        if model.has_vectors:
+            query = model.text_embedding([text])[0]
+            return np.concatenate([(block[0].float() @ query).numpy() for block in self.embeddings(model)])
+        texts = model.embed_texts([text])
+        blocks = (dict(zip(model.spaces, block, strict=True)) for block in self.embeddings(model))
+        return np.concatenate([model.similarity(images, texts)[:, 0].float().numpy() for images in blocks])
 
 
 class PreparedIndex(Index):
@@ -90,7 +115,7 @@ class PreparedIndex(Index):
         if splits:
             self.images = self.images.filter(pc.is_in(self.images["split"], pa.array(splits)))
 
-    def embeddings(self, model: Model) -> Iterator[Tensor]:
+    def embeddings(self, model: Model) -> Iterator[list[Tensor]]:
         """Yield the embeddings; see `Index`."""
         preprocessing, prepared = model.preprocessing, self.prepared
         preprocessing.check(prepared)
@@ -98,7 +123,8 @@ class PreparedIndex(Index):
 
         def encode(chunk: npt.NDArray[np.int64]) -> list[Tensor]:
             views = np.stack([transform(prepared.images[row], NO_BOXES, 0).image for row in chunk])
-            return [model.embedding(torch.from_numpy(views))]
+            seen = torch.from_numpy(views)
+            return [model.embedding(seen)] if model.has_vectors else list(model.embed_images(seen).values())
 
         rows = self.images["row"].to_numpy()
         settings = {"embedding": self._weights, "images": prepared.manifest["sha256"][IMAGES]}
@@ -107,8 +133,9 @@ class PreparedIndex(Index):
             store.fill(rows, encode)
         except OSError as error:
             raise UserError(f"embeddings cannot be written to '{store.folder}': {error.strerror or error}.") from error
-        for start in range(0, len(rows), BLOCK):
-            yield store.read(rows[start : start + BLOCK])[0]
+        block = BLOCK if model.has_vectors else TOKEN_BLOCK
+        for start in range(0, len(rows), block):
+            yield store.read(rows[start : start + block])
 
     def reports(self, positions: Sequence[int]) -> list[tuple[str, str]]:
         """Return the reports; see `Index`."""
@@ -149,12 +176,21 @@ class PredictedIndex(Index):
         empty = pa.array([""] * len(paths))
         self.images = pa.table({"image_id": paths, "study_id": paths, "split": empty, "path": paths})
 
-    def embeddings(self, model: Model) -> Iterator[Tensor]:
-        """Yield the embeddings; see `Index`."""
+    def embeddings(self, model: Model) -> Iterator[list[Tensor]]:
+        """Yield the embeddings; see `Index`.
+
+        Raises:
+            UserError: If the model compares texts with the parts of an image.
+        """
+        if not model.has_vectors:
+            raise UserError(
+                f"'{self._path}' holds one vector an image, and the model compares texts with the parts of an image: "
+                "search in a prepared folder."
+            )
         for batch in self._file.iter_batches(BLOCK, columns=["status", "embedding"]):
             column = batch.filter(pc.equal(batch["status"], "ok"))["embedding"]
             if len(column):
-                yield torch.from_numpy(column.flatten().to_numpy().reshape(len(column), -1).copy())
+                yield [torch.from_numpy(column.flatten().to_numpy().reshape(len(column), -1).copy())]
 
     def reports(self, positions: Sequence[int]) -> list[tuple[str, str]]:
         """Refuse: the file holds no reports; see `Index`."""

@@ -31,7 +31,8 @@ class Found:
 
     Attributes:
         rank: Rank in the list, from 1.
-        score: Similarity with the query: the mean cosine over the model's joint spaces.
+        score: Similarity with the query: the mean over the model's joint spaces, of cosines unless its objectives have
+            another similarity.
         image_id: Id of the image; its path in an index of `medvlp predict`.
         study_id: Id of the study; the path of its image in an index of `medvlp predict`.
         split: Split of the image; empty if it has none.
@@ -90,13 +91,16 @@ def search(
         raise UserError(f"--out '{out}' must end in {' or '.join(FORMATS)}.")
     opened = open_index(index, weights, split_commas(splits))
     model = Model.load(weights, device, split_commas(trust))
-    query = model.embedding(model.read_many([image])) if image is not None else model.text_embedding([text or ""])
-    score = opened.similarities(model, query[0])
+    if image is not None:
+        score = opened.similar_to_image(model, model.read(image))
+    else:
+        score = opened.similar_to_text(model, text or "")
     chosen = nearest(score, opened.images["study_id"].to_pylist(), top)
     studies = describe(opened.images.take(pa.array(chosen)), score[chosen])
     console = Console()
     console.print(as_table(studies))
-    console.print(f"Of {len(score):,} images. Score: mean cosine over the model's joint spaces.", style="dim")
+    measure = "mean cosine" if model.has_vectors or image is not None else "mean similarity"
+    console.print(f"Of {len(score):,} images. Score: {measure} over the model's joint spaces.", style="dim")
     if show_reports:
         for study, report in zip(studies, opened.reports(chosen), strict=True):
             line = " ".join(" ".join(report).split()) or "no report"

@@ -26,6 +26,9 @@ class Temperature(nn.Module):
         UserError: If the temperature is below `least`, or that is not positive.
     """
 
+    log_scale: Tensor
+    bias: Tensor | None
+
     def __init__(
         self, temperature: float = 0.07, learned: bool = False, bias: float | None = None, least: float = 0.01
     ) -> None:
@@ -33,18 +36,13 @@ class Temperature(nn.Module):
         if not 0 < least <= temperature:
             raise UserError(f"temperature={temperature} must be at least least={least}, which must be above 0.")
         self.learned, self.least = learned, least
-        scale = torch.tensor(-math.log(temperature))
-        if learned:
-            self.log_scale = nn.Parameter(scale)
-        else:
-            self.register_buffer("log_scale", scale, persistent=False)
-        self.bias: Tensor | None = None
-        if bias is not None:
-            shift = torch.tensor(float(bias))
+        values = {"log_scale": -math.log(temperature), "bias": bias}
+        for name, value in values.items():
+            tensor = None if value is None else torch.tensor(float(value))
             if learned:
-                self.bias = nn.Parameter(shift)
+                self.register_parameter(name, None if tensor is None else nn.Parameter(tensor))
             else:
-                self.register_buffer("bias", shift, persistent=False)
+                self.register_buffer(name, tensor, persistent=False)
 
     @property
     def value(self) -> Tensor:

@@ -68,6 +68,12 @@ class TextEncoder(nn.Module, ABC):
             self.fill(missing)
         return torch.from_numpy(self.cache.lookup(texts))
 
+    def each(self, texts: Sequence[str]) -> Tensor:
+        """Embed M strings as `forward` does, and equal ones once."""
+        row = {text: i for i, text in enumerate(dict.fromkeys(texts))}
+        embedded: Tensor = self(list(row))
+        return embedded[torch.tensor([row[text] for text in texts], dtype=torch.int64).to(embedded.device)]
+
     def constant(self, texts: Sequence[str]) -> Tensor:
         """Embed M strings without gradient and without dropout; returns float (M, D)."""
         training = self.network.training

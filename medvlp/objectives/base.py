@@ -57,6 +57,9 @@ class Objective(nn.Module, ABC):
     reads_words: bool = False
     """Whether this objective reads `TextFeatures.word`, the words of the sentences in their reports."""
 
+    reads_regions: bool = False
+    """Whether this objective reads `Batch.region`; evaluation leaves it out where a batch has none."""
+
     reads_findings: bool = False
     """Whether this objective learns from the findings in reports, `Batch.existence`."""
 

@@ -53,6 +53,7 @@ class RegionAlignment(Objective):
     """
 
     reads_words = True
+    reads_regions = True
     heat_source = "region"
     quality = "s2r_R@1"
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 Similarity = Callable[[Tensor, Tensor], Tensor]
 """From n images (n, ...) and m texts (m, ...) to their similarities (n, m)."""
@@ -35,8 +36,8 @@ def blockwise(similarity: Similarity, image: Tensor, text: Tensor, block: int = 
         text: M vectors (M, D), or tokens (M, L, D), on the device to compute on.
         block: Number of products of tokens in a block.
     """
-    if image.ndim == text.ndim == 2 and image.device == text.device and image.dtype == text.dtype:
-        return similarity(image, text)
+    if image.ndim == text.ndim == 2:
+        return similarity(image.to(text.device, text.dtype), text)
     each = _tokens(image) * _tokens(text)
     texts = max(1, min(len(text), block // each))
     images = max(1, block // (each * texts))
@@ -52,12 +53,21 @@ def join(parts: Sequence[Tensor]) -> Tensor:
     if parts[0].ndim == 2:
         return torch.cat(list(parts))
     longest = max(part.shape[1] for part in parts)
-    return torch.cat([torch.nn.functional.pad(part, (0, 0, 0, longest - part.shape[1])) for part in parts])
+    return torch.cat([F.pad(part, (0, 0, 0, longest - part.shape[1])) for part in parts])
 
 
 def one_vector(rows: Tensor) -> Tensor:
     """Return one normalised vector (N, D) for vectors (N, D), or for tokens (N, P, D) their mean."""
-    return rows if rows.ndim == 2 else torch.nn.functional.normalize(rows.sum(1), dim=1)
+    return rows if rows.ndim == 2 else F.normalize(rows.sum(1), dim=1)
+
+
+def joined(spaces: Sequence[Tensor]) -> Tensor:
+    """Return one vector (N, sum of D) for the vectors (N, D) of several spaces.
+
+    The product of an image's and a text's vector is their mean cosine over the spaces.
+    """
+    vectors: Tensor = torch.cat(list(spaces), 1) / len(spaces) ** 0.5
+    return vectors
 
 
 def _tokens(rows: Tensor) -> int:

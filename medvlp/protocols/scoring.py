@@ -1,32 +1,43 @@
 """Scores of labels from embeddings or tags under a protocol.
 
-All computations use double precision, so that neither the number of images nor their order changes a score.
+Vectors are compared in double precision, so that neither the number of images nor their order changes a score.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from medvlp.errors import UserError
-from medvlp.protocols.protocol import Pooling, Protocol
+from medvlp.protocols.protocol import Protocol
 from medvlp.types import entry_of, find_label
 
 Embeddings = Mapping[str, Tensor]
-"""Normalised embeddings (N, D) by space, `objective/section`."""
+"""Normalised embeddings (N, D), or tokens (N, P, D), by space, `objective/section`."""
+
+Compare = Callable[[str, Tensor, Tensor], Tensor]
+"""From a space, n images and m texts in it to their similarities (n, m)."""
 
 
-def zero_shot_scores(protocol: Protocol, labels: Sequence[str], image: Embeddings, text: Embeddings) -> Tensor:
+def cosine_in(space: str, image: Tensor, text: Tensor) -> Tensor:
+    """Return the products (N, M) of normalised vectors (N, D) and (M, D), in the precision of the texts."""
+    return image.to(text.dtype) @ text.T
+
+
+def zero_shot_scores(
+    protocol: Protocol, labels: Sequence[str], image: Embeddings, text: Embeddings, compare: Compare = cosine_in
+) -> Tensor:
     """Score labels in images; a label that stands for several findings has the score of the likeliest finding.
 
     Args:
         protocol: A protocol with prompts.
         labels: The L labels.
-        image: Normalised embeddings (N, D) of images by space. Similarities are averaged over the spaces.
-        text: Normalised embeddings (P, D) of `protocol.texts(labels)`, in that order.
+        image: Embeddings of images by space. Similarities are averaged over the spaces.
+        text: Embeddings of `protocol.texts(labels)`, in that order.
+        compare: The similarity in a space; by default the cosine of vectors.
 
     Returns:
         float64 (N, L), higher for a likelier label: probabilities for score `pair`, cosines for `similarity`. If one
@@ -36,17 +47,14 @@ def zero_shot_scores(protocol: Protocol, labels: Sequence[str], image: Embedding
     Raises:
         UserError: If the protocol has no prompts for a label.
     """
-    position = {prompt: row for row, prompt in enumerate(protocol.texts(labels))}
-    image, text = ({space: rows.double() for space, rows in rows_of.items()} for rows_of in (image, text))
+    pairs = [pair for label in labels for pair in protocol.of_label(label)]
+    sides = list(dict.fromkeys(tuple(side) for pair in pairs for side in pair if side))
+    similarity = dict(zip(sides, _side_similarities(protocol, labels, sides, image, text, compare), strict=True))
 
-    def similarity(side: list[str]) -> Tensor:
-        rows = [position[prompt] for prompt in side]
-        return side_similarity(image, {space: e[rows] for space, e in text.items()}, protocol.pooling)
-
-    def score(positive: list[str], negative: list[str]) -> Tensor:
+    def score(positive: Sequence[str], negative: Sequence[str]) -> Tensor:
         if protocol.score == "similarity":
-            return similarity(positive)
-        return pair_probability(similarity(positive), similarity(negative), protocol.temperature)
+            return similarity[tuple(positive)]
+        return pair_probability(similarity[tuple(positive)], similarity[tuple(negative)], protocol.temperature)
 
     columns = [torch.stack([score(*sides) for sides in protocol.of_label(label)]).amax(0) for label in labels]
     scores = torch.stack(columns, 1)
@@ -88,20 +96,6 @@ def tag_columns(protocol: Protocol, label: str, tags: Sequence[str]) -> list[int
     return [tags.index(tag) for tag in names if tag is not None]
 
 
-def side_similarity(image: Embeddings, prompts: Embeddings, pooling: Pooling) -> Tensor:
-    """Return the similarity (N,) of images with one side's prompts, averaged over the spaces.
-
-    Args:
-        image: Normalised embeddings (N, D) by space.
-        prompts: Normalised embeddings (P, D) of P prompts by space.
-        pooling: See `Protocol`. `max` takes the prompt with the highest average over the spaces.
-    """
-    if pooling == "embedding":
-        prompts = {space: F.normalize(rows.mean(0, keepdim=True), dim=1) for space, rows in prompts.items()}
-    similarity = torch.stack([rows @ prompts[space].T for space, rows in image.items()]).mean(0)
-    return similarity.amax(1) if pooling == "max" else similarity.mean(1)
-
-
 def pair_probability(positive: Tensor, negative: Tensor, temperature: float = 1.0) -> Tensor:
     """Return the softmax of two similarities (N,), the probability of the first."""
     return torch.sigmoid((positive - negative) / temperature)
@@ -117,3 +111,34 @@ def standardise(scores: Tensor) -> Tensor:
     centred = scores - scores.mean(0)
     deviation = centred.square().mean(0).sqrt()
     return torch.where(deviation > 0, centred / deviation, 0.0)
+
+
+def _side_similarities(
+    protocol: Protocol,
+    labels: Sequence[str],
+    sides: Sequence[Sequence[str]],
+    image: Embeddings,
+    text: Embeddings,
+    compare: Compare,
+) -> list[Tensor]:
+    """Return the similarity (N,) of images with the prompts of each side, averaged over the spaces.
+
+    Pooling `max` takes the prompt of a side with the highest average over the spaces. Prompts that are tokens have no
+    mean: with pooling `embedding` the mean of their similarities takes its place.
+    """
+    position = {prompt: row for row, prompt in enumerate(protocol.texts(labels))}
+    pooled = protocol.pooling == "embedding" and all(rows.ndim == 2 for rows in text.values())
+    # The rows of each side among the texts to compare: one a side if they are pooled, else those of its prompts.
+    numbers = [[i] if pooled else [position[prompt] for prompt in side] for i, side in enumerate(sides)]
+    total: Tensor | None = None
+    for space, rows in text.items():
+        if rows.ndim == 2:
+            rows = rows.double()
+        if pooled:
+            means = [rows[[position[prompt] for prompt in side]].mean(0) for side in sides]
+            rows = F.normalize(torch.stack(means), dim=1)
+        similarity = compare(space, image[space], rows).double()
+        total = similarity if total is None else total + similarity
+    assert total is not None  # a model without spaces is refused before
+    mean = total / len(text)
+    return [mean[:, side].amax(1) if protocol.pooling == "max" else mean[:, side].mean(1) for side in numbers]

@@ -45,8 +45,11 @@ def check_training(
     _check_batch(data, objectives, images, processes)
     _check_images(data)
     notes = _check_sections(data, objectives, text_encoder)
-    if any(objective.reads_words for objective in objectives.values()):
-        notes.append(_check_sentences(data, _named(objectives, "reads_words")))
+    if any(objective.reads_regions for objective in objectives.values()):
+        notes.append(_check_sentences(data, _named(objectives, "reads_regions")))
+    for need in ("reads_sentences", "reads_words"):
+        if any(getattr(objective, need) for objective in objectives.values()):
+            _check_reports(data, _named(objectives, need))
     if any(objective.reads_findings for objective in objectives.values()):
         _check_findings(data, _named(objectives, "reads_findings"))
     rank_zero_info(f"Training on {images:,} images of root='{data.root}'{''.join(f', {part}' for part in notes)}.")
@@ -118,6 +121,16 @@ def _nothing_to_tell(section: Section, texts: Sequence[str], distinct: Sequence[
     if not texts:
         return f"none has {NAMES[section]}"
     return f"all {len(texts):,} with {NAMES[section]} say word for word the same" if len(distinct) == 1 else ""
+
+
+def _check_reports(data: CXRDataModule, reader: str) -> None:
+    reports = {text for text in section_texts("report", *data.reports(["train"])) if any(map(str.isalnum, text))}
+    if len(reports) < 2:
+        state = "say word for word the same" if reports else "have no words"
+        raise UserError(
+            f"objective '{reader}' learns from the sentences of reports, but the reports of the training images of "
+            f"root='{data.root}' {state}."
+        )
 
 
 def _check_sentences(data: CXRDataModule, reader: str) -> str:

@@ -64,7 +64,7 @@ class GroundingTask(EvaluationOnlyTask):
 
     Args:
         weights: A checkpoint of pre-training, or a folder of `medvlp export`.
-        source: The source of the heat maps.
+        source: The source of the heat maps; `best` is the first of `VisionLanguageTask.heat_sources`.
         truth: `boxes`: the annotated objects, with `data.targets` box. `regions`: the anatomical regions of each
             sentence in the report, with `data.regions` true; negated sentences count, too.
         phrases: Phrases for objects that have a name but no phrase, by name, in any case. By default the name in lower
@@ -84,7 +84,7 @@ class GroundingTask(EvaluationOnlyTask):
     def __init__(
         self,
         weights: Path,
-        source: HeatSource = "region",
+        source: HeatSource | Literal["best"] = "best",
         truth: Literal["boxes", "regions"] = "boxes",
         phrases: dict[str, str] | None = None,
         smoothing: float = 0.0,
@@ -94,18 +94,18 @@ class GroundingTask(EvaluationOnlyTask):
         trust: Sequence[str] = (),
     ) -> None:
         super().__init__(weights, trust)
-        self.source, self.truth = source, truth
         self.phrases = phrases or {}
         self.smoothing, self.magnify, self.threshold = smoothing, magnify, threshold
-        sources = self.model.heat_sources
+        self.truth, sources = truth, self.model.heat_sources
         if magnify <= 0 or smoothing < 0:
             raise UserError(f"magnify={magnify} must be above 0, smoothing={smoothing} at least 0.")
-        if source not in sources:
+        if source not in sources and not (source == "best" and sources):
             raise UserError(
                 f"source='{source}': the model in weights='{weights}' has no such heat maps, but {', '.join(sources)}."
                 if sources
                 else f"the model in weights='{weights}' has no heat maps of texts."
             )
+        self.source: HeatSource = sources[0] if source == "best" else source
 
     @property
     def framing(self) -> Framing:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -18,7 +19,7 @@ from medvlp.data import CXRDataModule
 from medvlp.data.preprocessing import Preprocessing
 from medvlp.errors import StoppedWithOthersError, UserError
 from medvlp.metrics import label_auroc
-from medvlp.models import ImageEncoder, TextEncoder
+from medvlp.models import ImageEncoder, Temperature, TextEncoder
 from medvlp.models.recipe import RECIPE
 from medvlp.objectives import Objective
 from medvlp.objectives.base import section_texts
@@ -76,7 +77,7 @@ class PretrainingTask(VisionLanguageTask):
         if not self.sections:
             # DistributedDataParallel would wait for gradients of layers that only spaces of whole images use.
             self.image_encoder.freeze_beyond_patches()
-            if not self._reads_words:
+            if not any(o.reads_words or o.reads_sentences for _, o in self._named()):
                 self.text_encoder.requires_grad_(False)
         self.protocol = Protocol.read(protocol)
         self.preprocessing: Preprocessing | None = None
@@ -110,6 +111,7 @@ class PretrainingTask(VisionLanguageTask):
                 "positions are resampled."
             )
         self.text_encoder.open_cache(self.datamodule.text_cache)
+        self._collector.folder = Path(self.trainer.default_root_dir)
 
     def on_fit_start(self) -> None:
         """Describe the training data, for the checkpoints."""
@@ -149,16 +151,20 @@ class PretrainingTask(VisionLanguageTask):
         self._log_metrics("test")
 
     def embed_ahead(self, trainer: L.Trainer) -> None:
-        """Store the embeddings of all reports, region sentences and prompts of a run, if the text encoder is frozen."""
+        """Store the embeddings of all reports, sentences and prompts of a run, if the text encoder is frozen."""
         data: CXRDataModule = trainer.datamodule  # type: ignore[attr-defined]  # set by a connector
         # A run that overfits reads the texts of a few batches, which it embeds as it reads them.
         names = [] if data.overfits else READ[trainer.state.fn]
         findings, impression = data.reports(names)
         texts = [text for section in self.sections for text in section_texts(section, findings, impression)]
         texts += self.protocol.texts(filter(self.protocol.knows, data.labels))
-        if self._reads_words and data.regions is not None:
-            texts += data.region_sentences(names)
         self.text_encoder.open_cache(data.text_cache)
+        if self.reads_sentences and self.text_encoder.cache is not None:
+            sentences = data.sentences(names)
+            rank_zero_info(f"The reports of this run have {len(sentences):,} different sentences.")
+            texts += sentences
+        elif self._reads_words and data.regions is not None:
+            texts += data.region_sentences(names)
         self.text_encoder.fill(texts, trainer.strategy.root_device, progress=True)
 
     def collect(self, batch: Batch, image: ImageFeatures, text: TextFeatures) -> None:
@@ -166,7 +172,7 @@ class PretrainingTask(VisionLanguageTask):
         rows = self.embedded(batch, image, text)
         for name, objective in self._named():
             # Zero-shot classification runs on data without regions, too.
-            if not objective.reads_words or batch["region"] is not None:
+            if not objective.reads_regions or batch["region"] is not None:
                 inputs = objective.evaluate(image, text, batch)
                 rows |= {f"own/{name}/{key}": value for key, value in inputs.items()}
         self._collector.add(batch["index"], {**rows, "label": batch["label"]})
@@ -181,7 +187,7 @@ class PretrainingTask(VisionLanguageTask):
         image, text, ids = (under(rows, prefix) for prefix in ("image", "text", "id"))
         metrics = {
             f"retrieval/{name}/{key}": value
-            for name, values in report_retrieval(image, text, ids).items()
+            for name, values in report_retrieval(image, text, ids, self.compare).items()
             for key, value in values.items()
         }
         if (scored := [label for label in labels if self.protocol.knows(label)]) and image:
@@ -218,8 +224,19 @@ class PretrainingTask(VisionLanguageTask):
         loss = torch.stack(list(terms.values())).sum()
         options: dict[str, Any] = {"batch_size": len(batch["image"]), "sync_dist": stage == "val"}
         self.log_dict({name: value.detach() for name, value in terms.items()}, **options)
+        if stage == "train":
+            self.log_dict(self._temperatures())
         self.log(f"{stage}/loss", loss.detach(), prog_bar=True, **options)
         return loss
+
+    def _temperatures(self) -> dict[str, Tensor]:
+        """Return the learned temperatures and biases, by name of objective and module."""
+        return {
+            f"train/{name}/{key}": value
+            for name, module in self.objectives.named_modules()
+            if isinstance(module, Temperature)
+            for key, value in module.logged.items()
+        }
 
     def _log_metrics(self, stage: str) -> None:
         metrics = self.metrics(self.datamodule.labels)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,7 @@ from medvlp.errors import UserError
 from medvlp.metrics import Statistic
 from medvlp.metrics.bootstrap import Weighted, mean_of, median_of
 from medvlp.metrics.recall import class_hits, ranks
+from medvlp.objectives import Objective
 from medvlp.objectives.base import section_texts
 from medvlp.tasks.embeddings import Candidates, EmbeddingCollector, candidates, under
 from medvlp.tasks.evaluation_only import EvaluationOnlyTask
@@ -28,7 +30,8 @@ PRECISIONS = (5, 10, 100)
 class RetrievalTask(EvaluationOnlyTask):
     """Ranks all distinct reports of the test images for each image, and all images for each report.
 
-    The similarity of an image and a report is the mean cosine over all joint spaces whose section the report has.
+    The similarity of an image and a report is that of the model, by default a cosine, as the mean over all joint spaces
+    whose section the report has.
 
     Test metrics: `i2t_R@k` and `t2i_R@k` (k = 1, 5, 10), `i2t_median_rank` and `t2i_median_rank`. With `classes` also
     `i2t_P@k` and `t2i_P@k` (k = 5, 10, 100), the share of the first k results with the query's class.
@@ -56,12 +59,24 @@ class RetrievalTask(EvaluationOnlyTask):
     @property
     def how(self) -> str:
         """The measure of similarity."""
-        return "cosine"
+        objectives = cast("list[Objective]", list(self.model.objectives.values()))
+        cosine = all(type(o).similarity is Objective.similarity for o in objectives if o.sections)
+        return "cosine" if cosine else "similarity of the model"
+
+    @property
+    def reads_sentences(self) -> bool:
+        """Whether the model reads sentences of reports; see `CXRDataModule`."""
+        return self.model.reads_sentences
 
     def texts(self) -> Sequence[str]:
         """Return the reports of the test images."""
         findings, impression = self.datamodule.reports(["test"])
         return [text for section in self.model.sections for text in section_texts(section, findings, impression)]
+
+    def setup(self, stage: str) -> None:
+        """Also set the folder of temporary files; see `EvaluationOnlyTask`."""
+        super().setup(stage)
+        self._collector.folder = Path(self.trainer.default_root_dir)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Collect the embeddings."""
@@ -76,7 +91,8 @@ class RetrievalTask(EvaluationOnlyTask):
             UserError: If no test image has a report.
         """
         collected = self._collector.collect()
-        reports = candidates(*(under(collected, prefix) for prefix in ("image", "text", "id")))
+        image, texts, ids = (under(collected, prefix) for prefix in ("image", "text", "id"))
+        reports = candidates(image, texts, ids, self.model.compare)
         if not len(reports.similarity):
             raise UserError(
                 f"root='{self.datamodule.root}' has no reports among its test images: there is nothing to retrieve."

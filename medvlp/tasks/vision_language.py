@@ -12,6 +12,7 @@ from medvlp.errors import UserError
 from medvlp.models import ImageEncoder, TextEncoder
 from medvlp.objectives import HeatMap, Objective, TagDecoding
 from medvlp.objectives.base import section_texts
+from medvlp.objectives.similarity import blockwise
 from medvlp.protocols import Protocol, zero_shot_scores
 from medvlp.tasks.base import BaseTask
 from medvlp.tasks.precision import own_precision
@@ -38,6 +39,11 @@ class VisionLanguageTask(BaseTask):
         """Sections of the report that at least one objective aligns images with."""
         return list(dict.fromkeys(section for objective in self._named() for section in objective[1].sections))
 
+    @property
+    def reads_sentences(self) -> bool:
+        """Whether an objective reads all sentences of the reports, or their words; see `CXRDataModule`."""
+        return any(o.reads_sentences or (o.reads_words and not o.reads_regions) for _, o in self._named())
+
     def encode_batch(self, batch: Batch) -> tuple[ImageFeatures, TextFeatures]:
         """Return the features of all views (N = B * V), and those of the texts that objectives read."""
         image = self.image_encoder(batch["image"].flatten(0, 1))
@@ -50,12 +56,14 @@ class VisionLanguageTask(BaseTask):
             if report is not None:
                 del texts["report"]
                 text.sections["report"] = report.to(self.device, non_blocking=True)
+        if any(objective.reads_sentences for _, objective in self._named()) and (said := batch["sentence"]) is not None:
+            text.sentence = self.text_encoder.each(said.text).to(self.device, non_blocking=True)
         for section, strings in texts.items():
             text.sections[section] = self.text_encoder(strings).to(self.device, non_blocking=True)
         return image, text
 
     def embed_images(self, image: ImageFeatures) -> dict[str, Tensor]:
-        """Return normalised embeddings (N, D) of images, by `objective/section`."""
+        """Return images as their objectives compare them with texts, (N, D) or (N, P, D), by `objective/section`."""
         return {
             f"{name}/{section}": embedding
             for name, objective in self._named()
@@ -63,14 +71,34 @@ class VisionLanguageTask(BaseTask):
         }
 
     def embed_texts(self, texts: list[str]) -> dict[str, Tensor]:
-        """Return normalised embeddings (M, D) of texts, by `objective/section`."""
+        """Return texts as their objectives compare them with images, (M, D) or (M, L, D), by `objective/section`."""
         with own_precision(self):
-            embedded = self.text_encoder(texts).to(self.device)
+            phrases = self.text_encoder.phrases(texts).to(self.device)
             return {
-                f"{name}/{s}": objective.embed_text(embedded)
+                f"{name}/{s}": embedding
                 for name, objective in self._named()
+                if objective.sections
+                for embedding in [objective.embed_phrases(phrases)]
                 for s in objective.sections
             }
+
+    def compare(self, space: str, image: Tensor, text: Tensor) -> Tensor:
+        """Return the similarities (N, M) of images with texts in a space `objective/section`.
+
+        Cosines keep the device and the precision of the texts. Other similarities are computed on the device of the
+        model in single precision, and returned on that of the texts.
+
+        Args:
+            space: The space.
+            image: From `embed_images`; it may lie on disk.
+            text: From `embed_texts`.
+        """
+        objective = dict(self._named())[space.rpartition("/")[0]]
+        home = text.device
+        if type(objective).similarity is not Objective.similarity:
+            text = text.to(self.device).float()
+        with torch.autocast(text.device.type, enabled=False):
+            return blockwise(objective.similarity, image, text).to(home)
 
     def heat_maps(self, batch: Batch) -> dict[str, list[HeatMap]]:
         """Return heat maps of the reports in an evaluation batch (V = 1), by name of the objective, if it has any."""
@@ -79,20 +107,20 @@ class VisionLanguageTask(BaseTask):
             maps = {
                 name: objective.heat_maps(image, text, batch)
                 for name, objective in self._named()
-                if batch["region"] is not None or not objective.reads_words
+                if batch["region"] is not None or not objective.reads_regions
             }
         return {name: drawn for name, drawn in maps.items() if drawn}
 
     def embedded(self, batch: Batch, image: ImageFeatures, text: TextFeatures) -> dict[str, Tensor]:
         """Return the inputs of retrieval from an evaluation batch (V = 1), tensors (B, ...).
 
-        The keys are `image/` and `text/` for normalised embeddings, and `id/` for the numbers of the texts, each
+        The keys are `image/` and `text/` for what `compare` compares, and `id/` for the numbers of the texts, each
         followed by `objective/section`.
         """
         rows = {f"image/{key}": value for key, value in self.embed_images(image).items()}
         for name, objective in self._named():
-            for section in objective.sections:
-                rows[f"text/{name}/{section}"] = objective.embed_text(text.sections[section])
+            for section, embedding in objective.embed_sections(text, batch).items():
+                rows[f"text/{name}/{section}"] = embedding
                 ids = text_ids(section_texts(section, batch["findings"], batch["impression"]))
                 rows[f"id/{name}/{section}"] = ids.to(self.device)
         return rows
@@ -100,16 +128,17 @@ class VisionLanguageTask(BaseTask):
     def zero_shot_scores(
         self, image: dict[str, Tensor], labels: Sequence[str], protocol: Protocol | None = None
     ) -> Tensor:
-        """Score labels from image embeddings (N, D) by `objective/section`: float64 (N, L) on the CPU.
+        """Score labels from the images of `embed_images`: float64 (N, L) on the CPU.
 
         Args:
-            image: The embeddings.
+            image: The images, by `objective/section`.
             labels: Labels that the protocol knows.
             protocol: A protocol with prompts; by default the task's.
         """
         protocol = protocol or self.protocol
         text = {space: rows.cpu() for space, rows in self.embed_texts(protocol.texts(labels)).items()}
-        return zero_shot_scores(protocol, labels, {space: rows.cpu() for space, rows in image.items()}, text)
+        seen = {space: rows.cpu() for space, rows in image.items()}
+        return zero_shot_scores(protocol, labels, seen, text, self.compare)
 
     @property
     def tag_decoder(self) -> TagDecoding:

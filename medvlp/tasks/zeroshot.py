@@ -111,7 +111,7 @@ class ZeroShotTask(EvaluationOnlyTask):
         if self.protocol.score == "tags":
             decoder = self.model.tag_decoder
             return tag_scores(alone, self.labels, decoder.logits(features).double().sigmoid(), decoder.tags.names)
-        return zero_shot_scores(alone, self.labels, self.model.embed_images(features), self._text)
+        return zero_shot_scores(alone, self.labels, self.model.embed_images(features), self._text, self.model.compare)
 
     def targets(self, batch: Batch) -> Tensor:
         """Return the targets, int8 (B, L): 1 if present, 0 if absent, or UNCERTAIN for values that are left out."""
