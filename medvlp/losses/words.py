@@ -38,7 +38,8 @@ def word_cosine(patch: Tensor, word: Tensor, present: Tensor, attention: float) 
     # c_l . w_l and |c_l|^2 without c_l, which has D numbers a word and an image.
     square = torch.einsum("nmlp,npq,nmlq->nml", weight, patch @ patch.transpose(1, 2), weight)
     length = square.clamp(min=1e-12).sqrt() * word.norm(dim=2).clamp(min=1e-6)
-    return (weight * score).sum(3) / length
+    cosine: Tensor = (weight * score).sum(3) / length
+    return cosine
 
 
 def text_similarity(patch: Tensor, word: Tensor, present: Tensor, attention: float, sharpness: float) -> Tensor:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medvlp.distributed import gather_rows, rank, world_size
-from medvlp.losses import word_cosine, contrastive_loss, local_similarity, pair_loss
+from medvlp.losses import contrastive_loss, local_similarity, pair_loss, word_cosine
 from medvlp.models import ImageEncoder, TextEncoder
 from medvlp.objectives.base import Objective, embed_map, least_contrast, section_mask, similarity_map
 from medvlp.objectives.tokens import mean_words, padded, text_tokens, words_of

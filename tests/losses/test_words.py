@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from medvlp.losses import word_cosine, contrastive_loss, local_similarity, pair_loss
+from medvlp.losses import contrastive_loss, local_similarity, pair_loss, word_cosine
 
 
 def slow_similarity(patch, words, attention, sharpness):

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from medvlp.errors import UserError
-from medvlp.losses import word_cosine, contrastive_loss, local_similarity, pair_loss
+from medvlp.losses import contrastive_loss, local_similarity, pair_loss, word_cosine
 from medvlp.objectives.similarity import blockwise
 from medvlp.objectives.tokens import padded
 from medvlp.types import ImageFeatures, PhraseFeatures
