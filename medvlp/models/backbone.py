@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any
 
 import timm
 import torch
 from timm.models import parse_model_name
+from timm.models._manipulate import group_with_matcher
+from torch import nn
 
 from medvlp.errors import UserError
 
@@ -101,6 +104,23 @@ def fit_to_size(network: Any, size: int, name: str, arguments: Mapping[str, Any]
         f"image encoder name={name!r} takes no images of {size} x {size} pixels ({reason}). The nearest sizes that it "
         f"takes: {', '.join(map(str, near)) or 'none'}."
     )
+
+
+def parameters_by_depth(network: Any) -> list[list[nn.Parameter]]:
+    """Return the parameters of a network in groups from the input to the output: those before the blocks, each block.
+
+    What follows the last block (a norm, an attention pooling) is in the group of that block. Networks whose blocks timm
+    does not tell apart, such as MetaFormer, have one group.
+    """
+    if not hasattr(network, "group_matcher"):
+        return [list(network.parameters())]
+    # timm sorts names that its patterns do not know behind all others; this one is such a name.
+    behind = nn.Parameter(torch.empty(0))
+    named = chain(network.named_parameters(), [("behind all blocks", behind)])
+    groups = list(group_with_matcher(named, network.group_matcher(coarse=False), return_values=True).values())
+    *blocks, rest = [[parameter for parameter in group if parameter is not behind] for group in groups]
+    blocks[-1] += rest
+    return blocks
 
 
 def _try_size(network: Any, size: int, name: str, arguments: Mapping[str, Any], step: int) -> tuple[Any | None, str]:

@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from medvlp.errors import NotFoundError, UserError
-from medvlp.models.backbone import fit_to_size, is_of_one_size, make_backbone
+from medvlp.models.backbone import fit_to_size, is_of_one_size, make_backbone, parameters_by_depth
 from medvlp.models.image import NORMALISATION, ImageEncoder
 from medvlp.models.recipe import read_content, trained_side
 from medvlp.models.weights import locate, public_name
@@ -164,6 +164,13 @@ class TimmEncoder(ImageEncoder):
             x, indices=self.map_levels, norm=True, intermediates_only=True
         )
         return maps
+
+    def layers(self) -> list[list[nn.Parameter]]:
+        """Return the parameters by depth: those before the blocks, and each block; the last one with what follows it.
+
+        See `ImageEncoder.layers`.
+        """
+        return parameters_by_depth(self.backbone)
 
     @property
     def architecture(self) -> str:
