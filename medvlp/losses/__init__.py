@@ -5,6 +5,7 @@ No loss knows an encoder, a batch or a projection head; `medvlp.objectives` has 
 
 from medvlp.losses.alignment import contrastive_loss, region_sentence_loss, soft_label_loss, tag_loss
 from medvlp.losses.detection import detection_loss
+from medvlp.losses.label_contrast import label_contrast_loss, semantic_matching_loss
 from medvlp.losses.segmentation import segmentation_loss
 from medvlp.losses.sigmoid import sigmoid_loss
 from medvlp.losses.targets import ClinicalPrior, SoftLabels
@@ -14,8 +15,10 @@ __all__ = [
     "SoftLabels",
     "contrastive_loss",
     "detection_loss",
+    "label_contrast_loss",
     "region_sentence_loss",
     "segmentation_loss",
+    "semantic_matching_loss",
     "sigmoid_loss",
     "soft_label_loss",
     "tag_loss",
