@@ -10,6 +10,7 @@ import torch
 from medvlp.objectives import GlobalAlignment
 from medvlp.objectives.label_alignment import LabelAlignment
 from medvlp.objectives.label_classification import LabelClassification
+from medvlp.objectives.semantic_matching import SemanticMatching
 from medvlp.objectives.sigmoid_alignment import SigmoidAlignment
 from medvlp.objectives.study_alignment import StudyAlignment
 from medvlp.parse import FINDINGS, LABEL_SETS, REGIONS
@@ -122,6 +123,8 @@ KINDS = [
     (SigmoidAlignment, {}),
     (StudyAlignment, {}),
     (StudyAlignment, {"labels": LABELS}),
+    (SemanticMatching, {}),
+    (SemanticMatching, {"labels": LABELS}),
     (LabelAlignment, {}),
     (LabelAlignment, {"labels": LABELS}),
     (LabelClassification, {}),
