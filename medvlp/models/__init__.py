@@ -12,6 +12,7 @@ from medvlp.models.batch_norm import GlobalBatchNorm
 from medvlp.models.heads import HeadKind, ProjectionHead, make_head
 from medvlp.models.hf_text_encoder import HFTextEncoder
 from medvlp.models.image import ImageEncoder
+from medvlp.models.image_tokens import ImageTokens
 from medvlp.models.query_decoder import QueryDecoder
 from medvlp.models.temperature import Temperature
 from medvlp.models.text import TextEncoder
@@ -23,6 +24,7 @@ __all__ = [
     "HFTextEncoder",
     "HeadKind",
     "ImageEncoder",
+    "ImageTokens",
     "ProjectionHead",
     "QueryDecoder",
     "Temperature",

@@ -76,6 +76,13 @@ class Objective(nn.Module, ABC):
         """Return the least number of studies in a batch of each process from which this objective can learn."""
         return 1
 
+    def begin_epoch(self, epoch: int) -> None:
+        """Prepare for a training epoch; what this changes must be part of the state, for runs resumed in the epoch.
+
+        Args:
+            epoch: Number of epochs before.
+        """
+
     @abstractmethod
     def forward(self, image: ImageFeatures, text: TextFeatures, batch: Batch) -> dict[str, Tensor]:
         """Return the named terms of the loss, weighted, each a scalar.
