@@ -97,6 +97,8 @@ def fit(place, names, *arguments):
         own = f"--model.objectives.tag.init_args.query_encoder.init_args.name={place / 'bert'}"
         # The tiny model has two layers.
         arguments = (own, "--model.text_encoder.init_args.layers=2", *arguments)
+    if names == ["convirt"]:
+        arguments = ("--model.text_encoder.init_args.trainable_layers=1", *arguments)
     main(["fit", *configs, *options(place / "data", place / "bert"), *arguments])
 
 
