@@ -5,6 +5,7 @@ No loss knows an encoder, a batch or a projection head; `medvlp.objectives` has 
 
 from medvlp.losses.alignment import contrastive_loss, region_sentence_loss, soft_label_loss, tag_loss
 from medvlp.losses.detection import detection_loss
+from medvlp.losses.mentions import relation_loss
 from medvlp.losses.pairs import pair_loss
 from medvlp.losses.prototypes import prototype_loss, sinkhorn
 from medvlp.losses.segmentation import segmentation_loss
@@ -22,6 +23,7 @@ __all__ = [
     "pair_loss",
     "prototype_loss",
     "region_sentence_loss",
+    "relation_loss",
     "segmentation_loss",
     "sinkhorn",
     "soft_label_loss",
