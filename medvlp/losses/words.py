@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 BLOCK = 1 << 24
 
 
-def attended_cosine(patch: Tensor, word: Tensor, present: Tensor, attention: float) -> Tensor:
+def word_cosine(patch: Tensor, word: Tensor, present: Tensor, attention: float) -> Tensor:
     """Return the cosine of each word of a text with the mean patch that it attends to, (N, M, L).
 
     With the patches v_p of an image and the words w_l of a text:
@@ -46,9 +46,9 @@ def attended_cosine(patch: Tensor, word: Tensor, present: Tensor, attention: flo
 def text_similarity(patch: Tensor, word: Tensor, present: Tensor, attention: float, sharpness: float) -> Tensor:
     """Return the similarity of images with texts, Z = log sum_l exp(sharpness cos(c_l, w_l)), (N, M).
 
-    The arguments are those of `attended_cosine`. The similarity with a text without words is 0.
+    The arguments are those of `word_cosine`. The similarity with a text without words is 0.
     """
-    cosine = attended_cosine(patch, word, present, attention).masked_fill(~present, -1e30)
+    cosine = word_cosine(patch, word, present, attention).masked_fill(~present, -1e30)
     similarity: Tensor = (sharpness * cosine).logsumexp(2) * present.any(1)
     return similarity
 

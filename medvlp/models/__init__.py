@@ -10,9 +10,10 @@ from pkgutil import iter_modules
 from medvlp.models.aggregation import ChannelAggregation
 from medvlp.models.batch_norm import GlobalBatchNorm
 from medvlp.models.cross_decoder import CrossDecoder
-from medvlp.models.heads import ProjectionHead
+from medvlp.models.heads import HeadKind, ProjectionHead, make_head
 from medvlp.models.hf_text_encoder import HFTextEncoder
 from medvlp.models.image import ImageEncoder
+from medvlp.models.image_tokens import ImageTokens
 from medvlp.models.query_decoder import QueryDecoder
 from medvlp.models.temperature import Temperature
 from medvlp.models.text import TextEncoder
@@ -23,12 +24,15 @@ __all__ = [
     "CrossDecoder",
     "GlobalBatchNorm",
     "HFTextEncoder",
+    "HeadKind",
     "ImageEncoder",
+    "ImageTokens",
     "ProjectionHead",
     "QueryDecoder",
     "Temperature",
     "TextEncoder",
     "TimmEncoder",
+    "make_head",
 ]
 
 for module in iter_modules(__path__):

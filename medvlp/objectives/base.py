@@ -63,6 +63,9 @@ class Objective(nn.Module, ABC):
     reads_findings: bool = False
     """Whether this objective learns from the findings in reports, `Batch.existence`."""
 
+    reads_labels: Sequence[str] = ()
+    """All labels of the prepared folder, in its order, if this objective learns from `Batch.label`."""
+
     quality: str | None = None
     """The metric of `summarise` that measures the quality of this objective, higher is better; None if it has none."""
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medvlp.distributed import gather_rows, rank, world_size
-from medvlp.losses import attended_cosine, contrastive_loss, local_similarity, pair_loss
+from medvlp.losses import contrastive_loss, local_similarity, pair_loss, word_cosine
 from medvlp.models import ImageEncoder, TextEncoder
 from medvlp.objectives.base import Objective, embed_map, least_contrast, section_mask, similarity_map
 from medvlp.objectives.tokens import mean_words, padded, text_tokens, words_of
@@ -36,7 +36,7 @@ class GLoRIA(Objective):
     - Words are the sums of their word pieces in the last layer, and a report is what the text encoder makes of it. The
       code adds the last four layers, and averages over padding, too.
     - A frozen text encoder gives one word a sentence, read alone.
-    - Words compete with a word of similarity 0 in place of BERT's separator; see `attended_cosine`.
+    - Words compete with a word of similarity 0 in place of BERT's separator; see `word_cosine`.
     - Images keep their size; the code enlarges crops of 224 pixels to 299.
     - Heat maps are the mean cosine of a patch with the words, which one word has as well; the code shows attention.
 
@@ -118,7 +118,7 @@ class GLoRIA(Objective):
         """Return the mean of the global cosine, and `sharpness` times the local one of the best word, (N, M)."""
         words = text[:, 1:]
         present = words.any(2)
-        cosine = attended_cosine(image[:, 1:], words, present, self.attention).masked_fill(~present, -1)
+        cosine = word_cosine(image[:, 1:], words, present, self.attention).masked_fill(~present, -1)
         return (image[:, 0] @ text[:, 0].T + self.sharpness * cosine.amax(2)) / (1 + self.sharpness)
 
     def text_heat(self, image: ImageFeatures, places: Tensor | None, text: PhraseFeatures) -> Tensor:

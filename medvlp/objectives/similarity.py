@@ -6,16 +6,19 @@ A token of zeros is padding.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 Similarity = Callable[[Tensor, Tensor], Tensor]
 """From n images (n, ...) and m texts (m, ...) to their similarities (n, m)."""
 
-# Products of a token of an image, a text and a token of a text in one block: 64 MB in single precision.
+# Products of a token of an image with a token of a text in one block, and values of its images: 64 MB each in single
+# precision.
 BLOCK = 1 << 24
 
 
@@ -28,24 +31,29 @@ def blockwise(similarity: Similarity, image: Tensor, text: Tensor, block: int = 
     """Return the similarities (N, M) of images with texts, one block of pairs after the other.
 
     The result does not depend on the blocks, beyond rounding. Images may be a tensor on disk, such as that of a memory
-    map: only the images of one block are read at a time, in the precision of the texts.
+    map: only the images of one block are read at a time, in the precision of the texts. With a gradient, a block is
+    computed again in the backward pass, so that training needs the memory of one block as well.
 
     Args:
         similarity: See `Similarity`.
         image: N vectors (N, D), or tokens (N, P, D), on any device.
         text: M vectors (M, D), or tokens (M, L, D), on the device to compute on.
-        block: Number of products of tokens in a block.
+        block: Largest number of products of tokens, and of values of the images, in a block.
     """
     if image.ndim == text.ndim == 2:
         return similarity(image.to(text.device, text.dtype), text)
     each = _tokens(image) * _tokens(text)
-    texts = max(1, min(len(text), block // each))
-    images = max(1, block // (each * texts))
+    # Few texts must not put too many images into a block. And similarities that prepare each image and each text, as a
+    # decoder does, prepare them least often in blocks that are square.
+    images = max(1, min(math.isqrt(block // each), block // max(1, image.shape[1:].numel())))
+    texts = max(1, block // (each * images))
+    if images >= len(image) and texts >= len(text):
+        return similarity(image.to(text.device, text.dtype), text)
     rows = []
     for part in image.split(images):
         moved = part.to(text.device, text.dtype)
-        rows.append(torch.cat([similarity(moved, some) for some in text.split(texts)], 1))
-    return torch.cat(rows) if rows else text.new_zeros(0, len(text))
+        rows.append(torch.cat([_of_block(similarity, moved, some) for some in text.split(texts)], 1))
+    return torch.cat(rows)
 
 
 def join(parts: Sequence[Tensor]) -> Tensor:
@@ -68,6 +76,27 @@ def joined(spaces: Sequence[Tensor]) -> Tensor:
     """
     vectors: Tensor = torch.cat(list(spaces), 1) / len(spaces) ** 0.5
     return vectors
+
+
+def pad(rows: Tensor, owner: Tensor, owners: int) -> Tensor:
+    """Return the rows of each owner as its tokens (M, L, D), the shorter padded with zeros.
+
+    Args:
+        rows: (K, D).
+        owner: The owner of each row, int64 (K,), ascending.
+        owners: Number of owners M; some may have no row.
+    """
+    count = torch.bincount(owner, minlength=owners)
+    place = torch.arange(len(rows), device=owner.device) - (count.cumsum(0) - count)[owner]
+    tokens = rows.new_zeros(owners, int(count.max()) if len(rows) else 1, rows.shape[1])
+    return tokens.index_put((owner, place), rows)
+
+
+def _of_block(similarity: Similarity, image: Tensor, text: Tensor) -> Tensor:
+    if not torch.is_grad_enabled():
+        return similarity(image, text)
+    of_block: Tensor = checkpoint(similarity, image, text, use_reentrant=False)
+    return of_block
 
 
 def _tokens(rows: Tensor) -> int:

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from medvlp.errors import UserError
 from medvlp.objectives.base import sentences_of
+from medvlp.objectives.draws import draw_sentences
 from medvlp.types import NOT_MENTIONED, Batch, PhraseFeatures, TextFeatures
 
 
@@ -29,14 +30,13 @@ def drawn_sentences(text: TextFeatures, batch: Batch, training: bool) -> tuple[T
     assert text.word is not None
     assert text.word_sentence is not None
     said, studies = sentences_of(batch), len(batch["image"])
-    counts = said.study.bincount(minlength=studies)
-    draw = torch.rand(studies, device=counts.device) if training else torch.zeros(studies, device=counts.device)
-    spoken = counts.nonzero()[:, 0]
-    which = (counts.cumsum(0) - counts + (draw * counts).long())[spoken]
-    pooled = text.sentence.new_zeros(studies, text.sentence.shape[1]).index_put((spoken,), text.sentence[which])
-    existence = torch.full_like(batch["existence"], NOT_MENTIONED).index_put((spoken,), said.existence[which])
-    owner = torch.full_like(said.study, -1).index_put((which,), spoken)[text.word_sentence]
-    return pooled, text.word[owner >= 0], owner[owner >= 0], existence, counts > 0
+    which, has = draw_sentences(said.study, studies, training)
+    spoken = has.nonzero()[:, 0]
+    drawn = which[spoken]
+    pooled = text.sentence.new_zeros(studies, text.sentence.shape[1]).index_put((spoken,), text.sentence[drawn])
+    existence = torch.full_like(batch["existence"], NOT_MENTIONED).index_put((spoken,), said.existence[drawn])
+    owner = torch.full_like(said.study, -1).index_put((drawn,), spoken)[text.word_sentence]
+    return pooled, text.word[owner >= 0], owner[owner >= 0], existence, has
 
 
 def padded(word: Tensor, owner: Tensor, number: int) -> tuple[Tensor, Tensor]:

@@ -206,6 +206,7 @@ class PretrainingTask(VisionLanguageTask):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the description of the training data and the preprocessing."""
+        super().on_load_checkpoint(checkpoint)
         self.trained_on = checkpoint.get("data", {})
         if self.trained_on:
             self.preprocessing = Preprocessing(**self.trained_on["preprocessing"])

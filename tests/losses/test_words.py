@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from medvlp.losses import attended_cosine, contrastive_loss, local_similarity, pair_loss
+from medvlp.losses import contrastive_loss, local_similarity, pair_loss, word_cosine
 
 
 def slow_similarity(patch, words, attention, sharpness):
@@ -78,8 +78,8 @@ def test_a_text_of_one_word_attends_to_the_patches_that_it_resembles():
     word, present = torch.tensor([[[2.0, 0.0]]]), torch.ones(1, 1).bool()
     patch = torch.tensor([[[2.0, 0.0], [0.0, 2.0], [-2.0, 0.0]]])
     # A uniform attention would see the mean patch, which is perpendicular to the word.
-    assert attended_cosine(patch, word, present, 4.0).item() > 0.3
-    assert attended_cosine(patch, word, present, 0.0).item() == pytest.approx(0, abs=1e-6)
+    assert word_cosine(patch, word, present, 4.0).item() > 0.3
+    assert word_cosine(patch, word, present, 0.0).item() == pytest.approx(0, abs=1e-6)
 
 
 def test_order_of_words_patches_and_images_does_not_matter():

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from medvlp.errors import UserError
-from medvlp.losses import attended_cosine, contrastive_loss, local_similarity, pair_loss
+from medvlp.losses import contrastive_loss, local_similarity, pair_loss, word_cosine
 from medvlp.objectives.similarity import blockwise
 from medvlp.objectives.tokens import padded
 from medvlp.types import ABSENT, NOT_MENTIONED, PRESENT, ImageFeatures, PhraseFeatures
@@ -109,7 +109,7 @@ def test_similarity_of_gloria_is_that_of_its_code():
             whole = F.cosine_similarity(objective.image_head(image.pooled), text.pooled[m], dim=1)
             patch = objective.patch_head(image.patches.flatten(2).transpose(1, 2))
             own = text.word[text.word_phrase == m][None]
-            words = attended_cosine(patch, own, torch.ones(own.shape[:2]).bool(), 4.0)
+            words = word_cosine(patch, own, torch.ones(own.shape[:2]).bool(), 4.0)
             torch.testing.assert_close(got[:, m], (whole + 5 * words.amax((1, 2))) / 6, rtol=1e-4, atol=1e-5)
 
 

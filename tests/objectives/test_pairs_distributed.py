@@ -1,0 +1,67 @@
+"""Two gloo processes with objectives of images and sentences are one process on the joined batch."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from medvlp.objectives.sentence_patch_alignment import SentencePatchAlignment
+from tests.support.processes import WORLD, free_port, relative_error
+from tests.support.sentences import Studies, make
+
+pytestmark = pytest.mark.slow
+
+KINDS = [
+    (SentencePatchAlignment, {}),
+    (SentencePatchAlignment, {"sentences": "all", "alike": "excluded"}),
+]
+
+
+def gradients(order, views):
+    """Return loss, gradients of features and of parameters of each kind of objective."""
+    results = []
+    for kind, options in KINDS:
+        studies = Studies(views)
+        for leaf in studies.leaves():
+            leaf.requires_grad_()
+        # In evaluation mode objectives that draw sentences take the first of each study.
+        objective = make(kind, **options).eval()
+        loss = torch.stack(list(objective(*studies.inputs(order)).values())).sum()
+        loss.backward()
+        features = [leaf.grad if leaf.grad is not None else torch.zeros_like(leaf) for leaf in studies.leaves()]
+        results.append((loss.item(), features, [p.grad for p in objective.parameters()]))
+    return results
+
+
+def worker(number: int, folder: Path, parts: list[list[int]], views: int) -> None:
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": (folder / "port").read_text()}
+    dist.init_process_group("gloo", rank=number, world_size=WORLD)
+    torch.save(gradients(parts[number], views), folder / f"{number}.pt")
+    dist.destroy_process_group()
+
+
+# In the second, the first process has the study without any sentence; in the third, it has nothing else.
+@pytest.mark.parametrize(
+    ("parts", "views"),
+    [([[0, 1, 2, 3], [4, 5, 6, 7]], 2), ([[2, 4, 0, 6], [1, 3, 5, 7]], 1), ([[2], [3]], 1)],
+    ids=["halves", "uneven", "nothing"],
+)
+def test_two_processes_equal_the_joined_batch(tmp_path, parts, views):
+    (tmp_path / "port").write_text(free_port())
+    mp.spawn(worker, (tmp_path, parts, views), WORLD)
+    shares = [torch.load(tmp_path / f"{number}.pt") for number in range(WORLD)]
+    joined = gradients([study for part in parts for study in part], views)
+    for k, (loss, features, parameters) in enumerate(joined):
+        mine = [share[k] for share in shares]
+        assert sum(part[0] for part in mine) / WORLD == pytest.approx(loss, rel=1e-5, abs=1e-7), KINDS[k]
+        largest = max(p.norm() for p in parameters)
+        # What DistributedDataParallel's mean over processes makes of the gradients.
+        for which, expected in ((1, features), (2, parameters)):
+            for j, value in enumerate(expected):
+                got = sum(part[which][j] for part in mine) / WORLD
+                assert relative_error(got, value) < 1e-4 or (got - value).norm() < 1e-5 * largest + 1e-8, KINDS[k]
