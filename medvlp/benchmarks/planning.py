@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from medvlp.benchmarks.cells import Plan
-from medvlp.benchmarks.configuration import settings
-from medvlp.benchmarks.results import short_hash, weights_label
+from medvlp.benchmarks.configuration import settings, short_hash
+from medvlp.benchmarks.results import weights_label
 from medvlp.errors import NotFoundError, UserError
 from medvlp.models.presets import is_named
 from medvlp.models.weights import fingerprint
@@ -124,13 +124,14 @@ class Benchmark:
         """
         self.task.check_data(Prepared.open(self.root), self.composed["model"]["init_args"])
 
-    def plans(self, grid: list[tuple[float, int]], protocols: str, out: Path) -> list[Plan]:
+    def plans(self, grid: list[tuple[float, int]], protocols: str, out: Path, group: str = "") -> list[Plan]:
         """Return the cells: one for each fraction and seed; without training, one for each way of testing.
 
         Args:
             grid: Label fractions in percent and seeds.
             protocols: Names of protocols or sources; empty for the config's own.
             out: Folder of all results.
+            group: Group of the runs in W&B; empty for the benchmark's name.
 
         Raises:
             UserError: If there is no such protocol.
@@ -139,7 +140,7 @@ class Benchmark:
 
         def plan(percent: float, seed: int, cell: str, options: list[str], shared: str) -> Plan:
             encoder = self.encoder
-            return Plan(self.name, encoder.label, percent, seed, folder / cell, options, encoder.sha256, shared)
+            return Plan(self.name, encoder.label, percent, seed, folder / cell, options, encoder.sha256, shared, group)
 
         if issubclass(self.task, DownstreamTask):
             shared = recipe(self.composed, self.config)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
+from medvlp.benchmarks.configuration import short_hash
 from medvlp.benchmarks.preparation import UNKNOWN, identity, in_words
 from medvlp.benchmarks.published import Published, cautions, published, title
 from medvlp.benchmarks.scores import METRICS, Score, score_of
@@ -136,11 +136,6 @@ class Benchmark:
         """The label fractions of our rows, in percent, and those of published rows if the data are not synthetic."""
         ours = {percent for row in self.rows for scores in row.scores.values() for percent in scores}
         return sorted(ours.union(*(row.values for row in self.published if not self.synthetic)))
-
-
-def short_hash(text: str) -> str:
-    """Return eight hex digits of the sha256 of a text."""
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def read_cells(folder: Path) -> tuple[list[Cell], list[str]]:
