@@ -15,6 +15,7 @@ from torch import Tensor
 from medvlp.config.moved import with_new_names
 from medvlp.errors import NotFoundError, UserError
 from medvlp.models.image import NORMALISATION, ImageEncoder
+from medvlp.models.pretrained import pretrained_on
 from medvlp.models.recipe import read_content
 from medvlp.models.weights import EXPORTED, TEXT_ENCODER, fingerprint, locate, public_name
 from medvlp.tasks.divergence import first_not_finite
@@ -83,6 +84,18 @@ def continue_from(task: VisionLanguageTask, weights: str) -> dict[str, Any]:
         "fitted": compared.counts,
         "data": content["data"],
     }
+
+
+def start_of_encoder(settings: Any) -> dict[str, Any] | None:
+    """Return a description of the pre-training that an image encoder alone starts from, as that of `continue_from`.
+
+    Args:
+        settings: Class and options of the image encoder in the hyper-parameters; None is returned for anything else.
+    """
+    weights = settings.get("init_args", {}).get("weights") if isinstance(settings, Mapping) else None
+    if not weights or not (data := pretrained_on(weights)):
+        return None
+    return {"weights": public_name(weights), "sha256": fingerprint(weights), "fitted": {}, "data": data}
 
 
 def compare(task: VisionLanguageTask, tensors: Mapping[str, Tensor], objectives: Mapping[str, Any]) -> Comparison:

@@ -26,7 +26,7 @@ from medvlp.prepared import Prepared
 from medvlp.protocols import Protocol
 from medvlp.tasks.base import READ
 from medvlp.tasks.checks import check_training
-from medvlp.tasks.continued import continue_from
+from medvlp.tasks.continued import continue_from, start_of_encoder
 from medvlp.tasks.embeddings import EmbeddingCollector, report_retrieval, under
 from medvlp.tasks.vision_language import VisionLanguageTask
 from medvlp.types import Batch, ImageFeatures, TextFeatures
@@ -87,7 +87,7 @@ class PretrainingTask(VisionLanguageTask):
         self.protocol = Protocol.read(protocol)
         self.preprocessing: Preprocessing | None = None
         self.trained_on: dict[str, Any] = {}
-        self._unread = weights
+        self._weights, self._fresh = weights, True
         self._continued_from: dict[str, Any] | None = None
         self._collector = EmbeddingCollector()
 
@@ -214,8 +214,8 @@ class PretrainingTask(VisionLanguageTask):
         """Restore the description of the training data and the preprocessing."""
         super().on_load_checkpoint(checkpoint)
         self.trained_on = checkpoint.get("data", {})
-        # The checkpoint holds what these weights have become.
-        self._unread, self._continued_from = None, self.trained_on.get("continued_from")
+        # The checkpoint holds what the weights to start from have become.
+        self._fresh, self._continued_from = False, self.trained_on.get("continued_from")
         if self.trained_on:
             self.preprocessing = Preprocessing(**self.trained_on["preprocessing"])
 
@@ -225,9 +225,13 @@ class PretrainingTask(VisionLanguageTask):
         return {name: float(metrics[name]) for name in names if name in metrics}
 
     def _continue(self) -> None:
-        if self._unread is None:
+        if not self._fresh:
             return
-        self._continued_from, self._unread = continue_from(self, self._unread), None
+        self._fresh = False
+        if self._weights is None:
+            self._continued_from = start_of_encoder(self.hparams.get("image_encoder"))
+            return
+        self._continued_from = continue_from(self, self._weights)
         if self.text_encoder.cache is not None:
             # A frozen encoder may have parameters in the file. Its embeddings of before are in another cache.
             self.text_encoder.open_cache(self.datamodule.text_cache)

@@ -60,10 +60,10 @@ def changed(place, name, change, source=None):
     return place / name
 
 
-def start(place, settings, weights, verb="test", crop=32):
+def start(place, settings, weights=None, verb="test", crop=32):
     """Begin a run from weights; return its task, and what is said of the weights."""
     L.seed_everything(7)
-    settings = {**deepcopy(settings), "weights": str(weights)}
+    settings = {**deepcopy(settings), "weights": str(weights) if weights else None}
     # As the command line does, so that the settings are the hyper-parameters.
     with _given_hyperparameters_context(deepcopy(settings), "lightning.pytorch.cli.instantiate_module"):
         task = instantiate_module(PretrainingTask, settings)
@@ -312,6 +312,19 @@ def test_training_starts_from_the_weights_and_keeps_the_chain(place):
     names = [one.get("continued_from", {}).get("weights") for one in lineage(model.trained_on)]
     assert names == ["child.ckpt", "model-report-region-tag-0.ckpt", None]
     assert [*lineage(model.trained_on)][-1] == content_of(path_of(place))["data"]
+
+
+def test_an_encoder_alone_has_ancestors_too(place):
+    settings = settings_of(place)
+    settings["image_encoder"]["init_args"]["weights"] = str(path_of(place))
+    task, said, _, _ = start(place, settings, verb="fit")
+    assert not said
+    assert task.trained_on["continued_from"]["data"] == content_of(path_of(place))["data"]
+    state = torch.load(path_of(place), weights_only=True)["state_dict"]
+    torch.save({k.removeprefix("image_encoder.backbone."): v for k, v in state.items()}, place / "bare.pth")
+    settings["image_encoder"]["init_args"]["weights"] = str(place / "bare.pth")
+    task, *_ = start(place, settings, verb="fit")
+    assert "continued_from" not in task.trained_on
 
 
 def descended(place, name, **data):
