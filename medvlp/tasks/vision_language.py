@@ -36,10 +36,9 @@ class VisionLanguageTask(BaseTask):
     protocol: Protocol
 
     @property
-    def parts(self) -> dict[str, Layers]:
-        """All parameters by part of the model and by layer; see `BaseTask.parts`."""
-        image, text = self.image_encoder.layers(), self.text_encoder.parameters_by_depth()
-        return {"head": [list(self.objectives.parameters())], "image": image, "text": text}
+    def encoder_layers(self) -> dict[str, Layers]:
+        """The parameters of both encoders by layer; see `BaseTask.encoder_layers`."""
+        return {"image": self.image_encoder.layers(), "text": self.text_encoder.parameters_by_depth()}
 
     @property
     def sections(self) -> list[Section]:
