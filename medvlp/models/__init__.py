@@ -13,6 +13,7 @@ from medvlp.models.heads import ProjectionHead
 from medvlp.models.hf_text_encoder import HFTextEncoder
 from medvlp.models.image import ImageEncoder
 from medvlp.models.image_tokens import ImageTokens
+from medvlp.models.pair_decoder import PairDecoder
 from medvlp.models.query_decoder import QueryDecoder
 from medvlp.models.temperature import Temperature
 from medvlp.models.text import TextEncoder
@@ -24,6 +25,7 @@ __all__ = [
     "HFTextEncoder",
     "ImageEncoder",
     "ImageTokens",
+    "PairDecoder",
     "ProjectionHead",
     "QueryDecoder",
     "Temperature",

@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+from medvlp.objectives.cross_attention_alignment import CrossAttentionAlignment
 from medvlp.objectives.sentence_patch_alignment import SentencePatchAlignment
 from tests.support.processes import WORLD, free_port, relative_error
 from tests.support.sentences import Studies, make
@@ -19,6 +20,7 @@ pytestmark = pytest.mark.slow
 KINDS = [
     (SentencePatchAlignment, {}),
     (SentencePatchAlignment, {"sentences": "all", "alike": "excluded"}),
+    (CrossAttentionAlignment, {"layers": 1, "hidden": 20}),
 ]
 
 
