@@ -48,11 +48,13 @@ def flatten(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Return the settings in which two configurations differ; a setting that one of them lacks counts as None."""
+    """Return the settings in which two configurations differ; a setting that one of them lacks counts as off."""
     keys = {*before, *now}
     if not any(key.startswith(f"{PREPARED}.") for key in before):
         # Older cells lack these options; their hash of the data shows whether the data are the same.
         keys = {key for key in keys if not key.startswith(f"{PREPARED}.")}
+    # An option that is newer than the cell, and off.
+    keys -= {key for key in keys if (key not in before or key not in now) and not (before.get(key) or now.get(key))}
     return sorted(key for key in keys if before.get(key) != now.get(key))
 
 

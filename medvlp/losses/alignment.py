@@ -6,9 +6,11 @@ sample i (an image and its text, or two views of an image). With S = x y^T / T, 
     CE(S, L) + CE(S^T, L),    CE(S, L) = -(1/B) sum_ij L_ij log softmax(S_i)_j
 
 Plain contrastive learning has L = I. The clinical prior adds the similarity of the reports to L, so that patients with
-similar reports repel each other less. `soft_label_loss` is ASG's version of this idea, from the findings in the
-reports. `region_sentence_loss` compares the regions of an image with the sentences of its report, and `tag_loss`
-compares predicted tags with those of the report.
+similar reports repel each other less. Weights of the two directions are ConVIRT's. `soft_label_loss` is ASG's version
+of the prior, from the findings in the reports. `region_sentence_loss` compares the regions of an image with the
+sentences of its report, and `tag_loss` compares predicted tags with those of the report.
+
+A temperature can be a parameter. Its gradient comes from the softmax alone, not from the prior.
 
 The mean of a loss over the processes is the loss of the joined batch. The same holds for the gradients, which
 DistributedDataParallel averages. The exceptions are `contrastive_loss` and `soft_label_loss` with `gathered=False`:
@@ -40,10 +42,11 @@ def contrastive_loss(
     x: Tensor,
     y: Tensor,
     *,
-    temperature: float,
+    temperature: float | Tensor,
     mask: Tensor | None = None,
     text: Tensor | None = None,
     prior: ClinicalPrior | None = None,
+    directions: tuple[float, float] = (1.0, 1.0),
     gathered: bool = True,
 ) -> Tensor:
     """Return the symmetric contrastive loss over all processes, with soft targets if there is a prior.
@@ -53,15 +56,16 @@ def contrastive_loss(
     Args:
         x: Embeddings (B, D); the function normalises them.
         y: Their partners (B, D); the function normalises them.
-        temperature: Temperature T.
+        temperature: Temperature T, a number or a scalar tensor.
         mask: Mask of the samples that take part, bool (B,); all by default.
         text: Text embeddings (B, E) for the prior, which requires them. The row of a missing text is zero, and its
             prior is 0 for all other samples.
         prior: Soft targets; None means L = I.
+        directions: Weights of x to y and of y to x.
         gathered: Whether negatives and prior come from all processes (the official code: from this one only).
 
     Returns:
-        A scalar: the sum of both directions. Zero if no sample takes part.
+        A scalar: the weighted sum of both directions. Zero if no sample takes part.
 
     Raises:
         ValueError: If there is a prior but no text.
@@ -82,13 +86,14 @@ def contrastive_loss(
             if text is None:
                 raise ValueError("text=None, but the prior compares texts: pass the text embeddings, or prior=None.")
             text = text.detach().float()
-            targets = prior.targets(targets, text, _everyone(text, gathered), all_mask, temperature)
+            constant = temperature.detach() if isinstance(temperature, Tensor) else temperature
+            targets = prior.targets(targets, text, _everyone(text, gathered), all_mask, constant)
 
         loss = x.new_zeros(())
-        for rows, columns in ((x, all_y), (y, all_x)):
+        for weight, rows, columns in ((directions[0], x, all_y), (directions[1], y, all_x)):
             # With -inf a row without any column would have NaN gradients; exp(-1e30) is 0 as well.
             logits = (rows @ columns.T / temperature).masked_fill(~all_mask, -1e30)
-            loss = loss - (targets * logits.log_softmax(1)).sum(1)[mask].sum()
+            loss = loss - weight * (targets * logits.log_softmax(1)).sum(1)[mask].sum()
         # Each process has its share of the sum, and DistributedDataParallel takes the mean over the processes.
         return loss / count * (world_size() if gathered else 1)
 
@@ -98,7 +103,7 @@ def soft_label_loss(
     y: Tensor,
     tags: Tensor,
     *,
-    temperature: float,
+    temperature: float | Tensor,
     labels: SoftLabels,
     mask: Tensor | None = None,
     gathered: bool = True,
@@ -140,7 +145,7 @@ def region_sentence_loss(
     aligned: Tensor,
     comparable: Tensor,
     *,
-    temperature: float,
+    temperature: float | Tensor,
     gathered: bool = False,
 ) -> Tensor:
     """Return the contrastive loss of regions and sentences with several positives each (ASG's ARSA).

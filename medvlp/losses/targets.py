@@ -55,7 +55,9 @@ class ClinicalPrior:
             case "sigmoid":
                 return torch.sigmoid(correlation)
 
-    def targets(self, pairs: Tensor, text: Tensor, all_text: Tensor, all_mask: Tensor, temperature: float) -> Tensor:
+    def targets(
+        self, pairs: Tensor, text: Tensor, all_text: Tensor, all_mask: Tensor, temperature: float | Tensor
+    ) -> Tensor:
         """Return the targets L, fp32 (B, M); a column outside the mask is zero.
 
         Args:

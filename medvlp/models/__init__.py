@@ -9,7 +9,7 @@ from pkgutil import iter_modules
 
 from medvlp.models.aggregation import ChannelAggregation
 from medvlp.models.batch_norm import GlobalBatchNorm
-from medvlp.models.heads import ProjectionHead
+from medvlp.models.heads import HeadKind, ProjectionHead, make_head
 from medvlp.models.hf_text_encoder import HFTextEncoder
 from medvlp.models.image import ImageEncoder
 from medvlp.models.image_tokens import ImageTokens
@@ -23,6 +23,7 @@ __all__ = [
     "ChannelAggregation",
     "GlobalBatchNorm",
     "HFTextEncoder",
+    "HeadKind",
     "ImageEncoder",
     "ImageTokens",
     "PairDecoder",
@@ -31,6 +32,7 @@ __all__ = [
     "Temperature",
     "TextEncoder",
     "TimmEncoder",
+    "make_head",
 ]
 
 for module in iter_modules(__path__):

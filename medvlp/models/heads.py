@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from torch import nn
 
 from medvlp.models.batch_norm import GlobalBatchNorm
+
+HeadKind = Literal["batch_norm", "mlp", "linear"]
+"""`batch_norm` is `ProjectionHead`; `mlp` is linear, ReLU, linear (ConVIRT); `linear` is one layer (CLIP)."""
 
 
 class ProjectionHead(nn.Sequential):
@@ -27,3 +32,14 @@ class ProjectionHead(nn.Sequential):
             nn.Linear(hidden, out),
             GlobalBatchNorm(out, affine=False, sync=sync),
         )
+
+
+def make_head(kind: HeadKind, width: int, hidden: int, out: int, sync: bool = True) -> nn.Module:
+    """Return a head of a kind; see `ProjectionHead` for the options, of which `linear` reads only the widths."""
+    match kind:
+        case "batch_norm":
+            return ProjectionHead(width, hidden, out, sync)
+        case "mlp":
+            return nn.Sequential(nn.Linear(width, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, out))
+        case "linear":
+            return nn.Linear(width, out)

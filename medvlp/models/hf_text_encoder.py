@@ -12,10 +12,18 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers.utils.logging import disable_progress_bar
 
-from medvlp.models.language import check_reader, freeze_but_last, inputs_of, keep_layers, load_language_model
+from medvlp.models.language import (
+    check_reader,
+    checkpoint_layers,
+    freeze_but_last,
+    inputs_of,
+    keep_layers,
+    load_language_model,
+    parameters_by_depth,
+)
 from medvlp.models.text import TextEncoder, hash_state
 from medvlp.models.weights import EXPORTED, TEXT_ENCODER, locate, public_name, write_tensors
 from medvlp.types import PhraseFeatures, RegionBatch
@@ -61,6 +69,10 @@ def sentence_words(tokens: Any, place: npt.NDArray[np.int64]) -> tuple[npt.NDArr
 class HFTextEncoder(TextEncoder):
     """A Hugging Face language model that returns one embedding for each text.
 
+    Any architecture of transformers that reads texts with a fast tokenizer, and needs no code of its folder: BERT,
+    RoBERTa, ModernBERT, MPNet, DeBERTa, ELECTRA, T5's encoder, CLIP's text tower. Models that are a BERT under another
+    name, such as `microsoft/BiomedVLP-CXR-BERT-specialized`, are loaded as a BERT, without their projection heads.
+
     A frozen model is no sub-module. It has no parameters for the optimiser, DistributedDataParallel or the checkpoint,
     and stays in evaluation mode. With an open cache it reads each text once.
 
@@ -74,6 +86,8 @@ class HFTextEncoder(TextEncoder):
         dropout: Whether a frozen model keeps its dropout, and so embeds every text again at each step. The official
             code does so unintentionally.
         layers: Number of the first layers to keep; None keeps all (ASG: 6 of 12).
+        gradient_checkpointing: Whether a trained model computes the activations of each layer again in the backward
+            pass, which takes less memory and more time.
 
     Attributes:
         inputs: Names of the tokenizer's outputs that the model takes.
@@ -92,6 +106,7 @@ class HFTextEncoder(TextEncoder):
         max_length: int = 256,
         dropout: bool = False,
         layers: int | None = None,
+        gradient_checkpointing: bool = False,
     ) -> None:
         super().__init__()
         self.name, self.pooling, self.max_length = name, pooling, max_length
@@ -109,6 +124,8 @@ class HFTextEncoder(TextEncoder):
         self.frozen = trainable_layers == 0
         if not self.frozen and trainable_layers is not None:
             freeze_but_last(model, trainable_layers, name)
+        if gradient_checkpointing:
+            checkpoint_layers(model, self.frozen, name)
         self.dropout = dropout
         if self.frozen:
             # nn.Module does not look for sub-modules in tuples.
@@ -131,6 +148,13 @@ class HFTextEncoder(TextEncoder):
     def network(self) -> Any:
         """The language model."""
         return self.language_model
+
+    def parameters_by_depth(self) -> list[list[nn.Parameter]]:
+        """Return the parameters of a trained model by depth: those before its layers, and each layer.
+
+        What follows the last layer is in its list. Layers that share their weights are one.
+        """
+        return [] if self.frozen else parameters_by_depth(self.model)
 
     def embed(self, texts: Sequence[str]) -> Tensor:
         """Embed one batch of M strings; returns float (M, D)."""

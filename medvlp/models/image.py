@@ -140,6 +140,14 @@ class ImageEncoder(nn.Module, ABC):
             UserError: If the encoder cannot take such images.
         """
 
+    def layers(self) -> list[list[nn.Parameter]]:
+        """Return all parameters by depth, from the input to the output, for learning rates that decay with the depth.
+
+        Each parameter is in one list, and each list holds the parameters of one layer, such as a transformer's block.
+        By default all are in one list.
+        """
+        return [list(self.parameters())]
+
     def freeze_beyond_patches(self) -> None:
         """Freeze the parameters that the patch features do not depend on."""
         training = self.training

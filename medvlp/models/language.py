@@ -7,35 +7,67 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import MODEL_FOR_TEXT_ENCODING_MAPPING, AutoConfig, AutoModel, AutoModelForTextEncoding, AutoTokenizer
+from transformers import (  # type: ignore[attr-defined]  # finds BertTokenizerFast when it runs
+    CONFIG_MAPPING,
+    MODEL_FOR_TEXT_ENCODING_MAPPING,
+    AutoConfig,
+    AutoModel,
+    AutoModelForTextEncoding,
+    AutoTokenizer,
+    BertConfig,
+    BertTokenizerFast,
+    PretrainedConfig,
+)
 
 from medvlp.errors import UserError
 
 HELP = "Give the name of a model on the Hugging Face hub, or a local folder with config.json, tokenizer and weights."
+# A config with all of these is one of BERT, whatever it calls itself.
+OF_BERT = {
+    "vocab_size",
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "max_position_embeddings",
+    "type_vocab_size",
+}
 TEXT = "The heart size is normal. There is no pleural effusion."
 
 
 def load_language_model(path: str, name: str) -> tuple[Any, Any]:
     """Load a model that reads texts, in fp32, and its tokenizer.
 
+    No code of the folder runs. If transformers does not know a model without such code, but its config is one of BERT,
+    it is loaded as a BERT: CXR-BERT, whose further projection head is left out.
+
     Args:
         path: Model on the hub, or a local folder.
         name: Name of the model in errors.
 
     Raises:
-        UserError: If the model cannot be loaded, or has no fast tokenizer.
+        UserError: If the model cannot be loaded, its weights are not those of its network, or it has no fast tokenizer.
     """
-    # Without trust_remote_code=False, transformers offers to run Python code of the folder.
     try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
-        config: Any = AutoConfig.from_pretrained(path, trust_remote_code=False)
+        config, reader = _read_config(path)
         # For T5 this is the encoder; most families have a single model.
         kind: Any = AutoModelForTextEncoding if type(config) in MODEL_FOR_TEXT_ENCODING_MAPPING else AutoModel
-        model: Any = kind.from_pretrained(path, trust_remote_code=False).float()
-    except (OSError, ValueError) as error:
+        # Without trust_remote_code=False, transformers offers to run Python code of the folder.
+        model: Any
+        model, loaded = kind.from_pretrained(path, config=config, trust_remote_code=False, output_loading_info=True)
+        tokenizer: Any = reader.from_pretrained(path, trust_remote_code=False)
+    except Exception as error:  # transformers, and whatever it reads the files with, raise any of them
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise UserError(f"text encoder name={name!r} could not be loaded ({reason}). {HELP}") from error
+    model = model.float()
+    # transformers would only log that these are random.
+    lacking = sorted(key for key in loaded["missing_keys"] if not key.startswith("pooler."))
+    unread = sorted(key for key in loaded["unexpected_keys"] if key.startswith(f"{model.base_model_prefix}."))
+    if lacking or unread:
         raise UserError(
-            f"text encoder name={name!r} could not be loaded ({str(error).splitlines()[0][:200]}). {HELP}"
-        ) from error
+            f"text encoder name={name!r}: its weights are not those of a {type(model).__name__} of its config.json: "
+            f"{len(lacking)} tensors are missing, {len(unread)} have no place, such as '{[*lacking, *unread][0]}'."
+        )
     if not getattr(tokenizer, "is_fast", False):
         raise UserError(f"text encoder name={name!r} has no fast tokenizer, which says where words are. {HELP}")
     # In every family, padding after a text leaves its embedding alone; padding before it may not.
@@ -45,6 +77,16 @@ def load_language_model(path: str, name: str) -> tuple[Any, Any]:
     # BERT's pooler is unused: it would get no gradient, and DistributedDataParallel would stop.
     model.pooler = None
     return model, tokenizer
+
+
+def _read_config(path: str) -> tuple[Any, Any]:
+    """Return the configuration of a model and the class of its tokenizer; those of BERT for a BERT of unknown name."""
+    settings, _ = PretrainedConfig.get_config_dict(path)
+    if settings.get("model_type") in CONFIG_MAPPING or not settings.keys() >= OF_BERT:
+        return AutoConfig.from_pretrained(path, trust_remote_code=False), AutoTokenizer
+    # An exported model needs no code of the folder that it came from.
+    unneeded = ("architectures", "auto_map", "model_type")
+    return BertConfig.from_dict({k: v for k, v in settings.items() if k not in unneeded}), BertTokenizerFast
 
 
 def inputs_of(model: Any, tokenizer: Any) -> list[str]:
@@ -103,6 +145,39 @@ def freeze_but_last(model: Any, count: int, name: str) -> None:
         )
     model.requires_grad_(False)
     layers[-count:].requires_grad_(True)
+
+
+def parameters_by_depth(model: Any) -> list[list[nn.Parameter]]:
+    """Return the parameters of a model in groups from the input to the output: those before the layers, each layer.
+
+    The norm behind the last layer is in the group of that layer. If all layers share their weights, there is one group.
+    """
+    try:
+        holder, attribute = layers_of(model, "")
+    except UserError:
+        return [list(model.parameters())]
+    layers = [list(layer.parameters()) for layer in getattr(holder, attribute)]
+    inside = {parameter for layer in layers for parameter in layer}
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    last = max(position for position, parameter in enumerate(names) if parameter in inside)
+    outside = [(i, p, name) for i, (p, name) in enumerate(names.items()) if p not in inside]
+    # Tables of relative positions, which all layers read, are also defined behind the layers.
+    behind = [p for i, p, name in outside if i > last and ("norm" in name or "ln_" in name)]
+    before = [p for _, p, _ in outside if p not in set(behind)]
+    return [before, *layers[:-1], layers[-1] + behind]
+
+
+def checkpoint_layers(model: Any, frozen: bool, name: str) -> None:
+    """Make a model compute the activations of its layers again in the backward pass.
+
+    Raises:
+        UserError: If the model is frozen, or cannot do so.
+    """
+    if frozen or not model.supports_gradient_checkpointing:
+        reason = "it is frozen" if frozen else f"transformers has none for {type(model).__name__}"
+        raise UserError(f"text encoder gradient_checkpointing=true, but {reason} (name={name!r}): leave it out.")
+    # The other kind would lose the gradients behind frozen layers.
+    model.gradient_checkpointing_enable({"use_reentrant": False})
 
 
 def check_reader(model: Any, tokenizer: Any, name: str, pooling: str, max_length: int) -> None:

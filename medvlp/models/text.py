@@ -102,6 +102,13 @@ class TextEncoder(nn.Module, ABC):
         pooled = self(texts)
         return PhraseFeatures(texts, pooled, pooled, torch.arange(len(texts), device=pooled.device))
 
+    def parameters_by_depth(self) -> list[list[nn.Parameter]]:
+        """Return all parameters by depth, from the input to the output; by default all are in one list.
+
+        See `ImageEncoder.layers`.
+        """
+        return [list(self.parameters())]
+
     def train(self, mode: bool = True) -> TextEncoder:
         """Set the mode; a frozen encoder stays in evaluation mode."""
         super().train(mode and not self.frozen)

@@ -63,6 +63,9 @@ class Objective(nn.Module, ABC):
     reads_findings: bool = False
     """Whether this objective learns from the findings in reports, `Batch.existence`."""
 
+    reads_labels: Sequence[str] = ()
+    """All labels of the prepared folder, in its order, if this objective learns from `Batch.label`."""
+
     quality: str | None = None
     """The metric of `summarise` that measures the quality of this objective, higher is better; None if it has none."""
 
@@ -72,6 +75,13 @@ class Objective(nn.Module, ABC):
     def least_studies(self, processes: int) -> int:
         """Return the least number of studies in a batch of each process from which this objective can learn."""
         return 1
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Prepare for a training epoch; what this changes must be part of the state, for runs resumed in the epoch.
+
+        Args:
+            epoch: Number of epochs before.
+        """
 
     @abstractmethod
     def forward(self, image: ImageFeatures, text: TextFeatures, batch: Batch) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medvlp.losses import ClinicalPrior, contrastive_loss
-from medvlp.models import ChannelAggregation, ImageEncoder, ProjectionHead, TextEncoder
+from medvlp.models import ChannelAggregation, ImageEncoder, ProjectionHead, Temperature, TextEncoder
 from medvlp.objectives.base import Objective, embed_map, least_contrast, section_mask, similarity_map
 from medvlp.types import Batch, ImageFeatures, PhraseFeatures, Section, TextFeatures
 
@@ -72,6 +72,7 @@ class HierarchicalAlignment(Objective):
         single_stage: Draw one stage, and use all its channels.
         evaluation: Tokens in evaluation.
         padding: Number of tokens to pad to.
+        learned_temperature: Whether T between images and texts is a parameter, with `temperature` as its first value.
     """
 
     heat_source = "global"
@@ -98,11 +99,13 @@ class HierarchicalAlignment(Objective):
         single_stage: bool = False,
         evaluation: Literal["all", "subset"] = "all",
         padding: int | None = None,
+        learned_temperature: bool = False,
     ) -> None:
         super().__init__()
         self.levels = LEVELS[alignment]
         self.sections = tuple(self.levels.values())
-        self.temperature, self.view_temperature = temperature, view_temperature
+        self.temperature = Temperature(temperature, learned_temperature)
+        self.view_temperature = view_temperature
         self.weight = {"high": 1.0, "multi": multi_weight}
         self.view_weight = view_weight
         self.prior, self.prior_terms = prior, tuple(prior_terms)
@@ -130,6 +133,7 @@ class HierarchicalAlignment(Objective):
         if not self.mask_missing:
             masks = {s: torch.ones_like(mask) for s, mask in masks.items()}
         projected = self._project_text(texts, masks)
+        temperature = self.temperature.value
         terms: dict[str, Tensor] = {}
         for level, section in self.levels.items():
             mask, prior_text = masks[section], texts[section] * masks[section][:, None]
@@ -141,7 +145,7 @@ class HierarchicalAlignment(Objective):
                 contrastive_loss(
                     x[:, v],
                     projected[section],
-                    temperature=self.temperature,
+                    temperature=temperature,
                     mask=mask,
                     text=prior_text,
                     prior=self._prior(f"{level}_text"),

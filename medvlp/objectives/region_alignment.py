@@ -12,7 +12,7 @@ from torchvision.ops import roi_align
 from medvlp.distributed import gather, gather_rows, rank, world_size
 from medvlp.errors import UserError
 from medvlp.losses import region_sentence_loss
-from medvlp.models import ImageEncoder, ProjectionHead, TextEncoder
+from medvlp.models import ImageEncoder, ProjectionHead, Temperature, TextEncoder
 from medvlp.objectives.base import HeatMap, Objective, embed_map, regions_of, similarity_map
 from medvlp.objectives.parts import Shown, boxed_patches
 from medvlp.types import Batch, ImageFeatures, PhraseFeatures, RegionBatch, TextFeatures
@@ -50,6 +50,7 @@ class RegionAlignment(Objective):
         background: Use patches around the regions as further negatives of the sentences of the same image. Their
             centres lie outside the smallest rectangle around the regions that its report mentions. The official code
             does not compare sentences with them, so that a map is often highest there.
+        learned_temperature: Whether the temperature is a parameter, with `temperature` as its first value.
     """
 
     reads_words = True
@@ -70,9 +71,11 @@ class RegionAlignment(Objective):
         roi_aligned: bool = True,
         gathered: bool = True,
         background: bool = False,
+        learned_temperature: bool = False,
     ) -> None:
         super().__init__()
-        self.temperature, self.weight, self.negatives = temperature, weight, negatives
+        self.temperature = Temperature(temperature, learned_temperature)
+        self.weight, self.negatives = weight, negatives
         self.roi_size, self.roi_aligned = roi_size, roi_aligned
         self.background = background
         self.patch_head = ProjectionHead(image_encoder.patch_width, hidden, dim, sync=gathered)
@@ -216,9 +219,10 @@ class RegionAlignment(Objective):
         return Shown(feature, region.study, region.visible[view], region.aligned)
 
     def _loss(self, parts: Shown, sentence: Tensor, read: Tensor, region: RegionBatch) -> Tensor:
+        temperature = self.temperature.value
         aligned, comparable = parts.pairs(region, read)
         if self.negatives == "image":
-            return region_sentence_loss(parts.feature, sentence, aligned, comparable, temperature=self.temperature)
+            return region_sentence_loss(parts.feature, sentence, aligned, comparable, temperature=temperature)
         counts = gather(torch.tensor([aligned.shape], device=sentence.device))
         pairs = gather_rows(aligned.nonzero() + counts[: rank()].sum(0))
         visible, read, sentence_id = (gather_rows(t) for t in (parts.visible, read, region.sentence_id))
@@ -235,6 +239,6 @@ class RegionAlignment(Objective):
             gather_rows(sentence),
             (everything @ same_words > 0) & comparable,
             comparable,
-            temperature=self.temperature,
+            temperature=temperature,
             gathered=True,
         )

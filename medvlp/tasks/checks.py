@@ -38,12 +38,13 @@ def check_training(
         validated: Whether the run reads the validation images.
 
     Raises:
-        UserError: If a split is empty, images are all alike, there are no texts that differ, no findings or no region
-            sentences for an objective that learns from them, or a batch has no negatives.
+        UserError: If a split is empty, images are all alike, there are no texts that differ, no findings, no region
+            sentences or other labels for an objective that learns from them, or a batch has no negatives.
     """
     images = len(data.subset)
     _check_batch(data, objectives, images, processes)
     _check_images(data)
+    _check_labels(data, objectives)
     notes = _check_sections(data, objectives, text_encoder)
     if any(objective.reads_regions for objective in objectives.values()):
         notes.append(_check_sentences(data, _named(objectives, "reads_regions")))
@@ -85,6 +86,15 @@ def _check_images(data: CXRDataModule) -> None:
         )
 
 
+def _check_labels(data: CXRDataModule, objectives: Mapping[str, Objective]) -> None:
+    for name, objective in objectives.items():
+        if objective.reads_labels and list(objective.reads_labels) != data.labels:
+            raise UserError(
+                f"objective '{name}' learns from the labels {list(objective.reads_labels)}, but those of "
+                f"root='{data.root}' are, in this order: {data.labels}. Name them all so."
+            )
+
+
 def _check_sections(data: CXRDataModule, objectives: Mapping[str, Objective], text_encoder: TextEncoder) -> list[str]:
     """Return the number of studies with each section that images are aligned with, as phrases."""
     findings, impression = data.reports(["train"])
@@ -94,6 +104,8 @@ def _check_sections(data: CXRDataModule, objectives: Mapping[str, Objective], te
     }
     distinct = {section: list(dict.fromkeys(strings)) for section, strings in texts.items()}
     for name, objective in objectives.items():
+        if objective.reads_labels:  # also of images without reports
+            continue
         reasons = {s: reason for s in objective.sections if (reason := _nothing_to_tell(s, texts[s], distinct[s]))}
         if reasons and len(reasons) == len(objective.sections):
             advice = "" if any(texts.values()) else " The data set comes without reports, or was prepared without them."

@@ -20,6 +20,7 @@ from medvlp.models.image import ImageEncoder
 from medvlp.models.pretrained import digest, load_image_encoder, pretrained_on
 from medvlp.prepared import IMAGES, Prepared
 from medvlp.tasks.base import READ
+from medvlp.tasks.parameter_groups import Layers
 from medvlp.tasks.per_image import PerImageTask
 from medvlp.types import Batch
 
@@ -99,6 +100,13 @@ class DownstreamTask(PerImageTask):
     def trained_on(self) -> dict[str, Any] | None:
         """Description of the data of pre-training; None if the weights hold none."""
         return pretrained_on(self.weights)
+
+    @property
+    def parts(self) -> dict[str, Layers]:
+        """All parameters by part of the model and by layer; see `BaseTask.parts`."""
+        image = self.encoder.layers()
+        inside = {parameter for layer in image for parameter in layer}
+        return {"head": [[p for p in self.parameters() if p not in inside]], "image": image}
 
     @property
     def widths(self) -> list[int]:
@@ -184,6 +192,7 @@ class DownstreamTask(PerImageTask):
         Raises:
             UserError: If the encoder is not the one that the checkpoint was trained with.
         """
+        super().on_load_checkpoint(checkpoint)
         if not self.frozen:
             return
         if checkpoint["encoder_sha256"] != self.encoder_sha256:

@@ -16,6 +16,7 @@ from medvlp.metrics.bootstrap import Statistic
 from medvlp.models import ImageEncoder
 from medvlp.prepared import Prepared
 from medvlp.tasks.base import BaseTask
+from medvlp.tasks.parameter_groups import RATES
 from medvlp.tasks.seen import seen_in_training
 from medvlp.types import Batch
 
@@ -56,7 +57,9 @@ class PerImageTask(BaseTask):
     @property
     def settings(self) -> dict[str, Any]:
         """Everything that was chosen of the task: what a figure must be stored with."""
-        return {name: value for name, value in self.hparams.items() if not name.startswith("_")}
+        chosen = {name: value for name, value in self.hparams.items() if not name.startswith("_")}
+        # Where they are off, the protocol is that of results from before these options.
+        return {name: value for name, value in chosen.items() if value or name not in RATES}
 
     @classmethod
     def check_data(cls, prepared: Prepared, options: Mapping[str, Any]) -> None:

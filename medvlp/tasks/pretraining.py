@@ -117,6 +117,11 @@ class PretrainingTask(VisionLanguageTask):
         """Describe the training data, for the checkpoints."""
         self.trained_on = describe(self.datamodule)
 
+    def on_train_epoch_start(self) -> None:
+        """Tell the objectives which epoch begins."""
+        for _, objective in self._named():
+            objective.begin_epoch(self.current_epoch)
+
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Make dropout a function of seed, step and process, so that a resumed run equals an uninterrupted one."""
         step = self.trainer.fit_loop.total_batch_idx
@@ -201,6 +206,7 @@ class PretrainingTask(VisionLanguageTask):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the description of the training data and the preprocessing."""
+        super().on_load_checkpoint(checkpoint)
         self.trained_on = checkpoint.get("data", {})
         if self.trained_on:
             self.preprocessing = Preprocessing(**self.trained_on["preprocessing"])

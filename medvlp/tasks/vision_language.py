@@ -15,6 +15,7 @@ from medvlp.objectives.base import section_texts
 from medvlp.objectives.similarity import blockwise
 from medvlp.protocols import Protocol, zero_shot_scores
 from medvlp.tasks.base import BaseTask
+from medvlp.tasks.parameter_groups import Layers
 from medvlp.tasks.precision import own_precision
 from medvlp.types import Batch, HeatSource, ImageFeatures, Section, TextFeatures, text_ids
 
@@ -33,6 +34,12 @@ class VisionLanguageTask(BaseTask):
     text_encoder: TextEncoder
     objectives: nn.ModuleDict
     protocol: Protocol
+
+    @property
+    def parts(self) -> dict[str, Layers]:
+        """All parameters by part of the model and by layer; see `BaseTask.parts`."""
+        image, text = self.image_encoder.layers(), self.text_encoder.parameters_by_depth()
+        return {"head": [list(self.objectives.parameters())], "image": image, "text": text}
 
     @property
     def sections(self) -> list[Section]:

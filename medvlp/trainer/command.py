@@ -228,7 +228,13 @@ def run(
 def base_classes() -> tuple[type[LightningModule], type[LightningDataModule]]:
     """Import all classes that configs name; return the base class of tasks and the class of the data module."""
     # Configs name classes without their modules, so the parser must find the modules imported.
-    for module in ("medvlp.trainer.callbacks", "medvlp.trainer.heat_maps", "medvlp.objectives", "medvlp.tasks"):
+    for module in (
+        "medvlp.trainer.callbacks",
+        "medvlp.trainer.ema",
+        "medvlp.trainer.heat_maps",
+        "medvlp.objectives",
+        "medvlp.tasks",
+    ):
         import_module(module)
     from medvlp.data import CXRDataModule
     from medvlp.tasks import BaseTask

@@ -104,3 +104,29 @@ def test_correlation_is_fp32_under_autocast():
     with torch.autocast("cpu", torch.bfloat16):
         got = correlation(text, text)
     np.testing.assert_allclose(got, np.corrcoef(text), atol=1e-5)
+
+
+def test_directions_are_weighed():
+    x, y = torch.randn(2, 6, 4)
+    both, first, second = (
+        contrastive_loss(x, y, temperature=0.1, directions=weights) for weights in ((0.75, 0.25), (1, 0), (0, 1))
+    )
+    torch.testing.assert_close(both, 0.75 * first + 0.25 * second)
+    torch.testing.assert_close(second, contrastive_loss(y, x, temperature=0.1, directions=(1, 0)))
+
+
+class AtFixedTemperature(ClinicalPrior):
+    def targets(self, pairs, text, all_text, all_mask, temperature):
+        return super().targets(pairs, text, all_text, all_mask, 0.2)
+
+
+@pytest.mark.parametrize("prior", [None, ClinicalPrior(strength=2.0)])
+def test_a_learned_temperature_has_the_gradient_of_the_softmax_alone(prior):
+    x, y, text = torch.randn(3, 6, 4)
+    temperature = torch.tensor(0.2, requires_grad=True)
+    loss = contrastive_loss(x, y, temperature=temperature, text=text, prior=prior)
+    torch.testing.assert_close(loss, contrastive_loss(x, y, temperature=0.2, text=text, prior=prior))
+    loss.backward()
+    fixed = prior and AtFixedTemperature(strength=prior.strength)
+    high, low = (contrastive_loss(x, y, temperature=t, text=text, prior=fixed) for t in (0.202, 0.198))
+    assert temperature.grad.item() == pytest.approx(((high - low) / 0.004).item(), rel=1e-2)

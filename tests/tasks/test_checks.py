@@ -13,10 +13,11 @@ from medvlp.data import CXRDataModule
 from medvlp.errors import UserError
 from medvlp.models import HFTextEncoder, TimmEncoder
 from medvlp.objectives import GlobalAlignment, HierarchicalAlignment, RegionAlignment, TagDecoding
+from medvlp.objectives.study_alignment import StudyAlignment
 from medvlp.parse import write_triplets
 from medvlp.prepared import IMAGES, INDEX, TRIPLETS
 from medvlp.tasks import PretrainingTask
-from tests.support.tiny import make_prepared
+from tests.support.tiny import LABELS, make_prepared
 
 pytestmark = pytest.mark.slow
 
@@ -220,3 +221,19 @@ def test_what_there_is_to_learn_is_said(root, language, caplog):
     assert "Training on 24 images" in line
     assert "with Findings" in line
     assert "different sentences about regions" in line
+
+
+@pytest.mark.parametrize(
+    ("labels", "error"),
+    [
+        (LABELS, ""),
+        ([LABELS[1], LABELS[0], LABELS[2]], "Name them all so."),
+        (LABELS[:2], "in this order: ['Cardiomegaly', 'Pleural Effusion', 'Support Devices']"),
+    ],
+)
+def test_an_objective_names_the_labels_of_the_folder_in_their_order(root, language, labels, error):
+    """These train without a report, too."""
+    rewrite(root, lambda i, row: NO_REPORT)
+    steps, got = fit(root, language, {"study": partial(StudyAlignment, dim=8, labels=labels)})
+    assert error in got
+    assert steps == (0 if error else 3)
