@@ -12,7 +12,7 @@ from medvlp.models.batch_norm import GlobalBatchNorm
 from medvlp.models.heads import HeadKind, ProjectionHead, make_head
 from medvlp.models.hf_text_encoder import HFTextEncoder
 from medvlp.models.image import ImageEncoder
-from medvlp.models.image_tokens import ImageTokens
+from medvlp.models.image_tokens import ImageTokens, PatchTokens
 from medvlp.models.pair_decoder import PairDecoder
 from medvlp.models.query_decoder import QueryDecoder
 from medvlp.models.temperature import Temperature
@@ -27,6 +27,7 @@ __all__ = [
     "ImageEncoder",
     "ImageTokens",
     "PairDecoder",
+    "PatchTokens",
     "ProjectionHead",
     "QueryDecoder",
     "Temperature",

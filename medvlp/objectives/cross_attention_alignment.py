@@ -10,8 +10,9 @@ from medvlp.losses import multi_positive_loss
 from medvlp.models import ImageEncoder, ImageTokens, PairDecoder, TextEncoder
 from medvlp.models.pair_decoder import bounded, score
 from medvlp.objectives.base import Objective, least_contrast, sentences_of
+from medvlp.objectives.draws import draw_sentences
 from medvlp.objectives.pairs import Alike, image_sentence_pairs
-from medvlp.objectives.similarity import pad
+from medvlp.objectives.tokens import text_tokens, words_of
 from medvlp.types import Batch, ImageFeatures, PhraseFeatures, Section, TextFeatures
 
 
@@ -51,6 +52,7 @@ class CrossAttentionAlignment(Objective):
     """
 
     sections = ("report",)
+    reads_reports = False
     reads_words = True
     heat_source = "tag"
 
@@ -80,10 +82,11 @@ class CrossAttentionAlignment(Objective):
         studies, views = batch["image"].shape[:2]
         chosen = self._choose(text, batch)
         positive, negative = image_sentence_pairs(sentences_of(batch), chosen, studies, self.alike)
-        # The chosen sentences get the numbers 0, 1, 2 ... in place of their positions among all sentences.
-        word, number = text_words(text)
-        inside = chosen[number]
-        sentence = with_mean(word[inside], (chosen.cumsum(0) - 1)[number[inside]], int(chosen.sum()))
+        word, study = words_of(text, batch)
+        inside = chosen[text.word_sentence]
+        # The chosen sentences, in the order of their studies.
+        number = torch.unique_consecutive(study[inside], return_inverse=True)[1]
+        sentence = with_mean(word[inside], number, int(chosen.sum()))
         query = gather_rows(sentence[:, 0])
         losses = []
         for tokens in self.tokens(image).unflatten(0, (studies, views)).unbind(1):
@@ -106,8 +109,7 @@ class CrossAttentionAlignment(Objective):
 
     def embed_sections(self, text: TextFeatures, batch: Batch) -> dict[Section, Tensor]:
         """Return the mean of the words of each report and the words, (B, 1 + L, D)."""
-        word, number = text_words(text)
-        return {"report": with_mean(word, sentences_of(batch).study[number], len(batch["image"])).float()}
+        return {"report": with_mean(*words_of(text, batch), len(batch["image"])).float()}
 
     def similarity(self, image: Tensor, text: Tensor) -> Tensor:
         """Return l / (1 + |l|) of the mean logit l of both ways, (N, M)."""
@@ -123,24 +125,14 @@ class CrossAttentionAlignment(Objective):
 
     def _choose(self, text: TextFeatures, batch: Batch) -> Tensor:
         """Return a mask of one sentence of each study that has one with words, bool (S,)."""
+        assert text.word_sentence is not None  # the task reads words where an objective asks for them
         study = sentences_of(batch).study
-        read = torch.zeros_like(study, dtype=torch.bool).index_fill(0, text_words(text)[1], True)
-        # Distinct numbers, so that each study has one sentence with the largest; 0 for a sentence without words.
-        last = torch.arange(len(study), 0, -1, device=study.device)
-        key = (torch.randperm(len(study), device=study.device) + 1 if self.training else last) * read
-        best = key.new_zeros(len(batch["image"])).scatter_reduce(0, study, key, "amax")
-        return (key == best[study]) & read
-
-
-def text_words(text: TextFeatures) -> tuple[Tensor, Tensor]:
-    """Return the words of reports, (K, D), and the sentence of each."""
-    assert text.word is not None  # the task reads words where an objective asks for them
-    assert text.word_sentence is not None
-    return text.word, text.word_sentence
+        read = torch.zeros_like(study, dtype=torch.bool).index_fill(0, text.word_sentence, True)
+        position, has = draw_sentences(study[read], len(batch["image"]), self.training)
+        return torch.zeros_like(read).index_fill(0, read.nonzero()[:, 0][position[has]], True)
 
 
 def with_mean(word: Tensor, owner: Tensor, owners: int) -> Tensor:
     """Return the mean of the words of each owner, and the words, (M, 1 + L, D); an owner without words has zeros."""
-    words = pad(word, owner, owners)
-    count = torch.bincount(owner, minlength=owners).clamp(min=1)
-    return torch.cat([words.sum(1, keepdim=True) / count[:, None, None], words], 1)
+    total = word.new_zeros(owners, word.shape[1]).index_add(0, owner, word)
+    return text_tokens(total / torch.bincount(owner, minlength=owners).clamp(min=1)[:, None], word, owner)
