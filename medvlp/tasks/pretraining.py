@@ -80,11 +80,11 @@ class PretrainingTask(VisionLanguageTask):
             # The Trainer would warn of a frozen network as if evaluation mode were a mistake.
             warnings.filterwarnings("ignore", ".*in eval mode at the start of training")
         self.objectives = nn.ModuleDict({k: make(image_encoder, text_encoder) for k, make in objectives.items()})
-        if not self.sections:
-            # DistributedDataParallel would wait for gradients of layers that only spaces of whole images use.
+        if not any(objective.reads_pooled for _, objective in self._named()):
+            # DistributedDataParallel would wait for gradients of layers that only the pooled feature uses.
             self.image_encoder.freeze_beyond_patches()
-            if not any(o.reads_words or o.reads_sentences for _, o in self._named()):
-                self.text_encoder.requires_grad_(False)
+        if not self.sections and not any(o.reads_words or o.reads_sentences for _, o in self._named()):
+            self.text_encoder.requires_grad_(False)
         self.protocol = Protocol.read(protocol)
         self.preprocessing: Preprocessing | None = None
         self.trained_on: dict[str, Any] = {}
@@ -173,7 +173,7 @@ class PretrainingTask(VisionLanguageTask):
         # A run that overfits reads the texts of a few batches, which it embeds as it reads them.
         names = [] if data.overfits else READ[trainer.state.fn]
         findings, impression = data.reports(names)
-        texts = [text for section in self.sections for text in section_texts(section, findings, impression)]
+        texts = [text for section in self.read_sections for text in section_texts(section, findings, impression)]
         texts += self.protocol.texts(filter(self.protocol.knows, data.labels))
         self.text_encoder.open_cache(data.text_cache)
         if self.text_encoder.cache is not None and (self.reads_sentences or (self._reads_words and data.regions)):

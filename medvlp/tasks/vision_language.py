@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from medvlp.errors import UserError
 from medvlp.models import ImageEncoder, TextEncoder
-from medvlp.objectives import HeatMap, Objective, TagDecoding
+from medvlp.objectives import HeatMap, Objective
 from medvlp.objectives.base import section_texts
 from medvlp.objectives.similarity import blockwise
+from medvlp.objectives.tag_prediction import TagPrediction
 from medvlp.protocols import Protocol, zero_shot_scores
 from medvlp.tasks.base import BaseTask
 from medvlp.tasks.parameter_groups import Layers
@@ -46,6 +47,12 @@ class VisionLanguageTask(BaseTask):
         return list(dict.fromkeys(section for objective in self._named() for section in objective[1].sections))
 
     @property
+    def read_sections(self) -> list[Section]:
+        """Those of `sections` whose embeddings at least one objective reads."""
+        reading = [objective for _, objective in self._named() if objective.reads_reports]
+        return list(dict.fromkeys(section for objective in reading for section in objective.sections))
+
+    @property
     def reads_sentences(self) -> bool:
         """Whether an objective reads all sentences of the reports, or their words; see `CXRDataModule`."""
         return any(o.reads_sentences or (o.reads_words and not o.reads_regions) for _, o in self._named())
@@ -53,7 +60,7 @@ class VisionLanguageTask(BaseTask):
     def encode_batch(self, batch: Batch) -> tuple[ImageFeatures, TextFeatures]:
         """Return the features of all views (N = B * V), and those of the texts that objectives read."""
         image = self.image_encoder(batch["image"].flatten(0, 1))
-        texts = {s: section_texts(s, batch["findings"], batch["impression"]) for s in self.sections}
+        texts = {s: section_texts(s, batch["findings"], batch["impression"]) for s in self.read_sections}
         text = TextFeatures({})
         said, read = batch["sentence"], self._sentences_read(batch)
         if said is not None and read is not None:
@@ -149,16 +156,16 @@ class VisionLanguageTask(BaseTask):
         return zero_shot_scores(protocol, labels, seen, text, self.compare)
 
     @property
-    def tag_decoder(self) -> TagDecoding:
+    def tag_decoder(self) -> TagPrediction:
         """The objective that predicts tags of images.
 
         Raises:
             UserError: If the model has no such objective.
         """
         for _, objective in self._named():
-            if isinstance(objective, TagDecoding):
+            if isinstance(objective, TagPrediction):
                 return objective
-        raise UserError("the model has no tag decoder: it was trained without the objective TagDecoding, ASG's IRL.")
+        raise UserError("the model has no tag decoder, the objective TagDecoding or QueryDecoding.")
 
     @property
     def heat_sources(self) -> list[HeatSource]:
