@@ -5,6 +5,7 @@ A method is a config at the top of experiments/. A new one is tested here withou
 
 import csv
 import json
+import math
 import os
 from contextlib import nullcontext
 from pathlib import Path
@@ -29,6 +30,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:The dirpath h
 METHODS = sorted(path.stem for path in EXPERIMENTS.glob("*.yaml") if path != DEFAULTS)
 # An epoch has three steps. Run in the middle of the first and of the second epoch are resumed.
 STEPS, EPOCHS, RESUMED = 6, 2, (2, 4)
+# The tiny language model has two layers.
+TINY = {"convirt": ["--model.text_encoder.init_args.trainable_layers=1"]}
 SAVED = {
     "class_path": "ModelCheckpoint",
     "init_args": {
@@ -66,7 +69,12 @@ def fit(place, name, root, *arguments):
     own = f"overlays/small_{name}"
     overlay = own if (EXPERIMENTS / f"{own}.yaml").exists() else "overlays/small"
     length = [f"--trainer.max_epochs={EPOCHS}", "--trainer.log_every_n_steps=1", "--trainer.logger=false"]
-    tiny = [*options(place / "data", place / "bert"), "--data.resize=null", "--trainer.limit_val_batches=2"]
+    tiny = [
+        *options(place / "data", place / "bert"),
+        "--data.resize=null",
+        "--trainer.limit_val_batches=2",
+        *TINY.get(name, []),
+    ]
     stack = ["-c", name, "-c", overlay, "-c", str(place / "saved.yaml")]
     main(["fit", *stack, *tiny, *length, f"--trainer.default_root_dir={root}", *arguments])
     return {int(path.stem.partition("=")[2]): path for path in root.rglob("step=*.ckpt")}
@@ -112,7 +120,9 @@ def evaluate(place, name, checkpoint, *arguments):
             *arguments,
         ]
     )
-    return json.loads(Path("runs/results.json").read_text())["metrics"]
+    metrics = json.loads(Path("runs/results.json").read_text())["metrics"]
+    assert not any(math.isnan(entry["value"]) for entry in metrics.values()), metrics
+    return metrics
 
 
 @pytest.fixture

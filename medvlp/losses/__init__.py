@@ -5,6 +5,7 @@ No loss knows an encoder, a batch or a projection head; `medvlp.objectives` has 
 
 from medvlp.losses.alignment import contrastive_loss, region_sentence_loss, soft_label_loss, tag_loss
 from medvlp.losses.detection import detection_loss
+from medvlp.losses.label_contrast import label_contrast_loss, semantic_matching_loss
 from medvlp.losses.late_interaction import attended_cosine, multi_positive_loss
 from medvlp.losses.mentions import relation_loss
 from medvlp.losses.pairs import pair_loss
@@ -21,6 +22,7 @@ __all__ = [
     "attended_cosine",
     "contrastive_loss",
     "detection_loss",
+    "label_contrast_loss",
     "local_similarity",
     "multi_positive_loss",
     "pair_loss",
@@ -28,6 +30,7 @@ __all__ = [
     "region_sentence_loss",
     "relation_loss",
     "segmentation_loss",
+    "semantic_matching_loss",
     "sigmoid_loss",
     "sinkhorn",
     "soft_label_loss",

@@ -159,12 +159,11 @@ class PretrainingTask(VisionLanguageTask):
         texts = [text for section in self.sections for text in section_texts(section, findings, impression)]
         texts += self.protocol.texts(filter(self.protocol.knows, data.labels))
         self.text_encoder.open_cache(data.text_cache)
-        if self.reads_sentences and self.text_encoder.cache is not None:
-            sentences = data.sentences(names)
-            rank_zero_info(f"The reports of this run have {len(sentences):,} different sentences.")
+        if self.text_encoder.cache is not None and (self.reads_sentences or (self._reads_words and data.regions)):
+            sentences = data.sentences(names, placed=not self.reads_sentences)
+            about = "" if self.reads_sentences else " about regions"
+            rank_zero_info(f"The reports of this run have {len(sentences):,} different sentences{about}.")
             texts += sentences
-        elif self._reads_words and data.regions is not None:
-            texts += data.region_sentences(names)
         self.text_encoder.fill(texts, trainer.strategy.root_device, progress=True)
 
     def collect(self, batch: Batch, image: ImageFeatures, text: TextFeatures) -> None:

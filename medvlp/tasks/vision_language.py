@@ -56,14 +56,16 @@ class VisionLanguageTask(BaseTask):
         image = self.image_encoder(batch["image"].flatten(0, 1))
         texts = {s: section_texts(s, batch["findings"], batch["impression"]) for s in self.sections}
         text = TextFeatures({})
-        if self._reads_words and (region := batch["region"]) is not None:
+        said, read = batch["sentence"], self._sentences_read(batch)
+        if said is not None and read is not None:
             reports = section_texts("report", batch["findings"], batch["impression"])
-            report, *words = self.text_encoder.read(reports, region, "report" in texts)
-            text.word, text.word_sentence = (part.to(self.device, non_blocking=True) for part in words)
+            report, *words = self.text_encoder.read(reports, said.take(read), "report" in texts)
+            text.word, number, read = (part.to(self.device, non_blocking=True) for part in (*words, read))
+            text.word_sentence = read[number]
             if report is not None:
                 del texts["report"]
                 text.sections["report"] = report.to(self.device, non_blocking=True)
-        if any(objective.reads_sentences for _, objective in self._named()) and (said := batch["sentence"]) is not None:
+        if said is not None and any(objective.reads_sentences for _, objective in self._named()):
             text.sentence = self.text_encoder.each(said.text).to(self.device, non_blocking=True)
         for section, strings in texts.items():
             text.sections[section] = self.text_encoder(strings).to(self.device, non_blocking=True)
@@ -190,6 +192,14 @@ class VisionLanguageTask(BaseTask):
     @property
     def _reads_words(self) -> bool:
         return any(objective.reads_words for _, objective in self._named())
+
+    def _sentences_read(self, batch: Batch) -> Tensor | None:
+        """Return the positions of the sentences whose words objectives read, on the CPU; None if none reads words."""
+        said, region = batch["sentence"], batch["region"]
+        readers = [o for _, o in self._named() if o.reads_words and (region is not None or not o.reads_regions)]
+        if said is None or not readers:
+            return None
+        return region.sentence if region and all(o.reads_regions for o in readers) else torch.arange(len(said.text))
 
     def _named(self) -> list[tuple[str, Objective]]:
         return cast("list[tuple[str, Objective]]", list(self.objectives.items()))

@@ -8,6 +8,9 @@ import numpy as np
 import torch
 
 from medvlp.objectives import GlobalAlignment
+from medvlp.objectives.label_alignment import LabelAlignment
+from medvlp.objectives.label_classification import LabelClassification
+from medvlp.objectives.semantic_matching import SemanticMatching
 from medvlp.objectives.sigmoid_alignment import SigmoidAlignment
 from medvlp.objectives.study_alignment import StudyAlignment
 from medvlp.parse import FINDINGS, LABEL_SETS, REGIONS
@@ -46,7 +49,8 @@ class Trained(Reader):
 
 def make(kind, reader=None, **options):
     torch.manual_seed(0)
-    return kind(SimpleNamespace(width=WIDTH), reader or Reader(), **{"dim": 8, "hidden": 14, **options})
+    sizes = {} if kind is LabelClassification else {"dim": 8, "hidden": 14}
+    return kind(SimpleNamespace(width=WIDTH), reader or Reader(), **{**sizes, **options})
 
 
 def sentence_batch(study, existence):
@@ -119,5 +123,11 @@ KINDS = [
     (SigmoidAlignment, {}),
     (StudyAlignment, {}),
     (StudyAlignment, {"labels": LABELS}),
+    (SemanticMatching, {}),
+    (SemanticMatching, {"labels": LABELS}),
+    (LabelAlignment, {}),
+    (LabelAlignment, {"labels": LABELS}),
+    (LabelClassification, {}),
+    (LabelClassification, {"labels": LABELS}),
 ]
 assert set(LABELS) <= set(LABEL_SETS["chexpert"])
