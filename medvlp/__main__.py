@@ -90,6 +90,11 @@ COMMANDS = {
     "results": Command(
         "medvlp.benchmarks.report", "lay the results of benchmarks beside the published ones", positional=True
     ),
+    "compare": Command(
+        "medvlp.compare.command",
+        "train several methods with one budget, test them alike, and compare them",
+        quoted=["--args", "--test_args"],
+    ),
     "predict": Command(
         "medvlp.inference.predict", "ask a model about image files: findings, tags, embeddings", positional=True
     ),

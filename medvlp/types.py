@@ -106,38 +106,38 @@ class SentenceBatch:
         """Pin the tensors; the loader calls this."""
         return _map_tensors(self, Tensor.pin_memory)
 
+    def take(self, index: Tensor) -> SentenceBatch:
+        """Return the sentences at some positions, int64 on the CPU, ascending."""
+        there = _moved(index, self.study.device)
+        taken = _map_tensors(self, lambda tensor: tensor[index if tensor is self.place else there])
+        return replace(taken, text=[self.text[i] for i in index.tolist()])
+
 
 @dataclass
 class RegionBatch:
-    """The regions of all studies that a sentence mentions, and these sentences.
+    """The regions of all studies that a sentence of `Batch.sentence` mentions.
 
     Attributes:
         region_id: Position of each region in the data module's region list, int64 (R,).
         study: The study of each region, int64 (R,), ascending.
         box: Its box in each view, float (V, R, 4): x1, y1, x2, y2 in pixels, x to the right and y down.
         visible: Whether a view shows the region, bool (V, R).
-        sentence: S strings.
-        sentence_id: A number for each sentence, int64 (S,), equal for equal sentences.
-        sentence_study: The study of each sentence, int64 (S,), ascending.
-        sentence_place: Study, start and end in `report_text` of each sentence, int64 (S, 3), ascending by study. It
-            stays on the CPU, where the tokenizer reads it.
-        aligned: Mask of the pairs of a region and a sentence that mentions it, bool (R, S); never across studies.
+        aligned: Mask of the pairs of a region and a sentence of the batch that mentions it, bool (R, S); never across
+            studies.
+        sentence: Positions in `Batch.sentence` of the T sentences that mention one of these regions, int64 (T,),
+            ascending. It stays on the CPU, where these sentences are read.
     """
 
     region_id: Tensor
     study: Tensor
     box: Tensor
     visible: Tensor
-    sentence: list[str]
-    sentence_id: Tensor
-    sentence_study: Tensor
-    sentence_place: Tensor
     aligned: Tensor
+    sentence: Tensor
 
     def to(self, device: torch.device) -> RegionBatch:
-        """Move all tensors but `sentence_place` to a device; the Trainer calls this."""
-        moved = _map_tensors(self, lambda tensor: _moved(tensor, device))
-        return replace(moved, sentence_place=self.sentence_place)
+        """Move all tensors but `sentence` to a device; the Trainer calls this."""
+        return replace(_map_tensors(self, lambda tensor: _moved(tensor, device)), sentence=self.sentence)
 
     def pin_memory(self) -> RegionBatch:
         """Pin the tensors; the loader calls this."""
@@ -172,9 +172,10 @@ class TextFeatures:
 
     Attributes:
         sections: One vector a study, (B, E), by section; rows of missing sections have no meaning.
-        word: Features of the words in the batch's region sentences, (K, E); None if no objective reads them.
-        word_sentence: The sentence of each word, int64 (K,), a position in `RegionBatch.sentence`; ascending. A
-            sentence beyond the length limit of the encoder has no word.
+        word: Features of the words in the sentences of `Batch.sentence`, (K, E); None if no objective reads them. If
+            only objectives that read regions do, the sentences are those of `RegionBatch.sentence`.
+        word_sentence: The sentence of each word, int64 (K,), a position in `Batch.sentence`; ascending. A sentence
+            beyond the length limit of the encoder has no word.
         sentence: One vector a sentence of `Batch.sentence`, each read alone, (S, E); None if no objective reads them.
     """
 

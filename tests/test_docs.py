@@ -152,3 +152,31 @@ def test_table_of_configs_is_complete_and_prints_what_others_published():
         expected = [table["rows"][name][benchmark] for table in published if benchmark in table["rows"].get(name, {})]
         assert [float(figure) for figure in figures.split(" / ")] in expected, (name, benchmark)
     assert len(rows) == 12
+
+
+# Names of benchmarks in the table of methods; three figures of NIH are of fine-tuning.
+COLUMNS = {
+    "Open-I": "zeroshot-open-i",
+    "NIH": "zeroshot-nih",
+    "CheXpert": "zeroshot-chexpert",
+    "RSNA": "zeroshot-rsna",
+    "MS-CXR pointing": "grounding-ms-cxr",
+}
+
+
+def test_table_of_methods_prints_what_others_published():
+    text = (ROOT / "experiments" / "README.md").read_text().partition("## The field's methods")[2].partition("## ")[0]
+    tables, checked = yaml.safe_load(PUBLISHED.read_text())["tables"], 0
+    for row in re.findall(r"^\| `\w+` \|.*\|$", text, re.MULTILINE):
+        method = re.sub(r"\W", " ", row.split("|")[2]).split()[0]
+        for name, figures in re.findall(rf"({'|'.join(COLUMNS)}) ([\d.]+(?: / [\d.]+)*)", row):
+            values = [float(figure) for figure in figures.split(" / ")]
+            benchmark = COLUMNS[name] if len(values) == 1 else "nih"
+            assert any(
+                values == cells.get(benchmark)
+                for table in tables
+                for printed, cells in table["rows"].items()
+                if printed.startswith(method)
+            ), (method, name, values)
+            checked += 1
+    assert checked >= 20

@@ -23,7 +23,7 @@ LAYERS = [
     ["inference", "localiser"],
     ["trainer"],
     ["app", "benchmarks"],
-    ["demo", "export"],
+    ["compare", "demo", "export"],
     ["__main__"],
 ]
 # What a room must not reach, be it through others.

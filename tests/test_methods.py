@@ -1,31 +1,57 @@
-"""Each method of the field trains an epoch under overlays/small, and is measured by every kind of test."""
+"""Every method of experiments/ goes all the way: it trains, resumes, tests, searches, draws maps and is exported.
 
+A method is a config at the top of experiments/. A new one is tested here without an entry.
+"""
+
+import csv
 import json
 import math
 import os
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+import torch
 import wandb
+import yaml
 
+import medvlp
 from medvlp.__main__ import main
+from medvlp.config.experiments import DEFAULTS, EXPERIMENTS
+from medvlp.errors import UserError
+from medvlp.export import export
+from medvlp.inference.search import search
+from medvlp.prepared import Prepared
 from tests.support.runs import clear_environment
 from tests.support.tiny import make_language_model, make_prepared, options
-from tests.test_experiments import TOP
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:The dirpath has changed")]
 
-METHODS = [name for name in TOP if not name.startswith(("imitate", "asg"))]
+METHODS = sorted(path.stem for path in EXPERIMENTS.glob("*.yaml") if path != DEFAULTS)
+# An epoch has three steps. Run in the middle of the first and of the second epoch are resumed.
+STEPS, EPOCHS, RESUMED = 6, 2, (2, 4)
 # The tiny language model has two layers.
 TINY = {"convirt": ["--model.text_encoder.init_args.trainable_layers=1"]}
+SAVED = {
+    "class_path": "ModelCheckpoint",
+    "init_args": {
+        "every_n_train_steps": 2,
+        "save_top_k": -1,
+        "filename": "step={step}",
+        "auto_insert_metric_name": False,
+        "save_on_train_epoch_end": False,
+    },
+}
+TEXTS = ["left pleural effusion", "no pleural effusion", "large cardiomegaly"]
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     """Folder with tiny data and a tiny language model."""
-    folder = tmp_path_factory.mktemp("place")
+    folder = tmp_path_factory.mktemp("methods")
     make_prepared(folder / "data")
     make_language_model(folder / "bert")
+    (folder / "saved.yaml").write_text(yaml.safe_dump({"trainer": {"callbacks+": SAVED}}))
     return folder
 
 
@@ -38,38 +64,138 @@ def workplace(tmp_path, monkeypatch):
     wandb.finish()
 
 
+def fit(place, name, root, *arguments):
+    """Train a method on tiny data with the overlay for small encoders, and return its checkpoints by step."""
+    own = f"overlays/small_{name}"
+    overlay = own if (EXPERIMENTS / f"{own}.yaml").exists() else "overlays/small"
+    length = [f"--trainer.max_epochs={EPOCHS}", "--trainer.log_every_n_steps=1", "--trainer.logger=false"]
+    tiny = [
+        *options(place / "data", place / "bert"),
+        "--data.resize=null",
+        "--trainer.limit_val_batches=2",
+        *TINY.get(name, []),
+    ]
+    stack = ["-c", name, "-c", overlay, "-c", str(place / "saved.yaml")]
+    main(["fit", *stack, *tiny, *length, f"--trainer.default_root_dir={root}", *arguments])
+    return {int(path.stem.partition("=")[2]): path for path in root.rglob("step=*.ckpt")}
+
+
 @pytest.fixture(scope="module", params=METHODS)
 def trained(place, request):
-    """A checkpoint of an epoch of a method."""
+    """Name and checkpoints of a method that has trained two epochs."""
     os.environ["WANDB_MODE"] = "offline"
-    main(
-        [
-            "fit",
-            *("-c", request.param, "-c", "overlays/small"),
-            *options(place / "data", place / "bert"),
-            "--data.resize=null",
-            "--trainer.max_epochs=1",
-            "--trainer.logger=false",
-            f"--trainer.default_root_dir={place / request.param}",
-            *TINY.get(request.param, []),
-        ]
-    )
-    (path,) = (place / request.param).rglob("last.ckpt")
-    return path
+    folder = place / request.param
+    checkpoints = fit(place, request.param, folder)
+    assert set(checkpoints) == {2, 4, 6}
+    return request.param, checkpoints
 
 
-@pytest.mark.parametrize("name", ["zeroshot/nih", "retrieval/open_i", "grounding/nih"])
-def test_a_method_is_measured(place, name, trained):
-    own = ["--model.labels=null", "--model.protocol=medvlp"] if name.startswith("zeroshot") else []
+def test_its_weights_move_and_stay_finite(trained):
+    _, checkpoints = trained
+    first, last = (torch.load(checkpoints[step], weights_only=False)["state_dict"] for step in (2, STEPS))
+    assert all(torch.isfinite(value).all() for value in last.values() if value.is_floating_point())
+    assert any(not torch.equal(first[key], last[key]) for key in first if key.startswith("objectives."))
+
+
+@pytest.mark.parametrize("step", RESUMED)
+def test_resumed_equals_uninterrupted(place, trained, tmp_path, step):
+    name, checkpoints = trained
+    again = fit(place, name, tmp_path / "again", f"--ckpt_path={checkpoints[step]}")
+    whole, resumed = (torch.load(paths[STEPS], weights_only=False)["state_dict"] for paths in (checkpoints, again))
+    assert set(whole) == set(resumed)
+    for key, value in whole.items():
+        torch.testing.assert_close(resumed[key], value, rtol=1e-5, atol=1e-6, msg=key)
+
+
+def evaluate(place, name, checkpoint, *arguments):
+    # The tiny data have labels and splits of their own.
     main(
         [
-            *("test", "-c", name, *options(place / "data")),
-            f"--model.weights={trained}",
+            "test",
+            *("-c", name),
+            *options(place / "data"),
+            f"--model.weights={checkpoint}",
             "--trainer.logger=false",
             "--data.split=null",
-            *own,
+            *arguments,
         ]
     )
     metrics = json.loads(Path("runs/results.json").read_text())["metrics"]
-    assert metrics
-    assert not any(isinstance(value, float) and math.isnan(value) for value in metrics.values()), metrics
+    assert not any(math.isnan(entry["value"]) for entry in metrics.values()), metrics
+    return metrics
+
+
+@pytest.fixture
+def model(trained):
+    return medvlp.load(trained[1][STEPS])
+
+
+def test_zero_shot_classification(place, trained, model):
+    arguments = ("zeroshot/open_i", trained[1][STEPS], "--model.labels=null", "--model.protocol=medvlp")
+    if not model.spaces:
+        with pytest.raises(SystemExit):
+            evaluate(place, *arguments)
+        return
+    metrics = evaluate(place, *arguments)
+    values = [entry["value"] for key, entry in metrics.items() if key.startswith("auroc")]
+    assert values
+    assert all(0 <= value <= 1 for value in values)
+
+
+def test_retrieval(place, trained, model):
+    if not model.spaces:
+        pytest.skip("it has no joint space of images and reports")
+    metrics = evaluate(place, "retrieval/open_i", trained[1][STEPS], "--model.classes=null")
+    assert {"i2t_R@1", "t2i_R@5"} <= {key.rpartition("/")[2] for key in metrics}
+
+
+def test_grounding(place, trained, model):
+    if not model.heat_sources:
+        pytest.skip("it has no heat maps")
+    metrics = evaluate(place, "grounding/ms_cxr", trained[1][STEPS])
+    assert 0 <= metrics["pointing"]["value"] <= 1
+
+
+def test_search_ranks_by_its_similarity(place, trained, model, tmp_path):
+    if not model.spaces:
+        pytest.skip("it has no joint space of images and reports")
+    out = tmp_path / "out.csv"
+    search(place / "data", weights=trained[1][STEPS], text=TEXTS[0], top=48, out=out)
+    with out.open() as file:
+        rows = list(csv.DictReader(file))
+    images = torch.from_numpy(Prepared.open(place / "data").images[:, 4:36, 4:36].copy())
+    similarity = model.similarity(model.embed_images(images), model.embed_texts(TEXTS[:1]))[:, 0]
+    assert similarity.std() > 0
+    for row in rows:
+        expected = similarity[int(row["image_id"].removeprefix("image"))].item()
+        # Embeddings are kept in half precision.
+        assert float(row["score"]) == pytest.approx(expected, abs=5e-3)
+
+
+def test_heat_maps_of_texts(model):
+    if not model.heat_sources:
+        pytest.skip("it has no heat maps")
+    image = torch.randint(255, (32, 32), dtype=torch.uint8)
+    for source in model.heat_sources:
+        for text in TEXTS:
+            heat = model.heat_map(image, text, source)
+            assert heat.ndim == 2
+            assert torch.isfinite(heat).all()
+
+
+def test_exported_folder_is_the_same_model(trained, model, tmp_path):
+    export(trained[1][STEPS], out=tmp_path / "folder")
+    again = medvlp.load(tmp_path / "folder")
+    images = torch.randint(255, (3, 32, 32), dtype=torch.uint8)
+    assert again.spaces == model.spaces
+    if model.spaces:
+        one, two = (m.similarity(m.embed_images(images), m.embed_texts(TEXTS)) for m in (model, again))
+        torch.testing.assert_close(one, two, rtol=1e-5, atol=1e-6)
+
+
+def test_other_formats_hold_it_or_refuse_it_clearly(trained, model, tmp_path):
+    possible = bool(model.spaces) and model.has_vectors
+    refusal = pytest.raises(UserError, match="Use safetensors") if not possible else nullcontext()
+    with refusal:
+        export(trained[1][STEPS], out=tmp_path / "folder", format="huggingface")
+    assert (tmp_path / "folder").exists() == possible

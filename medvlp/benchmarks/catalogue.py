@@ -45,7 +45,8 @@ def find(name: str) -> dict[str, Path]:
     """Return the configs of the benchmarks that an argument of the command line selects, by name.
 
     Args:
-        name: A benchmark, a folder of benchmarks, a config file, or several of these with commas between them.
+        name: A benchmark, a folder of benchmarks, a config by file or name, such as zeroshot/nih, or several of these
+            with commas between them.
 
     Raises:
         NotFoundError: If there is no such benchmark.
@@ -60,8 +61,9 @@ def _find(name: str, configs: Mapping[str, Path]) -> dict[str, Path]:
         return {name: configs[name]}
     if group := {key: path for key, path in configs.items() if path.parent.name == name}:
         return group
-    if Path(name).is_file() and (key := name_of(Path(name))):
-        return {key: Path(name)}
+    for path in (Path(name), EXPERIMENTS / f"{name}.yaml"):
+        if path.is_file() and (key := name_of(path)):
+            return {key: path}
     names = [*configs, *dict.fromkeys(path.parent.name for path in configs.values())]
     close = suggestion(name, names) or f" There are: {', '.join(names)}."
     raise NotFoundError(f"there is no benchmark '{name}'.{close}")

@@ -7,12 +7,12 @@ import gc
 import json
 import logging
 import os
-import pickle
 import secrets
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,9 +20,10 @@ import torch
 import wandb
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from medvlp.benchmarks.configuration import PREPARED, changes, differing, flatten, settings
+from medvlp.benchmarks.configuration import changes, differing, prepared_data, settings
 from medvlp.benchmarks.processes import lead
-from medvlp.benchmarks.results import CELL, RESULTS, Cell, short_hash
+from medvlp.benchmarks.results import CELL, RESULTS, Cell
+from medvlp.benchmarks.state import delete_checkpoints, read_state, resume, write_state
 from medvlp.config.parser import dump_settings
 from medvlp.errors import UserError
 from medvlp.prepared import Prepared
@@ -56,6 +57,7 @@ class Plan:
         args: Options of its fit and test, without those for seed, label fraction and folder.
         weights_sha256: SHA-256 of the file of weights; None if the weights are no file.
         recipe: Eight hex digits: hash of all settings that the benchmark's cells share, without the weights.
+        group: Group of its run in W&B; empty for the benchmark's name.
     """
 
     benchmark: str
@@ -66,6 +68,7 @@ class Plan:
     args: Sequence[str]
     weights_sha256: str | None
     recipe: str
+    group: str = ""
 
     @property
     def name(self) -> str:
@@ -74,16 +77,16 @@ class Plan:
             return f"{self.benchmark} {self.folder.name}"
         return f"{self.benchmark} {self.percent:g} % seed {self.seed}"
 
+    @cached_property
     def configuration(self) -> dict[str, Any]:
-        """Return all settings that decide the results, by dotted name."""
+        """All settings that decide the results, by dotted name."""
         config = compose(["fit", *self.args, *self._own])
         manifest = Prepared.open(Path(config["data"]["root"])).manifest
         configuration = settings(config)
         configuration["model.weights"] = self.weights_sha256 or configuration["model.weights"]
         if protocol := configuration.get("model.protocol"):
             configuration["model.protocol"] = Protocol.read(protocol).identity
-        data = json.dumps([manifest["sha256"], manifest["splits"]], sort_keys=True)
-        return configuration | {"prepared data": short_hash(data)} | dict(flatten({PREPARED: manifest["options"]}))
+        return configuration | prepared_data(manifest)
 
     def command(self, identifier: str) -> list[str]:
         """Return the options of its fit and test, and write the config that any of them can override.
@@ -94,7 +97,8 @@ class Plan:
         """
         name = f"{self.label}-{self.folder.name}"
         options = {"project": "medvlp", "save_dir": str(self.folder), "name": name, "id": identifier}
-        logger = {"class_path": "WandbLogger", "init_args": options, "dict_kwargs": {"group": self.benchmark}}
+        more = {"group": self.group or self.benchmark}
+        logger = {"class_path": "WandbLogger", "init_args": options, "dict_kwargs": more}
         beneath = self.folder / BENEATH
         beneath.write_text(dump_settings({"trainer": {"logger": logger, **QUIET}}))
         return ["-c", str(beneath), *self.args, *self._own]
@@ -111,6 +115,12 @@ class Plan:
         return [f"--{name}={value}" for name, value in options.items()]
 
 
+def changed(plan: Plan) -> str:
+    """Return how the settings of a cell differ from those that it was computed with; empty if they do not."""
+    state = read_state(plan.folder / CELL)
+    return changes(state["configuration"], plan.configuration) if state else ""
+
+
 def run(plan: Plan, redo: bool = False) -> tuple[Cell, bool]:
     """Compute a cell, or its missing parts; return it, and whether it was already complete.
 
@@ -122,8 +132,8 @@ def run(plan: Plan, redo: bool = False) -> tuple[Cell, bool]:
         UserError: If the cell has checkpoints or results of another configuration and `redo` is false. Also if the
             folder holds other files, or if training ends before its first validation.
     """
-    configuration = plan.configuration()
-    state = _read(plan.folder / CELL)
+    configuration = plan.configuration
+    state = read_state(plan.folder / CELL)
     different = state is not None and bool(differing(state["configuration"], configuration))
     finished = (plan.folder / RESULTS).is_file()
     if state and finished and not different:
@@ -144,7 +154,7 @@ def run(plan: Plan, redo: bool = False) -> tuple[Cell, bool]:
         shutil.rmtree(plan.folder, ignore_errors=True)
         plan.folder.mkdir(parents=True)
         state = {"label": plan.label, "recipe": plan.recipe, "id": secrets.token_hex(4), "configuration": configuration}
-        _write(plan.folder / CELL, state)
+        write_state(plan.folder / CELL, state)
     with quiet():
         _compute(plan, state)
     # Trainer and task refer to each other: without this they stay in memory, cell by cell, until the next collection.
@@ -162,7 +172,7 @@ def _compute(plan: Plan, state: dict[str, Any]) -> None:
         return
     try:
         if not Path(state.get("best", "")).is_file():
-            trainer = lead(["fit", *command, *_resume(plan.folder)])
+            trainer = lead(["fit", *command, *resume(plan.folder)])
             state["best"] = cast(ModelCheckpoint, trainer.checkpoint_callback).best_model_path
             if not state["best"]:
                 raise UserError(
@@ -170,12 +180,12 @@ def _compute(plan: Plan, state: dict[str, Any]) -> None:
                     "longer, or validate earlier: --trainer.val_check_interval."
                 )
             # From here on, only the test is missing.
-            _write(plan.folder / CELL, state)
+            write_state(plan.folder / CELL, state)
         lead(["test", *command, f"--ckpt_path={state['best']}", "--verbose=false"])
     finally:
         _finish_wandb()
     _shrink(Path(state["best"]))
-    _delete_checkpoints(plan.folder, but=Path(state["best"]))
+    delete_checkpoints(plan.folder, but=Path(state["best"]))
 
 
 def _shrink(checkpoint: Path) -> None:
@@ -186,43 +196,8 @@ def _shrink(checkpoint: Path) -> None:
     unfinished.replace(checkpoint)
 
 
-def _resume(folder: Path) -> list[str]:
-    """Return the option that resumes an interrupted fit; without a whole checkpoint none, and the fit starts over."""
-    last = next(folder.rglob("last.ckpt"), None)
-    if last and _is_whole(last):
-        return [f"--ckpt_path={last}"]
-    _delete_checkpoints(folder)
-    return []
-
-
-def _delete_checkpoints(folder: Path, but: Path | None = None) -> None:
-    for path in folder.rglob("*.ckpt"):
-        if path.resolve() != (but and but.resolve()):
-            path.unlink()
-
-
 def _cell(plan: Plan) -> Cell:
     return Cell(plan.folder, plan.label, plan.recipe, json.loads((plan.folder / RESULTS).read_text()))
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    if not path.is_file():
-        return None
-    content: dict[str, Any] = json.loads(path.read_text())
-    return content
-
-
-def _write(path: Path, content: Mapping[str, Any]) -> None:
-    unfinished = path.with_suffix(".tmp")
-    unfinished.write_text(json.dumps(content, indent=2) + "\n")
-    unfinished.replace(path)
-
-
-def _is_whole(checkpoint: Path) -> bool:
-    try:
-        return "state_dict" in torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
-    except (AttributeError, EOFError, OSError, RuntimeError, ValueError, pickle.UnpicklingError):
-        return False
 
 
 def _finish_wandb() -> None:

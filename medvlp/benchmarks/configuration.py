@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -33,6 +35,17 @@ def settings(config: Mapping[str, Any]) -> dict[str, Any]:
         for name in names:
             kept[section].pop(name, None)
     return dict(flatten({"seed_everything": config["seed_everything"], **kept}))
+
+
+def prepared_data(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what identifies prepared data, as part of a configuration: a hash, and the options of preparation."""
+    data = json.dumps([manifest["sha256"], manifest["splits"]], sort_keys=True)
+    return {"prepared data": short_hash(data), **dict(flatten({PREPARED: manifest["options"]}))}
+
+
+def short_hash(text: str) -> str:
+    """Return eight hex digits of the sha256 of a text."""
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def flatten(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:

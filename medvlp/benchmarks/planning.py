@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from medvlp.benchmarks.cells import Plan
-from medvlp.benchmarks.configuration import settings
-from medvlp.benchmarks.results import short_hash, weights_label
+from medvlp.benchmarks.configuration import settings, short_hash
+from medvlp.benchmarks.results import weights_label
 from medvlp.errors import NotFoundError, UserError
+from medvlp.models.presets import is_named
 from medvlp.models.weights import fingerprint
 from medvlp.prepared import Prepared
 from medvlp.protocols import Protocol
@@ -31,7 +32,7 @@ class Encoder:
     """The encoder to test.
 
     Attributes:
-        weights: `imagenet`, `random` or a file.
+        weights: `imagenet`, `random`, a name of `TimmEncoder`, or a file.
         label: Its name in tables and folders.
         sha256: Hash of the file; None if there is none.
     """
@@ -45,7 +46,7 @@ def read_encoder(weights: str, name: str | None) -> Encoder:
     """Read the options of the encoder.
 
     Args:
-        weights: `imagenet`, `random` or a file.
+        weights: `imagenet`, `random`, a name of `TimmEncoder` such as `rad-dino` or `hf:OWNER/NAME`, or a file.
         name: Its name in tables; None for the file's name and eight digits of its hash.
 
     Raises:
@@ -53,10 +54,10 @@ def read_encoder(weights: str, name: str | None) -> Encoder:
         UserError: If the name is no name for a folder.
     """
     sha256 = fingerprint(weights)
-    if sha256 is None and weights not in ("imagenet", "random"):
+    if sha256 is None and weights not in ("imagenet", "random") and not is_named(weights):
         raise NotFoundError(
             f"--weights '{weights}': no such file. Give a checkpoint of 'medvlp fit', a folder of 'medvlp export', a "
-            "file with a state dict, imagenet or random."
+            "file with a state dict, a name such as rad-dino or hf:OWNER/NAME, imagenet or random."
         )
     label = name or weights_label(weights, sha256)
     if not re.fullmatch(r"[\w.+-]+", label) or label.startswith("."):
@@ -123,13 +124,14 @@ class Benchmark:
         """
         self.task.check_data(Prepared.open(self.root), self.composed["model"]["init_args"])
 
-    def plans(self, grid: list[tuple[float, int]], protocols: str, out: Path) -> list[Plan]:
+    def plans(self, grid: list[tuple[float, int]], protocols: str, out: Path, group: str = "") -> list[Plan]:
         """Return the cells: one for each fraction and seed; without training, one for each way of testing.
 
         Args:
             grid: Label fractions in percent and seeds.
             protocols: Names of protocols or sources; empty for the config's own.
             out: Folder of all results.
+            group: Group of the runs in W&B; empty for the benchmark's name.
 
         Raises:
             UserError: If there is no such protocol.
@@ -138,7 +140,7 @@ class Benchmark:
 
         def plan(percent: float, seed: int, cell: str, options: list[str], shared: str) -> Plan:
             encoder = self.encoder
-            return Plan(self.name, encoder.label, percent, seed, folder / cell, options, encoder.sha256, shared)
+            return Plan(self.name, encoder.label, percent, seed, folder / cell, options, encoder.sha256, shared, group)
 
         if issubclass(self.task, DownstreamTask):
             shared = recipe(self.composed, self.config)

@@ -40,7 +40,7 @@ def check_launcher(nodes: int) -> None:
     slurm = SLURMEnvironment.detect() and int(os.environ.get("SLURM_NTASKS", "1")) > 1
     if slurm or nodes > 1 or int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError(
-            "medvlp benchmark starts its processes itself, on one machine: start it once, without torchrun or srun, "
+            "this command starts its processes itself, on one machine: start it once, without torchrun or srun, "
             'with --args "--trainer.devices N --trainer.strategy ddp".'
         )
 

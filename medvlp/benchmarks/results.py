@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
+from medvlp.benchmarks.configuration import short_hash
 from medvlp.benchmarks.preparation import UNKNOWN, identity, in_words
 from medvlp.benchmarks.published import Published, cautions, published, title
 from medvlp.benchmarks.scores import METRICS, Score, score_of
@@ -137,11 +138,6 @@ class Benchmark:
         return sorted(ours.union(*(row.values for row in self.published if not self.synthetic)))
 
 
-def short_hash(text: str) -> str:
-    """Return eight hex digits of the sha256 of a text."""
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
-
-
 def read_cells(folder: Path) -> tuple[list[Cell], list[str]]:
     """Read all finished cells under a folder; return them, and the unreadable files with the reasons.
 
@@ -180,8 +176,8 @@ def _name(folder: Path, content: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def weights_label(weights: str, sha256: str | None) -> str:
-    """Return the default name of weights: the file's name and eight digits of its hash."""
-    return f"{Path(weights).stem}-{sha256[:8]}" if sha256 else weights
+    """Return the default name of weights, which a folder may have: the file's name and eight digits of its hash."""
+    return f"{Path(weights).stem}-{sha256[:8]}" if sha256 else re.sub(r"[^\w.+]+", "-", weights)
 
 
 def summarise(cells: Iterable[Cell]) -> list[Benchmark]:

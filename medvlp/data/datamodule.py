@@ -11,25 +11,23 @@ from typing import Any, Literal
 import lightning as L
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from torch.utils.data import DataLoader, Dataset
 
-from medvlp.data.dataset import PreparedDataset, Targets, Transform, collate, select
+from medvlp.data.dataset import PreparedDataset, Targets, Transform, ViewSource, collate, select
 from medvlp.data.features import FeatureDataset, FeatureStore, as_it_is
 from medvlp.data.regions import RegionList
+from medvlp.data.reports import ReportDataModule
 from medvlp.data.sampler import EpochSampler
-from medvlp.data.sentences import ReportSentences
 from medvlp.data.subset import Subset
 from medvlp.data.transforms import Augmentation, EvaluationTransform, Framing, TrainTransform
-from medvlp.data.triplets import ReportTriplets
 from medvlp.errors import UserError
-from medvlp.prepared import TEXT, TRIPLETS, Prepared
+from medvlp.prepared import TEXT, Prepared
 from medvlp.types import find_label
 
 
-class CXRDataModule(L.LightningDataModule):
+class CXRDataModule(ReportDataModule):
     """Chest radiographs with reports and labels from a prepared folder, by default MIMIC-CXR's.
 
     Args:
@@ -55,9 +53,14 @@ class CXRDataModule(L.LightningDataModule):
         targets: Annotations to load, `mask` or `box`. Images that were never annotated are dropped: they would count
             as empty.
         drop_last: Drop the last incomplete batch of a training epoch.
+        view_source: Source of the training views after the first: `image` for the image itself, `study` for other
+            images of the same study, such as a lateral one, as far as the training images hold any (CXR-CLIP).
 
     Attributes:
         share: The choice of training images.
+
+    Raises:
+        UserError: If `view_source` is `study` without a second view, or with regions or targets.
     """
 
     def __init__(
@@ -82,6 +85,7 @@ class CXRDataModule(L.LightningDataModule):
         balance: bool = False,
         targets: Targets | None = None,
         drop_last: bool = True,
+        view_source: ViewSource = "image",
     ) -> None:
         super().__init__()
         self.root, self.batch_size, self.views = root, batch_size, views
@@ -93,6 +97,11 @@ class CXRDataModule(L.LightningDataModule):
         self.regions = RegionList(region_list) if regions else None
         self.split, self.targets, self.drop_last = split, targets, drop_last
         self.share = Subset(fraction, subset_seed, balance)
+        self.view_source = view_source
+        if view_source == "study" and (views < 2 or regions or targets):
+            wrong = "the only view is the image itself: pass --data.views 2"
+            boxes = f"the boxes and masks of {'regions' if regions else 'targets'} belong to one image: leave them out"
+            raise UserError(f"view_source='study', but {wrong if views < 2 else boxes}, or pass view_source=image.")
         self._start = (0, 0)
 
     @property
@@ -128,27 +137,6 @@ class CXRDataModule(L.LightningDataModule):
                 raise UserError(f"{option}={list(names)}, {wrong}; it has: {', '.join(self.labels) or 'none'}.")
             labels.append(label)
         return labels
-
-    def reports(self, names: Sequence[str]) -> tuple[list[str], list[str]]:
-        """Return Findings and Impressions, empty if missing, of some of `train`, `validate` and `test`."""
-        index = self._index(names, ["findings", "impression"])
-        return index["findings"].fill_null("").to_pylist(), index["impression"].fill_null("").to_pylist()
-
-    def region_sentences(self, names: Sequence[str]) -> list[str]:
-        """Return the distinct sentences about regions in some of `train`, `validate` and `test`."""
-        triplets = self._triplets(names)
-        return triplets.texts if triplets else []
-
-    def sentences(self, names: Sequence[str]) -> list[str]:
-        """Return the distinct sentences of the reports in some of `train`, `validate` and `test`."""
-        index = self._index(names, ["study_id", "findings", "impression"])
-        findings, impression = (index[name].fill_null("").combine_chunks() for name in ("findings", "impression"))
-        return ReportSentences(index["study_id"].to_pylist(), findings, impression, self._triplets(names)).texts
-
-    def existences(self, names: Sequence[str]) -> npt.NDArray[np.int8] | None:
-        """Return the findings of reports, int8 (N, F), see `Batch.existence`; None if there are no triplets."""
-        triplets = self._triplets(names, sentences=False)
-        return triplets.existence if triplets else None
 
     def rows(self, name: str) -> npt.NDArray[np.int64]:
         """Return the rows in images.npy of `train`, `validate` or `test`."""
@@ -186,6 +174,7 @@ class CXRDataModule(L.LightningDataModule):
             self.targets,
             self.share if training else None,
             getattr(self._task, "reads_sentences", False),
+            self.view_source if augmented else "image",
         )
         side = resize or dataset.prepared.size
         if side < crop:
@@ -205,14 +194,22 @@ class CXRDataModule(L.LightningDataModule):
         """Return shuffled batches of `views` views; `drop_last` drops the last incomplete batch.
 
         Raises:
-            UserError: If `regions` is true and no training image has a region with a sentence, or no batch is full.
+            UserError: If `regions` is true and no training image has a region with a sentence, `view_source` is
+                `study` and no study has two images, or no batch is full.
         """
         dataset = self.dataset("train")
-        if self.regions is not None and not any(len(dataset.spoken(i)[0].region_id) for i in range(len(dataset))):
+        if self.regions is not None and not any(len(dataset.spoken(i).region.region_id) for i in range(len(dataset))):
             raise UserError(
                 f"regions=True, but in root='{self.root}' no report of a training image mentions a region that "
                 "has a box in it."
             )
+        if dataset.study is not None:
+            if not dataset.study.paired:
+                raise UserError(
+                    f"view_source='study', but no study of the training images of root='{self.root}' has two images: "
+                    "prepare it with all --views, such as FRONTAL,LATERAL of Open-I, or pass view_source=image."
+                )
+            rank_zero_info(f"{dataset.study.paired:,} of {len(dataset):,} images have another one of their study.")
         sampler = EpochSampler(len(dataset), shuffle=True, seed=self.seed)
         if self.drop_last and len(sampler) < self.batch_size:
             raise UserError(
@@ -263,15 +260,6 @@ class CXRDataModule(L.LightningDataModule):
     def _task(self) -> L.LightningModule | None:
         """The task of the run; None outside a run."""
         return self.trainer.lightning_module if self.trainer else None
-
-    def _triplets(self, names: Sequence[str], sentences: bool = True) -> ReportTriplets | None:
-        studies = self._index(names, ["study_id"])["study_id"].to_pylist()
-        path = Path(self.root) / TRIPLETS
-        return ReportTriplets(path, studies, sentences) if studies and path.exists() else None
-
-    def _index(self, names: Sequence[str], columns: Sequence[str]) -> pa.Table:
-        splits = [split for name in names for split in self.splits[name]]
-        return Prepared.open(self.root).of_splits(splits, columns, self.split)
 
     def _evaluation(self, name: str) -> DataLoader[Any]:
         dataset = self.dataset(name)

@@ -19,6 +19,7 @@ from medvlp.data.sentences import ReportSentences, StudySentences, collate_sente
 from medvlp.data.subset import Subset
 from medvlp.data.transforms import View
 from medvlp.data.triplets import ReportTriplets
+from medvlp.data.views import StudyImages
 from medvlp.errors import UserError
 from medvlp.parse import FINDINGS
 from medvlp.prepared import LABEL_PREFIX, SPLIT_PREFIX, TRIPLETS, Prepared
@@ -26,6 +27,7 @@ from medvlp.types import NOT_MENTIONED, PRESENT, Batch
 
 Mask = npt.NDArray[np.uint8]
 Targets = Literal["mask", "box"]
+ViewSource = Literal["image", "study"]
 
 
 class Transform(Protocol):
@@ -50,6 +52,20 @@ class Sample(TypedDict):
     region: StudyRegions | None
     mask: Mask | None
     box: npt.NDArray[np.float32] | None
+
+
+class Spoken(NamedTuple):
+    """What a report says of the regions in an image.
+
+    Attributes:
+        sentence: Its sentences.
+        region: The regions that they mention, with empty `box` and `visible`.
+        box: Their boxes (R, 4) in pixels of the stored image.
+    """
+
+    sentence: StudySentences
+    region: StudyRegions
+    box: npt.NDArray[np.float32]
 
 
 class Selection(NamedTuple):
@@ -126,11 +142,14 @@ class PreparedDataset(Dataset[Sample]):
             as empty.
         subset: Which of the images to keep; None keeps all.
         sentences: Whether to give all sentences of the reports; regions imply them.
+        view_source: Source of the views after the first: `image`, or `study` for other images of the same study among
+            these images, as far as there are any. Boxes and masks are those of the first, so it goes without them.
 
     Attributes:
         image_id: Names of the images.
         rows: Their rows in images.npy.
         unannotated: Number of images dropped because they have no annotation.
+        study: The other images of each study, if views are drawn from them.
 
     Raises:
         UserError: If no image is in these splits, or regions or targets are wanted and no image has any.
@@ -148,6 +167,7 @@ class PreparedDataset(Dataset[Sample]):
         targets: Targets | None = None,
         subset: Subset | None = None,
         sentences: bool = False,
+        view_source: ViewSource = "image",
     ) -> None:
         self.prepared = Prepared.open(root)
         self.transform, self.views, self.seed = transform, views, seed
@@ -161,6 +181,7 @@ class PreparedDataset(Dataset[Sample]):
         self.findings = table["findings"].fill_null("").combine_chunks()
         self.impression = table["impression"].fill_null("").combine_chunks()
         studies = table["study_id"].to_pylist()
+        self.study = StudyImages(studies) if view_source == "study" else None
         self.regions = regions
         self.boxes = ImageBoxes(table["regions"], regions) if regions else None
         if self.boxes is not None and not len(self.boxes):
@@ -173,10 +194,10 @@ class PreparedDataset(Dataset[Sample]):
         path = Path(root) / TRIPLETS
         # A data set of images alone has no reports to find anything in.
         wanted = sentences or regions is not None
-        self.triplets = ReportTriplets(path, studies, wanted) if path.exists() else None
-        self.sentences = ReportSentences(studies, self.findings, self.impression, self.triplets) if wanted else None
+        triplets = ReportTriplets(path, studies, wanted) if path.exists() else None
+        self.sentences = ReportSentences(studies, self.findings, self.impression, triplets) if wanted else None
         silence = np.full((len(self.rows), len(FINDINGS)), NOT_MENTIONED, np.int8)
-        self.existence = self.triplets.existence if self.triplets else silence
+        self.existence = triplets.existence if triplets else silence
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -187,15 +208,21 @@ class PreparedDataset(Dataset[Sample]):
         epoch, i = key if isinstance(key, tuple) else (0, key)
         row = self.rows[i]
         findings, impression = self.findings[i].as_py(), self.impression[i].as_py()
-        region, boxes = None, np.zeros((0, 4), np.float32)
+        sentence, region, boxes = None, None, np.zeros((0, 4), np.float32)
         if self.regions is not None:
-            region, boxes = self.spoken(i)
+            sentence, region, boxes = self.spoken(i)
+        elif self.sentences is not None:
+            sentence = self.sentences.of(i)
         count = len(boxes)
         if self.objects is not None:
             boxes = np.concatenate([boxes, self.objects.of(i)])
         mask = self.prepared.masks[row] if self.targets == "mask" and self.prepared.masks is not None else None
         seeds = np.random.SeedSequence((self.seed, epoch, i)).generate_state(self.views)
-        views = [self.transform(self.prepared.images[row], boxes, int(seed), mask) for seed in seeds]
+        drawn = np.full(self.views, i) if self.study is None else self.study.draw(i, self.views, (self.seed, epoch, i))
+        views = [
+            self.transform(self.prepared.images[row], boxes, int(seed), mask)
+            for row, seed in zip(self.rows[drawn], seeds, strict=True)
+        ]
         if region is not None:
             region.box = np.stack([v.box[:count] for v in views])
             region.visible = np.stack([v.visible[:count] for v in views])
@@ -206,22 +233,22 @@ class PreparedDataset(Dataset[Sample]):
             label=self.label[i],
             existence=self.existence[i],
             index=i,
-            sentence=self.sentences.of(i) if self.sentences else None,
+            sentence=sentence,
             region=region,
             mask=np.stack([view.mask for view in views if view.mask is not None]) if mask is not None else None,
             box=views[0].box[count:][views[0].visible[count:]] if self.targets == "box" else None,
         )
 
-    def spoken(self, i: int) -> tuple[StudyRegions, npt.NDArray[np.float32]]:
-        """Return the regions that the report of sample i mentions, in the stored image; see `study_regions`.
+    def spoken(self, i: int) -> Spoken:
+        """Return what the report of sample i says of the regions in the stored image; see `study_regions`.
 
         Raises:
             ValueError: If the data set was not to give regions.
         """
-        if self.regions is None or self.boxes is None or self.triplets is None:
+        if self.regions is None or self.boxes is None or self.sentences is None:
             raise ValueError("the data set gives no regions.")
-        sections = {"findings": self.findings[i].as_py(), "impression": self.impression[i].as_py()}
-        return study_regions(self.boxes.of(i), self.triplets.sentences(i), sections, self.regions)
+        sentence = self.sentences.of(i)
+        return Spoken(sentence, *study_regions(self.boxes.of(i), sentence.region, self.regions))
 
 
 def collate(samples: Sequence[Sample]) -> Batch:

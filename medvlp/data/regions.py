@@ -1,4 +1,4 @@
-"""Pairs of a sentence in a report and a region in its image."""
+"""The regions in an image that sentences of its report mention."""
 
 from __future__ import annotations
 
@@ -13,13 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 import yaml
-from torch import Tensor
 
-from medvlp.data.sentences import find
-from medvlp.data.triplets import RegionSentence
 from medvlp.errors import NotFoundError, UserError
 from medvlp.parse import REGIONS
-from medvlp.types import RegionBatch, report_text, text_ids
+from medvlp.types import RegionBatch
 
 
 class RegionList:
@@ -33,6 +30,7 @@ class RegionList:
     Attributes:
         names: Names of the regions.
         number: Position in `names` of each of the 29 regions that is a member.
+        members: Mask of the members of each region of the list, bool (29, L).
 
     Raises:
         UserError: If the file is missing or malformed, or names an unknown region, or a region twice.
@@ -45,6 +43,7 @@ class RegionList:
             groups = _read(Path(__file__).with_name("regions_23.yaml") if path == "23" else Path(path))
         self.names = list(groups)
         self.number = {member: number for number, members in enumerate(groups.values()) for member in members}
+        self.members = np.array([[name in members for members in groups.values()] for name in REGIONS])
 
 
 def _read(path: Path) -> dict[str, list[str]]:
@@ -62,69 +61,42 @@ def _read(path: Path) -> dict[str, list[str]]:
 
 @dataclass
 class StudyRegions:
-    """The regions of one image that a sentence mentions, and these sentences; see `RegionBatch`.
+    """The regions of one image that a sentence mentions; see `RegionBatch`.
 
     Attributes:
         region_id: int64 (R,).
         aligned: bool (R, S).
-        sentence: S strings.
-        span: int64 (S, 2).
         box: float32 (V, R, 4).
         visible: bool (V, R).
     """
 
     region_id: npt.NDArray[np.int64]
     aligned: npt.NDArray[np.bool_]
-    sentence: list[str]
-    span: npt.NDArray[np.int64]
     box: npt.NDArray[np.float32] = field(default_factory=lambda: np.zeros((1, 0, 4), np.float32))
     visible: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros((1, 0), np.bool_))
 
 
 def study_regions(
-    boxes: Mapping[int, npt.NDArray[np.float32]],
-    sentences: Sequence[RegionSentence],
-    sections: Mapping[str, str],
-    regions: RegionList,
+    boxes: Mapping[int, npt.NDArray[np.float32]], mentioned: npt.NDArray[np.bool_], regions: RegionList
 ) -> tuple[StudyRegions, npt.NDArray[np.float32]]:
     """Align the regions of an image with the sentences of its report.
 
     A sentence may mention several regions, and several sentences may mention one region. Regions without a sentence
-    are left out, and so are sentences without a region in this image, or that their section does not contain.
+    are left out.
 
     Args:
         boxes: Box (4,) of each region of the list that the image has, in pixels of the stored image.
-        sentences: The sentences that mention regions.
-        sections: Findings and Impression.
+        mentioned: Mask of the regions of `medvlp.parse.REGIONS` that each sentence mentions, bool (S, 29).
         regions: The list of regions.
 
     Returns:
         The aligned regions, with empty `box` and `visible`, and their boxes (R, 4) in pixels of the stored image.
     """
-    report = report_text(sections["findings"], sections["impression"])
-    # The text to search for the sentences of a section, and its start in the report.
-    texts = {
-        "findings": (sections["findings"], 0),
-        "impression": (sections["impression"], len(report) - len(sections["impression"])),
-        "report": (report, 0),
-    }
-    ends = dict.fromkeys(texts, 0)
-    kept: list[tuple[str, tuple[int, int], set[int | None]]] = []
-    for sentence in sentences:
-        text, start = texts[sentence.section]
-        span = find(text, sentence.text, ends[sentence.section])
-        spoken = {regions.number.get(REGIONS[region]) for region in sentence.regions} & boxes.keys()
-        if span is None or not spoken:
-            continue
-        ends[sentence.section] = span[1]
-        kept.append((sentence.text, (span[0] + start, span[1] + start), spoken))
-    name = [region for region in sorted(boxes) if any(region in spoken for _, _, spoken in kept)]
-    aligned = np.array([[region in spoken for _, _, spoken in kept] for region in name], np.bool_)
-    spans = np.array([span for _, span, _ in kept], np.int64).reshape(-1, 2)
-    study = StudyRegions(
-        np.array(name, np.int64), aligned.reshape(len(name), len(kept)), [text for text, _, _ in kept], spans
-    )
-    return study, np.array([boxes[region] for region in name], np.float32).reshape(-1, 4)
+    there = np.array(sorted(boxes), np.int64)
+    aligned = (mentioned @ regions.members)[:, there].T
+    spoken = aligned.any(1)
+    box = np.array([boxes[region] for region in there[spoken].tolist()], np.float32).reshape(-1, 4)
+    return StudyRegions(there[spoken], aligned[spoken]), box
 
 
 class ImageBoxes:
@@ -161,27 +133,19 @@ class ImageBoxes:
 
 
 def collate_regions(studies: Sequence[StudyRegions]) -> RegionBatch:
-    """Concatenate the regions and the sentences of all studies in a batch."""
-    regions, sentences = [len(s.region_id) for s in studies], [len(s.sentence) for s in studies]
-
-    def number(counts: Sequence[int]) -> Tensor:
-        return torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
-
-    texts, study = [sentence for s in studies for sentence in s.sentence], number(sentences)
-    aligned = torch.zeros(sum(regions), sum(sentences), dtype=torch.bool)
+    """Concatenate the regions of all studies in a batch."""
+    counts = torch.tensor([len(s.region_id) for s in studies])
+    aligned = np.zeros(np.sum([s.aligned.shape for s in studies], 0), np.bool_)
     row = column = 0
     for s in studies:
         rows, columns = s.aligned.shape
-        aligned[row : row + rows, column : column + columns] = torch.from_numpy(s.aligned)
+        aligned[row : row + rows, column : column + columns] = s.aligned
         row, column = row + rows, column + columns
     return RegionBatch(
         region_id=torch.from_numpy(np.concatenate([s.region_id for s in studies])),
-        study=number(regions),
+        study=torch.repeat_interleave(torch.arange(len(studies)), counts),
         box=torch.from_numpy(np.concatenate([s.box for s in studies], 1)),
         visible=torch.from_numpy(np.concatenate([s.visible for s in studies], 1)),
-        sentence=texts,
-        sentence_id=text_ids(texts),
-        sentence_study=study,
-        sentence_place=torch.cat([study[:, None], torch.from_numpy(np.concatenate([s.span for s in studies]))], 1),
-        aligned=aligned,
+        aligned=torch.from_numpy(aligned),
+        sentence=torch.from_numpy(np.flatnonzero(aligned.any(0))),
     )

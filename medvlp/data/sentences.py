@@ -92,12 +92,12 @@ class ReportSentences:
             self._statements.region[statement],
         )
 
-    @property
-    def texts(self) -> list[str]:
-        """The distinct sentences of all reports."""
+    def texts(self, placed: bool = False) -> list[str]:
+        """Return the distinct sentences of all reports, or only those that are `placed`: they mention a region."""
         texts: dict[str, None] = {}
-        for i in self._first:
-            texts |= dict.fromkeys(self.of(i).text)
+        for study in map(self.of, self._first):
+            wanted = np.flatnonzero(study.region.sum(1) > 0) if placed else range(len(study.text))
+            texts |= dict.fromkeys(study.text[s] for s in wanted)
         return list(texts)
 
 

@@ -29,20 +29,6 @@ AGAIN = (
 )
 
 
-class RegionSentence(NamedTuple):
-    """A sentence that mentions regions.
-
-    Attributes:
-        section: findings, impression or report.
-        text: The sentence.
-        regions: Positions in `medvlp.parse.REGIONS`, int64.
-    """
-
-    section: str
-    text: str
-    regions: npt.NDArray[np.int64]
-
-
 class StatedSentence(NamedTuple):
     """A sentence that states findings.
 
@@ -133,11 +119,6 @@ class ReportTriplets:
             StatedSentence(SECTIONS[section], number, text, statement)
             for section, number, statement, text in zip(*columns, texts, strict=True)
         ]
-
-    def sentences(self, i: int) -> list[RegionSentence]:
-        """Return the sentences of report i that mention a region, in their order."""
-        placed = ((s, np.flatnonzero(self.statements.region[s.statement])) for s in self.stated(i))
-        return [RegionSentence(s.section, s.text, regions) for s, regions in placed if len(regions)]
 
 
 def _of_studies(ids: pa.ChunkedArray, root: Path) -> bool:

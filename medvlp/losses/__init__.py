@@ -7,6 +7,7 @@ from medvlp.losses.alignment import contrastive_loss, region_sentence_loss, soft
 from medvlp.losses.detection import detection_loss
 from medvlp.losses.label_contrast import label_contrast_loss, semantic_matching_loss
 from medvlp.losses.late_interaction import attended_cosine, multi_positive_loss
+from medvlp.losses.mentions import relation_loss
 from medvlp.losses.pairs import pair_loss
 from medvlp.losses.prototypes import prototype_loss, sinkhorn
 from medvlp.losses.segmentation import segmentation_loss
@@ -27,6 +28,7 @@ __all__ = [
     "pair_loss",
     "prototype_loss",
     "region_sentence_loss",
+    "relation_loss",
     "segmentation_loss",
     "semantic_matching_loss",
     "sigmoid_loss",

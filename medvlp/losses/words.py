@@ -6,6 +6,7 @@ from functools import partial
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 # Pairs of a word and a patch in a block of texts: 64 MB in single precision.
@@ -33,7 +34,7 @@ def word_cosine(patch: Tensor, word: Tensor, present: Tensor, attention: float) 
     """
     score = torch.einsum("npd,mld->nmlp", patch, word)
     told = score.masked_fill(~present[:, :, None], -1e30)
-    share = (told - torch.nn.functional.softplus(told.logsumexp(2, keepdim=True))).exp()
+    share = (told - F.softplus(told.logsumexp(2, keepdim=True))).exp()
     weight = (attention * share).softmax(3)
     # c_l . w_l and |c_l|^2 without c_l, which has D numbers a word and an image.
     square = torch.einsum("nmlp,npq,nmlq->nml", weight, patch @ patch.transpose(1, 2), weight)
@@ -48,7 +49,8 @@ def text_similarity(patch: Tensor, word: Tensor, present: Tensor, attention: flo
     The arguments are those of `word_cosine`. The similarity with a text without words is 0.
     """
     cosine = word_cosine(patch, word, present, attention).masked_fill(~present, -1e30)
-    return (sharpness * cosine).logsumexp(2) * present.any(1)
+    similarity: Tensor = (sharpness * cosine).logsumexp(2) * present.any(1)
+    return similarity
 
 
 def local_similarity(

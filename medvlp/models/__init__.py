@@ -9,10 +9,12 @@ from pkgutil import iter_modules
 
 from medvlp.models.aggregation import ChannelAggregation
 from medvlp.models.batch_norm import GlobalBatchNorm
+from medvlp.models.cross_decoder import CrossDecoder
 from medvlp.models.heads import HeadKind, ProjectionHead, make_head
 from medvlp.models.hf_text_encoder import HFTextEncoder
 from medvlp.models.image import ImageEncoder
-from medvlp.models.image_tokens import ImageTokens
+from medvlp.models.image_tokens import ImageTokens, PatchTokens
+from medvlp.models.pair_decoder import PairDecoder
 from medvlp.models.query_decoder import QueryDecoder
 from medvlp.models.temperature import Temperature
 from medvlp.models.text import TextEncoder
@@ -20,11 +22,14 @@ from medvlp.models.timm_encoder import TimmEncoder
 
 __all__ = [
     "ChannelAggregation",
+    "CrossDecoder",
     "GlobalBatchNorm",
     "HFTextEncoder",
     "HeadKind",
     "ImageEncoder",
     "ImageTokens",
+    "PairDecoder",
+    "PatchTokens",
     "ProjectionHead",
     "QueryDecoder",
     "Temperature",

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers.utils.logging import disable_progress_bar
 
@@ -26,7 +27,7 @@ from medvlp.models.language import (
 )
 from medvlp.models.text import TextEncoder, hash_state
 from medvlp.models.weights import EXPORTED, TEXT_ENCODER, locate, public_name, write_tensors
-from medvlp.types import PhraseFeatures, RegionBatch
+from medvlp.types import PhraseFeatures, SentenceBatch
 
 # Beside forked data loader processes, the tokenizer's thread pool would only warn and idle.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -39,7 +40,7 @@ def sentence_words(tokens: Any, place: npt.NDArray[np.int64]) -> tuple[npt.NDArr
 
     Args:
         tokens: Tokens of B reports from a fast tokenizer, with offsets.
-        place: Report, start and end of each sentence, (S, 3); see `RegionBatch.sentence_place`.
+        place: Report, start and end of each sentence, (S, 3); see `SentenceBatch.place`.
 
     Returns:
         The word number of each token, (B * length,), with -1 outside the sentences; and the sentence of each of the K
@@ -161,8 +162,10 @@ class HFTextEncoder(TextEncoder):
         hidden, tokens = self._hidden(texts)
         return self.pool(hidden, tokens["attention_mask"])
 
-    def read(self, reports: Sequence[str], region: RegionBatch, pooled: bool) -> tuple[Tensor | None, Tensor, Tensor]:
-        """Embed reports, and the words of their region sentences.
+    def read(
+        self, reports: Sequence[str], sentences: SentenceBatch, pooled: bool
+    ) -> tuple[Tensor | None, Tensor, Tensor]:
+        """Embed reports, and the words of their sentences.
 
         A trained model returns the contextual words of a sentence, each the sum of its word pieces (ASG). Words beyond
         the maximum length are missing. A frozen model returns one word a sentence, the embedding of the sentence alone.
@@ -171,10 +174,10 @@ class HFTextEncoder(TextEncoder):
         See `TextEncoder.read`.
         """
         if self.frozen:
-            return super().read(reports, region, pooled)
+            return super().read(reports, sentences, pooled)
         hidden, tokens = self._hidden(reports)
         report = self.pool(hidden, tokens["attention_mask"]) if pooled else None
-        return report, *self._words(hidden, tokens, region.sentence_place.numpy())
+        return report, *self._words(hidden, tokens, sentences.place.numpy())
 
     def phrases(self, texts: Sequence[str]) -> PhraseFeatures:
         """Embed M phrases and their words, as `read` embeds sentences."""
@@ -219,6 +222,13 @@ class HFTextEncoder(TextEncoder):
         model.config.save_pretrained(folder)
         write_tensors(state, folder / EXPORTED)
         self.tokenizer.save_pretrained(folder)
+
+    def read_written(self, folder: Path) -> dict[str, Tensor]:
+        """Return the tensors of the language model in an exported folder; see `TextEncoder.read_written`."""
+        path = folder / TEXT_ENCODER / EXPORTED
+        state = load_file(path) if path.is_file() else {}
+        # `write` adds the pooler, which is unused.
+        return {f"model.{key}": value for key, value in state.items() if not key.startswith("pooler.")}
 
     def _words(self, hidden: Tensor, tokens: Any, place: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """Return the words (K, D) of sentences, each the sum of its word pieces, and the sentence of each word."""

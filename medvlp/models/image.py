@@ -151,7 +151,9 @@ class ImageEncoder(nn.Module, ABC):
     def freeze_beyond_patches(self) -> None:
         """Freeze the parameters that the patch features do not depend on."""
         training = self.training
-        self.eval()(self._black()).patches.sum().backward()
+        patches = self.eval()(self._black()).patches
+        if patches.requires_grad:
+            patches.sum().backward()
         for parameter in self.parameters():
             parameter.requires_grad_(parameter.grad is not None)
             parameter.grad = None

@@ -14,7 +14,7 @@ from rich.progress import track
 from torch import Tensor, nn
 
 from medvlp.models.text_cache import TextCache
-from medvlp.types import PhraseFeatures, RegionBatch
+from medvlp.types import PhraseFeatures, SentenceBatch
 
 BATCH = 32
 # Number of texts between two writes to the cache.
@@ -83,19 +83,21 @@ class TextEncoder(nn.Module, ABC):
         self.network.train(training)
         return embedded
 
-    def read(self, reports: Sequence[str], region: RegionBatch, pooled: bool) -> tuple[Tensor | None, Tensor, Tensor]:
-        """Embed reports and the words of their region sentences; by default each sentence is one word.
+    def read(
+        self, reports: Sequence[str], sentences: SentenceBatch, pooled: bool
+    ) -> tuple[Tensor | None, Tensor, Tensor]:
+        """Embed reports and the words of their sentences; by default each sentence is one word.
 
         Args:
             reports: B texts, `report_text` of each study.
-            region: The region sentences and their places in the reports.
+            sentences: The sentences to read, with their places in the reports.
             pooled: Whether to return the embeddings of the reports.
 
         Returns:
             The embeddings (B, D) or None, the words (K, D), and the sentence of each word, int64 (K,), ascending.
         """
         report = self(reports) if pooled else None
-        return report, self(region.sentence), torch.arange(len(region.sentence))
+        return report, self.each(sentences.text), torch.arange(len(sentences.text))
 
     def phrases(self, texts: Sequence[str]) -> PhraseFeatures:
         """Embed M phrases and their words, as `read` embeds sentences."""
@@ -173,6 +175,13 @@ class TextEncoder(nn.Module, ABC):
 
     def write(self, folder: Path) -> None:
         """Write `files` into an exported folder; by default none. The exported weights hold the parameters anyway."""
+
+    def read_written(self, folder: Path) -> dict[str, Tensor]:
+        """Return the tensors that `write` has written into an exported folder, with the names of the state dict.
+
+        By default there are none. The state dict of a frozen encoder may lack these names.
+        """
+        return {}
 
     def _device(self) -> torch.device:
         parameter = next(self.network.parameters(), None)

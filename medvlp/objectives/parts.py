@@ -9,7 +9,23 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from medvlp.types import RegionBatch
+
+class Said(NamedTuple):
+    """The sentences that mention a region of their image.
+
+    Attributes:
+        feature: Normalised embeddings (T, D).
+        read: Mask of those that have words, bool (T,).
+        study: int64 (T,).
+        text_id: Equal for equal sentences, int64 (T,).
+        aligned: Mask of the pairs of a region and a sentence that mentions it, bool (R, T).
+    """
+
+    feature: Tensor
+    read: Tensor
+    study: Tensor
+    text_id: Tensor
+    aligned: Tensor
 
 
 class Shown(NamedTuple):
@@ -19,7 +35,7 @@ class Shown(NamedTuple):
         feature: Normalised embeddings (R, D).
         study: The study of each part, int64 (R,).
         visible: Whether the view shows the part, bool (R,).
-        aligned: Mask of the pairs of a part and a sentence of the batch that mentions it, bool (R, S).
+        aligned: Mask of the pairs of a part and a sentence that mentions it, bool (R, T).
     """
 
     feature: Tensor
@@ -27,15 +43,10 @@ class Shown(NamedTuple):
     visible: Tensor
     aligned: Tensor
 
-    def pairs(self, region: RegionBatch, read: Tensor) -> tuple[Tensor, Tensor]:
-        """Return masks of the positive pairs and of all pairs to compare, both inside an image, bool (R, S).
-
-        Args:
-            region: The regions and sentences of the batch.
-            read: Mask of the sentences that have words, bool (S,).
-        """
-        taken = self.visible[:, None] & read
-        return self.aligned & taken, (self.study[:, None] == region.sentence_study) & taken
+    def pairs(self, said: Said) -> tuple[Tensor, Tensor]:
+        """Return masks of the positive pairs and of all pairs to compare, both inside an image, bool (R, T)."""
+        taken = self.visible[:, None] & said.read
+        return self.aligned & taken, (self.study[:, None] == said.study) & taken
 
     def with_background(self, patches: Tensor, box: Tensor, side: int) -> Shown:
         """Return a copy with the background patches after the regions; no sentence mentions these patches.

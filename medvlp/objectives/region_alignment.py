@@ -13,8 +13,8 @@ from medvlp.distributed import gather, gather_rows, rank, world_size
 from medvlp.errors import UserError
 from medvlp.losses import region_sentence_loss
 from medvlp.models import ImageEncoder, ProjectionHead, Temperature, TextEncoder
-from medvlp.objectives.base import HeatMap, Objective, embed_map, regions_of, similarity_map
-from medvlp.objectives.parts import Shown, boxed_patches
+from medvlp.objectives.base import HeatMap, Objective, embed_map, regions_of, sentences_of, similarity_map
+from medvlp.objectives.parts import Said, Shown, boxed_patches
 from medvlp.types import Batch, ImageFeatures, PhraseFeatures, RegionBatch, TextFeatures
 
 
@@ -83,16 +83,15 @@ class RegionAlignment(Objective):
 
     def forward(self, image: ImageFeatures, text: TextFeatures, batch: Batch) -> dict[str, Tensor]:
         """Return the term `contrastive`; see `Objective.forward`."""
-        region = regions_of(batch)
+        region, said = regions_of(batch), self._said(text, batch)
         views, side = batch["image"].shape[1], batch["image"].shape[-1]
         patches = self.embed_patches(image).unflatten(0, (-1, views))
-        sentence, read = self._sentences(text, region)
         losses = []
         for v in range(views):
-            parts = self._see(patches[:, v], region, v, side)
+            parts = self._see(patches[:, v], region, said.aligned, v, side)
             if self.background:
                 parts = parts.with_background(patches[:, v], region.box[v], side)
-            losses.append(self._loss(parts, sentence, read, region))
+            losses.append(self._loss(parts, said, region))
         return {"contrastive": self.weight * torch.stack(losses).mean()}
 
     def embed_patches(self, image: ImageFeatures) -> Tensor:
@@ -153,14 +152,13 @@ class RegionAlignment(Objective):
         patch, and hits if the patch has its centre in the box of one of its regions.
         """
         region, side = regions_of(batch), batch["image"].shape[-1]
-        sentence, read = self._sentences(text, region)
-        patches = self.embed_patches(image)
-        parts = self._see(patches, region, 0, side)
-        aligned, comparable = parts.pairs(region, read)
+        said, patches = self._said(text, batch), self.embed_patches(image)
+        parts = self._see(patches, region, said.aligned, 0, side)
+        aligned, comparable = parts.pairs(said)
         # In half precision similarities that differ little would be ties.
-        with torch.autocast(sentence.device.type, enabled=False):
-            similarity = parts.feature @ sentence.T
-        heat = self._heat(patches, sentence, region).flatten(1)
+        with torch.autocast(patches.device.type, enabled=False):
+            similarity = parts.feature @ said.feature.T
+        heat = self._heat(patches, said).flatten(1)
         rows: dict[str, Tensor] = {}
 
         def count(name: str, study: Tensor, query: Tensor, hit: Tensor, chance: Tensor) -> None:
@@ -170,7 +168,7 @@ class RegionAlignment(Objective):
 
         for name, score, positive, others, study in (
             ("r2s", similarity, aligned, comparable, region.study),
-            ("s2r", similarity.T, aligned.T, comparable.T, region.sentence_study),
+            ("s2r", similarity.T, aligned.T, comparable.T, said.study),
         ):
             rivals = others & ~positive
             # Ties count as failures.
@@ -181,7 +179,7 @@ class RegionAlignment(Objective):
         inside = boxed_patches(region.box[0], patches.shape[-2:], side)
         target = (aligned.T.float() @ inside.float()) > 0
         hit = target.gather(1, heat.argmax(1, keepdim=True)).squeeze(1)
-        count("pointing", region.sentence_study, target.any(1), hit, target.float().mean(1))
+        count("pointing", said.study, target.any(1), hit, target.float().mean(1))
         return rows
 
     def summarise(self, rows: dict[str, Tensor]) -> dict[str, float]:
@@ -195,48 +193,57 @@ class RegionAlignment(Objective):
 
     def heat_maps(self, image: ImageFeatures, text: TextFeatures, batch: Batch) -> list[HeatMap]:
         """Return the similarity of every region sentence with the patches of its image."""
-        region = regions_of(batch)
-        sentence, read = self._sentences(text, region)
-        heat = self._heat(self.embed_patches(image), sentence, region)
+        region, sentence, said = regions_of(batch), sentences_of(batch), self._said(text, batch)
+        heat = self._heat(self.embed_patches(image), said)
+        shown = zip(said.study.tolist(), region.sentence.tolist(), said.read.tolist(), heat, strict=True)
         return [
-            HeatMap(study, region.sentence[s], heat[s], region.box[0, region.aligned[:, s]])
-            for s, study in enumerate(region.sentence_study.tolist())
-            if read[s]
+            HeatMap(study, sentence.text[s], drawn, region.box[0, region.aligned[:, s]])
+            for study, s, read, drawn in shown
+            if read
         ]
 
-    def _heat(self, patches: Tensor, sentence: Tensor, region: RegionBatch) -> Tensor:
-        """Return the cosine of every sentence with the patches of its image, (S, h, w)."""
+    def _heat(self, patches: Tensor, said: Said) -> Tensor:
+        """Return the cosine of every sentence with the patches of its image, (T, h, w)."""
         with torch.autocast(patches.device.type, enabled=False):
-            return torch.einsum("sdhw,sd->shw", patches[region.sentence_study], sentence)
+            return torch.einsum("tdhw,td->thw", patches[said.study], said.feature)
 
-    def _sentences(self, text: TextFeatures, region: RegionBatch) -> tuple[Tensor, Tensor]:
+    def _said(self, text: TextFeatures, batch: Batch) -> Said:
+        """Return the sentences that mention a region; the words of others never reach the head and its statistics."""
         assert text.word is not None  # the task reads words where an objective asks for them
         assert text.word_sentence is not None
-        return self.embed_sentences(text.word, text.word_sentence, len(region.sentence))
+        sentence, region = sentences_of(batch), regions_of(batch)
+        index = region.sentence.to(text.word.device, non_blocking=True)
+        number = index.new_full((len(sentence.text),), -1)
+        number[index] = torch.arange(len(index), device=index.device)
+        word_sentence = number[text.word_sentence]
+        own = word_sentence >= 0
+        feature, read = self.embed_sentences(text.word[own], word_sentence[own], len(index))
+        return Said(feature, read, sentence.study[index], sentence.text_id[index], region.aligned[:, index])
 
-    def _see(self, patches: Tensor, region: RegionBatch, view: int, side: int) -> Shown:
+    def _see(self, patches: Tensor, region: RegionBatch, aligned: Tensor, view: int, side: int) -> Shown:
         feature = self.embed_regions(patches, region.box[view], region.study, side)
-        return Shown(feature, region.study, region.visible[view], region.aligned)
+        return Shown(feature, region.study, region.visible[view], aligned)
 
-    def _loss(self, parts: Shown, sentence: Tensor, read: Tensor, region: RegionBatch) -> Tensor:
+    def _loss(self, parts: Shown, said: Said, region: RegionBatch) -> Tensor:
         temperature = self.temperature.value
-        aligned, comparable = parts.pairs(region, read)
+        aligned, comparable = parts.pairs(said)
         if self.negatives == "image":
-            return region_sentence_loss(parts.feature, sentence, aligned, comparable, temperature=temperature)
-        counts = gather(torch.tensor([aligned.shape], device=sentence.device))
+            return region_sentence_loss(parts.feature, said.feature, aligned, comparable, temperature=temperature)
+        device = aligned.device
+        counts = gather(torch.tensor([aligned.shape], device=device))
         pairs = gather_rows(aligned.nonzero() + counts[: rank()].sum(0))
-        visible, read, sentence_id = (gather_rows(t) for t in (parts.visible, read, region.sentence_id))
+        visible, read, text_id = (gather_rows(t) for t in (parts.visible, said.read, said.text_id))
         # Studies get numbers that are unique over all processes.
-        study, sentence_study = (gather_rows(t * world_size() + rank()) for t in (parts.study, region.sentence_study))
-        patch = gather_rows(torch.arange(len(parts.study), device=sentence.device) >= len(region.study))
-        everything = torch.zeros(len(visible), len(read), device=sentence.device)
+        study, sentence_study = (gather_rows(t * world_size() + rank()) for t in (parts.study, said.study))
+        patch = gather_rows(torch.arange(len(parts.study), device=device) >= len(region.study))
+        everything = torch.zeros(len(visible), len(read), device=device)
         everything[pairs[:, 0], pairs[:, 1]] = 1
-        same_words = (sentence_id[:, None] == sentence_id).float()
+        same_words = (text_id[:, None] == text_id).float()
         # A background patch of one image may show the finding of a sentence from another image.
         comparable = visible[:, None] & read & (~patch[:, None] | (study[:, None] == sentence_study))
         return region_sentence_loss(
             gather_rows(parts.feature),
-            gather_rows(sentence),
+            gather_rows(said.feature),
             (everything @ same_words > 0) & comparable,
             comparable,
             temperature=temperature,

@@ -8,7 +8,8 @@ from torch.nn import functional as F
 
 from medvlp.errors import UserError
 from medvlp.objectives.base import sentences_of
-from medvlp.types import Batch, PhraseFeatures, TextFeatures
+from medvlp.objectives.draws import draw_sentences
+from medvlp.types import NOT_MENTIONED, Batch, PhraseFeatures, TextFeatures
 
 
 def words_of(text: TextFeatures, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -16,6 +17,26 @@ def words_of(text: TextFeatures, batch: Batch) -> tuple[Tensor, Tensor]:
     assert text.word is not None  # the task reads words where an objective asks for them
     assert text.word_sentence is not None
     return text.word, sentences_of(batch).study[text.word_sentence]
+
+
+def drawn_sentences(text: TextFeatures, batch: Batch, training: bool) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Draw one sentence a study; in evaluation it is the first one.
+
+    Returns:
+        The embeddings (B, E) of the sentences, their words (K, E), the study of each word, int64 (K,), ascending, the
+        state of each finding in the sentences, int8 (B, F), and a mask of the studies that have a sentence, bool (B,).
+    """
+    assert text.sentence is not None  # the task reads sentences and words where an objective asks for them
+    assert text.word is not None
+    assert text.word_sentence is not None
+    said, studies = sentences_of(batch), len(batch["image"])
+    which, has = draw_sentences(said.study, studies, training)
+    spoken = has.nonzero()[:, 0]
+    drawn = which[spoken]
+    pooled = text.sentence.new_zeros(studies, text.sentence.shape[1]).index_put((spoken,), text.sentence[drawn])
+    existence = torch.full_like(batch["existence"], NOT_MENTIONED).index_put((spoken,), said.existence[drawn])
+    owner = torch.full_like(said.study, -1).index_put((drawn,), spoken)[text.word_sentence]
+    return pooled, text.word[owner >= 0], owner[owner >= 0], existence, has
 
 
 def padded(word: Tensor, owner: Tensor, number: int) -> tuple[Tensor, Tensor]:
@@ -31,7 +52,7 @@ def padded(word: Tensor, owner: Tensor, number: int) -> tuple[Tensor, Tensor]:
     counts = owner.bincount(minlength=number)
     first = counts.cumsum(0) - counts
     place = torch.arange(len(owner), device=owner.device)
-    longest = max(1, int(counts.amax()))
+    longest = max(1, int(counts.amax())) if number else 1
     tokens = word.new_zeros(number, longest, word.shape[1]).index_put((owner, place - first[owner]), word)
     return tokens, torch.arange(longest, device=owner.device) < counts[:, None]
 

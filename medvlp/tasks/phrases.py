@@ -86,10 +86,10 @@ def _joined(boxes: Iterable[tuple[str | None, str, Box]]) -> list[Phrase]:
 
 
 def _region_boxes(dataset: PreparedDataset, i: int) -> Iterator[tuple[None, str, Box]]:
-    study, boxes = dataset.spoken(i)
-    for sentence, aligned in zip(study.sentence, study.aligned.T, strict=True):
+    sentence, region, boxes = dataset.spoken(i)
+    for text, aligned in zip(sentence.text, region.aligned.T, strict=True):
         for box in boxes[aligned]:
-            yield None, sentence, box
+            yield None, text, box
 
 
 def _region_source(prepared: Prepared) -> str:

@@ -199,7 +199,7 @@ def test_several_leave_out_what_is_not_prepared(capsys, monkeypatch):
         Path(f"tiny_{task}.yaml").write_text(yaml.safe_dump({"model": {"init_args": chosen}}))
     args = ["--weights", "random", "--fractions", "1", "--seeds", "0"]
     main(["benchmark", "classification,segmentation,detection", *args, "--args", "-c tiny_{task}.yaml"])
-    found = {plan.benchmark: plan.configuration() for plan in planned}
+    found = {plan.benchmark: plan.configuration for plan in planned}
     assert found["rsna-det"]["model.channels"] == [8, 8, 8]
     # Only the detectors have another rate at 1 %.
     rates = {name: settings["model.optimizer.lr"] for name, settings in found.items()}
@@ -275,7 +275,7 @@ def test_foreign_files_are_not_deleted(capsys):
 def test_names_of_benchmarks():
     """Results and published figures are kept under these names."""
     names = {
-        "classification": {"chexpert", "covidx", "mimic", "nih", "rsna"},
+        "classification": {"chexpert", "covidx", "mimic", "nih", "open-i", "rsna"},
         "detection": {"object-cxr", "rsna-det"},
         "segmentation": {"rsna-seg", "siim"},
     }

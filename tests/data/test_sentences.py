@@ -224,8 +224,8 @@ def test_an_empty_report_has_no_sentence():
     sentences = ReportSentences(["a", "b", "c"], *columns([("", ""), (" \n", "..."), ("", "Clear.")]), None)
     assert [sentences.of(i).text for i in range(3)] == [[], [], ["Clear."]]
     assert sentences.of(2).section.tolist() == [1]
-    assert sentences.texts == ["Clear."]
-    assert ReportSentences([], *(pa.array([], pa.string()) for _ in range(2)), None).texts == []
+    assert sentences.texts() == ["Clear."]
+    assert ReportSentences([], *(pa.array([], pa.string()) for _ in range(2)), None).texts() == []
     batch = collate_sentences([sentences.of(0)])
     assert (batch.text, len(batch.study), batch.place.shape) == ([], 0, (0, 3))
     assert batch.existence.shape == (0, len(FINDINGS))

@@ -8,7 +8,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
 from medvlp.errors import UserError
 from medvlp.models import HFTextEncoder
-from medvlp.types import RegionBatch
+from medvlp.types import SentenceBatch
 from tests.support.tiny import WORDS, make_language_model
 
 TEXTS = ["no effusion .", "", "there is large left pleural effusion .", "normal", "no " * 20, "right effusion"]
@@ -212,7 +212,7 @@ def test_every_word_of_every_sentence_is_read(folders, tmp_path, bytewise):
     report, sentences = "no effusion . normal . left effusion .", ["no effusion .", "normal .", "left effusion ."]
     places = np.array([(0, report.index(s), report.index(s) + len(s)) for s in sentences], np.int64)
     empty = torch.zeros(0)
-    region = RegionBatch(*[empty] * 4, sentences, empty, empty, torch.from_numpy(places), empty)
-    _, words, sentence = encoder.read([report], region, pooled=False)
+    batch = SentenceBatch(sentences, *[empty] * 4, torch.from_numpy(places), empty, empty)
+    _, words, sentence = encoder.read([report], batch, pooled=False)
     assert sentence.bincount().tolist() == [3, 2, 3]
     assert words.shape == (8, 16)

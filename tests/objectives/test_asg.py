@@ -33,10 +33,12 @@ def test_global_terms_equal_the_formulas():
 
 def slow_regions(objective, image, text, batch, v, views, background=False):
     """Return features of the visible regions and read sentences, one at a time, and who belongs to whom."""
-    region = batch["region"]
+    region, said = batch["region"], batch["sentence"]
     cell = SIDE // GRID
     patches = [[F.normalize(p, dim=0) for p in objective.patch_head(i.flatten(1).T)] for i in image.patches]
-    words = F.normalize(objective.word_head(text.word), dim=1)
+    # Sentences that mention no region of their image take no part, nor do their words in the statistics of the head.
+    own_words = [k for k, s in enumerate(text.word_sentence.tolist()) if region.aligned[:, s].any()]
+    words = dict(zip(own_words, F.normalize(objective.word_head(text.word[own_words]), dim=1), strict=True))
     regions, sentences = [], []
     for r in range(len(region.region_id)):
         if region.visible[v, r]:
@@ -44,12 +46,12 @@ def slow_regions(objective, image, text, batch, v, views, background=False):
             own = patches[int(region.study[r]) * views + v]
             seen = [own[y * GRID + x] for y in range(y1, y2) for x in range(x1, x2)]
             regions.append((r, sum(seen) / len(seen)))
-    for s in range(len(region.sentence)):
-        own = [word for word, number in zip(words, text.word_sentence, strict=True) if number == s]
+    for s in range(len(said.text)):
+        own = [word for k, word in words.items() if text.word_sentence[k] == s]
         if own:
             sentences.append((s, sum(own) / len(own)))
     pairs = [[bool(region.aligned[r, s]) for s, _ in sentences] for r, _ in regions]
-    same = [[bool(region.study[r] == region.sentence_study[s]) for s, _ in sentences] for r, _ in regions]
+    same = [[bool(region.study[r] == said.study[s]) for s, _ in sentences] for r, _ in regions]
     for study in range(len(batch["image"]) if background else 0):
         boxes = region.box[v][region.visible[v] & (region.study == study)].tolist()
         for place, patch in enumerate(patches[study * views + v] if boxes else []):
@@ -58,9 +60,9 @@ def slow_regions(objective, image, text, batch, v, views, background=False):
             if not (rows[0] <= y < rows[1] and columns[0] <= x < columns[1]):
                 regions.append((None, patch))
                 pairs.append([False] * len(sentences))
-                same.append([study == region.sentence_study[s] for s, _ in sentences])
+                same.append([study == said.study[s] for s, _ in sentences])
     pairs, same = torch.tensor(pairs), torch.tensor(same)
-    return [f for _, f in regions], [f for _, f in sentences], pairs, same, [region.sentence[s] for s, _ in sentences]
+    return [f for _, f in regions], [f for _, f in sentences], pairs, same, [said.text[s] for s, _ in sentences]
 
 
 @pytest.mark.parametrize("background", [False, True])
@@ -297,14 +299,16 @@ def test_a_sentence_points_into_its_box():
 
 def test_heat_maps_show_their_own_text_and_boxes():
     image, text, batch = Studies().inputs(everyone)
-    region = batch["region"]
+    region, said = batch["region"], batch["sentence"]
     objective = make(RegionAlignment).eval()
     # One word a sentence, so that the sentence is that word.
     text.word, text.word_sentence = torch.randn(sum(SENTENCES), WORD), torch.arange(sum(SENTENCES))
     maps = objective.heat_maps(image, text, batch)
-    assert [heat_map.text for heat_map in maps] == region.sentence
-    for s, heat_map in enumerate(maps):
-        study = int(region.sentence_study[s])
+    spoken = [s for s in range(sum(SENTENCES)) if region.aligned[:, s].any()]
+    assert [heat_map.text for heat_map in maps] == [said.text[s] for s in spoken]
+    assert len(spoken) < sum(SENTENCES)
+    for s, heat_map in zip(spoken, maps, strict=True):
+        study = int(said.study[s])
         assert heat_map.study == study
         torch.testing.assert_close(heat_map.heat, similarity(objective, image, text.word)[study, s])
         torch.testing.assert_close(heat_map.box, region.box[0][region.aligned[:, s]])
@@ -323,7 +327,8 @@ def test_heat_maps_show_their_own_text_and_boxes():
 def test_sentences_that_were_cut_off_have_no_heat_map():
     image, text, batch = Studies().inputs(everyone)
     maps = make(RegionAlignment).eval().heat_maps(image, text, batch)
-    assert len(maps) == len(set(text.word_sentence.tolist())) < sum(SENTENCES)
+    spoken = set(batch["region"].sentence.tolist())
+    assert len(maps) == len(spoken & set(text.word_sentence.tolist())) < len(spoken)
 
 
 def test_layers_of_the_decoder_start_apart():

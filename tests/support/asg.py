@@ -8,6 +8,8 @@ import numpy as np
 import torch
 
 from medvlp.data.regions import StudyRegions, collate_regions
+from medvlp.data.sentences import StudySentences, collate_sentences
+from medvlp.data.statements import Statements
 from medvlp.objectives import GlobalAlignment, RegionAlignment, TagDecoding
 from medvlp.parse import FINDINGS
 from medvlp.types import ImageFeatures, TextFeatures
@@ -48,18 +50,24 @@ class Studies:
         self.report = torch.randn(studies, WORD) + 0.3
         self.existence = torch.from_numpy(rng.integers(-2, 2, (studies, len(FINDINGS))).astype(np.int8))
         self.has_report = torch.tensor([i != 4 for i in range(studies)])
-        self.regions, self.words = [], []
+        self.regions, self.sentences, self.words = [], [], []
+        nothing = Statements.nothing()
         for count, said in zip(regions, sentences, strict=True):
             corner = rng.integers(0, GRID - 1, (views, count, 2))
             size = rng.integers(1, 3, (views, count, 2))
             end = np.minimum(corner + size, GRID)
             box = np.concatenate([corner, end], 2).astype(np.float32) * (SIDE / GRID)
-            aligned = rng.random((count, said)) < 0.5
-            aligned[np.arange(count), np.arange(count) % max(said, 1)] = True
+            # The last of many sentences mentions no region.
+            spoken = said - (said > 2)
+            aligned = (rng.random((count, said)) < 0.5) & (np.arange(said) < spoken)
+            aligned[np.arange(count), np.arange(count) % max(spoken, 1)] = True
             texts = [f"sentence {rng.integers(4)}" for _ in range(said)]
             span = np.stack([np.arange(said), np.arange(said) + 1], 1).astype(np.int64).reshape(-1, 2)
             visible = rng.random((views, count)) < 0.8
-            self.regions.append(StudyRegions(np.arange(count), aligned, texts, span, box, visible))
+            self.regions.append(StudyRegions(np.arange(count), aligned, box, visible))
+            none = np.zeros(said, np.int64)
+            sentences = StudySentences(texts, span, none, none, nothing.existence[none], nothing.region[none])
+            self.sentences.append(sentences)
             # Every fifth sentence was cut off.
             counts = [0 if rng.random() < 0.2 else int(rng.integers(1, 4)) for _ in range(said)]
             self.words.append([torch.randn(n, WORD) for n in counts])
@@ -83,6 +91,7 @@ class Studies:
             "existence": self.existence[order],
             "findings_mask": self.has_report[order],
             "impression_mask": torch.zeros(len(order), dtype=torch.bool),
+            "sentence": collate_sentences([self.sentences[i] for i in order]),
             "region": collate_regions([self.regions[i] for i in order]),
         }
         return image, text, batch

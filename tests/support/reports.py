@@ -9,6 +9,7 @@ import torch
 
 from medvlp.objectives.gloria import GLoRIA
 from medvlp.objectives.mgca import MGCA
+from medvlp.objectives.vecl import VECL
 from medvlp.parse import FINDINGS, REGIONS
 from medvlp.types import ImageFeatures, PhraseFeatures, SentenceBatch, TextFeatures, text_ids
 
@@ -65,7 +66,7 @@ class Reports:
                 report[b][(existence[study == b] == value).any(0)] = value
         text = TextFeatures(
             {"report": self.report[order]},
-            torch.cat(words) if words else torch.zeros(0, WORD),
+            torch.cat(words) if words else torch.zeros(0, WORD, requires_grad=True),
             number,
             torch.cat([self.sentences[i] for i in order]),
         )
@@ -97,7 +98,11 @@ def phrases(counts=(2, 1, 3), seed=5):
     return PhraseFeatures(texts, pooled, word, torch.tensor([m for m, c in enumerate(counts) for _ in range(c)]))
 
 
-KINDS = {"gloria": (GLoRIA, {}), "mgca": (MGCA, {"hidden": 16, "dim": 8, "prototypes": 5, "frozen_epochs": 0})}
+KINDS = {
+    "gloria": (GLoRIA, {}),
+    "mgca": (MGCA, {"hidden": 16, "dim": 8, "prototypes": 5, "frozen_epochs": 0}),
+    "vecl": (VECL, {"heads": 2, "layers": 2, "hidden": 16, "dropout": 0.0}),
+}
 
 
 def make(name, width=WIDTH, **options):
