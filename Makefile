@@ -11,6 +11,11 @@ FRACTIONS ?= 1 10 100
 SEEDS ?= 0 1 2
 PROTOCOLS ?=
 TRUST ?=
+# Of make methods: its configs or a list of medvlp/compare/methods.yaml, the one to compare with, and its tests.
+METHODS ?= all
+BASELINE ?=
+TESTS ?=
+TEST_ARGS ?=
 DATA ?= data
 OUT ?= runs/benchmarks
 ARGS ?=
@@ -29,7 +34,7 @@ RUN = $(BIN)/medvlp benchmark --weights "$(WEIGHTS)" $(if $(NAME),--name "$(NAME
 	--seeds "$(SEEDS)" $(if $(PROTOCOLS),--protocols "$(PROTOCOLS)") $(if $(TRUST),--trust "$(TRUST)") --data "$(DATA)" --out "$(OUT)" --args="$(ARGS)"
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo app test test-fast coverage lint format docs bench clean weights benchmarks results benchmark-data $(BENCHMARKS) $(GROUPS)
+.PHONY: help install demo app test test-fast coverage lint format docs bench clean weights benchmarks methods results benchmark-data $(BENCHMARKS) $(GROUPS)
 
 help: ## Show this list.
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-26s %s\n", $$1, $$2}'
@@ -41,6 +46,8 @@ help: ## Show this list.
 	@echo 'PROTOCOLS="medvlp chexzero" (of zero-shot; of grounding "region patch global tag"),'
 	@echo 'TRUST=PACKAGE (of your own, whose classes the weights use),'
 	@echo 'DATA=data (where the prepared folders are), OUT=runs/benchmarks and ARGS="options of medvlp fit".'
+	@echo 'A comparison of methods takes METHODS, BASELINE, SEEDS, TESTS="zeroshot-open-i retrieval-open-i", DATA,'
+	@echo 'OUT=runs/methods, ARGS of all trainings and TEST_ARGS of all tests.'
 	@echo 'What is finished is not computed again. Without the real data, on a CPU:'
 	@echo '  make demo benchmark-data'
 	@echo '  make benchmarks WEIGHTS=runs/demo/medvlp/ID/checkpoints/last.ckpt DATA=data/phantom ARGS="-c overlays/small_{task}"'
@@ -70,6 +77,12 @@ retrieval: ## All of retrieval.
 grounding: ## All of grounding.
 $(GROUPS): weights
 	$(RUN) $@
+
+methods: OUT := runs/methods
+methods: $(INSTALLED) ## Train METHODS="imitate asg" with equal budgets, test them alike, compare them with BASELINE.
+	$(BIN)/medvlp compare --methods "$(METHODS)" $(if $(BASELINE),--baseline "$(BASELINE)") --seeds "$(SEEDS)" \
+		$(if $(TESTS),--tests "$(TESTS)") $(if $(TRUST),--trust "$(TRUST)") --data "$(DATA)" --out "$(OUT)" \
+		--args="$(ARGS)" --test_args="$(TEST_ARGS)"
 
 weights: $(INSTALLED)
 	@test -n "$(WEIGHTS)" || { echo "which encoder? Pass WEIGHTS=FILE, a checkpoint of 'medvlp fit', or WEIGHTS=imagenet." >&2; exit 1; }

@@ -32,7 +32,7 @@ def compare(
     *,
     methods: str = "all",
     baseline: str | None = None,
-    seeds: str = "0,1",
+    seeds: str = "0,1,2",
     tests: str = "zeroshot retrieval classification grounding",
     data: Path | None = None,
     out: Path = Path("runs/methods"),
@@ -86,21 +86,22 @@ def compare(
     with interrupted_by_sigterm():
         for i, run in enumerate(runs, 1):
             try:
-                learn(run, group, trust, f"{i}/{len(runs)}", console)
+                before = learn(run, group, trust, f"{i}/{len(runs)}", console)
             except FailedError as error:
                 failures[run.name] = str(error)
                 say(console, f"{run.name} FAILED: {error}")
                 continue
             take(run, planned, checkpoint, out, group, (cells, missing, failures), console)
-            show(summarise(group, base, checkpoint, runs, cells, missing, failures, min_cases), out)
+            if not before:
+                show(summarise(group, base, checkpoint, runs, cells, missing, failures, min_cases), out)
     comparison = summarise(group, base, checkpoint, runs, cells, missing, failures, min_cases)
     show(comparison, out, console)
     if failures:
         raise UserError(f"{len(failures)} failed: {'; '.join(f'{what}: {why}' for what, why in failures.items())}")
 
 
-def learn(run: Run, group: str, trust: str, place: str, console: Console) -> None:
-    """Train a run, and print what it took.
+def learn(run: Run, group: str, trust: str, place: str, console: Console) -> bool:
+    """Train a run, and print what it took; return whether it was there.
 
     Raises:
         FailedError: If it fails.
@@ -115,6 +116,7 @@ def learn(run: Run, group: str, trust: str, place: str, console: Console) -> Non
         raise
     minutes = read_run(run)["cost"]["seconds"] / 60
     say(console, f"{run.name}: {minutes:.1f} minutes ({place}{', was there' if before else ''})")
+    return before
 
 
 def take(

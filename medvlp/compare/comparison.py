@@ -50,7 +50,6 @@ class Expense:
         studies: Studies that training has seen, each epoch anew.
         images: Views of them that the encoder has seen.
         trained: Number of trained parameters.
-        frozen: Number of the others.
         hardware: Processors, those of all runs.
     """
 
@@ -62,7 +61,6 @@ class Expense:
     studies: int
     images: int
     trained: int
-    frozen: int
     hardware: Sequence[str]
 
 
@@ -161,7 +159,9 @@ def _table(test: str, cells: Mapping[str, Mapping[int, Cell]], baseline: str, mi
     about = [f"{first['n_test']:,} test images, split {first['data']['split']}."]
     if first["data"]["synthetic"]:
         about.append(SYNTHETIC.partition(". ")[0] + ".")
-    return TestTable(test, title(test), found, [*about, *_labels(samples, min_cases), *_ways(cells), *notes], cells)
+    return TestTable(
+        test, title(test), found, [*about, *_labels(samples, min_cases), *_ways(cells, samples), *notes], cells
+    )
 
 
 def _labels(samples: Mapping[str, Mapping[int, Sample]], min_cases: int) -> list[str]:
@@ -175,19 +175,18 @@ def _labels(samples: Mapping[str, Mapping[int, Sample]], min_cases: int) -> list
     return [f"AUROC is the mean over the labels with at least {min_cases} cases: {' or '.join(texts)}."]
 
 
-def _ways(cells: Mapping[str, Mapping[int, Cell]]) -> list[str]:
-    """Return a note on how each method was tested, if they differ, and the remarks of the tests."""
+def _ways(cells: Mapping[str, Mapping[int, Cell]], samples: Mapping[str, Mapping[int, Sample]]) -> list[str]:
+    """Return a note on how each method was tested, the remarks of the tests, and what they leave out."""
     ways: dict[str, list[str]] = {}
     remarks: dict[str, dict[str, None]] = {}
     for method, seeds in cells.items():
-        content = next(iter(seeds.values())).content
-        ways.setdefault(content["how"], []).append(method)
-        for note in content["notes"]:
-            remarks.setdefault(note, {})[method] = None
+        ways.setdefault(next(iter(seeds.values())).content["how"], []).append(method)
+        for seed, cell in seeds.items():
+            left = [f"{what} is left out: {why}." for what, why in samples[method][seed].left_out.items()]
+            for remark in [*cell.content["notes"], *left]:
+                remarks.setdefault(remark, {})[method] = None
     texts = [f"{how} ({', '.join(methods)})" for how, methods in ways.items()]
-    notes = [
-        note if len(methods) == len(cells) else f"{', '.join(methods)}: {note}" for note, methods in remarks.items()
-    ]
+    notes = [text if len(some) == len(cells) else f"{', '.join(some)}: {text}" for text, some in remarks.items()]
     return [f"Tested by {'; '.join(texts) if len(texts) > 1 else next(iter(ways))}.", *notes]
 
 
@@ -197,10 +196,9 @@ def _expense(runs: Sequence[Run]) -> Expense | None:
         return None
     minutes = [cost["seconds"] / 60 for cost in costs]
     means = {name: round(np.mean([cost[name] for cost in costs])) for name in ("steps", "studies", "images")}
-    sizes = {name: costs[0][name] for name in ("trained", "frozen")}
     devices = list(dict.fromkeys(cost["hardware"] for cost in costs))
     mean = float(np.mean(minutes))
-    return Expense(len(costs), mean, min(minutes), max(minutes), **means, **sizes, hardware=devices)
+    return Expense(len(costs), mean, min(minutes), max(minutes), **means, trained=costs[0]["trained"], hardware=devices)
 
 
 def _uneven(expenses: Mapping[str, Expense]) -> list[str]:

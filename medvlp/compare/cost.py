@@ -22,7 +22,7 @@ class Cost(Callback):
     - `seconds`: From the first batch to the checkpoint, with validation; without start and embedding of frozen texts.
     - `steps`: Optimiser steps.
     - `studies`, `images`: Number of studies, and of their views, over all ranks, that training has seen.
-    - `trained`, `frozen`: Number of parameters that the optimiser changes, and of the others.
+    - `trained`: Number of parameters that the optimiser changes.
     - `hardware`: Name and number of the processors.
     """
 
@@ -33,9 +33,7 @@ class Cost(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Count the parameters, and start the clock."""
-        sizes = [(parameter.requires_grad, parameter.numel()) for parameter in pl_module.parameters()]
-        self.counts["trained"] = sum(size for trained, size in sizes if trained)
-        self.counts["frozen"] = sum(size for trained, size in sizes if not trained)
+        self.counts["trained"] = sum(p.numel() for p in pl_module.parameters() if p.requires_grad)
         self.counts["hardware"] = hardware(trainer.strategy.root_device, trainer.world_size)
         self.before, self.began = self.counts["seconds"], time.monotonic()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -34,23 +34,25 @@ class Test:
 
     Attributes:
         name: Name of the benchmark.
-        config: Its config.
-        args: Further options of `medvlp fit` and `medvlp test`.
-        data: Folder of the prepared folders; None for the folder that the config names.
-        trust: Packages whose classes the checkpoints may name.
+        composed: The benchmark, composed for no checkpoint.
     """
 
     name: str
-    config: Path
-    args: str
-    data: Path | None
-    trust: str
+    composed: Benchmark
     # No test of pytest's.
     __test__ = False
 
-    def compose(self, encoder: Encoder) -> Benchmark:
-        """Compose the benchmark of an encoder."""
-        return compose_benchmark(self.name, self.config, encoder, self.data, self.args, self.trust)
+    def of(self, checkpoint: Path, label: str) -> Benchmark:
+        """Return the benchmark of a checkpoint.
+
+        Args:
+            checkpoint: The checkpoint.
+            label: Its name in folders.
+        """
+        encoder = Encoder(str(checkpoint), label, fingerprint(str(checkpoint)))
+        # The last of several options counts.
+        options = [*self.composed.options, f"--model.weights={checkpoint}"]
+        return replace(self.composed, encoder=encoder, options=options)
 
 
 def read_tests(text: str, data: Path | None, args: str, trust: str) -> list[Test]:
@@ -68,24 +70,26 @@ def read_tests(text: str, data: Path | None, args: str, trust: str) -> list[Test
     """
     tests: dict[str, Test] = {}
     for word in words_of(text):
-        what, _, folder = word.partition(AT)
+        what, _, where = word.partition(AT)
         name, *overlays = what.split(OVER)
         for overlay in overlays:
             find_config(overlay)
         options = " ".join([*(f"-c {shlex.quote(overlay)}" for overlay in overlays), args])
         found = find(name)
         for key, config in found.items():
-            test = Test(key, config, options, Path(folder) if folder else data, trust)
-            composed = test.compose(Encoder("checkpoint", "", None))
-            if composed.composed["trainer"]["devices"] not in (1, "1"):
+            folder = Path(where) if where else data
+            benchmark = compose_benchmark(key, config, Encoder("checkpoint", "", None), folder, options, trust)
+            if benchmark.composed["trainer"]["devices"] not in (1, "1"):
                 raise UserError(f"{key}: a comparison tests on one device: pass --test_args '--trainer.devices 1'.")
             try:
-                composed.check_data()
+                benchmark.check_data()
             except (NotFoundError, UnsuitableDataError):
                 if len(found) == 1:
                     raise
                 continue
-            tests.setdefault(key, test)
+            test = Test(key, benchmark)
+            if tests.setdefault(key, test) != test:
+                raise UserError(f"--tests '{text}': {key} comes twice, with other configs or data.")
     if not tests:
         raise NotFoundError(f"--tests '{text}': no test has prepared data. Run 'medvlp prepare', or pass --data.")
     return [*tests.values()]
@@ -105,7 +109,7 @@ def evaluate(run: Run, test: Test, checkpoint: Path, out: Path, group: str) -> t
         FailedError: If the test fails.
     """
     label = run.label if checkpoint.stem.startswith("last") else f"{run.label}-{checkpoint.stem.partition('-')[0]}"
-    benchmark = test.compose(Encoder(str(checkpoint), label, fingerprint(checkpoint.as_posix())))
+    benchmark = test.of(checkpoint, label)
     sections, sources = (read_run(run)["abilities"][name] for name in ("sections", "heat_sources"))
     if issubclass(benchmark.task, RetrievalTask) and not sections:
         return None, "it aligns no whole images with reports"

@@ -93,11 +93,13 @@ class Sample:
         statistics: The metrics with their bootstrap replicates; `auroc` is the mean over the `labels`.
         labels: Labels that have enough cases, with their number of cases; None if the test has no labels.
         cases: Hash of the test cases and their truth: replicates can be paired where it is equal.
+        left_out: What no metric counts, with reasons, but for labels without cases.
     """
 
     statistics: Mapping[str, Statistic]
     labels: Mapping[str, int] | None
     cases: str
+    left_out: Mapping[str, str]
 
 
 def read_sample(cell: Cell, min_cases: int) -> Sample:
@@ -125,7 +127,9 @@ def read_sample(cell: Cell, min_cases: int) -> Sample:
         if parts:
             total = sum(name.startswith(TARGET) for name in predictions.column_names)
             statistics[MACRO] = Statistic.mean(parts).counting(len(parts), total, "labels")
-    return Sample(statistics, labels, cases_of(cell, predictions))
+    known = {*predictions.column_names}
+    left_out = {what: why for what, why in cell.content["left_out"].items() if TARGET + what not in known}
+    return Sample(statistics, labels, cases_of(cell, predictions), left_out)
 
 
 def frequent(predictions: pa.Table, min_cases: int) -> dict[str, int]:

@@ -121,7 +121,7 @@ def troubles(comparison: Comparison) -> list[str]:
     return [*missing, *(f"FAILED: {what}: {reason}" for what, reason in comparison.failures.items())]
 
 
-COSTS = ("", "minutes a run", "steps", "studies seen", "images encoded", "parameters trained", "frozen", "runs")
+COSTS = ("", "minutes a run", "steps", "studies seen", "images encoded", "parameters trained", "runs")
 
 
 def cost(expense: Expense) -> list[str]:
@@ -130,7 +130,7 @@ def cost(expense: Expense) -> list[str]:
     return [
         f"{expense.minutes:.1f}{spread}",
         *(f"{count:,}" for count in (expense.steps, expense.studies, expense.images)),
-        *(f"{size / 1e6:.2f} M" for size in (expense.trained, expense.frozen)),
+        f"{expense.trained / 1e6:.2f} M",
         f"{expense.n}",
     ]
 
@@ -148,7 +148,7 @@ def rich_tables(comparison: Comparison) -> Iterator[Table]:
         columns = [Column(name_of(metric), justify="right") for metric in metrics]
         shown = Table("", *columns, title=Text(table.title, "bold"), title_justify="left", box=SIMPLE_HEAD)
         for method, figures in rows_of(comparison, table):
-            shown.add_row(*map(Text, [method, *(_stacked(figures.get(metric)) for metric in metrics)]))
+            shown.add_row(*map(Text, [method, *(_stacked(metric, figures.get(metric)) for metric in metrics)]))
         shown.caption, shown.caption_justify = Text("\n".join(table.notes), "dim"), "left"
         yield shown
     costs = Table(*(Column(name, justify="right") for name in COSTS), title=Text("Costs", "bold"), box=SIMPLE_HEAD)
@@ -157,12 +157,12 @@ def rich_tables(comparison: Comparison) -> Iterator[Table]:
     yield costs
 
 
-def _stacked(figure: Figure | None) -> str:
+def _stacked(metric: str, figure: Figure | None) -> str:
     """Return a score with its difference below it."""
     if figure is None:
         return ""
     score = str(figure.score).replace(" [", "\n[").replace("], ", "]\n")
-    return f"{score}\n{_difference(figure)}" if figure.difference else score
+    return f"{score}\n{_difference(figure)}" if figure.difference and metric != CHANCE else score
 
 
 def as_csv(comparison: Comparison) -> str:

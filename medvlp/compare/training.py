@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import os
 import re
 import secrets
 import signal
@@ -109,9 +110,16 @@ def launch(words: Sequence[str], log: Path, lock: int) -> int:
             the other ends, too.
     """
     program = [sys.executable, "-m", "medvlp", *words]
+    # W&B's helper of this process, which tests have started, ends with this process.
+    environment = {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}
     with log.open("ab") as file:
         child = subprocess.Popen(
-            program, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, pass_fds=[lock]
+            program,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            pass_fds=[lock],
+            env=environment,
         )
         try:
             return child.wait()

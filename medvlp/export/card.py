@@ -17,6 +17,7 @@ from medvlp.errors import NotFoundError, UserError
 from medvlp.inference.model import Model
 from medvlp.models.weights import TEXT_ENCODER
 from medvlp.tasks.checkpoints import WEIGHTS
+from medvlp.tasks.continued import lineage
 
 WHAT = "A vision-language model of chest radiographs and their reports, pre-trained with medvlp and exported by version"
 USE = """```python
@@ -97,7 +98,7 @@ def card(model: Model, config: Mapping[str, Any], name: str, uses: Sequence[str]
             f"```yaml\n{yaml.safe_dump(_training(config), sort_keys=False, width=110)}```\n",
             *_results(results),
             "## Intended use, and limits\n",
-            LIMITS + (PHANTOM_LIMIT if data["synthetic"] else ""),
+            LIMITS + (PHANTOM_LIMIT if all(one["synthetic"] for one in lineage(data)) else ""),
             "## Licence\n",
             _licence(model, config),
         ]
@@ -175,11 +176,14 @@ def _seeing(preprocessing: Preprocessing) -> str:
 
 def _data(data: Mapping[str, Any]) -> list[list[str]]:
     split_hash = f", SHA-256 of its images {data['split_sha256'][:16]}" if data["split_sha256"] else ""
-    return [
+    rows = [
         ["data set", data["dataset"] + (", **synthetic**" if data["synthetic"] else "")],
         ["trained on", f"{data['images']:,} images of {', '.join(data['train_splits'])}"],
         ["split", f"{data['split'] or 'the only one'}{split_hash}"],
     ]
+    if start := data.get("continued_from"):
+        rows += [["started from", f"{start['weights']}, SHA-256 {start['sha256'][:16]}"], *_data(start["data"])]
+    return rows
 
 
 def _training(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -206,7 +210,8 @@ def _results(results: Sequence[Benchmark]) -> list[str]:
 
 def _licence(model: Model, config: Mapping[str, Any]) -> str:
     data, started, text = config["data"], config["started_from"], model.task.text_encoder
-    terms = SYNTHETIC if data["synthetic"] else LICENCES.get(data["dataset"], OTHER.format(data["dataset"]))
+    real = dict.fromkeys(one["dataset"] for one in lineage(data) if not one["synthetic"])
+    terms = "\n\n".join(LICENCES.get(name, OTHER.format(name)) for name in real) or SYNTHETIC
     if text.files:
         copied = f"is copied into `{TEXT_ENCODER}/`"
     else:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from medvlp.models import HFTextEncoder
-from medvlp.objectives import TagDecoding
 from medvlp.objectives.similarity import joined
+from medvlp.objectives.tag_prediction import TagPrediction
 from medvlp.tasks.pretraining import PretrainingTask
 
 TAGS = "tags"
@@ -28,7 +28,7 @@ class ImageTower(nn.Module):
         outputs: dict[str, Tensor] = {}
         for name, objective in self.objectives.items():
             outputs |= {f"{name}/{s}": rows for s, rows in objective.embed_image(features).items()}  # type: ignore[operator]
-            if isinstance(objective, TagDecoding):
+            if isinstance(objective, TagPrediction):
                 outputs.setdefault(TAGS, objective.logits(features).sigmoid())
         return outputs
 

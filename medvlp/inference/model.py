@@ -13,8 +13,9 @@ from torch import Tensor
 from medvlp.data.preprocessing import Preprocessing
 from medvlp.errors import LeftOutError, NotFoundError, UserError
 from medvlp.inference.reading import read_file
-from medvlp.objectives import Objective, TagDecoding
+from medvlp.objectives import Objective
 from medvlp.objectives.similarity import join, joined, one_vector
+from medvlp.objectives.tag_prediction import TagPrediction
 from medvlp.parse import LABEL_SETS
 from medvlp.protocols import Protocol, tag_scores, zero_shot_scores
 from medvlp.tasks.checkpoints import load_pretraining
@@ -51,7 +52,7 @@ class Model:
     def __init__(self, task: PretrainingTask) -> None:
         self.task = task
         objectives = cast("dict[str, Objective]", dict(task.objectives.items()))
-        self._decoder = next((o for o in objectives.values() if isinstance(o, TagDecoding)), None)
+        self._decoder = next((o for o in objectives.values() if isinstance(o, TagPrediction)), None)
         self.tag_names = list(self._decoder.tags.names) if self._decoder else []
         self.spaces = [f"{name}/{section}" for name, o in objectives.items() for section in o.sections]
         # The last prompts and their embeddings: callers score one batch after the other with the same prompts.
@@ -228,7 +229,7 @@ class Model:
         """
         decoder = self._decoder
         if decoder is None:
-            raise UserError("the model has no tag decoder (objective TagDecoding), so it gives no tags.")
+            raise UserError("the model has no tag decoder (TagDecoding, QueryDecoding), so it gives no tags.")
         return torch.cat([part.cpu() for part in self._parts(images, lambda image: decoder.logits(image).sigmoid())])
 
     @torch.inference_mode()

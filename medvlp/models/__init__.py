@@ -13,7 +13,8 @@ from medvlp.models.cross_decoder import CrossDecoder
 from medvlp.models.heads import HeadKind, ProjectionHead, make_head
 from medvlp.models.hf_text_encoder import HFTextEncoder
 from medvlp.models.image import ImageEncoder
-from medvlp.models.image_tokens import ImageTokens
+from medvlp.models.image_tokens import ImageTokens, PatchTokens
+from medvlp.models.pair_decoder import PairDecoder
 from medvlp.models.query_decoder import QueryDecoder
 from medvlp.models.temperature import Temperature
 from medvlp.models.text import TextEncoder
@@ -27,6 +28,8 @@ __all__ = [
     "HeadKind",
     "ImageEncoder",
     "ImageTokens",
+    "PairDecoder",
+    "PatchTokens",
     "ProjectionHead",
     "QueryDecoder",
     "Temperature",

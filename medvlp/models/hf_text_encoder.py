@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers.utils.logging import disable_progress_bar
 
@@ -221,6 +222,13 @@ class HFTextEncoder(TextEncoder):
         model.config.save_pretrained(folder)
         write_tensors(state, folder / EXPORTED)
         self.tokenizer.save_pretrained(folder)
+
+    def read_written(self, folder: Path) -> dict[str, Tensor]:
+        """Return the tensors of the language model in an exported folder; see `TextEncoder.read_written`."""
+        path = folder / TEXT_ENCODER / EXPORTED
+        state = load_file(path) if path.is_file() else {}
+        # `write` adds the pooler, which is unused.
+        return {f"model.{key}": value for key, value in state.items() if not key.startswith("pooler.")}
 
     def _words(self, hidden: Tensor, tokens: Any, place: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """Return the words (K, D) of sentences, each the sum of its word pieces, and the sentence of each word."""

@@ -1,4 +1,4 @@
-"""An image as tokens: its pooled feature and its patches, in one width, through transformer layers of their own."""
+"""An image as tokens for texts to be compared with: its pooled feature and its patches, or its patches alone."""
 
 from __future__ import annotations
 
@@ -44,4 +44,23 @@ class ImageTokens(nn.Module):
         """Return the tokens (N, 1 + h * w, dim) of N images."""
         patches = self.patch(image.patches.flatten(2).transpose(1, 2))
         tokens: Tensor = self.layers(torch.cat([self.pooled(image.pooled)[:, None].to(patches.dtype), patches], 1))
+        return tokens
+
+
+class PatchTokens(nn.Module):
+    """The patches of images after two linear layers (KAD, MedKLIP).
+
+    Args:
+        image_encoder: The image encoder, for the width of its patches.
+        dim: Width of the tokens.
+    """
+
+    def __init__(self, image_encoder: ImageEncoder, dim: int) -> None:
+        super().__init__()
+        width = image_encoder.patch_width
+        self.layers = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, dim))
+
+    def forward(self, image: ImageFeatures) -> Tensor:
+        """Return the tokens (N, h * w, dim) of N images."""
+        tokens: Tensor = self.layers(image.patches.flatten(2).transpose(1, 2))
         return tokens

@@ -62,7 +62,12 @@ def load_image_encoder(
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             encoder = TimmEncoder(architecture or DEFAULT, pretrained=False, normalisation=normalisation)
-    elif is_named(weights) and architecture is None:
+    elif is_named(weights):
+        if architecture is not None:
+            raise UserError(
+                f"weights='{weights}' name their architecture: leave architecture='{architecture}' out, or pass a file "
+                "as the weights."
+            )
         encoder = TimmEncoder(weights, normalisation=normalisation)
     else:
         encoder = _from_file(weights, architecture, trust, normalisation)

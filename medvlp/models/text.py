@@ -176,6 +176,13 @@ class TextEncoder(nn.Module, ABC):
     def write(self, folder: Path) -> None:
         """Write `files` into an exported folder; by default none. The exported weights hold the parameters anyway."""
 
+    def read_written(self, folder: Path) -> dict[str, Tensor]:
+        """Return the tensors that `write` has written into an exported folder, with the names of the state dict.
+
+        By default there are none. The state dict of a frozen encoder may lack these names.
+        """
+        return {}
+
     def _device(self) -> torch.device:
         parameter = next(self.network.parameters(), None)
         return torch.device("cpu") if parameter is None else parameter.device

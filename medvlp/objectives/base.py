@@ -51,6 +51,9 @@ class Objective(nn.Module, ABC):
     sections: tuple[Section, ...] = ()
     """Sections that whole images are aligned with; empty for objectives without a joint space of whole images."""
 
+    reads_reports: bool = True
+    """Whether this objective reads `TextFeatures.sections`, the embeddings of its `sections`."""
+
     reads_sentences: bool = False
     """Whether this objective reads `TextFeatures.sentence`, the embedding of each sentence alone."""
 
@@ -72,6 +75,11 @@ class Objective(nn.Module, ABC):
     heat_source: HeatSource | None = None
     """The source of the maps of `text_heat`; None if the objective has no such maps."""
 
+    @property
+    def reads_pooled(self) -> bool:
+        """Whether its gradient reaches `ImageFeatures.pooled`; by default if it aligns whole images."""
+        return bool(self.sections)
+
     def least_studies(self, processes: int) -> int:
         """Return the least number of studies in a batch of each process from which this objective can learn."""
         return 1
@@ -89,7 +97,8 @@ class Objective(nn.Module, ABC):
 
         Args:
             image: Features of all views, N = B * V rows; row b * V + v is view v of study b.
-            text: Features of each of `sections`, of sentences if `reads_sentences`, and of words if `reads_words`.
+            text: Features of each of `sections` if `reads_reports`, of sentences if `reads_sentences`, and of words if
+                `reads_words`.
             batch: The batch of these features.
         """
 
@@ -114,7 +123,10 @@ class Objective(nn.Module, ABC):
         return self.embed_text(text.pooled)
 
     def embed_sections(self, text: TextFeatures, batch: Batch) -> dict[Section, Tensor]:
-        """Return the sections of the reports in a batch for `similarity`, each (B, D) or (B, L, D)."""
+        """Return the sections of the reports in a batch for `similarity`, each (B, D) or (B, L, D).
+
+        Empty if texts have a place in its spaces, but reports do not.
+        """
         return {section: self.embed_text(text.sections[section]) for section in self.sections}
 
     def similarity(self, image: Tensor, text: Tensor) -> Tensor:

@@ -13,7 +13,8 @@ from medvlp.losses import attended_cosine, multi_positive_loss
 from medvlp.models import ImageEncoder, ImageTokens, Temperature, TextEncoder
 from medvlp.objectives.base import HeatMap, Objective, least_contrast, sentences_of, similarity_map
 from medvlp.objectives.pairs import Alike, image_sentence_pairs
-from medvlp.objectives.similarity import blockwise, pad
+from medvlp.objectives.similarity import blockwise
+from medvlp.objectives.tokens import padded
 from medvlp.types import Batch, ImageFeatures, PhraseFeatures, Section, SentenceBatch, TextFeatures
 
 
@@ -27,8 +28,8 @@ class SentencePatchAlignment(Objective):
 
         contrastive = w MP-NCE(s / T): `medvlp.losses.multi_positive_loss` over all images and all sentences
 
-    The map t v_p of the patches is the heat map of a text. A report is as similar to an image as the mean of its
-    sentences. With several views the loss is the mean over them.
+    The map t v_p of the patches is the heat map of a text. A report is as similar as the mean of its sentences. With
+    several views the loss is the mean over them.
 
     Deviations from the official code (RadZero at 524ebe1):
 
@@ -36,10 +37,8 @@ class SentencePatchAlignment(Objective):
       language model, which splits them.
     - A sentence that an image's own report says as well, in other words or the same, is a positive of it, too
       (`alike`). In the official code it is a negative.
-    - Tokens have the width of the text encoder; if the image encoder has another, they are projected.
-    - Layers have no layer scale, which starts as 1.
-    - Sentences are gathered over processes instead of image tokens, and similarities are computed in blocks, each
-      again in the backward pass: of 64 studies on each of 4 GPUs all maps at once would take 1.2 GB a copy.
+    - Tokens have the width of the text encoder, projected if need be. Layers have no layer scale, which starts as 1.
+    - Sentences are gathered over processes instead of image tokens, and similarities are computed in blocks.
     - The text encoder may be frozen: then the image alone moves.
 
     Args:
@@ -56,6 +55,7 @@ class SentencePatchAlignment(Objective):
     """
 
     sections = ("report",)
+    reads_reports = False
     reads_sentences = True
     heat_source = "patch"
 
@@ -106,7 +106,7 @@ class SentencePatchAlignment(Objective):
     def embed_sections(self, text: TextFeatures, batch: Batch) -> dict[Section, Tensor]:
         """Return the sentences of each report, (B, L, D)."""
         rows, study = self._sentences(text, batch)
-        return {"report": pad(rows, study, len(batch["image"]))}
+        return {"report": padded(rows, study, len(batch["image"]))[0]}
 
     def similarity(self, image: Tensor, text: Tensor) -> Tensor:
         """Return s (N, M) of images with texts (M, D), or its mean over the sentences of reports (M, L, D)."""

@@ -78,20 +78,6 @@ def joined(spaces: Sequence[Tensor]) -> Tensor:
     return vectors
 
 
-def pad(rows: Tensor, owner: Tensor, owners: int) -> Tensor:
-    """Return the rows of each owner as its tokens (M, L, D), the shorter padded with zeros.
-
-    Args:
-        rows: (K, D).
-        owner: The owner of each row, int64 (K,), ascending.
-        owners: Number of owners M; some may have no row.
-    """
-    count = torch.bincount(owner, minlength=owners)
-    place = torch.arange(len(rows), device=owner.device) - (count.cumsum(0) - count)[owner]
-    tokens = rows.new_zeros(owners, int(count.max()) if len(rows) else 1, rows.shape[1])
-    return tokens.index_put((owner, place), rows)
-
-
 def _of_block(similarity: Similarity, image: Tensor, text: Tensor) -> Tensor:
     if not torch.is_grad_enabled():
         return similarity(image, text)

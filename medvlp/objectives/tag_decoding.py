@@ -8,15 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from medvlp.errors import UserError
-from medvlp.losses import tag_loss
-from medvlp.metrics import label_auroc
 from medvlp.models import ImageEncoder, QueryDecoder, TextEncoder
-from medvlp.objectives.base import HeatMap, Objective
-from medvlp.objectives.tags import LabelSet, Tags
-from medvlp.types import NOT_MENTIONED, PRESENT, UNCERTAIN, Batch, ImageFeatures, PhraseFeatures, TextFeatures
+from medvlp.objectives.tag_prediction import TagPrediction
+from medvlp.objectives.tags import LabelSet
+from medvlp.types import Batch, ImageFeatures, PhraseFeatures, TextFeatures
 
 
-class TagDecoding(Objective):
+class TagDecoding(TagPrediction):
     """Predicts the tags of the report from the image: one query a tag, a transformer decoder, one logit a tag.
 
     bce = w mean over images and tags of the binary cross entropy; w = 5 in the official code (ASGMVLP_CODE at 088e896).
@@ -39,9 +37,6 @@ class TagDecoding(Objective):
         unmentioned: Target of an unmentioned tag; `masked` leaves it out of the mean. The official code: absent.
     """
 
-    reads_findings = True
-    quality = "auroc/macro"
-    heat_source = "tag"
     queries: Tensor
 
     def __init__(
@@ -59,9 +54,8 @@ class TagDecoding(Objective):
         uncertain: Literal["absent", "present", "masked"] = "absent",
         unmentioned: Literal["absent", "masked"] = "absent",
     ) -> None:
-        super().__init__()
-        self.tags, self.weight = Tags(tags), weight
-        self.uncertain, self.unmentioned = uncertain, unmentioned
+        super().__init__(tags, uncertain, unmentioned)
+        self.weight = weight
         encoder = query_encoder or text_encoder
         self.register_buffer("queries", encoder.constant(self.tags.names))
         self.decoder = QueryDecoder(encoder.width, image_encoder.patch_width, dim, layers, heads, hidden, dropout)
@@ -70,11 +64,7 @@ class TagDecoding(Objective):
 
     def forward(self, image: ImageFeatures, text: TextFeatures, batch: Batch) -> dict[str, Tensor]:
         """Return the term `bce`; see `Objective.forward`."""
-        views = batch["image"].shape[1]
-        target, mask = self.targets(batch["existence"])
-        logits = self.logits(image)
-        loss = tag_loss(logits, target.repeat_interleave(views, 0), mask.repeat_interleave(views, 0))
-        return {"bce": self.weight * loss}
+        return {"bce": self.weight * self.cross_entropy(self.logits(image), batch)}
 
     def logits(self, image: ImageFeatures) -> Tensor:
         """Return the logit of each tag in N images, (N, T)."""
@@ -84,36 +74,6 @@ class TagDecoding(Objective):
     def attention(self, image: ImageFeatures) -> Tensor:
         """Return the attention of the decoder for each tag, (N, T, h, w): maps that sum to 1."""
         return self.decoder.attention(self.queries, image.patches)
-
-    def targets(self, existence: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the targets and the mask of targets that count, both bool (B, T).
-
-        Args:
-            existence: State of each finding in the reports, int8 (B, F); see `Batch`.
-        """
-        tag = self.tags(existence)
-        target, mask = tag == PRESENT, torch.ones_like(tag, dtype=torch.bool)
-        if self.uncertain == "present":
-            target |= tag == UNCERTAIN
-        for code, counts_as in ((UNCERTAIN, self.uncertain), (NOT_MENTIONED, self.unmentioned)):
-            if counts_as == "masked":
-                mask &= tag != code
-        return target, mask
-
-    def evaluate(self, image: ImageFeatures, text: TextFeatures, batch: Batch) -> dict[str, Tensor]:
-        """Return the probability of each tag, and its state in the report."""
-        return {"probability": self.logits(image).float().sigmoid(), "tag": self.tags(batch["existence"])}
-
-    def summarise(self, rows: dict[str, Tensor]) -> dict[str, float]:
-        """Return the AUROC of each tag and their mean; unmentioned tags are absent, uncertain ones are left out."""
-        aurocs = label_auroc(rows["probability"], rows["tag"], self.tags.names)
-        return {f"auroc/{name}": value for name, value in aurocs.items()}
-
-    def heat_maps(self, image: ImageFeatures, text: TextFeatures, batch: Batch) -> list[HeatMap]:
-        """Return the attention of every tag that is present in a report."""
-        attention = self.attention(image)
-        present = (self.tags(batch["existence"]) == PRESENT).nonzero().tolist()
-        return [HeatMap(b, self.tags.names[t], attention[b, t], attention.new_zeros(0, 4)) for b, t in present]
 
     def can_show(self, text: str) -> bool:
         """Return whether a text names a tag; see `Tags.named`."""

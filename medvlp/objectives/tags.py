@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from medvlp.parse import FINDINGS, LABEL_SETS, parse_report
+from medvlp.parse import DESCRIPTIONS, FINDINGS, LABEL_SETS, parse_report
 from medvlp.types import PRECEDENCE
 
 LabelSet = Literal["asg", "chexpert", "nih"]
@@ -41,6 +41,12 @@ class Tags(nn.Module):
         """
         rank = (existence[..., None] == self.precedence).int().argmax(-1)
         return self.precedence[(rank[:, None] * self.members).amax(2)]
+
+    @property
+    def described(self) -> list[str]:
+        """The T tags, each with the description of its first finding."""
+        first = (findings[0] if findings else "no finding" for findings in self.label_set.values())
+        return [f"{name}: {DESCRIPTIONS[finding]}" for name, finding in zip(self.names, first, strict=True)]
 
     def named(self, text: str) -> list[int]:
         """Return the positions of the tags that a text names.

@@ -52,7 +52,7 @@ def padded(word: Tensor, owner: Tensor, number: int) -> tuple[Tensor, Tensor]:
     counts = owner.bincount(minlength=number)
     first = counts.cumsum(0) - counts
     place = torch.arange(len(owner), device=owner.device)
-    longest = max(1, int(counts.amax()))
+    longest = max(1, int(counts.amax())) if number else 1
     tokens = word.new_zeros(number, longest, word.shape[1]).index_put((owner, place - first[owner]), word)
     return tokens, torch.arange(longest, device=owner.device) < counts[:, None]
 

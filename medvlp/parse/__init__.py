@@ -4,11 +4,12 @@ Its vocabulary is in `vocabulary/`, YAML files for radiologists. Nothing here im
 """
 
 from medvlp.parse.cues import Existence
-from medvlp.parse.lexicon import FINDINGS, LABEL_SETS, REGIONS, Severity, Side
+from medvlp.parse.lexicon import DESCRIPTIONS, FINDINGS, LABEL_SETS, REGIONS, Severity, Side
 from medvlp.parse.report import Triplet, parse_report
 from medvlp.parse.table import write_triplets
 
 __all__ = [
+    "DESCRIPTIONS",
     "FINDINGS",
     "LABEL_SETS",
     "REGIONS",

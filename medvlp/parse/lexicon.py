@@ -83,6 +83,7 @@ LABEL_SETS: dict[str, dict[str, tuple[str, ...]]] = {
     data_set: {label: tuple(findings) for label, findings in labels.items()}
     for data_set, labels in read("labels").items()
 }
+DESCRIPTIONS: dict[str, str] = read("descriptions")
 
 
 def _ancestors(region: str) -> tuple[str, ...]:

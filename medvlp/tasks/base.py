@@ -85,9 +85,16 @@ class BaseTask(L.LightningModule, ABC):
         return data
 
     @property
+    def encoder_layers(self) -> dict[str, Layers]:
+        """The parameters of the encoders, `image` and `text`, by layer from input to output; by default none."""
+        return {}
+
+    @property
     def parts(self) -> dict[str, Layers]:
-        """All parameters by part of the model, `head`, `image` and `text`, and by layer from input to output."""
-        return {"head": [list(self.parameters())]}
+        """All parameters by part of the model: those of its encoders by layer, and `head`, the rest."""
+        encoders = self.encoder_layers
+        inside = {parameter for layers in encoders.values() for layer in layers for parameter in layer}
+        return {"head": [[parameter for parameter in self.parameters() if parameter not in inside]], **encoders}
 
     def configure_callbacks(self) -> list[L.Callback]:
         """Add the callbacks that watch over every run to those that the config names."""

@@ -104,11 +104,9 @@ class DownstreamTask(PerImageTask):
         return pretrained_on(self.weights)
 
     @property
-    def parts(self) -> dict[str, Layers]:
-        """All parameters by part of the model and by layer; see `BaseTask.parts`."""
-        image = self.encoder.layers()
-        inside = {parameter for layer in image for parameter in layer}
-        return {"head": [[p for p in self.parameters() if p not in inside]], "image": image}
+    def encoder_layers(self) -> dict[str, Layers]:
+        """The parameters of the image encoder by layer; see `BaseTask.encoder_layers`."""
+        return {"image": self.encoder.layers()}
 
     @property
     def widths(self) -> list[int]:

@@ -59,8 +59,8 @@ def make_groups(
             layers = [[parameter for layer in layers for parameter in layer]]
         elif len(layers) == 1 and trained(layers):
             raise UserError(
-                f"layer_decay={layer_decay}, but the {PARTS[part]} does not say which layers it has: its class needs "
-                "a method 'layers'. Leave layer_decay out, or give all of it a lower rate."
+                f"layer_decay={layer_decay}, but the {PARTS[part]} does not say which layers it has: the class does "
+                "not order its parameters by depth. Leave layer_decay out, or give all of it a lower rate."
             )
         for height, layer in enumerate(reversed(layers)):
             group = {"part": part, "scale": (layer_decay or 1) ** height}

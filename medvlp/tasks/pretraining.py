@@ -27,6 +27,7 @@ from medvlp.prepared import Prepared
 from medvlp.protocols import Protocol
 from medvlp.tasks.base import READ
 from medvlp.tasks.checks import check_training
+from medvlp.tasks.continued import continue_from, start_of_encoder
 from medvlp.tasks.embeddings import EmbeddingCollector, report_retrieval, under
 from medvlp.tasks.vision_language import VisionLanguageTask
 from medvlp.types import Batch, ImageFeatures, TextFeatures
@@ -43,6 +44,9 @@ class PretrainingTask(VisionLanguageTask):
         text_encoder: The text encoder.
         objectives: Functions that make an objective from the two encoders, by name.
         protocol: Protocol of zero-shot classification, a name or a file; see `medvlp.protocols`.
+        weights: Another pre-training to start from, a checkpoint of `medvlp fit` or a folder of `medvlp export`. Its
+            tensors are loaded by name when the run begins; see `continue_from`. A run that is resumed, or a checkpoint
+            that is loaded, does not read it again.
         **kwargs: See `BaseTask`.
 
     Raises:
@@ -50,7 +54,8 @@ class PretrainingTask(VisionLanguageTask):
 
     Attributes:
         preprocessing: Preprocessing from files to the encoder's input; None unless a trained checkpoint is loaded.
-        trained_on: Description of the training data: data set, hashes, split, number of images. Empty before training.
+        trained_on: Description of the training data: data set, hashes, split, number of images, and `continued_from`,
+            the description of the weights that training started from, if it did. Empty before training.
     """
 
     def __init__(
@@ -59,6 +64,7 @@ class PretrainingTask(VisionLanguageTask):
         text_encoder: TextEncoder,
         objectives: dict[str, Callable[[ImageEncoder, TextEncoder], Objective]],
         protocol: str = "medvlp",
+        weights: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -74,14 +80,16 @@ class PretrainingTask(VisionLanguageTask):
             # The Trainer would warn of a frozen network as if evaluation mode were a mistake.
             warnings.filterwarnings("ignore", ".*in eval mode at the start of training")
         self.objectives = nn.ModuleDict({k: make(image_encoder, text_encoder) for k, make in objectives.items()})
-        if not self.sections:
-            # DistributedDataParallel would wait for gradients of layers that only spaces of whole images use.
+        if not any(objective.reads_pooled for _, objective in self._named()):
+            # DistributedDataParallel would wait for gradients of layers that only the pooled feature uses.
             self.image_encoder.freeze_beyond_patches()
-            if not any(o.reads_words or o.reads_sentences for _, o in self._named()):
-                self.text_encoder.requires_grad_(False)
+        if not self.sections and not any(o.reads_words or o.reads_sentences for _, o in self._named()):
+            self.text_encoder.requires_grad_(False)
         self.protocol = Protocol.read(protocol)
         self.preprocessing: Preprocessing | None = None
         self.trained_on: dict[str, Any] = {}
+        self._weights, self._fresh = weights, True
+        self._continued_from: dict[str, Any] | None = None
         self._collector = EmbeddingCollector()
 
     def prepare_data(self) -> None:
@@ -114,8 +122,17 @@ class PretrainingTask(VisionLanguageTask):
         self._collector.folder = Path(self.trainer.default_root_dir)
 
     def on_fit_start(self) -> None:
-        """Describe the training data, for the checkpoints."""
-        self.trained_on = describe(self.datamodule)
+        """Load the weights to start from, unless the run is resumed, and describe the training data."""
+        self._continue()
+        self.trained_on = self._describe()
+
+    def on_validation_start(self) -> None:
+        """Load the weights to start from, if nothing else has been loaded."""
+        self._continue()
+
+    def on_test_start(self) -> None:
+        """Load the weights to start from, if nothing else has been loaded."""
+        self._continue()
 
     def on_train_epoch_start(self) -> None:
         """Tell the objectives which epoch begins."""
@@ -156,7 +173,7 @@ class PretrainingTask(VisionLanguageTask):
         # A run that overfits reads the texts of a few batches, which it embeds as it reads them.
         names = [] if data.overfits else READ[trainer.state.fn]
         findings, impression = data.reports(names)
-        texts = [text for section in self.sections for text in section_texts(section, findings, impression)]
+        texts = [text for section in self.read_sections for text in section_texts(section, findings, impression)]
         texts += self.protocol.texts(filter(self.protocol.knows, data.labels))
         self.text_encoder.open_cache(data.text_cache)
         if self.text_encoder.cache is not None and (self.reads_sentences or (self._reads_words and data.regions)):
@@ -200,13 +217,15 @@ class PretrainingTask(VisionLanguageTask):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store the preprocessing, the description of the training data, and the recipe of the image encoder."""
-        checkpoint["data"] = self.trained_on or describe(self.datamodule)
+        checkpoint["data"] = self.trained_on or self._describe()
         checkpoint[RECIPE] = self.image_encoder.recipe
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the description of the training data and the preprocessing."""
         super().on_load_checkpoint(checkpoint)
         self.trained_on = checkpoint.get("data", {})
+        # The checkpoint holds what the weights to start from have become.
+        self._fresh, self._continued_from = False, self.trained_on.get("continued_from")
         if self.trained_on:
             self.preprocessing = Preprocessing(**self.trained_on["preprocessing"])
 
@@ -214,6 +233,22 @@ class PretrainingTask(VisionLanguageTask):
         """Return the recall of reports by images, and the objectives' own quality; see `BaseTask`."""
         names = ["val/retrieval/report/i2t_R@1", *(f"val/{name}/{o.quality}" for name, o in self._named() if o.quality)]
         return {name: float(metrics[name]) for name in names if name in metrics}
+
+    def _continue(self) -> None:
+        if not self._fresh:
+            return
+        self._fresh = False
+        if self._weights is None:
+            self._continued_from = start_of_encoder(self.hparams.get("image_encoder"))
+            return
+        self._continued_from = continue_from(self, self._weights)
+        if self.text_encoder.cache is not None:
+            # A frozen encoder may have parameters in the file. Its embeddings of before are in another cache.
+            self.text_encoder.open_cache(self.datamodule.text_cache)
+
+    def _describe(self) -> dict[str, Any]:
+        ancestors = {"continued_from": self._continued_from} if self._continued_from else {}
+        return describe(self.datamodule) | ancestors
 
     def _loss(self, stage: str, batch: Batch, image: ImageFeatures, text: TextFeatures) -> Tensor:
         terms = {

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from medvlp.errors import UserError
 from medvlp.models import ImageEncoder, TextEncoder
-from medvlp.objectives import HeatMap, Objective, TagDecoding
+from medvlp.objectives import HeatMap, Objective
 from medvlp.objectives.base import section_texts
 from medvlp.objectives.similarity import blockwise
+from medvlp.objectives.tag_prediction import TagPrediction
 from medvlp.protocols import Protocol, zero_shot_scores
 from medvlp.tasks.base import BaseTask
 from medvlp.tasks.parameter_groups import Layers
@@ -36,15 +37,20 @@ class VisionLanguageTask(BaseTask):
     protocol: Protocol
 
     @property
-    def parts(self) -> dict[str, Layers]:
-        """All parameters by part of the model and by layer; see `BaseTask.parts`."""
-        image, text = self.image_encoder.layers(), self.text_encoder.parameters_by_depth()
-        return {"head": [list(self.objectives.parameters())], "image": image, "text": text}
+    def encoder_layers(self) -> dict[str, Layers]:
+        """The parameters of both encoders by layer; see `BaseTask.encoder_layers`."""
+        return {"image": self.image_encoder.layers(), "text": self.text_encoder.parameters_by_depth()}
 
     @property
     def sections(self) -> list[Section]:
         """Sections of the report that at least one objective aligns images with."""
         return list(dict.fromkeys(section for objective in self._named() for section in objective[1].sections))
+
+    @property
+    def read_sections(self) -> list[Section]:
+        """Those of `sections` whose embeddings at least one objective reads."""
+        reading = [objective for _, objective in self._named() if objective.reads_reports]
+        return list(dict.fromkeys(section for objective in reading for section in objective.sections))
 
     @property
     def reads_sentences(self) -> bool:
@@ -54,7 +60,7 @@ class VisionLanguageTask(BaseTask):
     def encode_batch(self, batch: Batch) -> tuple[ImageFeatures, TextFeatures]:
         """Return the features of all views (N = B * V), and those of the texts that objectives read."""
         image = self.image_encoder(batch["image"].flatten(0, 1))
-        texts = {s: section_texts(s, batch["findings"], batch["impression"]) for s in self.sections}
+        texts = {s: section_texts(s, batch["findings"], batch["impression"]) for s in self.read_sections}
         text = TextFeatures({})
         said, read = batch["sentence"], self._sentences_read(batch)
         if said is not None and read is not None:
@@ -150,16 +156,16 @@ class VisionLanguageTask(BaseTask):
         return zero_shot_scores(protocol, labels, seen, text, self.compare)
 
     @property
-    def tag_decoder(self) -> TagDecoding:
+    def tag_decoder(self) -> TagPrediction:
         """The objective that predicts tags of images.
 
         Raises:
             UserError: If the model has no such objective.
         """
         for _, objective in self._named():
-            if isinstance(objective, TagDecoding):
+            if isinstance(objective, TagPrediction):
                 return objective
-        raise UserError("the model has no tag decoder: it was trained without the objective TagDecoding, ASG's IRL.")
+        raise UserError("the model has no tag decoder, the objective TagDecoding or QueryDecoding.")
 
     @property
     def heat_sources(self) -> list[HeatSource]:

@@ -10,6 +10,8 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+from medvlp.objectives.cross_attention_alignment import CrossAttentionAlignment
+from medvlp.objectives.query_decoding import QueryDecoding
 from medvlp.objectives.sentence_patch_alignment import SentencePatchAlignment
 from tests.support.processes import WORLD, free_port, relative_error
 from tests.support.sentences import Studies, make
@@ -19,6 +21,9 @@ pytestmark = pytest.mark.slow
 KINDS = [
     (SentencePatchAlignment, {}),
     (SentencePatchAlignment, {"sentences": "all", "alike": "excluded"}),
+    (CrossAttentionAlignment, {"layers": 1, "hidden": 20}),
+    (QueryDecoding, {"layers": 1}),
+    (QueryDecoding, {"layers": 1, "unmentioned": "masked", "report_weight": 0, "contrast_weight": 0}),
 ]
 
 

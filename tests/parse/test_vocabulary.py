@@ -2,7 +2,7 @@ from collections import defaultdict
 
 import pytest
 
-from medvlp.parse import FINDINGS, LABEL_SETS, REGIONS
+from medvlp.parse import DESCRIPTIONS, FINDINGS, LABEL_SETS, REGIONS
 from medvlp.parse.lexicon import ANCESTORS, GRAMMAR, IMPLIED
 from medvlp.parse.patterns import expand, read
 from medvlp.parse.spelling import texts
@@ -93,11 +93,21 @@ def test_statements_say_findings():
                 assert name.removeprefix("no ") in FINDINGS
 
 
-@pytest.mark.parametrize("name", ["findings", "statements", "regions", "labels", "grammar", "cues"])
+@pytest.mark.parametrize("name", ["findings", "statements", "regions", "labels", "descriptions", "grammar", "cues"])
 def test_files_say_how_to_edit_them(name):
     from importlib.resources import files
 
     assert (files("medvlp.parse") / "vocabulary" / f"{name}.yaml").read_text().startswith("# ")
+
+
+def test_every_label_of_a_model_has_a_description():
+    asked = {
+        findings[0] if findings else "no finding"
+        for name in ("asg", "chexpert", "nih")
+        for findings in LABEL_SETS[name].values()
+    }
+    assert set(DESCRIPTIONS) == asked
+    assert len(set(DESCRIPTIONS.values())) == len(DESCRIPTIONS)
 
 
 def test_grammar_is_made_of_words():

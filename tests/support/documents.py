@@ -40,7 +40,7 @@ ADDED = "in the repository"
 REASON = re.compile(r"<!-- not run: (.+) -->")
 
 # Commands that end only when they are stopped, or take minutes: their options are read, and nothing is done.
-LONG = {"app", "bench", "demo", "regions"}
+LONG = {"app", "bench", "compare", "demo", "regions"}
 TRAINED = ("classification/", "segmentation/", "detection/")
 AS_IT_IS = ("zeroshot", "retrieval", "grounding")
 

@@ -81,11 +81,11 @@ def place(tmp_path_factory):
     return folder
 
 
-def make_task(place, encoder=Stages, trainable=None, **options):
+def make_task(place, encoder=Stages, trainable=None, kind=PretrainingTask, **options):
     L.seed_everything(0)
     text = HFTextEncoder(str(place / "bert"), trainable_layers=trainable, max_length=16)
     objectives = {"report": partial(GlobalAlignment, dim=8, hidden=8)}
-    return PretrainingTask(encoder(), text, objectives, optimizer=ADAMW, **options)
+    return kind(encoder(), text, objectives, optimizer=ADAMW, **options)
 
 
 def fit(place, task, folder=None, ckpt_path=None, epochs=2, steps=STEPS):
@@ -157,6 +157,24 @@ def test_a_resumed_run_equals_one_without_a_break(place, tmp_path):
         assert torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other, name
     with pytest.raises(UserError, match=r"other groups of them: resume with its image_lr.* --model.weights"):
         fit(place, make_task(place), ckpt_path=tmp_path / "step=4.ckpt")
+
+
+class Further(PretrainingTask):
+    """A task with a module beside encoders and objectives."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.further = nn.Linear(2, 2)
+        self.objectives["report"].encoder = self.image_encoder
+
+
+def test_each_trained_parameter_is_in_one_group(place):
+    options = {"image_lr": 1e-4, "kind": Further}
+    record, trainer = fit(place, task := make_task(place, **options))
+    grouped = [p for group in trainer.optimizers[0].param_groups for p in group["params"]]
+    assert len(grouped) == len(set(grouped))
+    assert set(grouped) == {p for p in task.parameters() if p.requires_grad}
+    assert record.rates[0]["further.weight"] == 1e-3
 
 
 REFUSED = {

@@ -1,0 +1,64 @@
+"""The decoder of pairs: each output depends on its own query and its own tokens."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from medvlp.models.pair_decoder import PairDecoder, bounded
+
+
+def make(**options):
+    torch.manual_seed(0)
+    return PairDecoder(16, **{"layers": 2, "hidden": 20, "dropout": 0.0, **options})
+
+
+def test_an_output_is_that_of_its_pair_alone():
+    decoder, query, memory = make(), torch.randn(5, 16), torch.randn(3, 7, 16)
+    outputs = decoder(query, memory)
+    assert outputs.shape == (3, 5, 16)
+    for n in range(3):
+        for m in range(5):
+            torch.testing.assert_close(decoder(query[m : m + 1], memory[n : n + 1])[0, 0], outputs[n, m])
+
+
+def test_padding_does_not_matter_and_padding_alone_is_finite():
+    decoder, query, memory = make(), torch.randn(5, 16), torch.randn(3, 7, 16)
+    padded = F.pad(memory, (0, 0, 0, 4))
+    torch.testing.assert_close(decoder(query, padded), decoder(query, memory))
+    attention = decoder.attention(query, padded)
+    assert not attention[..., 7:].any()
+    torch.testing.assert_close(attention.sum(2), torch.ones(3, 5))
+    assert torch.isfinite(decoder(query, torch.zeros(1, 2, 16))).all()
+
+
+def test_attention_is_what_the_last_layer_attends_with():
+    decoder, query, memory = make(layers=1, heads=1), torch.randn(2, 16), torch.randn(1, 3, 16)
+    attention = decoder.attention(query, memory)[0]
+    layer = decoder.layers[0]
+    q_weight, k_weight, _ = layer.attention.in_proj_weight.chunk(3)
+    q = layer.attention_norm(decoder.norm(query)) @ q_weight.T
+    k = decoder.norm(memory[0]) @ k_weight.T
+    torch.testing.assert_close(attention, (q @ k.T / 4).softmax(1), rtol=1e-4, atol=1e-5)
+
+
+def test_layers_start_apart():
+    first, second = make().layers
+    assert not torch.equal(first.hidden[0].weight, second.hidden[0].weight)
+
+
+def test_a_width_that_the_heads_do_not_divide_has_fewer():
+    assert PairDecoder(9, layers=1).layers[0].attention.num_heads == 3
+
+
+def test_bounded_logits_keep_their_order():
+    logits = torch.tensor([-1e4, -30.0, -29.0, 0.0, 17.0, 18.0, 40.0, 41.0])
+    assert (bounded(logits).diff() > 0).all()
+    assert bounded(logits).abs().max() < 1
+    assert (torch.tanh(logits).diff() == 0).any()  # why it is not tanh
+
+
+@pytest.mark.parametrize("layers", [1, 3])
+def test_every_parameter_has_a_gradient(layers):
+    decoder = make(layers=layers)
+    decoder(torch.randn(5, 16), torch.randn(3, 7, 16)).square().sum().backward()
+    assert all(p.grad is not None for p in decoder.parameters())
