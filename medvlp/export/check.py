@@ -58,7 +58,7 @@ def difference(expected: Outputs, actual: Outputs) -> float:
     """Return the largest difference between tensors of the same names; infinite if names or shapes differ."""
     if {name: rows.shape for name, rows in expected.items()} != {name: rows.shape for name, rows in actual.items()}:
         return float("inf")
-    gaps = torch.stack([(rows.double() - actual[name]).abs().max() for name, rows in expected.items()])
+    gaps = torch.stack([(rows.double() - actual[name].double()).abs().max() for name, rows in expected.items()])
     # Without this, a NaN would pass as no difference.
     return float(gaps.nan_to_num(nan=float("inf")).max())
 

@@ -9,7 +9,6 @@ from pkgutil import iter_modules
 
 from medvlp.models.aggregation import ChannelAggregation
 from medvlp.models.batch_norm import GlobalBatchNorm
-from medvlp.models.cross_decoder import CrossDecoder
 from medvlp.models.heads import HeadKind, ProjectionHead, make_head
 from medvlp.models.hf_text_encoder import HFTextEncoder
 from medvlp.models.image import ImageEncoder
@@ -22,7 +21,6 @@ from medvlp.models.timm_encoder import TimmEncoder
 
 __all__ = [
     "ChannelAggregation",
-    "CrossDecoder",
     "GlobalBatchNorm",
     "HFTextEncoder",
     "HeadKind",

@@ -10,7 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 from medvlp.distributed import gather, gather_rows, rank
 from medvlp.losses.mentions import ENTAILS, relation_loss
-from medvlp.models import CrossDecoder, ImageEncoder, TextEncoder
+from medvlp.models import ImageEncoder, ImageTokens, PairDecoder, TextEncoder
 from medvlp.objectives.base import Objective, least_contrast
 from medvlp.objectives.mentions import relations
 from medvlp.objectives.tokens import drawn_sentences, text_tokens, words_of
@@ -44,13 +44,14 @@ class VECL(Objective):
     - The embedding of a sentence is the text encoder's, of the sentence read alone, and its words are those of the last
       layer in the report; the code adds the last four layers.
     - A frozen text encoder gives one word a sentence, read alone.
-    - Queries, memory and outputs of the decoder have a layer norm each; the code shares one.
+    - Pooled features and patches are projected only if their width is not that of the text encoder.
+    - Heat maps are the attention of the last layer; the code has the mean over the layers.
 
     Args:
         image_encoder: The image encoder, for the widths of pooled features and patches.
         text_encoder: The text encoder, for the width of the decoder.
         layers: Number of layers of the decoder.
-        heads: Number of its attention heads.
+        heads: Most attention heads in it; see `PairDecoder`.
         hidden: Number of hidden units of its feed-forward networks.
         dropout: Dropout of decoder and head.
         own_weight: Weight of the own sentence; see `medvlp.losses.relation_loss`.
@@ -74,9 +75,8 @@ class VECL(Objective):
     ) -> None:
         super().__init__()
         self.own_weight, self.weight, dim = own_weight, weight, text_encoder.width
-        self.image_head = nn.Linear(image_encoder.width, dim)
-        self.patch_head = nn.Linear(image_encoder.patch_width, dim, bias=False)
-        self.decoder = CrossDecoder(dim, layers, heads, hidden, dropout)
+        self.tokens = ImageTokens(image_encoder, dim)
+        self.decoder = PairDecoder(dim, layers, heads, hidden, dropout)
         widths, steps = (dim, 1024, 512, 256), list[nn.Module]()
         for width, out in pairwise(widths):
             steps += [nn.Linear(width, out), nn.ReLU(), nn.Dropout(dropout)]
@@ -94,7 +94,7 @@ class VECL(Objective):
         relation, mask = relations(batch["existence"], gather(existence)), gather(mask)
         own = torch.arange(studies, device=relation.device)
         relation[own, own + rank() * studies] = ENTAILS
-        seen, losses = self._tokens(image), []
+        seen, losses = self.tokens(image), []
         for v in range(views):
             logits = self._logits(seen[v::views], tokens)
             losses.append([relation_loss(each, relation, mask, own_weight=self.own_weight) for each in logits])
@@ -103,7 +103,7 @@ class VECL(Objective):
 
     def embed_image(self, image: ImageFeatures) -> dict[Section, Tensor]:
         """Return the tokens (N, 1 + P, E) of images: the pooled feature first, and then the patches."""
-        return {"report": self._tokens(image).float()}
+        return {"report": self.tokens(image).float()}
 
     def embed_text(self, text: Tensor) -> Tensor:
         """Return the tokens (M, 2, E) of texts without known words: the text twice."""
@@ -122,13 +122,9 @@ class VECL(Objective):
         return self._logits(image, text).mean(0).softmax(2)[:, :, ENTAILS]
 
     def text_heat(self, image: ImageFeatures, places: Tensor | None, text: PhraseFeatures) -> Tensor:
-        """Return the attention of the texts to the patches; see `Objective.text_heat`."""
-        attention = self.decoder.attention(text.pooled.to(image.pooled), self._tokens(image))
-        return torch.unflatten(attention[:, :, 1:], 2, image.patches.shape[-2:])
-
-    def _tokens(self, image: ImageFeatures) -> Tensor:
-        patches = self.patch_head(image.patches.flatten(2).transpose(1, 2))
-        return torch.cat([self.image_head(image.pooled)[:, None], patches], 1)
+        """Return the attention of the texts to the patches in the last layer; see `Objective.text_heat`."""
+        attention = self.decoder.attention(text.pooled.to(image.pooled), self.tokens(image))
+        return torch.unflatten(attention[:, :, 1:].float(), 2, image.patches.shape[-2:])
 
     def _logits(self, image: Tensor, text: Tensor) -> Tensor:
         """Return the logits of the relations in both directions, (2, N, M, 3), one block of texts after the other."""
@@ -136,7 +132,5 @@ class VECL(Objective):
         return torch.cat([checkpoint(self._compare, image, block, use_reentrant=False) for block in blocks], 2)
 
     def _compare(self, image: Tensor, text: Tensor) -> Tensor:
-        present = text.any(2)
-        present[:, 0] = True  # also of a study without a sentence, which is masked later
-        both = self.decoder(text[:, 0], image), self.decoder(image[:, 0], text, present).transpose(0, 1)
+        both = self.decoder(text[:, 0], image), self.decoder(image[:, 0], text).transpose(0, 1)
         return torch.stack([self.head(outputs) for outputs in both])
