@@ -162,8 +162,8 @@ def _check_findings(data: CXRDataModule, reader: str) -> None:
         raise UserError(
             f"objective '{reader}' learns from the findings that reports name, but root='{data.root}' {state}. With "
             f"reports, parse them: 'medvlp parse --input {Path(data.root) / 'index.parquet'} --id study_id --out "
-            f"{Path(data.root) / 'triplets.parquet'}'. Without any, leave out TagDecoding, and give GlobalAlignment "
-            "soft_label_weight 0."
+            f"{Path(data.root) / 'triplets.parquet'}'. Without any, leave out TagDecoding, give GlobalAlignment "
+            "soft_label_weight 0, and name the labels of the folder to an objective of labels."
         )
 
 
