@@ -82,6 +82,35 @@ def read_normalisation(text: str) -> Normalisation:
     )
 
 
+def said_by(name: str, source: Source | None, config: Mapping[str, Any]) -> Normalisation:
+    """Return the normalisation that the source of the weights says, or timm if there is no source.
+
+    Args:
+        name: Name of the encoder, for the message.
+        source: What the name stands for.
+        config: What timm says of the network.
+
+    Raises:
+        UserError: If the source does not say.
+    """
+    if source is None:
+        return config["mean"], config["std"]
+    if source.normalisation is None:
+        raise UserError(
+            f"image encoder name={name!r}: there is no preprocessor_config.json to say how its images were normalised. "
+            "Pass normalisation=imagenet, half, none or MEAN,STD."
+        )
+    return source.normalisation
+
+
+def of_channels(normalisation: Normalisation, channels: int) -> Normalisation:
+    """Return a normalisation with one number for each channel of the network's input."""
+    mean, std = (
+        values if len(values) == channels else [sum(values) / len(values)] * channels for values in normalisation
+    )
+    return mean, std
+
+
 def of_size(pattern: str, width: int, patch: int) -> str:
     """Return the name in timm of a transformer of a width and a patch size, or of the closest that timm has.
 

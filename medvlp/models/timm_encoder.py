@@ -23,7 +23,7 @@ from medvlp.models.image import NORMALISATION, ImageEncoder
 from medvlp.models.key_maps import convert, describe, fitting, grid_side
 from medvlp.models.presets import find_source, presets
 from medvlp.models.recipe import read_content, trained_side
-from medvlp.models.sources import Normalisation, Source, read_normalisation
+from medvlp.models.sources import of_channels, read_normalisation, said_by
 from medvlp.models.tensor_files import read_tensors
 from medvlp.models.weights import locate, public_name
 from medvlp.types import ImageFeatures
@@ -111,7 +111,7 @@ class TimmEncoder(ImageEncoder):
         backbone, architecture, options = make_backbone(architecture, pretrained and source is None, options)
         config = backbone.pretrained_cfg
         given = read_normalisation(normalisation) if normalisation else None
-        super().__init__(*_of_channels(given or _said(name, source, config), channels_of(backbone)))
+        super().__init__(*of_channels(given or said_by(name, source, config), channels_of(backbone)))
         self.backbone = backbone
         self._recipe: dict[str, Any] = {"name": architecture, "arguments": options}
         self._antialias = source is None or source.antialias
@@ -292,23 +292,3 @@ class TimmEncoder(ImageEncoder):
         self.backbone.load_state_dict({key: converted[key] for key in wanted})
         for statistic, value in () if normalised else statistics.items():
             getattr(self, statistic).copy_(value)
-
-
-def _said(name: str, source: Source | None, config: Mapping[str, Any]) -> Normalisation:
-    """Return the normalisation that the source of the weights says, or else timm."""
-    if source is None:
-        return config["mean"], config["std"]
-    if source.normalisation is None:
-        raise UserError(
-            f"image encoder name={name!r}: there is no preprocessor_config.json to say how its images were normalised. "
-            "Pass normalisation=imagenet, half, none or MEAN,STD."
-        )
-    return source.normalisation
-
-
-def _of_channels(normalisation: Normalisation, channels: int) -> Normalisation:
-    """Return a normalisation with one number for each channel of the network's input."""
-    mean, std = (
-        values if len(values) == channels else [sum(values) / len(values)] * channels for values in normalisation
-    )
-    return mean, std
