@@ -75,7 +75,7 @@ def continue_from(task: VisionLanguageTask, weights: str) -> dict[str, Any]:
     tensors |= {f"{IMAGE}.{key}": value for key, value in image.items()}
     compared = compare(task, tensors, settings["objectives"])
     task.load_state_dict(compared.fitting, strict=False)
-    rank_zero_info("\n".join(_report(weights, content["data"], compared)))
+    rank_zero_info("\n".join(_report(weights, content["data"], compared, task.text_encoder.title)))
     for warning in _text_warnings(task, tensors, content, settings[TEXT]):
         rank_zero_warn(warning)
     return {
@@ -207,11 +207,14 @@ def _alike(task: VisionLanguageTask, key: str, objectives: Mapping[str, Any]) ->
     return options[0] == options[1]
 
 
-def _report(weights: str, data: Mapping[str, Any], found: Comparison) -> list[str]:
+def _report(weights: str, data: Mapping[str, Any], found: Comparison, title: str) -> list[str]:
     """Return what fitted and what did not, on one to four lines."""
     parts = [f"{_title(part)} {fitting} of {total}" for part, (fitting, total) in found.counts.items()]
     trained = f"trained on {data['images']:,} images of {data['dataset']}"
-    lines = [f"Weights of '{public_name(weights)}', {trained}, by tensors that fit: {', '.join(parts)}."]
+    frozen = (
+        "" if TEXT in found.counts else f" The text encoder is frozen, with the weights of '{title}', not the file's."
+    )
+    lines = [f"Weights of '{public_name(weights)}', {trained}, by tensors that fit: {', '.join(parts)}.{frozen}"]
     if found.missing:
         lines.append(f"Not in the file, and untrained here: {_listed(found.missing, found.counts)}.")
     if found.other:

@@ -97,6 +97,7 @@ def test_all_of_it_is_loaded_by_name(place):
     assert all(a == b > 0 for a, b in counts.values())
     assert text.startswith("Weights of 'model-report-region-tag-0.ckpt', trained on 24 images of tiny, by tensors")
     assert "\n" not in text
+    assert text.endswith("The text encoder is frozen, with the weights of 'bert', not the file's.")
     assert not warned
 
 
