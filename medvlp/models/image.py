@@ -140,7 +140,7 @@ class ImageEncoder(nn.Module, ABC):
             UserError: If the encoder cannot take such images.
         """
 
-    def layers(self) -> list[list[nn.Parameter]]:
+    def parameters_by_depth(self) -> list[list[nn.Parameter]]:
         """Return all parameters by depth, from the input to the output, for learning rates that decay with the depth.
 
         Each parameter is in one list, and each list holds the parameters of one layer, such as a transformer's block.

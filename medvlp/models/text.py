@@ -107,7 +107,7 @@ class TextEncoder(nn.Module, ABC):
     def parameters_by_depth(self) -> list[list[nn.Parameter]]:
         """Return all parameters by depth, from the input to the output; by default all are in one list.
 
-        See `ImageEncoder.layers`.
+        See `ImageEncoder.parameters_by_depth`.
         """
         return [list(self.parameters())]
 

@@ -74,7 +74,8 @@ class TimmEncoder(ImageEncoder):
         arguments: Further arguments of the architecture in timm, such as `drop_path_rate`; see `make_backbone`.
         normalisation: Mean and std that the weights were trained with: `imagenet`, `clip`, `half` (both .5), `none`, or
             `MEAN,STD` as shares of white. None for those that the weights, or else their name, say.
-        trainable_layers: Number of the last layers to train, see `layers`; 0 freezes the encoder, None trains all.
+        trainable_layers: Number of the last layers to train, see `parameters_by_depth`; 0 freezes the encoder, None
+            trains all.
             Frozen layers stay in evaluation mode.
         gradient_checkpointing: Whether to compute the activations of the blocks again in the backward pass, which
             saves memory and costs time.
@@ -197,10 +198,10 @@ class TimmEncoder(ImageEncoder):
         )
         return maps
 
-    def layers(self) -> list[list[nn.Parameter]]:
+    def parameters_by_depth(self) -> list[list[nn.Parameter]]:
         """Return the parameters by depth: those before the blocks, and each block; the last one with what follows it.
 
-        See `ImageEncoder.layers`.
+        See `ImageEncoder.parameters_by_depth`.
         """
         return parameters_by_depth(self.backbone)
 
@@ -247,7 +248,7 @@ class TimmEncoder(ImageEncoder):
             checkpoint_gradients(self.backbone)
 
     def _freeze_but_last(self, count: int, name: str) -> None:
-        layers = self.layers()
+        layers = self.parameters_by_depth()
         if not 0 <= count <= len(layers):
             raise UserError(
                 f"image encoder trainable_layers={count}: name={name!r} has {len(layers)} layers, the first in front "

@@ -106,7 +106,7 @@ class DownstreamTask(PerImageTask):
     @property
     def encoder_layers(self) -> dict[str, Layers]:
         """The parameters of the image encoder by layer; see `BaseTask.encoder_layers`."""
-        return {"image": self.encoder.layers()}
+        return {"image": self.encoder.parameters_by_depth()}
 
     @property
     def widths(self) -> list[int]:

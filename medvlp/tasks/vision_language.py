@@ -39,7 +39,7 @@ class VisionLanguageTask(BaseTask):
     @property
     def encoder_layers(self) -> dict[str, Layers]:
         """The parameters of both encoders by layer; see `BaseTask.encoder_layers`."""
-        return {"image": self.image_encoder.layers(), "text": self.text_encoder.parameters_by_depth()}
+        return {"image": self.image_encoder.parameters_by_depth(), "text": self.text_encoder.parameters_by_depth()}
 
     @property
     def sections(self) -> list[Section]:

@@ -196,7 +196,7 @@ def test_a_resnet_is_cut_behind_a_stage():
         torch.testing.assert_close(features.pooled, whole.maps(images(64))[3].mean((2, 3)))
         torch.testing.assert_close(cut.places(features), features.pyramid[-1])
         torch.testing.assert_close(features.patches, whole(images(64)).patches)
-    assert (cut.width, len(cut.layers()), cut.map_strides) == (cut.widths[-1], 4, [2, 4, 8, 16])
+    assert (cut.width, len(cut.parameters_by_depth()), cut.map_strides) == (cut.widths[-1], 4, [2, 4, 8, 16])
     assert encoder(**cut.recipe).width == cut.width
     for name, stages in (("test_vit", 2), ("test_resnet", 0), ("test_resnet", 5)):
         with pytest.raises(UserError, match=f"stages={stages} cuts a ResNet.* and {name} is another"):

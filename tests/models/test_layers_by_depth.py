@@ -45,7 +45,7 @@ def test_each_parameter_is_in_one_layer(name):
 def test_layers_go_from_the_input_to_the_output(name, count, first, last):
     ours = TimmEncoder(name, pretrained=False)
     names = {id(parameter): key for key, parameter in ours.backbone.named_parameters()}
-    layers = [[names[id(parameter)] for parameter in layer] for layer in ours.layers()]
+    layers = [[names[id(parameter)] for parameter in layer] for layer in ours.parameters_by_depth()]
     assert len(layers) == 1 + count
     assert {first, last} <= set(layers[-1])
     # A gradient that stops before a layer reaches all later layers and none before it.
@@ -60,4 +60,4 @@ def test_a_network_whose_blocks_timm_does_not_tell_apart_has_one_layer():
 
 def test_an_encoder_that_does_not_say_has_one_layer():
     ours = TimmEncoder("test_vit", pretrained=False)
-    assert [len(layer) for layer in ImageEncoder.layers(ours)] == [len(list(ours.parameters()))]
+    assert [len(layer) for layer in ImageEncoder.parameters_by_depth(ours)] == [len(list(ours.parameters()))]

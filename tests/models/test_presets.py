@@ -280,7 +280,7 @@ def test_features_are_those_of_the_authors_network(made, monkeypatch):
             torch.testing.assert_close(
                 ours(image(224)).pooled, features(pixels(image(224), name)), rtol=1e-4, atol=1e-4
             )
-    assert len(ours.layers()) >= 4
+    assert len(ours.parameters_by_depth()) >= 4
     assert ours.patch_width == ours.widths[ours.patch_level]
 
 

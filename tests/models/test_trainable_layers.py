@@ -49,7 +49,7 @@ def test_the_last_layers_are_trained_with_what_follows_them(name, count):
     ours.fit(64)
     ours.train()
     got = gradients(ours)
-    last = {id(parameter) for layer in ours.layers()[-count:] for parameter in layer}
+    last = {id(parameter) for layer in ours.parameters_by_depth()[-count:] for parameter in layer}
     for key, parameter in ours.named_parameters():
         assert (got[key] is not None) == (id(parameter) in last), key
     if name == VIT:

@@ -49,13 +49,13 @@ class Stages(ImageEncoder):
 
     side = 32
 
-    def layers(self):
+    def parameters_by_depth(self):
         return [[self.position, self.cls_token], *(list(stage.parameters()) for stage in self.stages)]
 
 
 class OneLayer(Stages):
-    def layers(self):
-        return ImageEncoder.layers(self)
+    def parameters_by_depth(self):
+        return ImageEncoder.parameters_by_depth(self)
 
 
 class Record(Callback):
