@@ -1,4 +1,4 @@
-"""Every trainable parameter has a gradient after a step of a pre-training: DistributedDataParallel would wait for it."""
+"""Every trainable parameter has a gradient after a step: DistributedDataParallel would wait for it."""
 
 from types import SimpleNamespace
 
