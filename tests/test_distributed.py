@@ -17,6 +17,11 @@ from medvlp.data import CXRDataModule
 from medvlp.distributed import gather, rank, sum_over_processes, world_size
 from medvlp.models import GlobalBatchNorm, HFTextEncoder, TimmEncoder
 from medvlp.objectives import GlobalAlignment, HierarchicalAlignment, RegionAlignment, TagDecoding
+from medvlp.objectives.label_alignment import LabelAlignment
+from medvlp.objectives.label_classification import LabelClassification
+from medvlp.objectives.semantic_matching import SemanticMatching
+from medvlp.objectives.sigmoid_alignment import SigmoidAlignment
+from medvlp.objectives.study_alignment import StudyAlignment
 from medvlp.tasks import PretrainingTask
 from medvlp.types import ImageFeatures, TextFeatures
 from tests.support.processes import WORLD, free_port, relative_error
@@ -111,6 +116,13 @@ OBJECTIVES = {
         "region": partial(RegionAlignment, dim=16, hidden=24),
         "tag": partial(TagDecoding, dim=16, hidden=24, layers=1, dropout=0),
     },
+    "methods": {
+        "siglip": partial(SigmoidAlignment, dim=16),
+        "study": partial(StudyAlignment, dim=16),
+        "medclip": partial(SemanticMatching, dim=16),
+        "unicl": partial(LabelAlignment, dim=16, labels="nih"),
+        "labels": LabelClassification,
+    },
     "asg": {
         "report": partial(GlobalAlignment, dim=16, hidden=24),
         "region": partial(RegionAlignment, dim=16, hidden=24, negatives="batch"),
@@ -128,7 +140,7 @@ def test_training_on_two_processes_equals_one(tmp_path, objectives):
         task = PretrainingTask(
             # Batch norms have no statistics of all processes on a CPU; layer norms need none.
             TimmEncoder("test_convnext.r160_in1k", pretrained=False)
-            if "report" not in objectives
+            if "report" not in objectives and "study" not in objectives
             else TimmEncoder("test_vit.r160_in1k", pretrained=False, image_size=32),
             HFTextEncoder(str(language)),
             objectives,

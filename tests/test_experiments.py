@@ -99,6 +99,8 @@ def fit(place, names, *arguments):
         arguments = (own, "--model.text_encoder.init_args.layers=2", *arguments)
     if names == ["convirt"]:
         arguments = ("--model.text_encoder.init_args.trainable_layers=1", *arguments)
+    if names == ["cxr_clip"]:  # the tiny studies have one image
+        arguments = ("--data.view_source=image", *arguments)
     main(["fit", *configs, *options(place / "data", place / "bert"), *arguments])
 
 

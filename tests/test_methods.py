@@ -30,8 +30,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:The dirpath h
 METHODS = sorted(path.stem for path in EXPERIMENTS.glob("*.yaml") if path != DEFAULTS)
 # An epoch has three steps. Run in the middle of the first and of the second epoch are resumed.
 STEPS, EPOCHS, RESUMED = 6, 2, (2, 4)
-# The tiny language model has two layers.
-TINY = {"convirt": ["--model.text_encoder.init_args.trainable_layers=1"]}
+# The tiny language model has two layers, and the tiny studies one image.
+TINY = {
+    "convirt": ["--model.text_encoder.init_args.trainable_layers=1"],
+    "cxr_clip": ["--data.view_source=image"],
+}
 # They compare images with the names of findings alone.
 WITHOUT_REPORTS = ("labels", "medklip")
 SAVED = {

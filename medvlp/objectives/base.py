@@ -123,10 +123,7 @@ class Objective(nn.Module, ABC):
         return self.embed_text(text.pooled)
 
     def embed_sections(self, text: TextFeatures, batch: Batch) -> dict[Section, Tensor]:
-        """Return the sections of the reports in a batch for `similarity`, each (B, D) or (B, L, D).
-
-        Empty if texts have a place in its spaces, but reports do not.
-        """
+        """Return the sections of the reports in a batch for `similarity`, each (B, D) or (B, L, D)."""
         return {section: self.embed_text(text.sections[section]) for section in self.sections}
 
     def similarity(self, image: Tensor, text: Tensor) -> Tensor:

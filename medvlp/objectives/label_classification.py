@@ -12,7 +12,7 @@ from medvlp.losses import tag_loss
 from medvlp.metrics import label_auroc
 from medvlp.models import ImageEncoder, TextEncoder
 from medvlp.objectives.base import Objective
-from medvlp.objectives.study_labels import LabelTexts, StudyLabels
+from medvlp.objectives.study_labels import LabelTexts, StudyLabels, label_names
 from medvlp.objectives.tags import LabelSet
 from medvlp.types import ABSENT, PRESENT, UNCERTAIN, Batch, ImageFeatures, PhraseFeatures, Section, TextFeatures
 
@@ -27,9 +27,10 @@ class LabelClassification(Objective):
 
     Labels that are uncertain or not mentioned count as absent. All views of an image take part. No text is read.
 
-    Texts are compared by the names of the labels, as in convex combinations of embeddings (ConSE, arXiv 1312.5650). Let
-    a be the softmax of cos(text, statement) / .05 over two statements a label, that it is present and that it is
-    absent; embeddings are centred at the mean of the statements. The similarity of image and text is
+    Texts are compared by the names of the labels, as in convex combinations of embeddings (ConSE, arXiv 1312.5650).
+    There are two statements a name, that it is present and that it is absent; a label has its own name and those of the
+    findings that it stands for. Let a be the softmax of cos(text, statement) / .05 over all statements, with embeddings
+    centred at their mean, and a_c the sum over the names of label c. The similarity of image and text is
 
         sum_c (a_c,present - a_c,absent) (2 sigmoid(z_c) - 1)
 
@@ -50,6 +51,7 @@ class LabelClassification(Objective):
 
     sections = ("report",)
     heat_source = "global"
+    member: Tensor
     quality = "auroc/macro"
 
     def __init__(
@@ -66,7 +68,10 @@ class LabelClassification(Objective):
         self.labels = StudyLabels(labels)
         self.reads_labels = labels if self.labels.of_folder else ()
         self.reads_findings = not self.labels.of_folder
-        self.statements = LabelTexts(text_encoder, self.labels.names, {PRESENT: prompt, ABSENT: denial})
+        names = label_names(self.labels.names)
+        self.statements = LabelTexts(text_encoder, list(names), {PRESENT: prompt, ABSENT: denial})
+        member = [[float(c in positions) for c in range(len(self.labels.names))] for positions in names.values()]
+        self.register_buffer("member", torch.tensor(member), persistent=False)
         self.classifier = nn.Linear(image_encoder.width, len(self.labels.names))
 
     def forward(self, image: ImageFeatures, text: TextFeatures, batch: Batch) -> dict[str, Tensor]:
@@ -86,7 +91,7 @@ class LabelClassification(Objective):
         with torch.autocast(text.device.type, enabled=False):
             text, statement = (F.normalize(rows.float() - centre, dim=1) for rows in (text, statement))
             present, absent = (text @ statement.T / CHOICE).softmax(1).chunk(2, 1)
-        return present - absent
+            return (present - absent) @ self.member
 
     def evaluate(self, image: ImageFeatures, text: TextFeatures, batch: Batch) -> dict[str, Tensor]:
         """Return the probability of each label, and its state."""

@@ -29,7 +29,7 @@ class QueryDecoding(TagPrediction):
         contrast    v InfoNCE(mean X, r) with a temperature, the mean of both directions (KAD)
 
     The similarity of image and text is l / (1 + |l|) of the logit l, the heat map its attention in the last layer.
-    Reports are compared as in `contrast`; without it, they share no space with images.
+    Reports are compared as in `contrast`; without it a report is a query as well, though never trained to be one.
 
     Deviations from the official code (KAD at 592de62, MedKLIP at adc2eb8):
 
@@ -42,7 +42,7 @@ class QueryDecoding(TagPrediction):
         image_encoder: The image encoder, for the width of its patches.
         text_encoder: The text encoder, which embeds queries and reports.
         tags: The label set whose tags are the queries in training.
-        descriptions: Whether a query is a name with its description, in `vocabulary/descriptions.yaml`.
+        descriptions: Whether queries are names with descriptions, from `vocabulary/descriptions.yaml`.
         dim: Width of the decoder; that of the text encoder by default (KAD: 768, MedKLIP: 256).
         layers: Number of decoder layers; see `PairDecoder`.
         dropout: Dropout rate of the decoder.
@@ -50,8 +50,8 @@ class QueryDecoding(TagPrediction):
         report_weight: Weight u of `report_bce`; 0 turns it off, and so does the next.
         contrast_weight: Weight v of `contrast`.
         temperature: First value of the learned temperature of `contrast`.
-        uncertain: See `TagPrediction`.
-        unmentioned: See `TagPrediction` (KAD: absent, MedKLIP: masked).
+        uncertain: See `TagPrediction`, as for the next (KAD: absent, MedKLIP: masked).
+        unmentioned: See `TagPrediction`.
     """
 
     sections = ("report",)
@@ -76,7 +76,6 @@ class QueryDecoding(TagPrediction):
     ) -> None:
         super().__init__(tags, uncertain, unmentioned)
         self.weight, self.report_weight, self.contrast_weight = weight, report_weight, contrast_weight
-        self.reads_reports = bool(report_weight or contrast_weight)
         dim = dim or text_encoder.width
         self.texts = self.tags.described if descriptions else self.tags.names
         self.register_buffer("queries", text_encoder.constant(self.texts))
@@ -89,7 +88,7 @@ class QueryDecoding(TagPrediction):
         self.temperature = Temperature(temperature, learned=True) if contrast_weight else None
 
     def least_studies(self, processes: int) -> int:
-        """Return the number of studies in the smallest batch with negatives, if there is a contrast."""
+        """Return the number of studies in the smallest batch with negatives."""
         return least_contrast(True, processes) if self.contrast_weight else 1
 
     def forward(self, image: ImageFeatures, text: TextFeatures, batch: Batch) -> dict[str, Tensor]:
@@ -97,8 +96,6 @@ class QueryDecoding(TagPrediction):
         studies, views = batch["image"].shape[:2]
         tokens, query = self.patches(image), self.text_head(self._embed_queries())
         terms = {"bce": self.weight * self.cross_entropy(self._logits(query, tokens), batch)}
-        if not self.reads_reports:
-            return terms
         report, has = self.text_head(text.sections["report"]), section_mask("report", batch)
         if self.report_weight:
             (target, mask), logits = self.targets(batch["existence"]), self._logits(query, report[:, None])
@@ -126,8 +123,9 @@ class QueryDecoding(TagPrediction):
         return F.linear(text, self.text_head.weight, self.text_head.bias).float()
 
     def embed_sections(self, text: TextFeatures, batch: Batch) -> dict[Section, Tensor]:
-        """Return the projected reports as single tokens (B, 1, D), which `similarity` compares as in `contrast`."""
-        return {"report": self.embed_text(text.sections["report"])[:, None]} if self.contrast_weight else {}
+        """Return the projected reports: queries (B, D), or tokens (B, 1, D), which are compared as in `contrast`."""
+        report = self.embed_text(text.sections["report"])
+        return {"report": report[:, None] if self.contrast_weight else report}
 
     def similarity(self, image: Tensor, text: Tensor) -> Tensor:
         """Return l / (1 + |l|) of the logits l of queries (M, D), or the cosines of reports (M, 1, D); (N, M)."""

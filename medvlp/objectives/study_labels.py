@@ -12,7 +12,8 @@ from torch.nn import functional as F
 from medvlp.errors import UserError
 from medvlp.models import TextEncoder
 from medvlp.objectives.tags import LabelSet, Tags
-from medvlp.types import ABSENT, NOT_MENTIONED, PRESENT, UNCERTAIN, Batch
+from medvlp.parse import LABEL_SETS
+from medvlp.types import ABSENT, NOT_MENTIONED, PRESENT, UNCERTAIN, Batch, entry_of
 
 NO_FINDING = "No Finding"
 # CheXpert's rule: a device does not make a study abnormal.
@@ -103,6 +104,16 @@ class LabelTexts(nn.Module):
     def each(self) -> Tensor:
         """Return the embeddings of all texts (K, E): those of the first template by label, then of the second."""
         return self._trained[0](self.texts).float() if self._trained else self.embedding
+
+
+def label_names(labels: Sequence[str]) -> dict[str, list[int]]:
+    """Return the names of labels and of the findings that they stand for, each with the positions of its labels."""
+    names: dict[str, list[int]] = {label: [position] for position, label in enumerate(labels)}
+    for position, label in enumerate(labels):
+        findings = {finding for label_set in LABEL_SETS.values() for finding in entry_of(label, label_set) or ()}
+        for finding in sorted(findings - {name.lower() for name in labels}):
+            names.setdefault(finding, []).append(position)
+    return names
 
 
 def label_text(name: str, state: int, template: str) -> str:

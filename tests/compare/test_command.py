@@ -330,7 +330,7 @@ def test_a_run_in_a_process_of_its_own(folder, tmp_path, monkeypatch):
         (["--tests", "classification@nowhere"], "no test has prepared data"),
         (["--tests", "zeroshot/open_i+small_"], "config 'small_' is neither"),
         (["--tests", "zeroshot/open_i", "--test_args", "--trainer.devices 2"], "a comparison tests on one device"),
-        (["--tests", "zeroshot/open_i zeroshot/open_i+small.yaml"], "zeroshot-open-i comes twice"),
+        (["--tests", "zeroshot/open_i zeroshot/open_i+base/as_it_is"], "zeroshot-open-i comes twice"),
         (["--seeds", "1.5"], "--seeds '1.5' are not whole numbers"),
         (["--data", "elsewhere", "--tests", "zeroshot/open_i@data"], "root='elsewhere/mimic_cxr' is not a prepared"),
     ],

@@ -2,6 +2,8 @@
 
 import argparse
 import os
+import pickle
+import subprocess
 from collections import OrderedDict, defaultdict
 
 import numpy as np
@@ -19,11 +21,11 @@ WEIGHT = torch.arange(4.0)
 class Attack:
     """Writes a file when it is unpickled."""
 
-    def __init__(self, path):
-        self.path = path
+    def __init__(self, path, call):
+        self.path, self.call = path, call
 
     def __reduce__(self):
-        return os.system, (f"touch {self.path}",)
+        return self.call, (["touch", str(self.path)] if self.call is subprocess.run else f"touch {self.path}",)
 
 
 class Settings(dict):
@@ -43,12 +45,22 @@ class Network(nn.Module):
 @pytest.mark.parametrize("legacy", [False, True])
 def test_no_code_of_a_file_runs(tmp_path, legacy):
     path, trace = tmp_path / "attack.pth", tmp_path / "trace"
-    content = {"weight": WEIGHT, "attack": Attack(trace), "args": argparse.Namespace(lr=1)}
+    others = {"weight": WEIGHT, "args": argparse.Namespace(lr=1)}
+    content = {**others, "attack": Attack(trace, subprocess.run)}
     torch.save(content, path, _use_new_zipfile_serialization=not legacy)
     tensors = read_tensors(str(path))
     assert list(tensors) == ["weight"]
     assert torch.equal(tensors["weight"], WEIGHT)
     assert not trace.exists()
+    # torch refuses some modules altogether.
+    content = {**others, "attack": Attack(trace, os.system)}
+    torch.save(content, path, _use_new_zipfile_serialization=not legacy)
+    with pytest.raises(UserError, match="hold no state dict"):
+        read_tensors(str(path))
+    assert not trace.exists()
+    # The attack is one.
+    pickle.loads(pickle.dumps(Attack(trace, subprocess.run)))
+    assert trace.exists()
 
 
 @pytest.mark.parametrize("legacy", [False, True])

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from medvlp.objectives.label_alignment import LabelAlignment
 from medvlp.objectives.label_classification import LabelClassification
+from medvlp.objectives.study_labels import label_names
 from medvlp.types import ABSENT, NOT_MENTIONED, PRESENT, UNCERTAIN
 from tests.support.joint import LABELS, STUDIES, Reader, Studies, make
 
@@ -87,9 +88,20 @@ def test_a_text_has_the_score_of_the_label_that_says_the_same():
     torch.testing.assert_close(scores, expected, atol=0.02, rtol=0)
 
 
+def test_a_text_about_a_finding_has_the_score_of_its_labels():
+    objective = make(LabelClassification, labels=LABELS).eval()
+    weights = texts_of(objective, ["There is pacemaker.", "No central line.", "There is hydropneumothorax."])
+    assert weights[0].argmax() == weights[1].neg().argmax() == 2
+    assert weights[2].argmax() == 1
+    names = label_names(["Pleural Effusion", "Pneumothorax", "Tuberculosis"])
+    assert names["hydropneumothorax"] == [0, 1]
+    assert names["Tuberculosis"] == [2]
+    assert sum(name.lower() == "pleural effusion" for name in names) == 1
+
+
 def test_weights_of_a_text_are_a_softmax_over_statements():
     objective = make(LabelClassification, labels=LABELS)
-    text = torch.randn(2, 10)
+    text, names = torch.randn(2, 10), label_names(objective.labels.names)
     statements = objective.statements.embedding
     centre = statements.mean(0)
     with torch.no_grad():
@@ -98,7 +110,10 @@ def test_weights_of_a_text_are_a_softmax_over_statements():
         scores = [F.cosine_similarity(text[m] - centre, row - centre, dim=0).item() / 0.05 for row in statements]
         mass = sum(map(math.exp, scores))
         share = [math.exp(score) / mass for score in scores]
-        expected = [share[c] - share[c + 4] for c in range(4)]
+        expected = [0.0] * 4
+        for k, positions in enumerate(names.values()):
+            for c in positions:
+                expected[c] += share[k] - share[k + len(names)]
         assert got[m].tolist() == pytest.approx(expected, abs=1e-5)
 
 

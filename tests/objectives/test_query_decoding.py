@@ -62,14 +62,14 @@ def test_the_terms_equal_the_formulas(unmentioned, views):
         assert terms["contrast"].item() == pytest.approx(5 * total / views, rel=1e-4)
 
 
-def test_without_their_weights_reports_are_not_read():
-    objective = make(QueryDecoding, **MEDKLIP)
-    assert not objective.reads_reports
+def test_without_their_weights_reports_have_no_terms_and_are_queries():
+    objective = make(QueryDecoding, **MEDKLIP).eval()
     assert objective.least_studies(1) == 1
     image, text, batch = Studies().inputs(everyone)
-    text.sections = {}
-    assert list(objective(image, text, batch)) == ["bce"]
-    assert objective.embed_sections(text, batch) == {}
+    with torch.no_grad():
+        assert list(objective(image, text, batch)) == ["bce"]
+        reports = objective.embed_sections(text, batch)["report"]
+    torch.testing.assert_close(reports, objective.embed_text(text.sections["report"]))
 
 
 def test_a_query_is_a_name_or_a_name_with_its_description():
