@@ -117,7 +117,8 @@ def report_retrieval(
         text_id: Their numbers.
         compare: The similarity.
     """
-    groups = {section: [section] for section in image} | ({"report": list(image)} if image else {})
+    # A model may compare images with texts, and represent no reports.
+    groups = {section: [section] for section in text} | ({"report": list(text)} if text else {})
     metrics: dict[str, dict[str, float]] = {}
     for name, sections in groups.items():
         reports = candidates(image, text, {s: text_id[s] for s in sections}, compare)

@@ -88,10 +88,12 @@ class RetrievalTask(EvaluationOnlyTask):
         """Return recalls, median ranks and precisions of all images that have a report.
 
         Raises:
-            UserError: If no test image has a report.
+            UserError: If no test image has a report, or the model represents no reports.
         """
         collected = self._collector.collect()
         image, texts, ids = (under(collected, prefix) for prefix in ("image", "text", "id"))
+        if not texts:
+            raise UserError("the model compares images with texts, but not with reports: there is nothing to retrieve.")
         reports = candidates(image, texts, ids, self.model.compare)
         if not len(reports.similarity):
             raise UserError(
