@@ -69,6 +69,15 @@ def workplace(tmp_path, monkeypatch):
     wandb.finish()
 
 
+def trains_texts(name):
+    """Return whether the recipe of a method trains its text encoder, which the overlay for small encoders freezes."""
+    config = yaml.safe_load((EXPERIMENTS / f"{name}.yaml").read_text())
+    text = config.get("model", {}).get("init_args", {}).get("text_encoder", {}).get("init_args", {})
+    if "trainable_layers" in text or "base" not in config:
+        return text.get("trainable_layers", 0) != 0
+    return trains_texts(config["base"])
+
+
 def fit(place, name, root, *arguments):
     """Train a method on tiny data with the overlay for small encoders, and return its checkpoints by step."""
     own = f"overlays/small_{name}"
@@ -78,6 +87,7 @@ def fit(place, name, root, *arguments):
         *options(place / "data", place / "bert"),
         "--data.resize=null",
         "--trainer.limit_val_batches=2",
+        *(["--model.text_encoder.init_args.trainable_layers=null"] if trains_texts(name) else []),
         *TINY.get(name, []),
     ]
     stack = ["-c", name, "-c", overlay, "-c", str(place / "saved.yaml")]
