@@ -15,6 +15,7 @@ from medvlp.benchmarks.cells import Plan
 from medvlp.benchmarks.configuration import settings
 from medvlp.benchmarks.results import short_hash, weights_label
 from medvlp.errors import NotFoundError, UserError
+from medvlp.models.presets import is_named
 from medvlp.models.weights import fingerprint
 from medvlp.prepared import Prepared
 from medvlp.protocols import Protocol
@@ -31,7 +32,7 @@ class Encoder:
     """The encoder to test.
 
     Attributes:
-        weights: `imagenet`, `random` or a file.
+        weights: `imagenet`, `random`, a name of `TimmEncoder`, or a file.
         label: Its name in tables and folders.
         sha256: Hash of the file; None if there is none.
     """
@@ -45,7 +46,7 @@ def read_encoder(weights: str, name: str | None) -> Encoder:
     """Read the options of the encoder.
 
     Args:
-        weights: `imagenet`, `random` or a file.
+        weights: `imagenet`, `random`, a name of `TimmEncoder` such as `rad-dino` or `hf:OWNER/NAME`, or a file.
         name: Its name in tables; None for the file's name and eight digits of its hash.
 
     Raises:
@@ -53,10 +54,10 @@ def read_encoder(weights: str, name: str | None) -> Encoder:
         UserError: If the name is no name for a folder.
     """
     sha256 = fingerprint(weights)
-    if sha256 is None and weights not in ("imagenet", "random"):
+    if sha256 is None and weights not in ("imagenet", "random") and not is_named(weights):
         raise NotFoundError(
             f"--weights '{weights}': no such file. Give a checkpoint of 'medvlp fit', a folder of 'medvlp export', a "
-            "file with a state dict, imagenet or random."
+            "file with a state dict, a name such as rad-dino or hf:OWNER/NAME, imagenet or random."
         )
     label = name or weights_label(weights, sha256)
     if not re.fullmatch(r"[\w.+-]+", label) or label.startswith("."):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -180,8 +181,8 @@ def _name(folder: Path, content: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def weights_label(weights: str, sha256: str | None) -> str:
-    """Return the default name of weights: the file's name and eight digits of its hash."""
-    return f"{Path(weights).stem}-{sha256[:8]}" if sha256 else weights
+    """Return the default name of weights, which a folder may have: the file's name and eight digits of its hash."""
+    return f"{Path(weights).stem}-{sha256[:8]}" if sha256 else re.sub(r"[^\w.+]+", "-", weights)
 
 
 def summarise(cells: Iterable[Cell]) -> list[Benchmark]:

@@ -140,10 +140,20 @@ class ImageEncoder(nn.Module, ABC):
             UserError: If the encoder cannot take such images.
         """
 
+    def layers(self) -> list[list[nn.Parameter]]:
+        """Return all parameters by depth, from the input to the output, for learning rates that decay with the depth.
+
+        Each parameter is in one list, and each list holds the parameters of one layer, such as a transformer's block.
+        By default all are in one list.
+        """
+        return [list(self.parameters())]
+
     def freeze_beyond_patches(self) -> None:
         """Freeze the parameters that the patch features do not depend on."""
         training = self.training
-        self.eval()(self._black()).patches.sum().backward()
+        patches = self.eval()(self._black()).patches
+        if patches.requires_grad:
+            patches.sum().backward()
         for parameter in self.parameters():
             parameter.requires_grad_(parameter.grad is not None)
             parameter.grad = None

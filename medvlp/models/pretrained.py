@@ -15,8 +15,10 @@ from medvlp.config.parser import concise
 from medvlp.config.trust import TRUSTED, check_trusted
 from medvlp.errors import NotFoundError, UserError
 from medvlp.models.image import NORMALISATION, ImageEncoder
+from medvlp.models.presets import is_named
 from medvlp.models.recipe import RECIPE, image_encoder_settings, read_content, rebuild_settings, trained_side
-from medvlp.models.timm_encoder import TimmEncoder, read_tensors
+from medvlp.models.tensor_files import read_tensors
+from medvlp.models.timm_encoder import TimmEncoder
 from medvlp.models.weights import EXPORTED, locate
 
 DEFAULT = "resnet50"
@@ -28,34 +30,42 @@ NOTED = {"dataset", "synthetic", "split", "split_sha256", "train_splits"}
 
 
 def load_image_encoder(
-    weights: str, architecture: str | None = None, image_size: int | None = None, trust: Sequence[str] = ()
+    weights: str,
+    architecture: str | None = None,
+    image_size: int | None = None,
+    trust: Sequence[str] = (),
+    normalisation: str | None = None,
 ) -> ImageEncoder:
     """Return an image encoder with weights, and with the normalisation of their training.
 
     Args:
         weights: `imagenet` for timm's pre-trained weights, or `random` for random weights, the same each time. Or a
-            checkpoint of `medvlp fit` or a folder of `medvlp export`, whose encoder of any class is rebuilt. Or a file
-            with the state dict of a timm network. Files may be `package:PACKAGE/PATH`.
-        architecture: Name in timm, required for a state dict; by default ResNet-50 for `imagenet` and `random`. A
-            checkpoint must have this architecture if it is given.
+            checkpoint of `medvlp fit` or a folder of `medvlp export`, whose encoder of any class is rebuilt. Or a name
+            of `TimmEncoder` with weights of its own: a preset, or one with a scheme, such as `hf:OWNER/NAME`. Or a file
+            with the state dict of such a network. Files may be `package:PACKAGE/PATH`.
+        architecture: Name in timm, or another name of `TimmEncoder`, required for a state dict; by default ResNet-50
+            for `imagenet` and `random`. A checkpoint must have this architecture if it is given.
         image_size: Side of the images in pixels; see `ImageEncoder.fit`.
         trust: Packages beside medvlp whose encoder a checkpoint may name.
+        normalisation: Of the training of a state dict; see `TimmEncoder`. A checkpoint knows its own.
 
     Raises:
         NotFoundError: If there is no such file.
-        UserError: If a checkpoint has another architecture or an untrusted class, or if weights do not fit or cannot
-            be read or downloaded.
+        UserError: If a checkpoint has another architecture or normalisation or an untrusted class, or if weights do not
+            fit or cannot be read or downloaded.
     """
     encoder: ImageEncoder
     if weights == IMAGENET:
-        encoder = TimmEncoder(architecture or DEFAULT)
+        encoder = TimmEncoder(architecture or DEFAULT, normalisation=normalisation)
     elif weights == RANDOM:
         # The run's seed must not matter: cached features, and checkpoints without a frozen encoder, rely on this.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            encoder = TimmEncoder(architecture or DEFAULT, pretrained=False)
+            encoder = TimmEncoder(architecture or DEFAULT, pretrained=False, normalisation=normalisation)
+    elif is_named(weights) and architecture is None:
+        encoder = TimmEncoder(weights, normalisation=normalisation)
     else:
-        encoder = _from_file(weights, architecture, trust)
+        encoder = _from_file(weights, architecture, trust, normalisation)
     if image_size is not None:
         encoder.fit(image_size)
     return encoder
@@ -73,20 +83,23 @@ def digest(encoder: ImageEncoder) -> str:
 def pretrained_on(weights: str) -> dict[str, Any] | None:
     """Return the description of the training data of weights, which `medvlp fit` or `medvlp export` has stored.
 
-    It is empty for `imagenet` and `random`, which have seen no patients, and None for files without a description.
+    It is empty for `imagenet` and `random`, which have seen no patients, and None for names and files without a
+    description.
     """
     if weights in (IMAGENET, RANDOM):
         return {}
+    if is_named(weights):
+        return None
     noted = read_content(_file(weights)).get("data")
     return noted if isinstance(noted, dict) and noted.keys() >= NOTED else None
 
 
-def _from_file(weights: str, architecture: str | None, trust: Sequence[str]) -> ImageEncoder:
+def _from_file(weights: str, architecture: str | None, trust: Sequence[str], normalisation: str | None) -> ImageEncoder:
     path = _file(weights)
     if not Path(path).is_file():
         raise NotFoundError(
             f"weights='{weights}' is neither 'imagenet' nor 'random', and no such file is there. Pass a checkpoint of "
-            "'medvlp fit', such as runs/.../last.ckpt, or a state dict."
+            "'medvlp fit', such as runs/.../last.ckpt, a state dict, or a name such as rad-dino or hf:OWNER/NAME."
         )
     content = read_content(path)
     settings = image_encoder_settings(content)
@@ -98,13 +111,18 @@ def _from_file(weights: str, architecture: str | None, trust: Sequence[str]) -> 
                 f"weights='{weights}' hold an image encoder of architecture '{encoder.architecture}', but "
                 f"architecture='{architecture}' is asked for. Leave the architecture out: a checkpoint knows its own."
             )
+        if normalisation is not None:
+            raise UserError(
+                f"weights='{weights}' are a checkpoint, which knows its normalisation: leave normalisation="
+                f"{normalisation!r} out."
+            )
         return encoder
     if architecture is None:
         raise UserError(
             f"weights='{weights}' is no checkpoint of a pre-training and does not say its architecture: pass "
-            "--model.architecture NAME, a name in timm."
+            "--model.architecture NAME, a name in timm or a preset."
         )
-    return TimmEncoder(architecture, weights=path)
+    return TimmEncoder(architecture, weights=path, normalisation=normalisation)
 
 
 def _rebuild(

@@ -34,9 +34,9 @@ class DownstreamTask(PerImageTask):
     that its test step has kept.
 
     Args:
-        weights: Where the encoder comes from: `imagenet`, `random`, a checkpoint of `medvlp fit`, or another file; see
-            `load_image_encoder`.
-        architecture: Name of the network in timm, if the weights do not hold it.
+        weights: Where the encoder comes from: `imagenet`, `random`, a checkpoint of `medvlp fit`, a name such as
+            `rad-dino` or `hf:OWNER/NAME`, or another file; see `load_image_encoder`.
+        architecture: Name of the network in timm or another name of `TimmEncoder`, if the weights do not hold it.
         image_size: Side of the images in pixels; by default that of the data.
         freeze: Train the head alone; the encoder stays as it is, the statistics of its batch norms included.
         adapt_batch_norm: Let these statistics follow the images of the new data nevertheless, as the released codes
@@ -44,6 +44,7 @@ class DownstreamTask(PerImageTask):
         cache_features: Compute the features of a frozen encoder once for each image, and keep them in the prepared
             folder for all fractions and seeds. Training then sees the centre crop of the images, without augmentation.
         trust: Packages beside medvlp whose encoder the weights may name; `--trust` of the command line.
+        normalisation: Mean and std that the weights of another file were trained with; see `TimmEncoder`.
         **kwargs: See `BaseTask`.
 
     Attributes:
@@ -67,6 +68,7 @@ class DownstreamTask(PerImageTask):
         adapt_batch_norm: bool = False,
         cache_features: bool = False,
         trust: Sequence[str] = (),
+        normalisation: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -77,7 +79,7 @@ class DownstreamTask(PerImageTask):
             raise UserError(f"cache_features=True, but with {changing} features change while training: pass one only.")
         self.frozen, self.adapt_batch_norm, self.cache_features = freeze, adapt_batch_norm, cache_features
         self.weights = weights
-        self.encoder: ImageEncoder = load_image_encoder(weights, architecture, image_size, trust)
+        self.encoder: ImageEncoder = load_image_encoder(weights, architecture, image_size, trust, normalisation)
         self.encoder_sha256 = digest(self.encoder)
         if freeze:
             self.encoder.requires_grad_(False)

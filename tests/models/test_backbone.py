@@ -177,7 +177,7 @@ def test_a_name_of_the_hub_is_that_of_its_architecture(monkeypatch, folder):
         ("local-dir:", None),
         ("ftp:{}", None),
         ("{}", None),
-        ("timm/test_vit", None),
+        ("timm/no_such_network", None),
     ],
 )
 def test_what_is_no_network_is_refused_in_one_line(tmp_path, name, content):
