@@ -47,8 +47,8 @@ class EvaluationOnlyTask(PerImageTask):
         return Framing(self._preprocessing.side, self._preprocessing.crop)
 
     @property
-    def trained_on(self) -> Mapping[str, Any]:
-        """Description of the data of pre-training."""
+    def trained_on(self) -> Mapping[str, Any] | None:
+        """Description of the data of pre-training; None if they are not known."""
         return self.model.trained_on
 
     @abstractmethod

@@ -1,0 +1,40 @@
+"""Text encoder of a published pair, with its own tokenizer, pooling and projection."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from medvlp.models.published import find_dual, title
+from medvlp.models.text import TextEncoder
+
+
+class DualTextEncoder(TextEncoder):
+    """The text half of a published pair, frozen. An embedding is the model's own text feature, not yet normalised.
+
+    Args:
+        name: See `medvlp.models.published.find_dual`.
+
+    Raises:
+        UserError: If it is no such pair, or its files cannot be had or do not fit.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self._title = title(name)
+        self.tower = find_dual(name).tower()
+        self.width = self.tower.width
+        self.requires_grad_(False)
+        self.eval()
+
+    @property
+    def title(self) -> str:
+        """Short name of the pair."""
+        return self._title
+
+    def embed(self, texts: Sequence[str]) -> Tensor:
+        """Embed one batch of M strings; returns float (M, D)."""
+        device = self._device()
+        features: Tensor = self.tower(**{name: value.to(device) for name, value in self.tower.tokens(texts).items()})
+        return features
