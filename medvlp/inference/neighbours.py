@@ -18,7 +18,7 @@ from medvlp.data.features import FeatureStore
 from medvlp.data.transforms import EvaluationTransform
 from medvlp.errors import NotFoundError, UserError
 from medvlp.inference.model import Model
-from medvlp.models.weights import fingerprint
+from medvlp.models.published import fingerprint
 from medvlp.objectives.similarity import joined, one_vector
 from medvlp.prepared import IMAGES, INDEX, LABEL_PREFIX, MANIFEST, Prepared
 from medvlp.tasks.checkpoints import CONFIG, WEIGHTS

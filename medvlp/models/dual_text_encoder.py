@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from medvlp.models.published import find_dual, title
+from medvlp.models.published import find_dual, short_name
 from medvlp.models.text import TextEncoder
 
 
@@ -22,7 +22,7 @@ class DualTextEncoder(TextEncoder):
 
     def __init__(self, name: str) -> None:
         super().__init__()
-        self._title = title(name)
+        self._title = short_name(name)
         self.tower = find_dual(name).tower()
         self.width = self.tower.width
         self.requires_grad_(False)

@@ -134,7 +134,7 @@ def origin(name: str) -> str:
     return "; ".join(f"{', '.join(names)} of {place}" for place, names in parts.items())
 
 
-def title(name: str) -> str:
+def short_name(name: str) -> str:
     """Return a short name for published weights, fit for a folder."""
     base, place = split_place(name)
     rest = base if place is not None or base in presets() else name.partition(":")[2].removeprefix("hf-hub:")
