@@ -63,7 +63,12 @@ def load_image_encoder(
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             encoder = TimmEncoder(architecture or DEFAULT, pretrained=False, normalisation=normalisation)
-    elif names_published(weights) and architecture is None:
+    elif names_published(weights):
+        if architecture is not None:
+            raise UserError(
+                f"weights='{weights}' name their architecture: leave architecture='{architecture}' out, or pass a file "
+                "as the weights."
+            )
         encoder = TimmEncoder(**image_options(weights), normalisation=normalisation)
     else:
         encoder = _from_file(weights, architecture, trust, normalisation)

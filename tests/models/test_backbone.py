@@ -188,6 +188,32 @@ def test_what_is_no_network_is_refused_in_one_line(tmp_path, name, content):
     assert "\n" not in str(error.value)
 
 
+def test_a_resnet_is_cut_behind_a_stage():
+    whole, cut = (encoder("test_resnet.r160_in1k", arguments=a) for a in ({}, {"stages": 3}))
+    cut.load_state_dict({key: value for key, value in whole.state_dict().items() if "layer4" not in key})
+    with torch.no_grad():
+        features = cut(images(64))
+        torch.testing.assert_close(features.pooled, whole.maps(images(64))[3].mean((2, 3)))
+        torch.testing.assert_close(cut.places(features), features.pyramid[-1])
+        torch.testing.assert_close(features.patches, whole(images(64)).patches)
+    assert (cut.width, len(cut.layers()), cut.map_strides) == (cut.widths[-1], 4, [2, 4, 8, 16])
+    assert encoder(**cut.recipe).width == cut.width
+    for name, stages in (("test_vit", 2), ("test_resnet", 0), ("test_resnet", 5)):
+        with pytest.raises(UserError, match=f"stages={stages} cuts a ResNet.* and {name} is another"):
+            encoder(name, arguments={"stages": stages})
+
+
+def test_one_channel_and_the_epsilon_of_norms():
+    ours = encoder("test_vit", arguments={"in_chans": 1, "norm_eps": 0.5}, image_size=96)
+    assert ours.mean.shape == (1, 1, 1, 1)
+    assert {module.eps for module in ours.modules() if isinstance(module, torch.nn.LayerNorm)} == {0.5}
+    assert ours(images(96)).pooled.isfinite().all()
+    # A network that only its constructor makes fit.
+    swin = encoder("swin_tiny_patch4_window7_224", arguments={"in_chans": 1, "norm_eps": 0.5, "depths": [1, 1, 1, 1]})
+    swin.fit(256)
+    assert {module.eps for module in swin.modules() if isinstance(module, torch.nn.LayerNorm)} == {0.5}
+
+
 def test_arguments_of_the_architecture():
     assert encoder("test_vit.r160_in1k", arguments={"global_pool": "avg"}).backbone.global_pool == "avg"
     for arguments in ({"checkpoint_path": "x"}, {"pretrained_cfg": {}}, {"num_classes": 3}, {"no_such_thing": 1}):
