@@ -51,9 +51,7 @@ class Desk:
         return {
             "version": __version__,
             "name": self.name,
-            "trained_on": {
-                key: (self.model.task.trained_on or {}).get(key) for key in ("dataset", "images", "synthetic")
-            },
+            "trained_on": {key: self.model.task.trained_on.get(key) for key in ("dataset", "images", "synthetic")},
             "sources": {source: MEANING[source] for source in self.model.heat_sources},
             "findings": list(DEFAULT_FINDINGS),
             "score": SCORE,

@@ -16,6 +16,7 @@ from medvlp.models.presets import is_named, presets
 from medvlp.models.tensor_files import read_tensors
 
 State = dict[str, Tensor]
+MODULE = "module."
 
 
 class TextTower(nn.Module):
@@ -105,7 +106,9 @@ def is_published(name: str) -> bool:
 
 
 def pick(files: Sequence[str], wanted: Callable[[str], bool]) -> State:
-    """Return the tensors of files whose names are wanted; those of safetensors alone are read.
+    """Return the tensors of files whose names are wanted; of safetensors, the others are not read.
+
+    A first part `module.` of the names, as training on several processes leaves it, is left out.
 
     Raises:
         NotFoundError: If there is no such file.
@@ -118,12 +121,15 @@ def pick(files: Sequence[str], wanted: Callable[[str], bool]) -> State:
         if path.endswith(".safetensors"):
             try:
                 with safe_open(path, "pt") as opened:
-                    state |= {key: opened.get_tensor(key) for key in opened.keys() if wanted(key)}  # noqa: SIM118
+                    names = [key for key in opened.keys() if wanted(key.removeprefix(MODULE))]  # noqa: SIM118
+                    state |= {key: opened.get_tensor(key) for key in names}
             except Exception as error:  # whatever a damaged file makes of the reader
                 raise UserError(f"weights '{path}' are damaged: {error}") from error
         else:
-            state |= {key: value for key, value in read_tensors(path).items() if wanted(key)}
-    return {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
+            tensors = read_tensors(path).items()
+            state |= {key: value for key, value in tensors if wanted(key.removeprefix(MODULE))}
+    plain = ((key.removeprefix(MODULE), value) for key, value in state.items())
+    return {key: value.float() if value.is_floating_point() else value for key, value in plain}
 
 
 def load_tower(network: nn.Module, state: State, what: str) -> None:

@@ -30,10 +30,14 @@ def find_open_clip_dual(model: str) -> DualEncoder:
     """Return a model of open_clip: NAME/TAG, `hf-hub:OWNER/NAME`, a folder, or a file of weights in one."""
     found = read_open_clip(model, weights=True)
     vision, text = found.config.get("vision_cfg", {}), found.config.get("text_cfg", {})
-    side = vision.get("image_size", 224)
     # As in open_clip, the size of the image tower decides, whatever the preprocessing says.
-    side = side if isinstance(side, int) else side[0]
-    fit = FITS[found.preprocessing.get("resize_mode") or "shortest"]
+    side, mode = vision.get("image_size", 224), found.preprocessing.get("resize_mode") or "shortest"
+    if not isinstance(side, int) or mode not in FITS:
+        raise UserError(
+            f"weights='open_clip:{model}' take images of image_size={side} and resize_mode={mode!r}; here are squares "
+            f"alone, by {', '.join(FITS)}."
+        )
+    fit = FITS[mode]
     return DualEncoder(
         {"name": f"open_clip:{model}"},
         partial(make_tower, f"open_clip:{model}", found),
@@ -90,8 +94,7 @@ def make_tower(name: str, found: OpenClip) -> OpenClipTower:
     except (AssertionError, KeyError, OSError, TypeError, ValueError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise UserError(f"weights='{name}': its text encoder cannot be made ({reason}).") from error
-    state = pick(found.files, lambda key: key.removeprefix("module.").startswith(("text.", *OWN_TEXT)))
-    state = {key.removeprefix("module."): value for key, value in state.items()}
+    state = pick(found.files, lambda key: key.startswith(("text.", *OWN_TEXT)))
     if any(key.startswith("text.") for key in state):
         state = {key.removeprefix("text."): value for key, value in state.items() if key.startswith("text.")}
     # Older versions of transformers stored the numbers of the positions, too.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
 from torch import Tensor
 
 from medvlp.models.published import find_dual, short_name
-from medvlp.models.text import TextEncoder
+from medvlp.models.text import PROBE, TextEncoder
 
 
 class DualTextEncoder(TextEncoder):
@@ -32,6 +33,12 @@ class DualTextEncoder(TextEncoder):
     def title(self) -> str:
         """Short name of the pair."""
         return self._title
+
+    def identity(self) -> str:
+        """Return the name of the cache; it depends on the tokens of a long text, too."""
+        tokens = self.tower.tokens([*PROBE, "No left pleural effusion. " * 200])
+        content = str({name: value.tolist() for name, value in tokens.items()}).encode()
+        return f"{super().identity()}-{hashlib.blake2b(content, digest_size=4).hexdigest()}"
 
     def embed(self, texts: Sequence[str]) -> Tensor:
         """Embed one batch of M strings; returns float (M, D)."""

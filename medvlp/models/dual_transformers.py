@@ -10,12 +10,14 @@ from torch import Tensor
 from transformers import AutoConfig, AutoTokenizer, CLIPTextModelWithProjection, SiglipTextModel
 
 from medvlp.errors import UserError
-from medvlp.models.dual import DualEncoder, Framing, Head, TextTower, pick, temperature_of
+from medvlp.models.dual import DualEncoder, Framing, Head, TextTower, load_tower, pick, temperature_of
 from medvlp.models.hf_vision import read_processor
 from medvlp.models.hub import find_weights, require_file
 from medvlp.models.weights import locate
 
 PROJECTION = "visual_projection.weight"
+# Starts of the names of a text half.
+TEXT = ("text_model.", "text_projection.")
 
 
 def find_transformers_dual(model: str) -> DualEncoder:
@@ -35,10 +37,13 @@ def find_transformers_dual(model: str) -> DualEncoder:
             f"weights='hf:{model}' is a model of type '{kind}': here CLIP and SigLIP alone compare images with texts. "
             "Others can be image encoders, --model.image_encoder.init_args.name of 'medvlp fit'."
         )
+    if kind == "clip":
+        # The whole model's counts; the halves may state others.
+        config.text_config.projection_dim = config.projection_dim
     files = find_weights(model)
     return DualEncoder(
         {"name": f"hf:{model}"},
-        partial(TransformersText, model, kind, config.text_config),
+        partial(TransformersText, model, kind, config.text_config, files),
         partial(image_head, files),
         _framing(model, config.vision_config.image_size),
         files,
@@ -83,22 +88,28 @@ class TransformersText(TextTower):
         model: A folder, or OWNER/NAME on the hub.
         kind: `clip` or `siglip`.
         config: Its text_config.
+        files: Paths of its weights.
 
     Raises:
         UserError: If it cannot be loaded.
     """
 
-    def __init__(self, model: str, kind: str, config: Any) -> None:
+    def __init__(self, model: str, kind: str, config: Any, files: Sequence[str]) -> None:
         super().__init__()
         self.kind, self.length = kind, config.max_position_embeddings
         place = locate(model)
-        load: Any = CLIPTextModelWithProjection if kind == "clip" else SiglipTextModel
         try:
             self._tokenizer: Any = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
-            self.network: Any = load.from_pretrained(place, trust_remote_code=False).float()
         except (ImportError, OSError, ValueError) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-            raise UserError(f"weights='hf:{model}': its text encoder cannot be loaded ({reason}).") from error
+            raise UserError(f"weights='hf:{model}': its tokenizer cannot be loaded ({reason}).") from error
+        network: Any = CLIPTextModelWithProjection if kind == "clip" else SiglipTextModel
+        self.network: Any = network(config)
+        # transformers would warn of the tensors of images, and make up those that are missing.
+        state = pick(files, lambda key: key.startswith(TEXT) and not key.endswith("position_ids"))
+        if not any(key.startswith(TEXT[0]) for key in self.network.state_dict()):
+            state = {key.removeprefix(TEXT[0]): value for key, value in state.items()}
+        load_tower(self.network, state, f"weights='hf:{model}'")
         self.width = config.projection_dim if kind == "clip" else config.projection_size
 
     def tokens(self, texts: Sequence[str]) -> dict[str, Tensor]:

@@ -51,7 +51,7 @@ class EvaluationOnlyTask(PerImageTask):
     @property
     def trained_on(self) -> Mapping[str, Any] | None:
         """Description of the data of pre-training; None if they are not known."""
-        return self.model.trained_on
+        return None if names_published(self.weights) else self.model.trained_on
 
     @abstractmethod
     def texts(self) -> Sequence[str]:

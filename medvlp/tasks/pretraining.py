@@ -50,8 +50,7 @@ class PretrainingTask(VisionLanguageTask):
 
     Attributes:
         preprocessing: Preprocessing from files to the encoder's input; None unless a trained checkpoint is loaded.
-        trained_on: Description of the training data: data set, hashes, split, number of images. Empty before training;
-            None for published weights, whose training data are not known.
+        trained_on: Description of the training data: data set, hashes, split, number of images. Empty before training.
     """
 
     def __init__(
@@ -82,7 +81,7 @@ class PretrainingTask(VisionLanguageTask):
                 self.text_encoder.requires_grad_(False)
         self.protocol = Protocol.read(protocol)
         self.preprocessing: Preprocessing | None = None
-        self.trained_on: dict[str, Any] | None = {}
+        self.trained_on: dict[str, Any] = {}
         self._collector = EmbeddingCollector()
 
     def prepare_data(self) -> None:
@@ -198,9 +197,9 @@ class PretrainingTask(VisionLanguageTask):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the description of the training data and the preprocessing."""
-        self.trained_on = data = checkpoint.get("data", {})
-        if data:
-            self.preprocessing = Preprocessing(**data["preprocessing"])
+        self.trained_on = checkpoint.get("data", {})
+        if self.trained_on:
+            self.preprocessing = Preprocessing(**self.trained_on["preprocessing"])
 
     def overfit_quality(self, metrics: Mapping[str, Tensor]) -> dict[str, float]:
         """Return the recall of reports by images, and the objectives' own quality; see `BaseTask`."""

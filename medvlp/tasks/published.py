@@ -25,7 +25,7 @@ def load_published(name: str) -> PretrainingTask:
         name: See `medvlp.models.published.find_dual`.
 
     Returns:
-        The task, in evaluation mode. Its `trained_on` is None: nothing says which patients the weights have seen.
+        The task, in evaluation mode. Nothing says which patients its weights have seen: its `trained_on` is empty.
 
     Raises:
         UserError: If it is no such pair, or its files cannot be had or do not fit.
@@ -58,5 +58,4 @@ def load_published(name: str) -> PretrainingTask:
         reason = concise(str(error)) or type(error).__name__
         raise UserError(f"weights='{name}' cannot be made by this medvlp: {reason}") from error
     task.preprocessing = Preprocessing(**asdict(dual.framing))
-    task.trained_on = None
     return task.eval().requires_grad_(False)

@@ -59,7 +59,7 @@ def test_zero_shot_of_a_name(capsys):
     assert folder.parent.name == f"clip-{sha256[:8]}"
     assert found["weights_sha256"] == fingerprint(NAME) == sha256
     assert found["weights_origin"] == f"{WEIGHTS.name} of {WEIGHTS.parent.resolve()}"
-    assert (found["protocol"]["weights"], found["protocol"]["crop"], found["protocol"]["resize"]) == (NAME, 32, 40)
+    assert (found["protocol"]["weights"], found["protocol"]["crop"], found["protocol"]["resize"]) == (NAME, 32, 32)
     assert 0 <= found["metrics"]["auroc"]["value"] <= 1
     assert "what the weights were trained on is not known" in found["notes"][0]
     assert found["weights_origin"] in found["notes"][1]
