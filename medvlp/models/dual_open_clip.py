@@ -29,7 +29,7 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt")
 def find_open_clip_dual(model: str) -> DualEncoder:
     """Return a model of open_clip: NAME/TAG, `hf-hub:OWNER/NAME`, a folder, or a file of weights in one."""
     found = read_open_clip(model, weights=True)
-    vision, text = found.config.get("vision_cfg", {}), found.config.get("text_cfg", {})
+    vision = found.config.get("vision_cfg", {})
     # As in open_clip, the size of the image tower decides, whatever the preprocessing says.
     side, mode = vision.get("image_size", 224), found.preprocessing.get("resize_mode") or "shortest"
     if not isinstance(side, int) or mode not in FITS:
@@ -44,7 +44,7 @@ def find_open_clip_dual(model: str) -> DualEncoder:
         partial(image_head, found.files),
         Framing(side, fit, side),
         found.files,
-        places=vision.get("timm_pool", "avg") in ("avg", "map") and "timm_model_name" in vision and bool(text),
+        places=vision.get("timm_pool", "avg") in ("avg", "map") and "timm_model_name" in vision,
     )
 
 
@@ -110,7 +110,9 @@ def _tokenizer(name: str, config: Any, folder: str | None) -> Any:
     if not config.hf_tokenizer_name:
         return tokenizers.SimpleTokenizer(context_length=config.context_length, **options)
     local = folder is not None and any(Path(folder, file).is_file() for file in TOKENIZER_FILES)
-    options |= {"trust_remote_code": False, "tokenizer_mode": config.tokenizer_mode}
+    options |= {"trust_remote_code": False}
+    if mode := getattr(config, "tokenizer_mode", None):
+        options["tokenizer_mode"] = mode
     return tokenizers.HFTokenizer(
         folder if local else config.hf_tokenizer_name, context_length=config.context_length, **options
     )

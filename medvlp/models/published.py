@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from medvlp.errors import UserError
-from medvlp.models import weights as files
+from medvlp.errors import NotFoundError, UserError
+from medvlp.models import weights
 from medvlp.models.dual import DualEncoder, is_published, split_place
 from medvlp.models.dual_biovil import find_biovil, folder_of
 from medvlp.models.dual_open_clip import find_chexzero, find_open_clip_dual
@@ -83,6 +83,8 @@ def image_options(name: str) -> dict[str, Any]:
     base, place = split_place(name)
     if place is None:
         return {"name": name}
+    if base in PAIRS:
+        return find_dual(name).image_encoder
     return {"name": base, "weights": place if Path(place).is_file() else require_file(place, presets()[base]["file"])}
 
 
@@ -92,17 +94,18 @@ def published_files(name: str) -> tuple[str, ...]:
     Raises:
         UserError: If they cannot be had.
     """
-    base = split_place(name)[0]
-    if base in PAIRS or name.startswith(("open_clip:", "hf:")):
-        try:
-            return find_dual(name).files
-        except UserError:
-            pass  # it may still be an image encoder
-    options = image_options(name)
-    if "weights" in options:
-        return (options["weights"],)
-    source = find_source(base, weights=True)
-    return source.files if source else ()
+    base, place = split_place(name)
+    if base in PAIRS:
+        files = find_dual(name).files
+    elif place is not None:
+        files = (image_options(name)["weights"],)
+    else:
+        source = find_source(name, weights=True)
+        files = source.files if source else ()
+    for path in files:
+        if not Path(path).is_file():
+            raise NotFoundError(f"weights='{name}': there is no file '{path}'.")
+    return files
 
 
 def fingerprint(name: str) -> str | None:
@@ -114,8 +117,8 @@ def fingerprint(name: str) -> str | None:
         UserError: If the files of published weights cannot be had.
     """
     if not names_published(name):
-        return files.fingerprint(name)
-    hashes = [files.fingerprint(path) or "" for path in published_files(name)]
+        return weights.fingerprint(name)
+    hashes = [weights.fingerprint(path) or "" for path in published_files(name)]
     return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 

@@ -210,6 +210,10 @@ def make_biovil(folder: Path, two_images: bool = True) -> tuple[BioViL, CxrBert]
     content = config.to_dict() | {"model_type": "cxr-bert", "projection_size": 128, "architectures": ["CXRBertModel"]}
     content["auto_map"] = {"AutoConfig": "configuration_cxrbert.CXRBertConfig"}
     (folder / "config.json").write_text(json.dumps(content))
+    (folder / "tokenizer.json").unlink()
+    code = {"AutoTokenizer": ["configuration_cxrbert.CXRBertTokenizer", None]}
+    settings = {"tokenizer_class": "CXRBertTokenizer", "auto_map": code, "do_lower_case": True, "model_max_length": 512}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
     (folder / "configuration_cxrbert.py").write_text("raise SystemExit('code of the hub ran')\n")
     torch.manual_seed(0)
     image, text = shake(BioViL(two_images)), shake(CxrBert(config))

@@ -12,6 +12,8 @@ from torch.nn import functional as F
 from transformers import AutoImageProcessor, AutoTokenizer, BertTokenizer
 
 from medvlp.errors import NotFoundError, UserError
+from medvlp.models.pretrained import digest, load_image_encoder
+from medvlp.models.published import fingerprint
 from medvlp.tasks.checkpoints import load_pretraining
 from tests.support.pairs import MEAN, OPEN_CLIP, STD, make_biovil, make_clip, make_open_clip, make_siglip
 
@@ -134,6 +136,26 @@ def test_chexzero(tmp_path):
     same(ours(task, images), image, text, model.logit_scale.exp().item())
     preprocessing = task.preprocessing
     assert (preprocessing.size, preprocessing.fit, preprocessing.resize, preprocessing.crop) == (320, "pad", 224, 224)
+
+
+def test_presets_of_downloaded_files(tmp_path):
+    make_open_clip(tmp_path / "bert", "bert")
+    make_siglip(tmp_path / "siglip")
+    for preset, name, side in (("biomedclip", "open_clip", 160), ("medsiglip", "hf", 32)):
+        folder = tmp_path / {"open_clip": "bert", "hf": "siglip"}[name]
+        images = pictures(side)
+        for one, other in zip(
+            ours(load_pretraining(f"{preset}:{folder}"), images),
+            ours(load_pretraining(f"{name}:{folder}"), images),
+            strict=True,
+        ):
+            assert torch.equal(one, other)
+        # The image encoder alone, for a linear probe.
+        encoder = load_image_encoder(f"{preset}:{folder}")
+        assert digest(encoder) == digest(load_image_encoder(f"{name}:{folder}"))
+        assert fingerprint(f"{preset}:{folder}") == fingerprint(f"{name}:{folder}")
+    with pytest.raises(NotFoundError, match=r"there is no file .*none\.pt"):
+        fingerprint(f"chexzero:{tmp_path / 'none.pt'}")
 
 
 def test_no_code_of_a_folder_runs(tmp_path):
