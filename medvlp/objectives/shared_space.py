@@ -13,7 +13,7 @@ from medvlp.models import ImageEncoder, Temperature, TextEncoder
 from medvlp.objectives.base import Objective, embed_map, least_contrast, section_mask, similarity_map
 from medvlp.types import Batch, ImageFeatures, PhraseFeatures, Section, TextFeatures
 
-HeadKind = Literal["none", "linear", "mlp", "patch"]
+SpaceHead = Literal["none", "linear", "mlp", "patch"]
 # CLIP clamps the temperature to .01, but a SigLIP's is lower.
 LEAST = 1e-4
 
@@ -56,7 +56,7 @@ class SharedSpace(Objective):
         self,
         image_encoder: ImageEncoder,
         text_encoder: TextEncoder,
-        head: HeadKind = "linear",
+        head: SpaceHead = "linear",
         hidden: int = 0,
         bias: bool = False,
         places: bool = False,
@@ -70,7 +70,7 @@ class SharedSpace(Objective):
         width, dim = image_encoder.widths[-1] if self.of_patches else image_encoder.width, text_encoder.width
         if head == "none" and width != dim:
             raise UserError(f"image features of width {width} are compared with texts of width {dim}: name a head.")
-        self.head = make_head(head, width, hidden, dim, bias)
+        self.head = space_head(head, width, hidden, dim, bias)
 
     def least_studies(self, processes: int) -> int:
         """Return the number of studies in the smallest batch with negatives."""
@@ -120,7 +120,7 @@ class SharedSpace(Objective):
             return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
 
 
-def make_head(kind: HeadKind, width: int, hidden: int, dim: int, bias: bool) -> nn.Module:
+def space_head(kind: SpaceHead, width: int, hidden: int, dim: int, bias: bool) -> nn.Module:
     """Return the head of `SharedSpace`."""
     match kind:
         case "none":
