@@ -41,7 +41,8 @@ help: ## Show this list.
 	@echo
 	@$(LIST) | awk '{ name = $$1; sub(/^[^ ]* /, ""); printf "make %-26s %s\n", name, $$0 }'
 	@echo
-	@echo 'A benchmark takes WEIGHTS=FILE, a checkpoint of pre-training (or imagenet, or random), and, if wanted,'
+	@echo 'A benchmark takes WEIGHTS=FILE, a checkpoint of pre-training, or imagenet, random or published weights such as'
+	@echo 'biomedclip, rad-dino or open_clip:..., and, if wanted,'
 	@echo 'FRACTIONS="1 10 100" (percent of the labels), SEEDS="0 1 2", NAME=LABEL (of the weights in tables),'
 	@echo 'PROTOCOLS="medvlp chexzero" (of zero-shot; of grounding "region patch global tag"),'
 	@echo 'TRUST=PACKAGE (of your own, whose classes the weights use),'
@@ -85,7 +86,7 @@ methods: $(INSTALLED) ## Train METHODS="imitate asg" with equal budgets, test th
 		--args="$(ARGS)" --test_args="$(TEST_ARGS)"
 
 weights: $(INSTALLED)
-	@test -n "$(WEIGHTS)" || { echo "which encoder? Pass WEIGHTS=FILE, a checkpoint of 'medvlp fit', or WEIGHTS=imagenet." >&2; exit 1; }
+	@test -n "$(WEIGHTS)" || { echo "which encoder? Pass WEIGHTS=FILE, a checkpoint of 'medvlp fit', WEIGHTS=biomedclip or WEIGHTS=imagenet." >&2; exit 1; }
 
 results: $(INSTALLED) ## Tables, curves and pictures of all benchmarks in OUT, beside the published numbers.
 	$(BIN)/medvlp results "$(OUT)"

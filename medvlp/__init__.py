@@ -17,7 +17,8 @@ def load(weights: str | PathLike[str], device: str | None = "cpu", trust: Sequen
     """Load a pre-trained model for use, such as `medvlp.load(weights).scores(images, ["Pleural Effusion"])`.
 
     Args:
-        weights: Checkpoint of `medvlp fit`, or folder of `medvlp export`.
+        weights: Checkpoint of `medvlp fit`, folder of `medvlp export`, or a published pair of encoders, such as
+            `biomedclip`, `open_clip:...` or `hf:...`.
         device: Where to compute, such as `cuda`; None for a GPU where there is one.
         trust: Packages beside medvlp whose classes may be made because the weights name them.
 

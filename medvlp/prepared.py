@@ -53,7 +53,7 @@ import pyarrow.parquet as pq
 
 from medvlp.errors import NotFoundError, UserError
 
-Resize = Literal["pad", "squash"]
+Resize = Literal["pad", "squash", "crop"]
 
 FORMAT_VERSION = 4
 IMAGES = "images.npy"
@@ -203,6 +203,12 @@ class Prepared:
         wanted = pc.is_in(pc.field(column), pa.array(splits, pa.string()))
         return pq.read_table(self.root / INDEX, columns=None if columns is None else list(columns), filters=wanted)
 
+    @cached_property
+    def of_squares(self) -> bool:
+        """Whether all original images are squares, so that padding, squashing and cropping are the same."""
+        sides = pq.read_table(self.root / INDEX, columns=["height", "width"])
+        return bool(pc.all(pc.equal(sides["height"], sides["width"])).as_py())
+
     @property
     def size(self) -> int:
         """Side of the prepared images in pixels."""
@@ -217,8 +223,8 @@ class Geometry:
         height: Of the original, in pixels.
         width: Of the original, in pixels.
         size: Side of the square.
-        inner: Width and height of the image in the square.
-        corner: Left and top of the image in the square.
+        inner: Width and height of the resized image.
+        corner: Left and top of the resized image in the square; negative if the square does not show all of it.
     """
 
     height: int
@@ -235,27 +241,53 @@ class Geometry:
             height: Of the original, in pixels.
             width: Of the original, in pixels.
             size: Side of the square.
-            resize: `pad` keeps the aspect ratio and centres the image on black, `squash` fills the square.
+            resize: `pad` keeps the aspect ratio and centres the image on black. `squash` fills the square. `crop` keeps
+                the aspect ratio, fills the square and cuts off both ends of the longer side, to the pixel as the
+                transforms of torchvision do, and so CLIP's.
 
         Example:
             >>> Geometry.of(height=2000, width=1000, size=256, resize="pad").box(0, 0, 1000, 2000)
             (64.0, 0.0, 192.0, 256.0)
         """
+        if resize == "crop":
+            shorter = min(height, width)
+            inner = (size * width // shorter, size * height // shorter)
+            return cls(height, width, size, inner, (-round((inner[0] - size) / 2), -round((inner[1] - size) / 2)))
         scale = size / max(height, width)
         inner = (size, size)
         if resize == "pad":
             inner = (max(1, round(width * scale)), max(1, round(height * scale)))
         return cls(height, width, size, inner, ((size - inner[0]) // 2, (size - inner[1]) // 2))
 
+    @property
+    def filled(self) -> tuple[int, int, int, int]:
+        """The part of the square that the image fills: left, top, right, bottom."""
+        (left, top), (width, height) = self.corner, self.inner
+        return max(left, 0), max(top, 0), min(left + width, self.size), min(top + height, self.size)
+
+    @property
+    def shown(self) -> tuple[float, float, float, float]:
+        """The part of the original that the square shows: x1, y1, x2, y2 in pixels of the original."""
+        (left, top), (width, height), (x1, y1, x2, y2) = self.corner, self.inner, self.filled
+        # In this order the result is exact where the whole image is shown.
+        return (
+            (x1 - left) * self.width / width,
+            (y1 - top) * self.height / height,
+            (x2 - left) * self.width / width,
+            (y2 - top) * self.height / height,
+        )
+
     def box(self, x1: float, y1: float, x2: float, y2: float) -> tuple[float, float, float, float]:
-        """Return a box given in pixels of the original in pixels of the square."""
+        """Return a box given in pixels of the original in pixels of the square, and cut to it."""
         x, y = self.inner[0] / self.width, self.inner[1] / self.height
         left, top = self.corner
-        return x1 * x + left, y1 * y + top, x2 * x + left, y2 * y + top
+        corners = (x1 * x + left, y1 * y + top, x2 * x + left, y2 * y + top)
+        x1, y1, x2, y2 = (min(max(value, 0.0), float(self.size)) for value in corners)
+        return x1, y1, x2, y2
 
     def place(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """Return the square, black but for the resized image, `pixels`."""
         square = np.zeros((self.size, self.size), np.uint8)
-        left, top = self.corner
-        square[top : top + self.inner[1], left : left + self.inner[0]] = pixels
+        (left, top), (x1, y1, x2, y2) = self.corner, self.filled
+        square[y1:y2, x1:x2] = pixels[y1 - top : y2 - top, x1 - left : x2 - left]
         return square

@@ -23,7 +23,8 @@ def app(
     use.
 
     Args:
-        weights: A checkpoint of `medvlp fit`, or a folder of `medvlp export`.
+        weights: A checkpoint of `medvlp fit`, a folder of `medvlp export`, or a published pair of encoders, such as
+            biomedclip, biovil-t, medsiglip, chexzero:FILE, open_clip:... or hf:...
         port: Port of the page; 0 for any free port.
         host: Address to listen at. Only this machine can reach the default. With 0.0.0.0 anybody in the network can,
             without a password and unencrypted.

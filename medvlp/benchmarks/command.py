@@ -42,8 +42,9 @@ def benchmark(
             without training, zeroshot-rsna, retrieval-mimic or grounding-ms-cxr. Or a config file of your own; or
             classification, segmentation, detection, zeroshot, retrieval or grounding for all of a kind; or several of
             these with commas between them. If there are several, those without prepared or suitable data are skipped.
-        weights: The encoder: imagenet, random, a checkpoint of `medvlp fit`, a folder of `medvlp export`, a name such
-            as rad-dino or hf:OWNER/NAME, or a file with a state dict (then with --args "--model.architecture NAME").
+        weights: The encoder: imagenet, random, a checkpoint of `medvlp fit`, a folder of `medvlp export`, published
+            weights such as rad-dino, biomedclip, open_clip:... or hf:..., or a file with a state dict (then with --args
+            "--model.architecture NAME").
         name: Name of the weights in tables; by default the file's name and eight digits of its hash.
         fractions: Shares of the training labels in percent.
         seeds: Seeds of the choice of labels, of their order and of the head's weights.

@@ -15,8 +15,7 @@ from medvlp.benchmarks.cells import Plan
 from medvlp.benchmarks.configuration import settings, short_hash
 from medvlp.benchmarks.results import weights_label
 from medvlp.errors import NotFoundError, UserError
-from medvlp.models.presets import is_named
-from medvlp.models.weights import fingerprint
+from medvlp.models.published import fingerprint, names_published
 from medvlp.prepared import Prepared
 from medvlp.protocols import Protocol
 from medvlp.tasks import DownstreamTask, PerImageTask
@@ -32,9 +31,9 @@ class Encoder:
     """The encoder to test.
 
     Attributes:
-        weights: `imagenet`, `random`, a name of `TimmEncoder`, or a file.
+        weights: `imagenet`, `random`, the name of published weights, or a file.
         label: Its name in tables and folders.
-        sha256: Hash of the file; None if there is none.
+        sha256: Hash of the file or files; None if there is none.
     """
 
     weights: str
@@ -46,15 +45,15 @@ def read_encoder(weights: str, name: str | None) -> Encoder:
     """Read the options of the encoder.
 
     Args:
-        weights: `imagenet`, `random`, a name of `TimmEncoder` such as `rad-dino` or `hf:OWNER/NAME`, or a file.
+        weights: `imagenet`, `random`, the name of published weights such as `rad-dino` or `hf:OWNER/NAME`, or a file.
         name: Its name in tables; None for the file's name and eight digits of its hash.
 
     Raises:
         NotFoundError: If there is no such file.
-        UserError: If the name is no name for a folder.
+        UserError: If the name is no name for a folder, or the files of published weights cannot be had.
     """
     sha256 = fingerprint(weights)
-    if sha256 is None and weights not in ("imagenet", "random") and not is_named(weights):
+    if sha256 is None and weights not in ("imagenet", "random") and not names_published(weights):
         raise NotFoundError(
             f"--weights '{weights}': no such file. Give a checkpoint of 'medvlp fit', a folder of 'medvlp export', a "
             "file with a state dict, a name such as rad-dino or hf:OWNER/NAME, imagenet or random."

@@ -17,6 +17,7 @@ from medvlp.benchmarks.preparation import UNKNOWN, identity, in_words
 from medvlp.benchmarks.published import Published, cautions, published, title
 from medvlp.benchmarks.scores import METRICS, Score, score_of
 from medvlp.errors import NotFoundError, UserError
+from medvlp.models.published import names_published, short_name
 
 RESULTS, PREDICTIONS, BOOTSTRAP, SUBSET = "results.json", "predictions.parquet", "bootstrap.parquet", "subset.csv"
 # `medvlp benchmark` writes this file beside them; it holds label, recipe and settings of the cell.
@@ -177,7 +178,9 @@ def _name(folder: Path, content: Mapping[str, Any]) -> tuple[str, str]:
 
 def weights_label(weights: str, sha256: str | None) -> str:
     """Return the default name of weights, which a folder may have: the file's name and eight digits of its hash."""
-    return f"{Path(weights).stem}-{sha256[:8]}" if sha256 else re.sub(r"[^\w.+]+", "-", weights)
+    if not sha256:
+        return re.sub(r"[^\w.+]+", "-", weights)
+    return f"{short_name(weights) if names_published(weights) else Path(weights).stem}-{sha256[:8]}"
 
 
 def summarise(cells: Iterable[Cell]) -> list[Benchmark]:

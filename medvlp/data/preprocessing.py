@@ -24,7 +24,7 @@ class Preprocessing:
 
     Attributes:
         size: Side of the prepared square in pixels.
-        fit: How the image fills it: `pad` keeps its aspect ratio, `squash` does not.
+        fit: How the image fills it; see `Geometry.of`.
         resize: Side that the square is then resized to; None leaves it as it is.
         crop: Side of the central square that the encoder sees.
     """
@@ -58,10 +58,10 @@ class Preprocessing:
         """Refuse prepared images that the encoder would see differently from those of its training.
 
         Raises:
-            UserError: If they are too small, or fill their square in another way.
+            UserError: If they are too small, or fill their square in another way and are not squares themselves.
         """
         size, fit = prepared.size, prepared.manifest["options"]["resize"]
-        if fit != self.fit or size < min(self.size, self.side):
+        if size < min(self.size, self.side) or not (fit == self.fit or prepared.of_squares):
             raise UserError(
                 f"root='{prepared.root}' was prepared with --size {size} --resize {fit}, but the model was trained on "
                 f"--size {self.size} --resize {self.fit}: prepare the data with these options."

@@ -161,7 +161,11 @@ def _parts(model: Model, config: Mapping[str, Any]) -> list[list[str]]:
 
 
 def _seeing(preprocessing: Preprocessing) -> str:
-    fit = {"pad": "with its aspect ratio, centred on black", "squash": "squashed to fill it"}[preprocessing.fit]
+    fit = {
+        "pad": "with its aspect ratio, centred on black",
+        "squash": "squashed to fill it",
+        "crop": "with its aspect ratio, both ends of the longer side cut off",
+    }[preprocessing.fit]
     steps = [
         "grey, 8 bits: colour to luma, DICOM through its window, more bits scaled from the image's own range",
         f"resized to a square of {preprocessing.size} pixels, {fit}",

@@ -46,8 +46,11 @@ def export(
     # Imported late: torch takes seconds to import, which wrong arguments need not wait for.
     from medvlp.export import card, check, folder
     from medvlp.inference.model import Model
+    from medvlp.models.published import names_published
     from medvlp.models.weights import fingerprint
 
+    if names_published(str(checkpoint)):
+        raise UserError(f"'{checkpoint}' is published already: export takes a checkpoint or a folder of its own.")
     folder.check_replaceable(out)
     if format == "onnx":
         from medvlp.export import onnx

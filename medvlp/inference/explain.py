@@ -149,7 +149,8 @@ def explain(
 
     Args:
         image: JPEG, PNG, DICOM or other image file.
-        weights: A checkpoint of `medvlp fit`, or a folder of `medvlp export`.
+        weights: A checkpoint of `medvlp fit`, a folder of `medvlp export`, or a published pair of encoders, such as
+            biomedclip, biovil-t, medsiglip, chexzero:FILE, open_clip:... or hf:...
         text: Text to locate, such as "left pleural effusion"; repeat the option to see several side by side.
         out: The picture to write.
         source: Source of the heat maps: `region` and `global` compare places of the image with the text, `tag` is the

@@ -60,10 +60,10 @@ class Model:
 
     @classmethod
     def load(cls, weights: File, device: str | None = "cpu", trust: Sequence[str] = ()) -> Model:
-        """Load a checkpoint of `medvlp fit`, or a folder of `medvlp export`.
+        """Load a checkpoint of `medvlp fit`, a folder of `medvlp export`, or a published pair of encoders.
 
         Args:
-            weights: The checkpoint or folder.
+            weights: The checkpoint, the folder, or a name such as `biomedclip`, `open_clip:...` or `hf:...`.
             device: Device to compute on, such as `cuda`; None takes a GPU if there is one.
             trust: Packages other than medvlp whose classes the weights may name.
 

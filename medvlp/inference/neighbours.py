@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,8 @@ from medvlp.data.features import FeatureStore
 from medvlp.data.transforms import EvaluationTransform
 from medvlp.errors import NotFoundError, UserError
 from medvlp.inference.model import Model
-from medvlp.models.weights import fingerprint
+from medvlp.models.pretrained import digest
+from medvlp.models.published import fingerprint, names_published
 from medvlp.objectives.similarity import joined, one_vector
 from medvlp.prepared import IMAGES, INDEX, LABEL_PREFIX, MANIFEST, Prepared
 from medvlp.tasks.checkpoints import CONFIG, WEIGHTS
@@ -107,6 +109,7 @@ class PreparedIndex(Index):
         self.prepared = Prepared.open(root)
         files = [weights / CONFIG, weights / WEIGHTS] if weights.is_dir() else [weights]
         self._weights = [fingerprint(str(file)) for file in files]
+        self._published = names_published(str(weights))
         columns = ["row", "image_id", "study_id", "split", "path", *(LABEL_PREFIX + x for x in self.prepared.labels)]
         self.images = pq.read_table(self.prepared.root / INDEX, columns=columns)
         names = sorted(filter(None, self.images["split"].unique().to_pylist()))
@@ -128,6 +131,9 @@ class PreparedIndex(Index):
 
         rows = self.images["row"].to_numpy()
         settings = {"embedding": self._weights, "images": prepared.manifest["sha256"][IMAGES]}
+        if self._published:
+            # Beside the weights, a config that may change decides how images are seen.
+            settings["seen"] = [digest(model.task.image_encoder), *asdict(preprocessing).values()]
         store = FeatureStore(prepared.root, settings, len(prepared.images))
         try:
             store.fill(rows, encode)

@@ -52,7 +52,8 @@ def predict(
 
     Args:
         inputs: Files (JPEG, PNG, DICOM ...), folders with all files below them, or patterns in quotes: '*.dcm'.
-        weights: Checkpoint of 'medvlp fit', or folder of 'medvlp export'.
+        weights: A checkpoint of 'medvlp fit', a folder of 'medvlp export', or a published pair of encoders, such as
+            biomedclip, biovil-t, medsiglip, chexzero:FILE, open_clip:... or hf:...
         out: Output file: FILE.csv, FILE.parquet, FILE.json or FILE.jsonl. It must not exist yet.
         findings: Findings to score, separated by commas; by default the labels of the protocol, or CheXpert's 14.
         protocol: Scoring protocol: the name of a protocol of medvlp, or a protocol file.
@@ -189,13 +190,18 @@ def files(inputs: Sequence[str], partial: Path) -> Iterator[str]:
 
 def identity(weights: Path) -> list[tuple[str, int, int]]:
     """Return the identity of weights: path, size and modification time of each of their files."""
-    paths = [weights] if weights.is_file() else sorted(path for path in weights.rglob("*") if path.is_file())
+    from medvlp.models.published import names_published, published_files
+
+    if names_published(str(weights)):
+        paths = [Path(path) for path in published_files(str(weights))]
+    else:
+        paths = [weights] if weights.is_file() else sorted(path for path in weights.rglob("*") if path.is_file())
     return [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
 
 
 def origin(weights: Path, questions: Questions) -> dict[str, str]:
     """Return the metadata of the predictions: the hash of the weights and the protocol."""
-    from medvlp.models.weights import fingerprint
+    from medvlp.models.published import fingerprint
 
     return {
         "weights_sha256": fingerprint(str(weights)) or "",

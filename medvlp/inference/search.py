@@ -69,7 +69,8 @@ def search(
     Args:
         index: A prepared folder, or a parquet file that `medvlp predict --embeddings true` has written with the same
             weights.
-        weights: A checkpoint of `medvlp fit`, or a folder of `medvlp export`.
+        weights: A checkpoint of `medvlp fit`, a folder of `medvlp export`, or a published pair of encoders, such as
+            biomedclip, biovil-t, medsiglip, chexzero:FILE, open_clip:... or hf:...
         text: Text to search for, such as "left pleural effusion".
         image: Image file to search for, in place of a text.
         top: Number of studies to list.

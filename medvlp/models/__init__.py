@@ -9,6 +9,7 @@ from pkgutil import iter_modules
 
 from medvlp.models.aggregation import ChannelAggregation
 from medvlp.models.batch_norm import GlobalBatchNorm
+from medvlp.models.dual_text_encoder import DualTextEncoder
 from medvlp.models.heads import HeadKind, ProjectionHead, make_head
 from medvlp.models.hf_text_encoder import HFTextEncoder
 from medvlp.models.image import ImageEncoder
@@ -21,6 +22,7 @@ from medvlp.models.timm_encoder import TimmEncoder
 
 __all__ = [
     "ChannelAggregation",
+    "DualTextEncoder",
     "GlobalBatchNorm",
     "HFTextEncoder",
     "HeadKind",

@@ -52,12 +52,22 @@ def find_transformers(model: str, weights: bool) -> Source:
     )
 
 
+def read_processor(model: str) -> dict[str, Any] | None:
+    """Return the settings of a model's image processor; None if it has none.
+
+    They are in preprocessor_config.json, or in the processor_config.json of models with a text half.
+    """
+    if file := find_file(model, "preprocessor_config.json"):
+        return read_json(file)
+    file = find_file(model, "processor_config.json")
+    return read_json(file).get("image_processor") if file else None
+
+
 def _processor(model: str) -> Normalisation | None:
-    """Return mean and std in a model's preprocessor_config.json; None if it has none."""
-    file = find_file(model, "preprocessor_config.json")
-    if file is None:
+    """Return mean and std of a model's image processor; None if it has none."""
+    settings = read_processor(model)
+    if settings is None:
         return None
-    settings = read_json(file)
     # What the stored grey levels are multiplied with, as a share of white.
     scale = 255 * settings.get("rescale_factor", 1 / 255) if settings.get("do_rescale", True) else 255.0
     if not settings.get("do_normalize", True):

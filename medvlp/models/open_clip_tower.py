@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from medvlp.errors import UserError
 from medvlp.models.hub import find_weights, read_json, require_file
@@ -35,8 +35,30 @@ RESNETS = {
 }
 
 
+class OpenClip(NamedTuple):
+    """A model of open_clip.
+
+    Attributes:
+        config: Its model_cfg.
+        preprocessing: Its preprocess_cfg.
+        files: Paths of the weights; empty if they were not asked for.
+        folder: Its local folder; None if it has none.
+    """
+
+    config: dict[str, Any]
+    preprocessing: dict[str, Any]
+    files: tuple[str, ...]
+    folder: str | None = None
+
+
 def find_open_clip(model: str, weights: bool) -> Source:
-    """Return the source of an image tower of open_clip.
+    """Return the source of the image tower of a model of open_clip; see `read_open_clip`."""
+    found = read_open_clip(model, weights)
+    return _tower(found.config, found.preprocessing, found.files)
+
+
+def read_open_clip(model: str, weights: bool) -> OpenClip:
+    """Return the settings of a model of open_clip, and the paths of its weights.
 
     Args:
         model: NAME/TAG in open_clip, `hf-hub:OWNER/NAME`, a folder with an open_clip_config.json, or a file in such a
@@ -54,7 +76,10 @@ def find_open_clip(model: str, weights: bool) -> Source:
         found: tuple[str, ...] = ()
         if weights:
             found = (model,) if Path(model).is_file() else find_weights(where, OPEN_CLIP_WEIGHTS)
-        return _tower(content["model_cfg"], content.get("preprocess_cfg", {}), found)
+        if not isinstance(content.get("model_cfg"), dict):
+            raise UserError(f"'{OPEN_CLIP_CONFIG}' of 'open_clip:{model}' has no entry 'model_cfg'.")
+        local = str(folder) if folder.is_dir() and on_hub == model else None
+        return OpenClip(content["model_cfg"], content.get("preprocess_cfg", {}), found, local)
     open_clip: Any = extra("open_clip", f"open_clip:{model}")
     name, _, tag = model.partition("/")
     config = open_clip.get_model_config(name)
@@ -72,7 +97,7 @@ def find_open_clip(model: str, weights: bool) -> Source:
             kind = type(error).__name__
             raise UserError(f"the weights of 'open_clip:{model}' could not be downloaded ({kind}).") from error
     quick = pretrained.get("quick_gelu", config.get("quick_gelu", False))
-    return _tower({**config, "quick_gelu": quick}, pretrained, found)
+    return OpenClip({**config, "quick_gelu": quick}, pretrained, found)
 
 
 def _tower(config: Mapping[str, Any], preprocessing: Mapping[str, Any], files: tuple[str, ...]) -> Source:

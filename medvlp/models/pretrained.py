@@ -15,7 +15,7 @@ from medvlp.config.parser import concise
 from medvlp.config.trust import TRUSTED, check_trusted
 from medvlp.errors import NotFoundError, UserError
 from medvlp.models.image import NORMALISATION, ImageEncoder
-from medvlp.models.presets import is_named
+from medvlp.models.published import image_options, names_published
 from medvlp.models.recipe import RECIPE, image_encoder_settings, read_content, rebuild_settings, trained_side
 from medvlp.models.tensor_files import read_tensors
 from medvlp.models.timm_encoder import TimmEncoder
@@ -41,8 +41,9 @@ def load_image_encoder(
     Args:
         weights: `imagenet` for timm's pre-trained weights, or `random` for random weights, the same each time. Or a
             checkpoint of `medvlp fit` or a folder of `medvlp export`, whose encoder of any class is rebuilt. Or a name
-            of `TimmEncoder` with weights of its own: a preset, or one with a scheme, such as `hf:OWNER/NAME`. Or a file
-            with the state dict of such a network. Files may be `package:PACKAGE/PATH`.
+            of `TimmEncoder` with weights of its own: a preset, or one with a scheme, such as `hf:OWNER/NAME`; or
+            `PRESET:PATH` with its downloaded files. Or a file with the state dict of such a network. Files may be
+            `package:PACKAGE/PATH`.
         architecture: Name in timm, or another name of `TimmEncoder`, required for a state dict; by default ResNet-50
             for `imagenet` and `random`. A checkpoint must have this architecture if it is given.
         image_size: Side of the images in pixels; see `ImageEncoder.fit`.
@@ -62,13 +63,13 @@ def load_image_encoder(
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             encoder = TimmEncoder(architecture or DEFAULT, pretrained=False, normalisation=normalisation)
-    elif is_named(weights):
+    elif names_published(weights):
         if architecture is not None:
             raise UserError(
                 f"weights='{weights}' name their architecture: leave architecture='{architecture}' out, or pass a file "
                 "as the weights."
             )
-        encoder = TimmEncoder(weights, normalisation=normalisation)
+        encoder = TimmEncoder(**image_options(weights), normalisation=normalisation)
     else:
         encoder = _from_file(weights, architecture, trust, normalisation)
     if image_size is not None:
@@ -93,7 +94,7 @@ def pretrained_on(weights: str) -> dict[str, Any] | None:
     """
     if weights in (IMAGENET, RANDOM):
         return {}
-    if is_named(weights):
+    if names_published(weights):
         return None
     noted = read_content(_file(weights)).get("data")
     return noted if isinstance(noted, dict) and noted.keys() >= NOTED else None

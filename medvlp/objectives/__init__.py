@@ -10,9 +10,18 @@ from medvlp.objectives.base import HeatMap, Objective
 from medvlp.objectives.global_alignment import GlobalAlignment
 from medvlp.objectives.hierarchical_alignment import HierarchicalAlignment
 from medvlp.objectives.region_alignment import RegionAlignment
+from medvlp.objectives.shared_space import SharedSpace
 from medvlp.objectives.tag_decoding import TagDecoding
 
-__all__ = ["GlobalAlignment", "HeatMap", "HierarchicalAlignment", "Objective", "RegionAlignment", "TagDecoding"]
+__all__ = [
+    "GlobalAlignment",
+    "HeatMap",
+    "HierarchicalAlignment",
+    "Objective",
+    "RegionAlignment",
+    "SharedSpace",
+    "TagDecoding",
+]
 
 for module in iter_modules(__path__):
     import_module(f"{__name__}.{module.name}")

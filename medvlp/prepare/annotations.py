@@ -48,12 +48,12 @@ class Annotation:
     mask: npt.NDArray[np.bool_] | None = None
 
 
-def cut_boxes(boxes: Iterable[Box], height: int, width: int) -> tuple[list[Box], list[str]]:
-    """Return the boxes cut to an image, and the names of the boxes outside of it."""
+def cut_boxes(boxes: Iterable[Box], x1: float, y1: float, x2: float, y2: float) -> tuple[list[Box], list[str]]:
+    """Return the boxes cut to a part of the image, and the names of the boxes outside of it."""
     kept: list[Box] = []
     outside: list[str] = []
     for box in boxes:
-        left, top, right, bottom = max(box.x1, 0), max(box.y1, 0), min(box.x2, width), min(box.y2, height)
+        left, top, right, bottom = max(box.x1, x1), max(box.y1, y1), min(box.x2, x2), min(box.y2, y2)
         if left < right and top < bottom:
             kept.append(box.at(left, top, right, bottom))
         else:

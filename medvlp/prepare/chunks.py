@@ -48,7 +48,7 @@ class Decoder:
         outputs: images.npy and, if there are masks, masks.npy, of their final size.
         offset: Offset of their first row, in bytes.
         size: Side of the prepared images in pixels.
-        resize: Keep the aspect ratio and pad, or squash.
+        resize: Keep the aspect ratio and pad, squash, or keep it and crop.
         leave_out: Flags whose images are left out.
     """
 
@@ -103,11 +103,11 @@ class Decoder:
         return {"first": chunk.first, "sha256": hashes, "images": images, "skipped": skipped}
 
     def _annotation(self, picture: Picture, geometry: Geometry, skipped: list[tuple[str, str]]) -> Annotation | None:
-        """Return the annotation of an image with the boxes cut to it, or None if it was never annotated."""
+        """Return the annotation of an image, its boxes cut to what is shown of it; None if it was never annotated."""
         if self.annotations is None or picture.annotation is None:
             return None
         drawn = self.annotations.read(picture.annotation, geometry.height, geometry.width)
-        boxes, outside = cut_boxes(drawn.boxes, geometry.height, geometry.width)
+        boxes, outside = cut_boxes(drawn.boxes, *geometry.shown)
         reason = "box without area in the image"
         if outside and not boxes:
             raise LeftOutError(reason)  # It would count as an image without objects.

@@ -35,7 +35,7 @@ class Options:
 
     Attributes:
         size: Side of the prepared images in pixels.
-        resize: Keep the aspect ratio and pad, or squash.
+        resize: Keep the aspect ratio and pad, squash, or keep it and crop.
         views: Views to keep.
         min_words: Least number of tokens in a report; see `medvlp.prepare.reports.has_words`. Ignored for data sets
             without reports.

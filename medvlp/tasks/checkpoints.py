@@ -18,21 +18,26 @@ from medvlp.config.trust import TRUSTED, check_trusted, named
 from medvlp.data.preprocessing import Preprocessing
 from medvlp.errors import NotFoundError, UserError
 from medvlp.models import TextEncoder
+from medvlp.models.published import NAMES, names_published
 from medvlp.models.recipe import RECIPE, rebuild_settings
 from medvlp.models.weights import EXPORTED, TEXT_ENCODER
 from medvlp.tasks.pretraining import PretrainingTask
+from medvlp.tasks.published import load_published
 
 # What `medvlp export` writes.
 CONFIG, WEIGHTS, PROTOCOL = "config.json", EXPORTED, "protocol.yaml"
+# Schemes of published weights, by what a folder of theirs holds.
+FOLDERS = {"open_clip": "open_clip_config.json", "biovil-t": "biovil_t_image_model_proj_size_128.pt", "hf": CONFIG}
 # The hyper-parameters that decide what a model computes; optimiser and schedule are training's.
 MADE_OF = ("image_encoder", "text_encoder", "objectives", "protocol")
 
 
 def load_pretraining(weights: str | Path, trust: Sequence[str] = ()) -> PretrainingTask:
-    """Rebuild the task of a checkpoint that `medvlp fit` wrote, or of a folder of `medvlp export`.
+    """Rebuild the task of a checkpoint of `medvlp fit`, of a folder of `medvlp export`, or of published weights.
 
     Args:
-        weights: The file or folder.
+        weights: The file or folder, or the name of a published pair of encoders; see
+            `medvlp.models.published.find_dual`.
         trust: Packages beside medvlp whose classes the model may be made of.
 
     Returns:
@@ -43,10 +48,12 @@ def load_pretraining(weights: str | Path, trust: Sequence[str] = ()) -> Pretrain
         UserError: If it holds something else, or classes of packages that are not trusted.
     """
     path = Path(weights)
+    if names_published(str(weights)):
+        return load_published(str(weights))
     if not path.exists():
         raise NotFoundError(
-            f"weights='{weights}': no such file. Pass a checkpoint of 'medvlp fit', runs/.../last.ckpt, or a folder of "
-            "'medvlp export'."
+            f"weights='{weights}': no such file. Pass a checkpoint of 'medvlp fit', runs/.../last.ckpt, a folder of "
+            f"'medvlp export', or published weights: {NAMES}."
         )
     try:
         checkpoint = _read(path)
@@ -55,7 +62,10 @@ def load_pretraining(weights: str | Path, trust: Sequence[str] = ()) -> Pretrain
         crop = Preprocessing(**checkpoint["data"]["preprocessing"]).crop
     except Exception as error:  # whatever a damaged or foreign file makes of the unpickler
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"weights='{weights}' is not a checkpoint of 'medvlp fit': {reason}") from error
+        advice = next(
+            (f". Is it {scheme}:{weights}?" for scheme, file in FOLDERS.items() if (path / file).is_file()), ""
+        )
+        raise UserError(f"weights='{weights}' is not a checkpoint of 'medvlp fit': {reason}{advice}") from error
     check_trusted(made_of, [*TRUSTED, *trust], f"weights='{weights}'")
     try:
         # The checkpoint holds its weights: those it started from need not be at hand.

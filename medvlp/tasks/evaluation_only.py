@@ -11,6 +11,7 @@ from medvlp.data.preprocessing import Preprocessing
 from medvlp.data.transforms import Framing
 from medvlp.errors import UserError
 from medvlp.models.pretrained import digest
+from medvlp.models.published import names_published, origin
 from medvlp.prepared import Prepared
 from medvlp.tasks.checkpoints import load_pretraining
 from medvlp.tasks.per_image import PerImageTask
@@ -23,7 +24,8 @@ class EvaluationOnlyTask(PerImageTask):
     Images are cut and scaled as they were in its pre-training, whatever `data.resize` and `data.crop` say.
 
     Args:
-        weights: A checkpoint of pre-training, or a folder of `medvlp export`.
+        weights: A checkpoint of pre-training, a folder of `medvlp export`, or a published pair of encoders; see
+            `medvlp.models.published.find_dual`.
         trust: Packages beside medvlp whose classes the weights may name; `--trust` of the command line.
     """
 
@@ -47,9 +49,9 @@ class EvaluationOnlyTask(PerImageTask):
         return Framing(self._preprocessing.side, self._preprocessing.crop)
 
     @property
-    def trained_on(self) -> Mapping[str, Any]:
-        """Description of the data of pre-training."""
-        return self.model.trained_on
+    def trained_on(self) -> Mapping[str, Any] | None:
+        """Description of the data of pre-training; None if they are not known."""
+        return None if names_published(self.weights) else self.model.trained_on
 
     @abstractmethod
     def texts(self) -> Sequence[str]:
@@ -66,6 +68,12 @@ class EvaluationOnlyTask(PerImageTask):
         self.check_framing()
         self.model.text_encoder.open_cache(self.datamodule.text_cache)
         self.model.to(self.trainer.strategy.root_device)
+
+    def on_test_start(self) -> None:
+        """Also say where published weights are from."""
+        super().on_test_start()
+        if names_published(self.weights):
+            self.notes += [f"its weights are {origin(self.weights)}."]
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """Never reached; the Trainer wants it before it asks for an optimiser."""

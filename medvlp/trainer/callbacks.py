@@ -24,7 +24,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from medvlp import __version__
 from medvlp.errors import UserError
 from medvlp.metrics.bootstrap import interval
-from medvlp.models.weights import fingerprint
+from medvlp.models.published import fingerprint, names_published, origin
 from medvlp.prepared import Prepared
 from medvlp.tasks import DownstreamTask, PerImageTask
 
@@ -188,6 +188,7 @@ class SaveResults(Callback):
             "how": pl_module.how,
             "protocol": describe_protocol(trainer, pl_module),
             "weights_sha256": fingerprint(pl_module.weights),
+            "weights_origin": origin(pl_module.weights) if names_published(pl_module.weights) else None,
             "encoder_sha256": pl_module.encoder_sha256,
             "data": describe_data(pl_module),
             "seed": int(os.environ.get("PL_GLOBAL_SEED", "0")),

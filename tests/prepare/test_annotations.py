@@ -231,7 +231,7 @@ def test_boxes_are_cut_to_the_image():
         Box("d", 0, float("nan"), 1, 1),
         Box("e", 1, 1, 2, 2),
     ]
-    assert cut_boxes(boxes, 20, 30) == ([Box("a", 0, 2, 4, 20, "left a"), Box("e", 1, 1, 2, 2)], ["b", "c", "d"])
+    assert cut_boxes(boxes, 0, 0, 30, 20) == ([Box("a", 0, 2, 4, 20, "left a"), Box("e", 1, 1, 2, 2)], ["b", "c", "d"])
 
 
 def test_boxes_outside_the_image(squares, tmp_path, skipped):
@@ -278,3 +278,19 @@ def test_images_are_the_same_with_and_without_masks(squares, tmp_path):
     for row in (0, 57):
         pixels, _ = read_image(str(squares.images / f"{row}.png"), 24, "pad")
         np.testing.assert_array_equal(prepared.images[row], pixels)
+
+
+def test_a_crop_shows_and_annotates_the_middle(squares, tmp_path):
+    prepared = run(squares, tmp_path / "out", "crop")
+    rows = [row for row in prepared.index.to_pylist() if row["boxes"]]
+    assert len(rows) > 40
+    for row in rows:
+        image, mask = prepared.images[row["row"]].astype(int), prepared.masks[row["row"]].astype(int)
+        assert np.abs(image - mask).mean() < 4
+        area = 0.0
+        for box in row["boxes"]:
+            x1, y1, x2, y2 = (box[key] for key in KEYS[1:])
+            assert 0 <= x1 < x2 <= 24
+            assert 0 <= y1 < y2 <= 24
+            area += (x2 - x1) * (y2 - y1)
+        assert mask.sum() / 255 == pytest.approx(area, rel=0.03)

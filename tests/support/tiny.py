@@ -99,6 +99,16 @@ def make_prepared(
     return root
 
 
+def refit(root: Path, fit: str) -> None:
+    """Have a prepared folder say that its images were no squares, and how they were made squares."""
+    table = pq.read_table(root / INDEX)
+    wider = pa.array([width + 8 for width in table["width"].to_pylist()], pa.int32())
+    pq.write_table(table.set_column(table.column_names.index("width"), "width", wider), root / INDEX)
+    manifest = json.loads((root / MANIFEST).read_text())
+    manifest["options"]["resize"] = fit
+    (root / MANIFEST).write_text(json.dumps(manifest))
+
+
 def split_entry(rows: list[dict[str, Any]], variant: str) -> dict[str, Any]:
     """Return what a manifest says of a split variant."""
     splits = [row[f"split/{variant}"] for row in rows]

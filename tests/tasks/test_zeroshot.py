@@ -13,12 +13,11 @@ from medvlp.__main__ import main
 from medvlp.data import CXRDataModule
 from medvlp.errors import UserError
 from medvlp.models import TimmEncoder
-from medvlp.prepared import MANIFEST
 from medvlp.tasks import RetrievalTask, ZeroShotTask
 from medvlp.tasks.checkpoints import load_pretraining
 from tests.support.runs import QUIET, clear_environment
 from tests.support.slow import slow_retrieval
-from tests.support.tiny import make_language_model, make_prepared, options
+from tests.support.tiny import make_language_model, make_prepared, options, refit
 
 pytestmark = pytest.mark.slow
 
@@ -153,9 +152,7 @@ def test_a_label_without_a_threshold_is_left_out_of_the_means_of_decisions(check
 
 def test_images_that_were_prepared_otherwise_are_refused(checkpoint, tmp_path):
     make_prepared(tmp_path / "data")
-    manifest = json.loads((tmp_path / "data" / MANIFEST).read_text())
-    manifest["options"]["resize"] = "squash"
-    (tmp_path / "data" / MANIFEST).write_text(json.dumps(manifest))
+    refit(tmp_path / "data", "squash")
     with pytest.raises(UserError, match="--resize squash, but the model was trained on --size 40 --resize pad"):
         run(ZeroShotTask(checkpoint), root=tmp_path / "data")
 

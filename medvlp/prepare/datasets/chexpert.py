@@ -72,7 +72,7 @@ def chexpert(
             batches of the full-size download.
         out: Folder to write, the --data.root of training.
         size: Side of the prepared images in pixels.
-        resize: Keep the aspect ratio and pad with black, or squash.
+        resize: Keep the aspect ratio and pad with black, squash, or keep it and crop to the square.
         views: FRONTAL, LATERAL, or both separated by a comma.
         leave_out: Flags whose images are left out, separated by commas, such as lateral,inverted; by default none.
         workers: Number of processes; one per CPU core if not given.

@@ -56,7 +56,7 @@ def covidx(
         train_list: List of the training images, a file in root. Another version of it gives other splits.
         test_list: List of the test images, a file in root.
         size: Side of the prepared images in pixels.
-        resize: Keep the aspect ratio and pad with black, or squash.
+        resize: Keep the aspect ratio and pad with black, squash, or keep it and crop to the square.
         leave_out: Flags whose images are left out, separated by commas, such as lateral,inverted; by default none.
         workers: Number of processes; one per CPU core if not given.
     """

@@ -80,7 +80,7 @@ def mimic_cxr(
         scene_graphs: scene_graph.zip of Chest ImaGenome 1.0.0, or a folder with it or with its content.
         regions: Without scene_graphs, find the anatomical regions in frontal images, or none.
         size: Side of the prepared images in pixels.
-        resize: Keep the aspect ratio and pad with black, or squash.
+        resize: Keep the aspect ratio and pad with black, squash, or keep it and crop to the square.
         views: Values of ViewPosition to keep, separated by commas.
         min_words: Least number of words in a report, counted as by MGCA.
         labels: Table of automatic labels to use.

@@ -54,7 +54,7 @@ def object_cxr(
         root: Folder with train.csv, dev.csv, 'train' and 'dev'.
         out: Folder to write, the --data.root of training.
         size: Side of the prepared images in pixels.
-        resize: Squash, as MGCA does, or keep the aspect ratio and pad with black.
+        resize: Squash, as MGCA does, or keep the aspect ratio and pad with black, or keep it and crop to the square.
         leave_out: Flags whose images are left out, separated by commas, such as lateral,inverted; by default none.
         workers: Number of processes; one per CPU core if not given.
     """

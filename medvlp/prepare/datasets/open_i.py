@@ -84,7 +84,7 @@ def open_i(
             70 : 10 : 20 by a hash of their uid.
         regions: Find the anatomical regions in frontal images, or none.
         size: Side of the prepared images in pixels.
-        resize: Keep the aspect ratio and pad with black, or squash.
+        resize: Keep the aspect ratio and pad with black, squash, or keep it and crop to the square.
         views: FRONTAL, LATERAL, or both separated by a comma.
         min_words: Least number of words in a report, counted as by MGCA.
         leave_out: Flags whose images are left out, separated by commas, such as lateral,inverted; by default none.

@@ -53,7 +53,7 @@ def rsna(
         annotation_size: Side of the annotated images in pixels, if the images in root have another size; 1024 for the
             original ones.
         size: Side of the prepared images in pixels.
-        resize: Keep the aspect ratio and pad with black, or squash.
+        resize: Keep the aspect ratio and pad with black, squash, or keep it and crop to the square.
         leave_out: Flags whose images are left out, separated by commas, such as lateral,inverted; by default none.
         workers: Number of processes; one per CPU core if not given.
     """

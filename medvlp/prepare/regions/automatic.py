@@ -43,8 +43,8 @@ class Automatic:
         if square.marks is None:
             raise LeftOutError("no lung fields found")
         boxes = localiser().boxes(square.marks)
-        left, top = square.geometry.corner
-        width, height = square.geometry.inner
+        left, top, right, bottom = square.geometry.filled
+        width, height = right - left, bottom - top
         regions: list[Region] = []
         for name, box in boxes.items():
             x1, y1, x2, y2 = (round(share * length, 2) for share, length in zip(box, (width, height) * 2, strict=True))

@@ -31,6 +31,7 @@ class SceneGraphs:
     def find(self, picture: Picture, square: Square, skip: Skip) -> list[Region]:
         """Return the boxes of a scene graph, cut to the image; see `RegionSource.find`."""
         geometry = square.geometry
+        left, top, right, bottom = geometry.shown
         if picture.graph is None:
             raise LeftOutError("no scene graph")
         try:
@@ -53,9 +54,9 @@ class SceneGraphs:
                 skip(name, "unreadable box")
             elif x1 >= x2 or y1 >= y2:
                 skip(name, "empty box")
-            elif x1 >= geometry.width or y1 >= geometry.height or x2 <= 0 or y2 <= 0:
+            elif x1 >= right or y1 >= bottom or x2 <= left or y2 <= top:
                 skip(name, "box outside the image")
             else:
-                cut = (max(x1, 0), max(y1, 0), min(x2, geometry.width), min(y2, geometry.height))
+                cut = (max(x1, left), max(y1, top), min(x2, right), min(y2, bottom))
                 regions.append((name, *geometry.box(*cut)))
         return regions

@@ -32,8 +32,8 @@ class Square:
     @property
     def image(self) -> npt.NDArray[np.uint8]:
         """The part of the square that the image fills."""
-        (left, top), (width, height) = self.geometry.corner, self.geometry.inner
-        return self.pixels[top : top + height, left : left + width]
+        left, top, right, bottom = self.geometry.filled
+        return self.pixels[top:bottom, left:right]
 
     @cached_property
     def input(self) -> npt.NDArray[np.uint8]:
