@@ -92,7 +92,8 @@ class Studies:
         )
         text = TextFeatures(
             {"report": self.report[order]},
-            torch.cat([*words, torch.zeros(0, WORD)]),
+            # As the words of a trained encoder, they have a gradient even if there are none.
+            torch.cat([*words, self.report[:0]]),
             torch.tensor([s for s, word in enumerate(words) for _ in range(len(word))], dtype=torch.long),
             torch.cat([*(self.sentence[i] for i in order), torch.zeros(0, WORD)]),
         )
