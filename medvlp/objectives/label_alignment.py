@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from medvlp.losses import label_contrast_loss
+from medvlp.metrics import label_auroc
 from medvlp.models import HeadKind, ImageEncoder, Temperature, TextEncoder
 from medvlp.objectives.joint_space import JointSpace
 from medvlp.objectives.study_labels import LabelTexts, StudyLabels
 from medvlp.objectives.tags import LabelSet
-from medvlp.types import PRESENT, Batch, ImageFeatures, TextFeatures
+from medvlp.types import PRESENT, UNCERTAIN, Batch, ImageFeatures, TextFeatures
 
 
 class LabelAlignment(JointSpace):
@@ -43,6 +44,8 @@ class LabelAlignment(JointSpace):
         labels: A label set, for the labels of the parser; or all labels of the prepared folder, in its order.
         prompt: Text of a label, with {} for its name.
     """
+
+    quality = "auroc/macro"
 
     def __init__(
         self,
@@ -75,3 +78,15 @@ class LabelAlignment(JointSpace):
             for view in self.project_views(image, batch)
         ]
         return {"contrast": self.weight * torch.stack(losses).mean()}
+
+    def evaluate(self, image: ImageFeatures, text: TextFeatures, batch: Batch) -> dict[str, Tensor]:
+        """Return the cosine with the text of each label, and its state."""
+        state, known = self.labels(batch)
+        cosine = self.embed_image(image)["report"] @ self.embed_text(self.texts.each()).T
+        # Uncertain states are left out of the metrics.
+        return {"cosine": cosine, "label": state.masked_fill(~known[:, None], UNCERTAIN)}
+
+    def summarise(self, rows: dict[str, Tensor]) -> dict[str, float]:
+        """Return the AUROC of each label and their mean; unmentioned labels are absent, uncertain ones are left out."""
+        aurocs = label_auroc(rows["cosine"], rows["label"], self.labels.names)
+        return {f"auroc/{name}": value for name, value in aurocs.items()}

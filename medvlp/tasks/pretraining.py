@@ -231,8 +231,14 @@ class PretrainingTask(VisionLanguageTask):
 
     def overfit_quality(self, metrics: Mapping[str, Tensor]) -> dict[str, float]:
         """Return the recall of reports by images, and the objectives' own quality; see `BaseTask`."""
-        names = ["val/retrieval/report/i2t_R@1", *(f"val/{name}/{o.quality}" for name, o in self._named() if o.quality)]
+        names = ["val/retrieval/report/i2t_R@1"] if self._judged_by_retrieval else []
+        names += [f"val/{name}/{o.quality}" for name, o in self._named() if o.quality]
         return {name: float(metrics[name]) for name in names if name in metrics}
+
+    @property
+    def _judged_by_retrieval(self) -> bool:
+        """Whether an objective with a joint space has no quality of its own; others learn labels, not reports."""
+        return any(o.sections and not o.quality for _, o in self._named())
 
     def _continue(self) -> None:
         if not self._fresh:
@@ -276,9 +282,10 @@ class PretrainingTask(VisionLanguageTask):
     def _log_metrics(self, stage: str) -> None:
         metrics = self.metrics(self.datamodule.labels)
         if stage == "val":
-            # The best checkpoint is chosen by `quality`; without a joint space there is no retrieval.
+            # The best checkpoint is chosen by `quality`; validation images may have no reports to retrieve.
             qualities = [metrics[key] for name, o in self._named() if (key := f"{name}/{o.quality}") in metrics]
-            metrics["quality"] = metrics.get("retrieval/report/i2t_R@5", sum(qualities) / max(len(qualities), 1))
+            own = sum(qualities) / max(len(qualities), 1)
+            metrics["quality"] = metrics.get("retrieval/report/i2t_R@5", own) if self._judged_by_retrieval else own
         self.log_dict({f"{stage}/{name}": value for name, value in metrics.items()}, sync_dist=True)
 
 
