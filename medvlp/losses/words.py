@@ -24,7 +24,7 @@ def word_cosine(patch: Tensor, word: Tensor, present: Tensor, attention: float) 
         c_l  = sum_p a_lp v_p,    cos(c_l, w_l)
 
     The 1 stands for a word that is like no patch: with it, a text of one word attends to some patches more than to
-    others. In the official code the separator of BERT is that word.
+    others. In the official code [CLS] is that word, and one of the text in Z as well.
 
     Args:
         patch: Patches (N, P, D) of N images.

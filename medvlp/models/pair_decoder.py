@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import cast
 
 import torch
@@ -84,12 +85,13 @@ class PairDecoder(nn.Module):
         return outputs
 
     def attention(self, query: Tensor, memory: Tensor) -> Tensor:
-        """Return the attention (N, M, P) of the queries in the last layer, averaged over heads; it sums to 1."""
+        """Return the attention (N, M, P) of the queries, averaged over heads and layers; it sums to 1."""
         x, memory, padding = self._prepare(query, memory)
-        for layer in self.layers[:-1]:
+        weights = []
+        for layer in cast("list[PairLayer]", list(self.layers)):
+            weights.append(layer.weights(x, memory, padding))
             x = layer(x, memory, padding)
-        last = cast(PairLayer, self.layers[-1])
-        return last.weights(x, memory, padding)
+        return torch.stack(weights).mean(0)
 
     def _prepare(self, query: Tensor, memory: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return queries (N, M, D) and tokens after the norm, and a mask of the tokens that are padding."""
@@ -100,15 +102,29 @@ class PairDecoder(nn.Module):
         return x, self.norm(memory), padding
 
 
+class PairHead(nn.Sequential):
+    """The head of CARZero and VECL on the outputs of a `PairDecoder`: four linear layers with ReLU and dropout.
+
+    Args:
+        dim: Width of the outputs.
+        out: Number of logits.
+        dropout: Dropout rate.
+        bias: Whether the last layer has a bias.
+    """
+
+    def __init__(self, dim: int, out: int, dropout: float, bias: bool = True) -> None:
+        widths, steps = (dim, 1024, 512, 256), list[nn.Module]()
+        for width, wide in pairwise(widths):
+            steps += [nn.Linear(width, wide), nn.ReLU(), nn.Dropout(dropout)]
+        super().__init__(*steps, nn.Linear(widths[-1], out, bias=bias))
+
+
 def score(outputs: Tensor, classifier: nn.Module) -> Tensor:
     """Return the logit of each pair, in single precision, (N, M) of outputs (N, M, D)."""
     logits: Tensor = classifier(outputs).squeeze(2)
     return logits.float()
 
 
-def bounded(logits: Tensor) -> Tensor:
-    """Return logits in the range of a cosine, in the same order: l / (1 + |l|).
-
-    Unlike tanh it does not round large logits to 1, which would make them ties.
-    """
-    return F.softsign(logits)
+def scaled(logits: Tensor) -> Tensor:
+    """Return logits at the scale of a cosine, l / 10: differences and means keep their order, too."""
+    return logits / 10

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from medvlp.distributed import gather, gather_rows
 from medvlp.losses import multi_positive_loss
 from medvlp.models import ImageEncoder, ImageTokens, PairDecoder, TextEncoder
-from medvlp.models.pair_decoder import bounded, score
+from medvlp.models.pair_decoder import PairHead, scaled, score
 from medvlp.objectives.base import Objective, least_contrast, sentences_of
 from medvlp.objectives.draws import draw_sentences
 from medvlp.objectives.pairs import Alike, image_sentence_pairs
@@ -20,7 +20,7 @@ class CrossAttentionAlignment(Objective):
     """Aligns images with one sentence of each report by a decoder that looks both ways.
 
     Let x be the pooled feature of an image and X its tokens, x and its patches; y the mean of a sentence's words and Y
-    its tokens, y and its words; F a decoder without self-attention, and c a linear layer to one logit. Of all images
+    its tokens, y and its words; F a decoder without self-attention, and c an MLP to one logit. Of all images
     and sentences there are two matrices,
 
         i2t = c(F(query y, tokens X)),    t2i = c(F(query x, tokens Y))
@@ -28,8 +28,8 @@ class CrossAttentionAlignment(Objective):
         contrastive = w (InfoNCE(i2t) + InfoNCE(t2i)), each the mean over rows and columns
 
     Training draws one sentence of each report at each step, evaluation takes the first. The similarity of an image and
-    a text is l / (1 + |l|) of the mean l of both logits. The heat map of a text is its attention to the patches in the
-    last layer of F. A report is compared as one text, by all of its words. With several views the loss is the mean.
+    a text is a tenth of the mean of both logits, its heat map the attention of the text to the patches in F. A report
+    is compared as one text, by all of its words. With several views the loss is the mean.
 
     Deviations from the official code (CARZero at 3056bb0):
 
@@ -38,7 +38,8 @@ class CrossAttentionAlignment(Objective):
     - Sentences are those of the report; the official ones are partly a language model's, "There is X".
     - A sentence that an image's own report says as well is no negative of it (`alike`).
     - Tokens have the width of the text encoder; if the image encoder has another, they are projected.
-    - The classifier has no bias, which would have no gradient. Negatives come from all processes.
+    - The last layer of c has no bias, which would have no gradient. Negatives come from all processes.
+    - Padding is not attended to; in the code it is, as zeros.
 
     Args:
         image_encoder: The image encoder, for its widths.
@@ -71,7 +72,7 @@ class CrossAttentionAlignment(Objective):
         self.weight, self.alike = weight, alike
         self.tokens = ImageTokens(image_encoder, text_encoder.width)
         self.decoder = PairDecoder(text_encoder.width, layers, heads, hidden, dropout)
-        self.classifier = nn.Linear(text_encoder.width, 1, bias=False)
+        self.classifier = PairHead(text_encoder.width, 1, dropout, bias=False)
 
     def least_studies(self, processes: int) -> int:
         """Return the number of studies in the smallest batch with negatives."""
@@ -112,8 +113,8 @@ class CrossAttentionAlignment(Objective):
         return {"report": with_mean(*words_of(text, batch), len(batch["image"])).float()}
 
     def similarity(self, image: Tensor, text: Tensor) -> Tensor:
-        """Return l / (1 + |l|) of the mean logit l of both ways, (N, M)."""
-        return bounded((self._logits(text[:, 0], image) + self._logits(image[:, 0], text).T) / 2)
+        """Return a tenth of the mean logit of both ways, (N, M)."""
+        return scaled((self._logits(text[:, 0], image) + self._logits(image[:, 0], text).T) / 2)
 
     def text_heat(self, image: ImageFeatures, places: Tensor | None, text: PhraseFeatures) -> Tensor:
         """Return the attention of the texts to the patches; see `Objective.text_heat`."""

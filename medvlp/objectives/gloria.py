@@ -36,7 +36,7 @@ class GLoRIA(Objective):
     - Words are the sums of their word pieces in the last layer, and a report is what the text encoder makes of it. The
       code adds the last four layers, and averages over padding, too.
     - A frozen text encoder gives one word a sentence, read alone.
-    - Words compete with a word of similarity 0 in place of BERT's separator; see `word_cosine`.
+    - Words compete with a word of similarity 0 in place of [CLS], which is no word in Z; see `word_cosine`.
     - Images keep their size; the code enlarges crops of 224 pixels to 299.
     - Heat maps are the mean cosine of a patch with the words, which one word has as well; the code shows attention.
 

@@ -23,8 +23,9 @@ class LabelAlignment(JointSpace):
 
         contrast   sum over both directions of the mean over i of -(1/|P(i)|) sum_(j in P(i)) log softmax_j(s_ij / T)
 
-    T is learned. The labels of a study are those that are present; one without any has No Finding. Labels that are
-    uncertain or not mentioned count as absent. With several views of an image the term is the mean over the views.
+    T is learned. The labels of a study are those that are present; one without any has No Finding, and one whose
+    labels are all uncertain takes no part. Others that are uncertain, or not mentioned, count as absent. With several
+    views of an image the term is the mean over the views.
 
     The control of methods that read reports (DLILP, IPMI 2025): the labels come from the parser or from the folder,
     and the text encoder sees their names alone.

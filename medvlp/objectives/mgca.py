@@ -34,6 +34,7 @@ class MGCA(Objective):
       [CLS] in the last layer. Both are cut to their quantiles .1 and .9. Patches that are no outputs of the last layer
       (ResNet) have equal weights, as in the code.
     - A frozen text encoder gives one word a sentence, read alone.
+    - What a patch attends to is normalised for all image encoders; the code does so for a ResNet alone.
     - Images keep their size; for a ResNet the code enlarges crops of 224 pixels to 299.
 
     Args:

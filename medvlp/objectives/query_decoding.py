@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from medvlp.losses import contrastive_loss, tag_loss
 from medvlp.models import ImageEncoder, PairDecoder, PatchTokens, Temperature, TextEncoder
-from medvlp.models.pair_decoder import bounded, score
+from medvlp.models.pair_decoder import scaled, score
 from medvlp.objectives.base import least_contrast, section_mask
 from medvlp.objectives.similarity import cosine, one_vector
 from medvlp.objectives.tag_prediction import TagPrediction
@@ -28,15 +28,15 @@ class QueryDecoding(TagPrediction):
         report_bce  u mean BCE(c(F(query q, token r)), present in the report), the report in place of the image (KAD)
         contrast    v InfoNCE(mean X, r) with a temperature, the mean of both directions (KAD)
 
-    The similarity of image and text is l / (1 + |l|) of the logit l, the heat map its attention in the last layer.
+    The similarity of image and text is a tenth of the logit, the heat map its attention.
     Reports are compared as in `contrast`; without it a report is a query as well, though never trained to be one.
 
     Deviations from the official code (KAD at 592de62, MedKLIP at adc2eb8):
 
     - Queries do not attend to each other: the score of a text does not depend on the other texts that are asked.
     - One logit takes the place of two with a softmax. MedKLIP's loss of the place of a finding is left out.
-    - What reports state is medvlp's parser's, not RadGraph's; descriptions are our own. KAD's text encoder has learned
-      UMLS, and reads a list of entities for a report. A trained one here embeds the queries in each step.
+    - Findings are the parser's, not RadGraph's; descriptions are our own. KAD's text encoder has learned UMLS before.
+    - `contrast` is of cosines with a learned temperature; KAD's is of products times 2.66, with texts as they are.
 
     Args:
         image_encoder: The image encoder, for the width of its patches.
@@ -128,10 +128,10 @@ class QueryDecoding(TagPrediction):
         return {"report": report[:, None] if self.contrast_weight else report}
 
     def similarity(self, image: Tensor, text: Tensor) -> Tensor:
-        """Return l / (1 + |l|) of the logits l of queries (M, D), or the cosines of reports (M, 1, D); (N, M)."""
+        """Return a tenth of the logits of queries (M, D), or the cosines of reports (M, 1, D); (N, M)."""
         if text.ndim == 3:
             return cosine(one_vector(image), F.normalize(text[:, 0], dim=1))
-        return bounded(self._logits(text, image))
+        return scaled(self._logits(text, image))
 
     def text_heat(self, image: ImageFeatures, places: Tensor | None, text: PhraseFeatures) -> Tensor:
         """Return the attention of the texts to the patches; see `Objective.text_heat`."""

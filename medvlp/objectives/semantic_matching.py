@@ -29,8 +29,9 @@ class SemanticMatching(JointSpace):
     the labels take no part. With several views of an image the term is the mean over the views.
 
     Deviations from the official code (MedCLIP at 0c33a61): the target is the cosine of the paper, where the code has
-    the clamped product. All sentences of the batch are compared with all images; the code draws one sentence a study,
-    and calls a sentence without a label normal. Negatives come from all processes. There is no augmentation of words.
+    the product. A text is what the text encoder pools, where the code has BERT's pooler. All sentences of the batch
+    are compared with all images; the code draws one sentence a study, and calls a sentence without a label normal.
+    Negatives come from all processes. There is no augmentation of words.
 
     Args:
         image_encoder: The image encoder, for its width.

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from medvlp.distributed import gather, gather_rows, rank
 from medvlp.losses.mentions import ENTAILS, relation_loss
 from medvlp.models import ImageEncoder, ImageTokens, PairDecoder, TextEncoder
+from medvlp.models.pair_decoder import PairHead
 from medvlp.objectives.base import Objective, least_contrast
 from medvlp.objectives.mentions import relations
 from medvlp.objectives.tokens import drawn_sentences, text_tokens, words_of
@@ -45,7 +44,9 @@ class VECL(Objective):
       layer in the report; the code adds the last four layers.
     - A frozen text encoder gives one word a sentence, read alone.
     - Pooled features and patches are projected only if their width is not that of the text encoder.
-    - Heat maps are the attention of the last layer; the code has the mean over the layers.
+    - A pair of prompts is scored by the difference of their probabilities, as every model here; the code takes the
+      positive's share of their sum.
+    - Padding is not attended to; in the code it is, as zeros.
 
     Args:
         image_encoder: The image encoder, for the widths of pooled features and patches.
@@ -77,10 +78,7 @@ class VECL(Objective):
         self.own_weight, self.weight, dim = own_weight, weight, text_encoder.width
         self.tokens = ImageTokens(image_encoder, dim)
         self.decoder = PairDecoder(dim, layers, heads, hidden, dropout)
-        widths, steps = (dim, 1024, 512, 256), list[nn.Module]()
-        for width, out in pairwise(widths):
-            steps += [nn.Linear(width, out), nn.ReLU(), nn.Dropout(dropout)]
-        self.head = nn.Sequential(*steps, nn.Linear(widths[-1], 3))
+        self.head = PairHead(dim, 3, dropout)
 
     def least_studies(self, processes: int) -> int:
         """Return the number of studies in the smallest batch with negatives."""
@@ -122,7 +120,7 @@ class VECL(Objective):
         return self._logits(image, text).mean(0).softmax(2)[:, :, ENTAILS]
 
     def text_heat(self, image: ImageFeatures, places: Tensor | None, text: PhraseFeatures) -> Tensor:
-        """Return the attention of the texts to the patches in the last layer; see `Objective.text_heat`."""
+        """Return the attention of the texts to the patches; see `Objective.text_heat`."""
         attention = self.decoder.attention(text.pooled.to(image.pooled), self.tokens(image))
         return torch.unflatten(attention[:, :, 1:].float(), 2, image.patches.shape[-2:])
 

@@ -123,22 +123,30 @@ def _side_similarities(
 ) -> list[Tensor]:
     """Return the similarity (N,) of images with the prompts of each side, averaged over the spaces.
 
-    Pooling `max` takes the prompt of a side with the highest average over the spaces. Prompts that are tokens have no
-    mean: with pooling `embedding` the mean of their similarities takes its place.
+    Pooling `max` takes the prompt of a side with the highest average over the spaces. Pooling `embedding` is that of
+    vectors of length 1; in a space of other texts, such as tokens, the mean of their similarities takes its place.
     """
     position = {prompt: row for row, prompt in enumerate(protocol.texts(labels))}
-    pooled = protocol.pooling == "embedding" and all(rows.ndim == 2 for rows in text.values())
-    # The rows of each side among the texts to compare: one a side if they are pooled, else those of its prompts.
-    numbers = [[i] if pooled else [position[prompt] for prompt in side] for i, side in enumerate(sides)]
-    total: Tensor | None = None
+    numbers = [[position[prompt] for prompt in side] for side in sides]
+    if protocol.pooling == "max":
+        of_prompts = [compare(space, image[space], _precise(rows)).double() for space, rows in text.items()]
+        mean = torch.stack(of_prompts).mean(0)
+        return [mean[:, side].amax(1) for side in numbers]
+    of_spaces = []
     for space, rows in text.items():
-        if rows.ndim == 2:
-            rows = rows.double()
-        if pooled:
-            means = [rows[[position[prompt] for prompt in side]].mean(0) for side in sides]
-            rows = F.normalize(torch.stack(means), dim=1)
-        similarity = compare(space, image[space], rows).double()
-        total = similarity if total is None else total + similarity
-    assert total is not None  # a model without spaces is refused before
-    mean = total / len(text)
-    return [mean[:, side].amax(1) if protocol.pooling == "max" else mean[:, side].mean(1) for side in numbers]
+        rows = _precise(rows)
+        if protocol.pooling == "embedding" and _are_unit(rows):
+            means = F.normalize(torch.stack([rows[side].mean(0) for side in numbers]), dim=1)
+            of_spaces.append(compare(space, image[space], means).double())
+        else:
+            similarity = compare(space, image[space], rows).double()
+            of_spaces.append(torch.stack([similarity[:, side].mean(1) for side in numbers], 1))
+    return list(torch.stack(of_spaces).mean(0).unbind(1))
+
+
+def _precise(rows: Tensor) -> Tensor:
+    return rows.double() if rows.ndim == 2 else rows
+
+
+def _are_unit(rows: Tensor) -> bool:
+    return rows.ndim == 2 and bool((torch.linalg.vector_norm(rows, dim=1) - 1).abs().amax() < 1e-3)

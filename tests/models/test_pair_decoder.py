@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from medvlp.models.pair_decoder import PairDecoder, bounded
+from medvlp.models.pair_decoder import PairDecoder, PairHead, scaled
 
 
 def make(**options):
@@ -31,7 +31,18 @@ def test_padding_does_not_matter_and_padding_alone_is_finite():
     assert torch.isfinite(decoder(query, torch.zeros(1, 2, 16))).all()
 
 
-def test_attention_is_what_the_last_layer_attends_with():
+def test_attention_is_the_mean_over_the_layers():
+    decoder, query, memory = make(layers=3), torch.randn(4, 16), torch.randn(2, 5, 16)
+    seen = []
+    for layer in decoder.layers:
+        layer.attention.register_forward_hook(lambda *call: seen.append(call[2][1]))
+    attention = decoder.attention(query, memory)
+    weights = [weight for weight in seen if weight is not None]
+    assert len(weights) == 3
+    torch.testing.assert_close(attention, sum(weights) / 3)
+
+
+def test_attention_is_what_a_layer_attends_with():
     decoder, query, memory = make(layers=1, heads=1), torch.randn(2, 16), torch.randn(1, 3, 16)
     attention = decoder.attention(query, memory)[0]
     layer = decoder.layers[0]
@@ -50,11 +61,17 @@ def test_a_width_that_the_heads_do_not_divide_has_fewer():
     assert PairDecoder(9, layers=1).layers[0].attention.num_heads == 3
 
 
-def test_bounded_logits_keep_their_order():
-    logits = torch.tensor([-1e4, -30.0, -29.0, 0.0, 17.0, 18.0, 40.0, 41.0])
-    assert (bounded(logits).diff() > 0).all()
-    assert bounded(logits).abs().max() < 1
-    assert (torch.tanh(logits).diff() == 0).any()  # why it is not tanh
+def test_scaled_logits_keep_the_order_of_differences():
+    """Pairs of prompts are ranked by the difference of their logits, whatever both have in common."""
+    positive, negative, common = torch.randn(3, 50)
+    differences = scaled(positive + 10 * common) - scaled(negative + 10 * common)
+    assert torch.equal(differences.argsort(), (positive - negative).argsort())
+
+
+def test_the_head_has_the_layers_of_carzero():
+    shapes = [tuple(layer.weight.shape) for layer in PairHead(768, 3, 0.1) if hasattr(layer, "weight")]
+    assert shapes == [(1024, 768), (512, 1024), (256, 512), (3, 256)]
+    assert PairHead(8, 1, 0.1, bias=False)[-1].bias is None
 
 
 @pytest.mark.parametrize("layers", [1, 3])
