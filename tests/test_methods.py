@@ -20,6 +20,7 @@ from medvlp.__main__ import main
 from medvlp.config.experiments import DEFAULTS, EXPERIMENTS
 from medvlp.errors import UserError
 from medvlp.export import export
+from medvlp.inference.neighbours import PreparedIndex
 from medvlp.inference.search import search
 from medvlp.prepared import Prepared
 from tests.support.runs import clear_environment
@@ -28,8 +29,8 @@ from tests.support.tiny import make_language_model, make_prepared, options
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:The dirpath has changed")]
 
 METHODS = sorted(path.stem for path in EXPERIMENTS.glob("*.yaml") if path != DEFAULTS)
-# An epoch has three steps. Run in the middle of the first and of the second epoch are resumed.
-STEPS, EPOCHS, RESUMED = 6, 2, (2, 4)
+# An epoch has three steps; a run is resumed in the middle of the second.
+STEPS, EPOCHS, RESUMED = 6, 2, (4,)
 # The tiny language model has two layers, and the tiny studies one image.
 TINY = {
     "convirt": ["--model.text_encoder.init_args.trainable_layers=1"],
@@ -193,6 +194,16 @@ def test_search_ranks_by_its_similarity(place, trained, model, tmp_path):
         expected = similarity[int(row["image_id"].removeprefix("image"))].item()
         # Embeddings are kept in half precision.
         assert float(row["score"]) == pytest.approx(expected, abs=5e-3)
+
+
+def test_an_image_is_most_like_itself(place, trained, model):
+    if not model.spaces:
+        pytest.skip("it has no joint space of images and texts")
+    images = torch.from_numpy(Prepared.open(place / "data").images[:, 4:36, 4:36].copy())
+    vectors = model.embedding(images)
+    torch.testing.assert_close(vectors.norm(dim=1), torch.ones(len(images)), rtol=1e-4, atol=1e-4)
+    similarity = PreparedIndex(place / "data", trained[1][STEPS]).similar_to_image(model, images[5])
+    assert similarity.max() == pytest.approx(1, abs=5e-3)
 
 
 def test_heat_maps_of_texts(model):

@@ -106,7 +106,12 @@ def _run(method: Method, seed: int, options: Sequence[str], config: Mapping[str,
 
 
 def _hashed(name: str, value: Any) -> Any:
-    """Return the hash of a file of weights, so that another file of the same name is another setting."""
-    if name.rpartition(".")[2] == WEIGHTS and isinstance(value, str):
+    """Return the hash of a file of weights, or of the files of an encoder's folder: others make another setting."""
+    if not isinstance(value, str):
+        return value
+    if name.rpartition(".")[2] == WEIGHTS:
         return fingerprint(value) or value
+    folder = Path(value.partition(":")[2] or value)
+    if name.endswith("encoder.name") and folder.is_dir():
+        return {path.name: fingerprint(str(path)) for path in sorted(folder.iterdir()) if path.is_file()}
     return value

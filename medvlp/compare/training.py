@@ -56,9 +56,13 @@ def train(run: Run, group: str, trust: str = "") -> bool:
         elif (checkpoint := checkpoint_of(run, "last")) is None:
             reason = "training ended before its first validation, and left no last.ckpt"
         else:
-            model = load_pretraining(checkpoint, split_commas(trust))
-            abilities = {"sections": model.sections, "heat_sources": model.heat_sources}
-            state |= {"cost": read_cost(checkpoint), "abilities": abilities}
+            try:
+                model = load_pretraining(checkpoint, split_commas(trust))
+            except UserError as error:
+                reason = str(error)
+            else:
+                abilities = {"sections": model.sections, "heat_sources": model.heat_sources}
+                state |= {"cost": read_cost(checkpoint), "abilities": abilities}
         write_state(run.folder / STATE, {**state, "reason": reason})
         if reason:
             raise FailedError(f"{reason} ({log})")

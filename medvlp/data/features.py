@@ -39,15 +39,22 @@ class FeatureStore:
         root: The prepared folder.
         settings: Everything that decides the features; other settings have their own folder.
         rows: Number N of rows.
+        advice: What to do where the disk has no room for them.
 
     Attributes:
         folder: Where the files lie.
     """
 
-    def __init__(self, root: Path, settings: Mapping[str, Any], rows: int) -> None:
+    def __init__(
+        self,
+        root: Path,
+        settings: Mapping[str, Any],
+        rows: int,
+        advice: str = "pass --model.cache_features false",
+    ) -> None:
         self._settings = json.dumps(settings, indent=1, sort_keys=True)
         self.folder = Path(root) / FOLDER / hashlib.sha256(self._settings.encode()).hexdigest()[:16]
-        self._count = rows
+        self._count, self._advice = rows, advice
         self._maps: list[npt.NDArray[np.float16]] = []
 
     def missing(self, rows: Rows) -> Rows:
@@ -97,8 +104,8 @@ class FeatureStore:
         free = shutil.disk_usage(self.folder).free
         if needed > free:
             raise UserError(
-                f"cache_features=True needs {needed / 1e9:.1f} GB in '{self.folder}', where {free / 1e9:.1f} GB are "
-                "free. Make room, or pass --model.cache_features false."
+                f"the features of the images need {needed / 1e9:.1f} GB in '{self.folder}', where {free / 1e9:.1f} GB "
+                f"are free. Make room, or {self._advice}."
             )
 
     def _open(self, path: Path, dtype: type[np.generic], shape: tuple[int, ...]) -> Any:

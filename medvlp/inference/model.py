@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import TypeAlias, TypeVar, cast
@@ -17,7 +18,7 @@ from medvlp.objectives import Objective
 from medvlp.objectives.similarity import join, joined, one_vector
 from medvlp.objectives.tag_prediction import TagPrediction
 from medvlp.parse import LABEL_SETS
-from medvlp.protocols import Protocol, tag_scores, zero_shot_scores
+from medvlp.protocols import Protocol, standardise, tag_scores, zero_shot_scores
 from medvlp.tasks.checkpoints import load_pretraining
 from medvlp.tasks.pretraining import PretrainingTask
 from medvlp.types import HeatSource, ImageFeatures
@@ -173,7 +174,9 @@ class Model:
         Raises:
             UserError: If the model has no joint space.
         """
-        return self._joined(self.embed_images(images))
+        self._need_spaces()
+        with torch.inference_mode():
+            return torch.cat([self._joined(part).cpu() for part in self._parts(images, self.task.embed_images)])
 
     def text_embedding(self, texts: Sequence[str]) -> Tensor:
         """Return one vector per text, (M, sum of D); see `embedding`.
@@ -217,8 +220,15 @@ class Model:
         texts = read.texts(findings)
         if self._asked[0] != texts:
             self._asked = (texts, self.embed_texts(texts))
+        alone = replace(read, normalise=None)
+
+        def score(features: ImageFeatures) -> Tensor:
+            seen = {space: rows.cpu() for space, rows in self.task.embed_images(features).items()}
+            return zero_shot_scores(alone, findings, seen, self._asked[1], self.task.compare)
+
         with torch.inference_mode():
-            return zero_shot_scores(read, findings, self.embed_images(images), self._asked[1], self.task.compare)
+            scores = torch.cat(list(self._parts(images, score)))
+        return standardise(scores) if read.normalise == "images" else scores
 
     @torch.inference_mode()
     def tags(self, images: Seen) -> Tensor:

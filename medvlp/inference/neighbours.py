@@ -53,6 +53,15 @@ class Index(ABC):
             UserError: If the embeddings cannot be computed or stored.
         """
 
+    def vectors(self, model: Model) -> Iterator[Tensor]:
+        """Yield `Model.embedding` of the images in their order, in blocks (n, D).
+
+        Raises:
+            UserError: If the embeddings cannot be computed or stored.
+        """
+        for block in self.embeddings(model):
+            yield block[0] if model.has_vectors else joined([one_vector(rows.float()) for rows in block])
+
     @abstractmethod
     def reports(self, positions: Sequence[int]) -> list[tuple[str, str]]:
         """Return Findings and Impression of the images at these positions; a missing section is empty.
@@ -68,11 +77,7 @@ class Index(ABC):
             UserError: If the embeddings of the images cannot be computed or stored.
         """
         query = model.embedding(image[None])[0]
-
-        def vectors(block: list[Tensor]) -> Tensor:
-            return block[0] if model.has_vectors else joined([one_vector(rows.float()) for rows in block])
-
-        return np.concatenate([(vectors(block).float() @ query).numpy() for block in self.embeddings(model)])
+        return np.concatenate([(rows.float() @ query).numpy() for rows in self.vectors(model)])
 
     def similar_to_text(self, model: Model, text: str) -> npt.NDArray[np.float32]:
         """Return the similarity (N,) of the images with a text.
@@ -134,7 +139,8 @@ class PreparedIndex(Index):
         if self._published:
             # Beside the weights, a config that may change decides how images are seen.
             settings["seen"] = [digest(model.task.image_encoder), *asdict(preprocessing).values()]
-        store = FeatureStore(prepared.root, settings, len(prepared.images))
+        advice = "search in fewer images, with --splits"
+        store = FeatureStore(prepared.root, settings, len(prepared.images), advice)
         try:
             store.fill(rows, encode)
         except OSError as error:
@@ -186,17 +192,21 @@ class PredictedIndex(Index):
         """Yield the embeddings; see `Index`.
 
         Raises:
-            UserError: If the model compares texts with the parts of an image.
+            UserError: If the model compares texts with other things than one vector.
         """
         if not model.has_vectors:
             raise UserError(
-                f"'{self._path}' holds one vector an image, and the model compares texts with the parts of an image: "
-                "search in a prepared folder."
+                f"'{self._path}' holds one vector an image, and this model compares texts with more than that: search "
+                "for an image, or in a prepared folder."
             )
+        yield from ([rows] for rows in self.vectors(model))
+
+    def vectors(self, model: Model) -> Iterator[Tensor]:
+        """Yield the embeddings; see `Index`."""
         for batch in self._file.iter_batches(BLOCK, columns=["status", "embedding"]):
             column = batch.filter(pc.equal(batch["status"], "ok"))["embedding"]
             if len(column):
-                yield [torch.from_numpy(column.flatten().to_numpy().reshape(len(column), -1).copy())]
+                yield torch.from_numpy(column.flatten().to_numpy().reshape(len(column), -1).copy())
 
     def reports(self, positions: Sequence[int]) -> list[tuple[str, str]]:
         """Refuse: the file holds no reports; see `Index`."""

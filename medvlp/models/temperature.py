@@ -64,3 +64,13 @@ class Temperature(nn.Module):
             return {}
         values = {"temperature": self.value.detach()}
         return values if self.bias is None else {**values, "bias": self.bias.detach()}
+
+
+def learned_temperatures(module: nn.Module) -> dict[str, Tensor]:
+    """Return the values to log of all learned temperatures in a module, by their names in it."""
+    return {
+        f"{name}/{key}": value
+        for name, part in module.named_modules()
+        if isinstance(part, Temperature)
+        for key, value in part.logged.items()
+    }

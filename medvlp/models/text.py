@@ -57,10 +57,11 @@ class TextEncoder(nn.Module, ABC):
 
     def forward(self, texts: Sequence[str]) -> Tensor:
         """Embed M strings; returns float (M, D) on the device of the network, or on the CPU with a cache."""
+        if not self.frozen:
+            # Without texts the gradient is zero, not missing: other processes may have some.
+            return self.embed(texts) if texts else self.embed([""])[:0]
         if not texts:
             return torch.empty(0, self.width)
-        if not self.frozen:
-            return self.embed(texts)
         if self.cache is None:
             return torch.cat(list(self._batches(texts)))
         missing = self.cache.missing(texts)

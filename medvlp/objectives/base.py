@@ -54,6 +54,9 @@ class Objective(nn.Module, ABC):
     reads_reports: bool = True
     """Whether this objective reads `TextFeatures.sections`, the embeddings of its `sections`."""
 
+    trains_texts: bool = True
+    """Whether the gradient of its loss reaches a trained text encoder through what it reads."""
+
     reads_sentences: bool = False
     """Whether this objective reads `TextFeatures.sentence`, the embedding of each sentence alone."""
 

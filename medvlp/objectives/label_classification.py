@@ -53,6 +53,7 @@ class LabelClassification(Objective):
     heat_source = "global"
     member: Tensor
     quality = "auroc/macro"
+    trains_texts = False
 
     def __init__(
         self,
@@ -92,6 +93,10 @@ class LabelClassification(Objective):
             text, statement = (F.normalize(rows.float() - centre, dim=1) for rows in (text, statement))
             present, absent = (text @ statement.T / CHOICE).softmax(1).chunk(2, 1)
             return (present - absent) @ self.member
+
+    def similarity(self, image: Tensor, text: Tensor) -> Tensor:
+        """Return the products (N, M) of signed probabilities and weights: no cosine, for neither has length 1."""
+        return image @ text.T
 
     def evaluate(self, image: ImageFeatures, text: TextFeatures, batch: Batch) -> dict[str, Tensor]:
         """Return the probability of each label, and its state."""

@@ -65,8 +65,8 @@ def join(parts: Sequence[Tensor]) -> Tensor:
 
 
 def one_vector(rows: Tensor) -> Tensor:
-    """Return one normalised vector (N, D) for vectors (N, D), or for tokens (N, P, D) their mean."""
-    return rows if rows.ndim == 2 else F.normalize(rows.sum(1), dim=1)
+    """Return one vector (N, D) of length 1 for vectors (N, D), or for tokens (N, P, D) their mean."""
+    return F.normalize(rows if rows.ndim == 2 else rows.sum(1), dim=1)
 
 
 def joined(spaces: Sequence[Tensor]) -> Tensor:
@@ -79,7 +79,8 @@ def joined(spaces: Sequence[Tensor]) -> Tensor:
 
 
 def _of_block(similarity: Similarity, image: Tensor, text: Tensor) -> Tensor:
-    if not torch.is_grad_enabled():
+    # Without a gradient, checkpoints would keep their blocks until the next garbage collection.
+    if not (torch.is_grad_enabled() and (image.requires_grad or text.requires_grad)):
         return similarity(image, text)
     of_block: Tensor = checkpoint(similarity, image, text, use_reentrant=False)
     return of_block

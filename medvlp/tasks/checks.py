@@ -58,6 +58,20 @@ def check_training(
         _check_validation(data, objectives)
 
 
+def other_labels(data: CXRDataModule, objectives: Mapping[str, Objective]) -> set[str]:
+    """Return the objectives that learn from other labels than those of the data, and warn of each.
+
+    Their own metrics would compare the prediction of one label with the truth of another.
+    """
+    others = {name for name, o in objectives.items() if o.reads_labels and list(o.reads_labels) != data.labels}
+    for name in sorted(others):
+        rank_zero_warn(
+            f"objective '{name}' has learned the labels {list(objectives[name].reads_labels)}; those of "
+            f"root='{data.root}' are {data.labels}: its own metrics are left out."
+        )
+    return others
+
+
 def _named(objectives: Mapping[str, Objective], need: str) -> str:
     return next(name for name, objective in objectives.items() if getattr(objective, need))
 
@@ -179,7 +193,9 @@ def _check_validation(data: CXRDataModule, objectives: Mapping[str, Objective]) 
             f"Split '{both[0]}' is used for both training and validation: metrics under val/ are those of "
             "training images."
         )
-    if any(o.sections for o in objectives.values()) and not any(map(str.strip, findings + impression)):
+    if any(o.sections and not o.quality for o in objectives.values()) and not any(
+        map(str.strip, findings + impression)
+    ):
         rank_zero_warn(
             f"The validation images of root='{data.root}' have no reports: val/quality, which chooses the best "
             "checkpoint, is 0 for all."

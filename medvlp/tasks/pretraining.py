@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +18,17 @@ from medvlp.data import CXRDataModule
 from medvlp.data.preprocessing import Preprocessing
 from medvlp.errors import StoppedWithOthersError, UserError
 from medvlp.metrics import label_auroc
-from medvlp.models import ImageEncoder, Temperature, TextEncoder
+from medvlp.models import ImageEncoder, TextEncoder
 from medvlp.models.recipe import RECIPE
+from medvlp.models.temperature import learned_temperatures
 from medvlp.objectives import Objective
 from medvlp.objectives.base import section_texts
-from medvlp.prepared import Prepared
 from medvlp.protocols import Protocol
 from medvlp.tasks.base import READ
-from medvlp.tasks.checks import check_training
+from medvlp.tasks.checks import check_training, other_labels
 from medvlp.tasks.continued import continue_from, start_of_encoder
 from medvlp.tasks.embeddings import EmbeddingCollector, report_retrieval, under
+from medvlp.tasks.training_data import describe
 from medvlp.tasks.vision_language import VisionLanguageTask
 from medvlp.types import Batch, ImageFeatures, TextFeatures
 
@@ -50,7 +50,7 @@ class PretrainingTask(VisionLanguageTask):
         **kwargs: See `BaseTask`.
 
     Raises:
-        UserError: If there is no objective.
+        UserError: If there is no objective, or none reads a layer of the image encoder that is to be trained.
 
     Attributes:
         preprocessing: Preprocessing from files to the encoder's input; None unless a trained checkpoint is loaded.
@@ -82,8 +82,15 @@ class PretrainingTask(VisionLanguageTask):
         self.objectives = nn.ModuleDict({k: make(image_encoder, text_encoder) for k, make in objectives.items()})
         if not any(objective.reads_pooled for _, objective in self._named()):
             # DistributedDataParallel would wait for gradients of layers that only the pooled feature uses.
+            trained = any(parameter.requires_grad for parameter in image_encoder.parameters())
             self.image_encoder.freeze_beyond_patches()
-        if not self.sections and not any(o.reads_words or o.reads_sentences for _, o in self._named()):
+            if trained and not any(parameter.requires_grad for parameter in image_encoder.parameters()):
+                raise UserError(
+                    "trainable_layers: the patches, which alone the objectives read, depend on none of the layers to "
+                    "train. Pass more --model.image_encoder.init_args.trainable_layers, or 0 to freeze the encoder."
+                )
+        reading = [o for _, o in self._named() if o.sections or o.reads_words or o.reads_sentences]
+        if not any(objective.trains_texts for objective in reading):
             self.text_encoder.requires_grad_(False)
         self.protocol = Protocol.read(protocol)
         self.preprocessing: Preprocessing | None = None
@@ -91,6 +98,7 @@ class PretrainingTask(VisionLanguageTask):
         self._weights, self._fresh = weights, True
         self._continued_from: dict[str, Any] | None = None
         self._collector = EmbeddingCollector()
+        self._unlabelled: set[str] = set()
 
     def prepare_data(self) -> None:
         """Embed all texts of the run with a frozen text encoder, on one process, before training."""
@@ -111,6 +119,7 @@ class PretrainingTask(VisionLanguageTask):
             except UserError as error:
                 # All processes find the same error, and only the first one prints it.
                 raise error if self.global_rank == 0 else StoppedWithOthersError(str(error)) from error
+        self._unlabelled = other_labels(self.datamodule, dict(self._named()))
         made_for = self.image_encoder.side
         self.image_encoder.fit(self.datamodule.framing.crop)
         if self.image_encoder.side != made_for:
@@ -188,7 +197,7 @@ class PretrainingTask(VisionLanguageTask):
         rows = self.embedded(batch, image, text)
         for name, objective in self._named():
             # Zero-shot classification runs on data without regions, too.
-            if not objective.reads_regions or batch["region"] is not None:
+            if (not objective.reads_regions or batch["region"] is not None) and name not in self._unlabelled:
                 inputs = objective.evaluate(image, text, batch)
                 rows |= {f"own/{name}/{key}": value for key, value in inputs.items()}
         self._collector.add(batch["index"], {**rows, "label": batch["label"]})
@@ -266,18 +275,9 @@ class PretrainingTask(VisionLanguageTask):
         options: dict[str, Any] = {"batch_size": len(batch["image"]), "sync_dist": stage == "val"}
         self.log_dict({name: value.detach() for name, value in terms.items()}, **options)
         if stage == "train":
-            self.log_dict(self._temperatures())
+            self.log_dict({f"train/{name}": value for name, value in learned_temperatures(self.objectives).items()})
         self.log(f"{stage}/loss", loss.detach(), prog_bar=True, **options)
         return loss
-
-    def _temperatures(self) -> dict[str, Tensor]:
-        """Return the learned temperatures and biases, by name of objective and module."""
-        return {
-            f"train/{name}/{key}": value
-            for name, module in self.objectives.named_modules()
-            if isinstance(module, Temperature)
-            for key, value in module.logged.items()
-        }
 
     def _log_metrics(self, stage: str) -> None:
         metrics = self.metrics(self.datamodule.labels)
@@ -287,19 +287,3 @@ class PretrainingTask(VisionLanguageTask):
             own = sum(qualities) / max(len(qualities), 1)
             metrics["quality"] = metrics.get("retrieval/report/i2t_R@5", own) if self._judged_by_retrieval else own
         self.log_dict({f"{stage}/{name}": value for name, value in metrics.items()}, sync_dist=True)
-
-
-def describe(data: CXRDataModule) -> dict[str, Any]:
-    """Return a description of the training data, and the preprocessing of its images."""
-    prepared = Prepared.open(data.root)
-    name = data.split or next(iter(prepared.split_variants), "")
-    return {
-        "preprocessing": asdict(Preprocessing.of(data)),
-        "dataset": prepared.manifest["options"]["dataset"],
-        "synthetic": prepared.synthetic,
-        "sha256": dict(prepared.manifest["sha256"]),
-        "split": name,
-        "split_sha256": prepared.split_variants.get(name, {}).get("sha256"),
-        "train_splits": list(data.splits["train"]),
-        "images": len(data.subset),
-    }

@@ -19,7 +19,8 @@ HALF = np.dtype(np.float16)
 class RowFile:
     """A file with a row of equal shape for each sample, in half precision; each process writes its own samples.
 
-    All processes create, write and read it together. It is gone when the tensor that `read` returns is.
+    All processes create, write and read it together. It has no name once they have opened it, so that an interrupted
+    run leaves nothing of patients' images behind; its room is free again when the tensor that `read` returns is gone.
 
     Args:
         folder: Folder of the file; of several processes, one that all of them see.
@@ -38,12 +39,15 @@ class RowFile:
             # The processes wait here for the first one, which has made the file.
             name = gather_objects(name)[0]
             self._descriptor = descriptor if rank() == 0 else os.open(name, os.O_RDWR)
+            gather_objects(None)  # all processes have opened it
+            if rank() == 0:
+                os.unlink(name)
         except OSError as error:
             raise UserError(
                 f"image tokens cannot be stored in '{folder}': {error.strerror}. Pass a --trainer.default_root_dir "
                 "with room that all processes see."
             ) from error
-        self._name = name
+        self._folder = folder
         self._shape: tuple[int, ...] = ()
 
     def write(self, index: Tensor, rows: Tensor) -> None:
@@ -58,7 +62,10 @@ class RowFile:
             for number, row in zip(index.tolist(), content, strict=True):
                 os.pwrite(self._descriptor, row, number * row.nbytes)
         except OSError as error:
-            raise UserError(f"image tokens cannot be written to '{self._name}': {error.strerror}.") from error
+            raise UserError(
+                f"image tokens cannot be written to '{self._folder}': {error.strerror}. Pass a "
+                "--trainer.default_root_dir with more room."
+            ) from error
 
     def read(self, index: Tensor) -> Tensor:
         """Return the rows (N, ...) of samples, ascending, float16, as a tensor on disk, and give up the file.
@@ -68,10 +75,7 @@ class RowFile:
         """
         gather_objects(None)  # all processes have written
         count = int(index[-1]) + 1
-        mapped = np.memmap(self._name, HALF, "r+", shape=(count, *self._shape))
-        gather_objects(None)  # all processes have opened it
-        os.close(self._descriptor)
-        if rank() == 0:
-            os.unlink(self._name)
+        with os.fdopen(self._descriptor, "r+b") as file:
+            mapped = np.memmap(file, HALF, "r+", shape=(count, *self._shape))
         rows = torch.from_numpy(mapped)
         return rows if len(index) == count else rows[index]

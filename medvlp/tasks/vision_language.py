@@ -109,11 +109,11 @@ class VisionLanguageTask(BaseTask):
             text: From `embed_texts`.
         """
         objective = dict(self._named())[space.rpartition("/")[0]]
-        home = text.device
-        if type(objective).similarity is not Objective.similarity:
-            text = text.to(self.device).float()
-        with torch.autocast(text.device.type, enabled=False):
-            return blockwise(objective.similarity, image, text).to(home)
+        if type(objective).similarity is Objective.similarity:
+            with torch.autocast(text.device.type, enabled=False):
+                return blockwise(objective.similarity, image, text)
+        with own_precision(self):
+            return blockwise(objective.similarity, image, text.float().to(self.device)).to(text.device)
 
     def heat_maps(self, batch: Batch) -> dict[str, list[HeatMap]]:
         """Return heat maps of the reports in an evaluation batch (V = 1), by name of the objective, if it has any."""

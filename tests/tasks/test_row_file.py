@@ -47,7 +47,7 @@ def test_the_collector_keeps_vectors_in_memory_and_image_tokens_on_disk(tmp_path
     for part in torch.tensor([3, 1, 4, 0, 2]).split(2):
         words = torch.ones(len(part), 1 + int(part[0]), 4)
         collector.add(part, {"image/a/report": rows[part], "text/a/report": words, "label": part})
-        assert len(list(tmp_path.iterdir())) == 1
+        assert not list(tmp_path.iterdir())  # an interrupted run leaves nothing
     got = collector.collect()
     assert torch.equal(got["image/a/report"], rows)
     assert torch.equal(got["label"], torch.arange(5))
