@@ -49,11 +49,15 @@ def blockwise(similarity: Similarity, image: Tensor, text: Tensor, block: int = 
     texts = max(1, block // (each * images))
     if images >= len(image) and texts >= len(text):
         return similarity(image.to(text.device, text.dtype), text)
-    rows = []
-    for part in image.split(images):
+    if torch.is_grad_enabled() and (image.requires_grad or text.requires_grad):
+        return torch.cat([_of_images(similarity, part, text, texts) for part in image.split(images)])
+    # One result for all blocks: small results between them would keep the allocator from using their memory again.
+    out = torch.empty(len(image), len(text), dtype=text.dtype, device=text.device)
+    for part, rows in zip(image.split(images), out.split(images), strict=True):
         moved = part.to(text.device, text.dtype)
-        rows.append(torch.cat([_of_block(similarity, moved, some) for some in text.split(texts)], 1))
-    return torch.cat(rows)
+        for some, columns in zip(text.split(texts), rows.split(texts, 1), strict=True):
+            columns.copy_(similarity(moved, some))
+    return out
 
 
 def join(parts: Sequence[Tensor]) -> Tensor:
@@ -78,12 +82,9 @@ def joined(spaces: Sequence[Tensor]) -> Tensor:
     return vectors
 
 
-def _of_block(similarity: Similarity, image: Tensor, text: Tensor) -> Tensor:
-    # Without a gradient, checkpoints would keep their blocks until the next garbage collection.
-    if not (torch.is_grad_enabled() and (image.requires_grad or text.requires_grad)):
-        return similarity(image, text)
-    of_block: Tensor = checkpoint(similarity, image, text, use_reentrant=False)
-    return of_block
+def _of_images(similarity: Similarity, image: Tensor, text: Tensor, texts: int) -> Tensor:
+    moved = image.to(text.device, text.dtype)
+    return torch.cat([checkpoint(similarity, moved, some, use_reentrant=False) for some in text.split(texts)], 1)
 
 
 def _tokens(rows: Tensor) -> int:
