@@ -30,7 +30,22 @@ FULL, HEADS = (
     for configs in (PRE_TRAININGS, BENCHMARKS)
 )
 # By architecture, parameters without the classifier.
-MADE = {"resnet50": 23_508_032, "deit_base_patch16_224": 85_798_656}
+MADE = {
+    "resnet50": 23_508_032,
+    "deit_base_patch16_224": 85_798_656,
+    "vit_base_patch16_224": 85_798_656,
+    "vit_base_patch14_dinov2": 85_724_928,
+}
+# What a machine without hub, or data of one image a study, must also change.
+OWN = {
+    "cxr_clip": {"data.view_source": "image"},
+    # The network of its encoder, whose weights are on the hub, at 224 of 518 pixels.
+    "radzero": {
+        "model.image_encoder.init_args.name": "vit_base_patch14_dinov2",
+        "data.root": "data/mimic_cxr",
+        "data.crop": CROP,
+    },
+}
 MACHINE = {
     "trainer.accelerator": "cpu",
     "trainer.devices": 1,
@@ -139,7 +154,11 @@ def check(trainer, seen, architecture):
 
 def pre_train(names, folder):
     """Pre-train with networks of chance; return the Trainer."""
-    own = {"model.image_encoder.init_args.pretrained": "false", "trainer.default_root_dir": folder}
+    own = {
+        **OWN.get(names[0], {}),
+        "model.image_encoder.init_args.pretrained": "false",
+        "trainer.default_root_dir": folder,
+    }
     own["model.text_encoder.init_args.name"] = "bert"
     if names == ["asg"]:
         own["model.objectives.tag.init_args.query_encoder.init_args.name"] = "bert"
@@ -149,7 +168,8 @@ def pre_train(names, folder):
 @pytest.mark.parametrize("names", FULL, ids="+".join)
 def test_pre_training(names, seen, tmp_path):
     trainer = pre_train(names, tmp_path)
-    check(trainer, seen, "deit_base_patch16_224" if names == ["asg"] else "resnet50")
+    encoder = compose(["fit", "-c", names[0]])["model"]["init_args"]["image_encoder"]["init_args"]["name"]
+    check(trainer, seen, OWN.get(names[0], {}).get("model.image_encoder.init_args.name", encoder))
     layers = trainer.lightning_module.text_encoder.language_model.config.num_hidden_layers
     assert layers == (6 if names == ["asg"] else 12)
     assert {path.name for path in tmp_path.rglob("*.ckpt")} == {"best.ckpt", "last.ckpt"}

@@ -35,6 +35,7 @@ STEPS, EPOCHS, RESUMED = 6, 2, (4,)
 TINY = {
     "convirt": ["--model.text_encoder.init_args.trainable_layers=1"],
     "cxr_clip": ["--data.view_source=image"],
+    "imitate_official": ["--data.train_splits=[train]"],
 }
 # They compare images with the names of findings alone.
 WITHOUT_REPORTS = ("labels", "medklip")

@@ -111,7 +111,8 @@ def published_files(name: str) -> tuple[str, ...]:
 def fingerprint(name: str) -> str | None:
     """Return the SHA-256 of weights: of a checkpoint, an exported folder, a file, or published weights.
 
-    The hash of several files is that of their hashes. The result is None for other names, such as `imagenet`.
+    The hash of several files is that of their hashes. The result is None for other names, such as `imagenet`, and for
+    those of timm, which downloads its own files.
 
     Raises:
         UserError: If the files of published weights cannot be had.
@@ -119,6 +120,8 @@ def fingerprint(name: str) -> str | None:
     if not names_published(name):
         return weights.fingerprint(name)
     hashes = [weights.fingerprint(path) or "" for path in published_files(name)]
+    if not hashes:
+        return None
     return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 

@@ -119,8 +119,11 @@ def resnet(folder, wrap):
     return path, {"layers": [1, 1, 1, 1]}, lambda x: nn.Sequential(*stages)(x).flatten(1)
 
 
-def biovil_t(folder):
-    others = {"encoder.missing_previous_emb": torch.zeros(1, 256, 1, 1), "projector.model.0.weight": torch.zeros(3, 3)}
+PREVIOUS = {"encoder.missing_previous_emb": torch.zeros(1, 256, 1, 1)}
+
+
+def biovil_t(folder, previous=PREVIOUS):
+    others = {**previous, "projector.model.0.weight": torch.zeros(3, 3)}
     return resnet(folder, lambda network: {**others, **renamed(network.state_dict(), "encoder.encoder.")})
 
 
@@ -238,6 +241,7 @@ MADE = {
     "eva-x-small": lambda folder: eva_x("eva-x-small", folder),
     "eva-x-base": lambda folder: eva_x("eva-x-base", folder),
     "biomedclip": biomedclip,
+    "biovil": lambda folder: biovil_t(folder, {}),
     "biovil-t": biovil_t,
     "mgca-resnet50": mgca_resnet50,
     "mgca-vit": mgca_vit,

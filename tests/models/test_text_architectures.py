@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from medvlp.errors import UserError
 from medvlp.models import HFTextEncoder
 from medvlp.models.language import parameters_by_depth
-from medvlp.types import RegionBatch
+from medvlp.types import SentenceBatch
 from tests.models.test_language import FAMILIES, SIZE, SPECIAL, WIDE
 from tests.support.tiny import WORDS
 
@@ -114,9 +114,10 @@ def test_words_are_sums_of_their_pieces(folders, name):
     assert max(word_ids.count(w) for w in set(word_ids) - {None}) > 1  # "pneumothorax" has two pieces
     places = [(0, REPORT.index(s), REPORT.index(s) + len(s)) for s in SENTENCES]
     empty = torch.zeros(0)
-    region = RegionBatch(*[empty] * 4, SENTENCES, empty, empty, torch.from_numpy(np.array(places, np.int64)), empty)
+    place = torch.from_numpy(np.array(places, np.int64))
+    said = SentenceBatch(SENTENCES, empty, empty, empty, empty, place, empty, empty)
     with torch.no_grad():
-        report, words, sentence = encoder.read([REPORT], region, pooled=True)
+        report, words, sentence = encoder.read([REPORT], said, pooled=True)
     torch.testing.assert_close(words, torch.stack(expected), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(report[0], hidden[0], rtol=1e-4, atol=1e-5)
     assert sentence.tolist() == sentences
