@@ -291,7 +291,7 @@ def test_cached_batches_hold_all_but_the_images(tmp_path, fresh):
 
 def test_a_full_disk_is_said_before_it_is_full(tmp_path, fresh, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 1000}))
-    with pytest.raises(UserError, match=r"cache_features=True needs 0\.0 GB in .*features"):
+    with pytest.raises(UserError, match=r"the features of the images need 0\.0 GB in .*features"):
         make_trainer(tmp_path).fit(probe(cache_features=True), module(fresh))
 
 
