@@ -195,8 +195,7 @@ class Model:
     @property
     def has_vectors(self) -> bool:
         """Whether the similarity of an image and a text is the product of one vector of each."""
-        objectives = cast("list[Objective]", list(self.task.objectives.values()))
-        return all(type(o).similarity is Objective.similarity for o in objectives if o.sections)
+        return self.task.has_vectors
 
     def scores(self, images: Seen, findings: Sequence[str] = DEFAULT_FINDINGS, protocol: str | None = None) -> Tensor:
         """Score L findings in images by a protocol: float64 (N, L). A higher score means a more likely finding.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +20,7 @@ State = dict[str, Tensor]
 MODULE = "module."
 
 
-class TextTower(nn.Module):
+class TextTower(nn.Module, ABC):
     """The text half of a published pair, with its tokenizer.
 
     A subclass defines `tokens`, and `forward` from their tensors to the text features (M, width).
@@ -30,9 +31,9 @@ class TextTower(nn.Module):
 
     width: int
 
+    @abstractmethod
     def tokens(self, texts: Sequence[str]) -> dict[str, Tensor]:
         """Return the inputs of `forward` for M texts, each tensor (M, length)."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)

@@ -79,6 +79,11 @@ class Objective(nn.Module, ABC):
     """The source of the maps of `text_heat`; None if the objective has no such maps."""
 
     @property
+    def is_cosine(self) -> bool:
+        """Whether its similarity is the cosine, the product of one vector an image and one a text."""
+        return type(self).similarity is Objective.similarity
+
+    @property
     def reads_pooled(self) -> bool:
         """Whether its gradient reaches `ImageFeatures.pooled`; by default if it aligns whole images."""
         return bool(self.sections)

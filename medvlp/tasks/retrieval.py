@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +16,6 @@ from medvlp.errors import UserError
 from medvlp.metrics import Statistic
 from medvlp.metrics.bootstrap import Weighted, mean_of, median_of
 from medvlp.metrics.recall import class_hits, ranks
-from medvlp.objectives import Objective
 from medvlp.objectives.base import section_texts
 from medvlp.tasks.embeddings import Candidates, EmbeddingCollector, candidates, under
 from medvlp.tasks.evaluation_only import EvaluationOnlyTask
@@ -59,9 +57,7 @@ class RetrievalTask(EvaluationOnlyTask):
     @property
     def how(self) -> str:
         """The measure of similarity."""
-        objectives = cast("list[Objective]", list(self.model.objectives.values()))
-        cosine = all(type(o).similarity is Objective.similarity for o in objectives if o.sections)
-        return "cosine" if cosine else "similarity of the model"
+        return "cosine" if self.model.has_vectors else "similarity of the model"
 
     @property
     def reads_sentences(self) -> bool:

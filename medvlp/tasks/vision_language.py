@@ -47,6 +47,11 @@ class VisionLanguageTask(BaseTask):
         return list(dict.fromkeys(section for objective in self._named() for section in objective[1].sections))
 
     @property
+    def has_vectors(self) -> bool:
+        """Whether all objectives compare images with texts by the cosine."""
+        return all(objective.is_cosine for _, objective in self._named() if objective.sections)
+
+    @property
     def read_sections(self) -> list[Section]:
         """Those of `sections` whose embeddings at least one objective reads."""
         reading = [objective for _, objective in self._named() if objective.reads_reports]
@@ -109,7 +114,7 @@ class VisionLanguageTask(BaseTask):
             text: From `embed_texts`.
         """
         objective = dict(self._named())[space.rpartition("/")[0]]
-        if type(objective).similarity is Objective.similarity:
+        if objective.is_cosine:
             with torch.autocast(text.device.type, enabled=False):
                 return blockwise(objective.similarity, image, text)
         with own_precision(self):
