@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,8 +9,6 @@ from types import SimpleNamespace
 import lightning as L
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from medvlp.data import CXRDataModule
 from medvlp.distributed import gather, rank, sum_over_processes, world_size
@@ -24,7 +21,7 @@ from medvlp.objectives.sigmoid_alignment import SigmoidAlignment
 from medvlp.objectives.study_alignment import StudyAlignment
 from medvlp.tasks import PretrainingTask
 from medvlp.types import ImageFeatures, TextFeatures
-from tests.support.processes import WORLD, free_port, relative_error
+from tests.support.processes import WORLD, ForkedProcesses, in_processes, relative_error
 from tests.support.tiny import make_language_model, make_prepared
 
 pytestmark = pytest.mark.slow
@@ -65,8 +62,6 @@ def objective_gradients(part: slice) -> tuple[float, list[torch.Tensor], list[to
 
 
 def worker(number: int, folder: Path) -> None:
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": (folder / "port").read_text()}
-    dist.init_process_group("gloo", rank=number, world_size=WORLD)
     assert (world_size(), rank()) == (WORLD, number)
 
     x = torch.full((2, 3), float(number), requires_grad=True)
@@ -80,12 +75,10 @@ def worker(number: int, folder: Path) -> None:
     share = STUDIES // WORLD
     result = objective_gradients(slice(number * share, (number + 1) * share))
     torch.save(result, folder / f"{number}.pt")
-    dist.destroy_process_group()
 
 
 def test_gathered_objective_equals_the_joined_batch(tmp_path):
-    (tmp_path / "port").write_text(free_port())
-    mp.spawn(worker, (tmp_path,), WORLD)
+    in_processes(worker, tmp_path)
     loss, image, parameters, buffers = objective_gradients(slice(None))
     parts = [torch.load(tmp_path / f"{number}.pt") for number in range(WORLD)]
     assert sum(part[0] for part in parts) / WORLD == pytest.approx(loss, rel=1e-5)
@@ -151,7 +144,7 @@ def test_training_on_two_processes_equals_one(tmp_path, objectives):
             limit_val_batches=0,
             accelerator="cpu",
             devices=devices,
-            strategy="ddp_spawn" if devices > 1 else "auto",
+            strategy=ForkedProcesses() if devices > 1 else "auto",
             logger=False,
             enable_progress_bar=False,
             enable_model_summary=False,

@@ -1,17 +1,14 @@
 """The loss of segmentation against a slow loop, with hard and soft masks."""
 
 import math
-import os
-import socket
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medvlp.losses import segmentation_loss
+from tests.support.processes import in_processes
 
 
 def slow_loss(logits, target, weight=10.0, gamma=2.0):
@@ -89,23 +86,17 @@ def test_shapes_must_agree():
         segmentation_loss(torch.zeros(2, 1, 3, 3), torch.zeros(2, 3, 3))
 
 
-def worker(number, port, folder):
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    dist.init_process_group("gloo", rank=number, world_size=2)
+def worker(number, folder):
     logits, target = example(5, soft=True, shape=(4, 1, 3, 3))
     own = logits[2 * number :][:2].clone().requires_grad_()
     terms = segmentation_loss(own, target[2 * number :][:2])
     sum(terms.values()).backward()
     torch.save(({name: value.item() for name, value in terms.items()}, own.grad), folder / f"{number}.pt")
-    dist.destroy_process_group()
 
 
 @pytest.mark.slow
 def test_two_processes_are_one_on_the_joined_batch(tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    mp.spawn(worker, (port, tmp_path), 2)
+    in_processes(worker, tmp_path)
     (first, first_grad), (second, second_grad) = (torch.load(tmp_path / f"{number}.pt") for number in range(2))
     logits, target = example(5, soft=True, shape=(4, 1, 3, 3))
     logits.requires_grad_()

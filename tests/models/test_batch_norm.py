@@ -1,16 +1,12 @@
 """Synchronised batch norms compute what the plain ones do on the joined batch, activations included."""
 
 import copy
-import os
-import socket
 from functools import partial
 
 import lightning as L
 import pytest
 import timm
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from timm.layers import BatchNormAct2d, DropBlock2d
 from torch import nn
 
@@ -19,6 +15,7 @@ from medvlp.models import HFTextEncoder, TimmEncoder
 from medvlp.models.batch_norm import batch_norms, restore, synchronise
 from medvlp.objectives import HierarchicalAlignment
 from medvlp.tasks import PretrainingTask
+from tests.support.processes import ForkedProcesses, in_processes
 from tests.support.tiny import make_language_model, make_prepared
 
 pytestmark = pytest.mark.slow
@@ -130,18 +127,12 @@ def models():
 
 
 def worker(number, folder):
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": (folder / "port").read_text()}
-    dist.init_process_group("gloo", rank=number, world_size=WORLD)
     share = slice(number * IMAGES // WORLD, (number + 1) * IMAGES // WORLD)
     torch.save({name: step(synchronise(model, CPU), x[share]) for name, model, x in models()}, folder / f"{number}.pt")
-    dist.destroy_process_group()
 
 
 def test_training_on_two_processes_equals_the_joined_batch(tmp_path):
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        (tmp_path / "port").write_text(str(s.getsockname()[1]))
-    mp.spawn(worker, (tmp_path,), WORLD)
+    in_processes(worker, tmp_path)
     parts = [torch.load(tmp_path / f"{number}.pt") for number in range(WORLD)]
     for name, model, x in models():
         out, gradient, parameters, buffers = step(model, x)
@@ -184,7 +175,7 @@ def test_the_trainer_synchronises_and_keeps_activations(tmp_path, name):
             limit_val_batches=0,
             accelerator="cpu",
             devices=devices,
-            strategy="ddp_spawn" if devices > 1 else "auto",
+            strategy=ForkedProcesses() if devices > 1 else "auto",
             sync_batchnorm=True,
             logger=False,
             enable_progress_bar=False,

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from medvlp.distributed import gather_rows
 from tests.support.asg import KINDS, Studies, make
-from tests.support.processes import WORLD, free_port, relative_error
+from tests.support.processes import WORLD, in_processes, relative_error
 
 pytestmark = pytest.mark.slow
 
@@ -37,15 +34,12 @@ def gradients(order, views):
 
 
 def worker(number: int, folder: Path, parts: list[list[int]], views: int) -> None:
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": (folder / "port").read_text()}
-    dist.init_process_group("gloo", rank=number, world_size=WORLD)
     rows = torch.full((3 * number, 2), float(number), requires_grad=True)
     gathered = gather_rows(rows)
     assert gathered.shape == (3, 2)
     (gathered.sum() * (number + 1)).backward()
     assert (rows.grad == 3).all()
     torch.save(gradients(parts[number], views), folder / f"{number}.pt")
-    dist.destroy_process_group()
 
 
 # In the second, the first process has the study without any region, and the one with a single region; in the third, it
@@ -56,8 +50,7 @@ def worker(number: int, folder: Path, parts: list[list[int]], views: int) -> Non
     ids=["halves", "uneven", "nothing"],
 )
 def test_two_processes_equal_the_joined_batch(tmp_path, parts, views):
-    (tmp_path / "port").write_text(free_port())
-    mp.spawn(worker, (tmp_path, parts, views), WORLD)
+    in_processes(worker, tmp_path, parts, views)
     shares = [torch.load(tmp_path / f"{number}.pt") for number in range(WORLD)]
     joined = gradients([study for part in parts for study in part], views)
     for k, (loss, features, parameters, buffers) in enumerate(joined):

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from medvlp.objectives.cross_attention_alignment import CrossAttentionAlignment
 from medvlp.objectives.query_decoding import QueryDecoding
 from medvlp.objectives.sentence_patch_alignment import SentencePatchAlignment
-from tests.support.processes import WORLD, free_port, relative_error
+from tests.support.processes import WORLD, in_processes, relative_error
 from tests.support.sentences import Studies, make
 
 pytestmark = pytest.mark.slow
@@ -44,10 +41,7 @@ def gradients(order, views):
 
 
 def worker(number: int, folder: Path, parts: list[list[int]], views: int) -> None:
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": (folder / "port").read_text()}
-    dist.init_process_group("gloo", rank=number, world_size=WORLD)
     torch.save(gradients(parts[number], views), folder / f"{number}.pt")
-    dist.destroy_process_group()
 
 
 # In the second, the first process has the study without any sentence; in the third, it has nothing else.
@@ -57,8 +51,7 @@ def worker(number: int, folder: Path, parts: list[list[int]], views: int) -> Non
     ids=["halves", "uneven", "nothing"],
 )
 def test_two_processes_equal_the_joined_batch(tmp_path, parts, views):
-    (tmp_path / "port").write_text(free_port())
-    mp.spawn(worker, (tmp_path, parts, views), WORLD)
+    in_processes(worker, tmp_path, parts, views)
     shares = [torch.load(tmp_path / f"{number}.pt") for number in range(WORLD)]
     joined = gradients([study for part in parts for study in part], views)
     for k, (loss, features, parameters) in enumerate(joined):

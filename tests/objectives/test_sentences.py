@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medvlp.objectives.sentences import alike, said
 from medvlp.types import SentenceBatch, text_ids
-from tests.support.processes import WORLD, free_port
+from tests.support.processes import in_processes
 
 TEXTS = ["No effusion.", "Clear.", "There is no effusion.", "As before.", "Large heart."]
 # The first and the third state the same; the fourth states nothing.
@@ -63,18 +60,14 @@ SHARES = [[[0, 3], [1], []], [[2, 4, 3], [], [0]]]
 
 
 def worker(number: int, folder: Path) -> None:
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": (folder / "port").read_text()}
-    dist.init_process_group("gloo", rank=number, world_size=WORLD)
     sentence = batch(SHARES[number])
     masks = [f.tolist() for g in (True, False) for f in (alike(sentence, g), said(sentence, 3, g))]
     torch.save(masks, folder / f"{number}.pt")
-    dist.destroy_process_group()
 
 
 @pytest.mark.slow
 def test_sentences_of_all_processes_are_compared(tmp_path):
-    (tmp_path / "port").write_text(free_port())
-    mp.spawn(worker, (tmp_path,), WORLD)
+    in_processes(worker, tmp_path)
     for number, own in enumerate(SHARES):
         masks = torch.load(tmp_path / f"{number}.pt")
         assert masks == [*slow(own, [*SHARES[0], *SHARES[1]]), *slow(own, own)]

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 
-from tests.support.processes import WORLD, free_port, relative_error
+from tests.support.processes import WORLD, in_processes, relative_error
 from tests.support.reports import KINDS, SAID, Reports, make
 
 pytestmark = pytest.mark.slow
@@ -31,10 +28,7 @@ def gradients(name, order, views):
 
 
 def worker(number: int, folder: Path, parts: list[list[int]], views: int) -> None:
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": (folder / "port").read_text()}
-    dist.init_process_group("gloo", rank=number, world_size=WORLD)
     torch.save({name: gradients(name, parts[number], views) for name in KINDS}, folder / f"{number}.pt")
-    dist.destroy_process_group()
 
 
 # In the second, the first process has the studies without report and without words; in the third, it has nothing else.
@@ -44,8 +38,7 @@ def worker(number: int, folder: Path, parts: list[list[int]], views: int) -> Non
     ids=["halves", "uneven", "nothing"],
 )
 def test_two_processes_equal_the_joined_batch(tmp_path, parts, views):
-    (tmp_path / "port").write_text(free_port())
-    mp.spawn(worker, (tmp_path, parts, views), WORLD)
+    in_processes(worker, tmp_path, parts, views)
     shares = [torch.load(tmp_path / f"{number}.pt") for number in range(WORLD)]
     for name in KINDS:
         loss, features, parameters, buffers = gradients(name, [study for part in parts for study in part], views)

@@ -17,6 +17,7 @@ from medvlp.errors import UserError
 from medvlp.models import HFTextEncoder, TimmEncoder
 from medvlp.objectives import HierarchicalAlignment
 from medvlp.tasks import ClassificationTask, PretrainingTask
+from tests.support.processes import ForkedProcesses
 from tests.support.runs import UNCHANGED
 
 pytestmark = pytest.mark.slow
@@ -82,7 +83,7 @@ def fit(folder, task, place, spoilt=None, ckpt_path=None, devices=1, batch_size=
         max_epochs=3,
         accelerator="cpu",
         devices=devices,
-        strategy="ddp_spawn" if devices > 1 else "auto",
+        strategy=ForkedProcesses() if devices > 1 else "auto",
         enable_progress_bar=False,
         enable_model_summary=False,
         log_every_n_steps=1,

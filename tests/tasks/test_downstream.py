@@ -20,6 +20,7 @@ from medvlp.metrics import Statistic
 from medvlp.models import TimmEncoder
 from medvlp.tasks import ClassificationTask, DownstreamTask
 from medvlp.trainer.command import main
+from tests.support.processes import ForkedProcesses
 from tests.support.runs import QUIET, UNCHANGED
 from tests.support.tiny import make_prepared, options
 
@@ -338,7 +339,7 @@ def test_two_processes_gather_the_rows_of_one(tmp_path, root):
         torch.manual_seed(0)
         folder = tmp_path / str(devices)
         folder.mkdir()
-        strategy = "ddp_spawn" if devices > 1 else "auto"
+        strategy = ForkedProcesses() if devices > 1 else "auto"
         trainer = make_trainer(folder, devices=devices, strategy=strategy, callbacks=[WriteRows()])
         # The first has not been looked at: of 31 images a process gets one twice.
         data = module(root, targets="mask", batch_size=4, split="halves", test_splits=["train"])

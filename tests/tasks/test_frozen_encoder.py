@@ -10,7 +10,7 @@ from medvlp.data import CXRDataModule
 from medvlp.models import HFTextEncoder, TimmEncoder
 from medvlp.objectives import GlobalAlignment, HierarchicalAlignment, RegionAlignment, TagDecoding
 from medvlp.tasks import PretrainingTask
-from tests.support.processes import relative_error
+from tests.support.processes import ForkedProcesses, relative_error
 from tests.support.runs import QUIET
 
 pytestmark = pytest.mark.slow
@@ -73,7 +73,7 @@ def test_two_processes_equal_one(place, name, count, objectives, tmp_path):
             limit_val_batches=0,
             accelerator="cpu",
             devices=devices,
-            strategy="ddp_spawn" if devices > 1 else "auto",
+            strategy=ForkedProcesses() if devices > 1 else "auto",
             logger=False,
             enable_progress_bar=False,
             enable_model_summary=False,

@@ -1,17 +1,15 @@
 """Image tokens go to a file that processes share, and come back in the order of the samples."""
 
-from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from medvlp.errors import UserError
 from medvlp.tasks.embeddings import EmbeddingCollector
 from medvlp.tasks.row_file import RowFile
-from tests.support.processes import WORLD, free_port
+from tests.support.processes import WORLD, in_processes
 
 
 def tokens(count):
@@ -56,8 +54,7 @@ def test_the_collector_keeps_vectors_in_memory_and_image_tokens_on_disk(tmp_path
     assert not list(tmp_path.iterdir())
 
 
-def share(number: int, port: int, folder: Path) -> None:
-    dist.init_process_group("gloo", f"tcp://127.0.0.1:{port}", world_size=WORLD, rank=number)
+def share(number: int, folder: Path) -> None:
     collector = EmbeddingCollector()
     collector.folder = folder
     rows = tokens(6)
@@ -69,10 +66,9 @@ def share(number: int, port: int, folder: Path) -> None:
     assert torch.equal(got["label"], torch.arange(6))
     assert got["text/a/report"].any(2).sum(1).tolist() == [1, 2] * 3
     dist.barrier()
-    dist.destroy_process_group()
 
 
 @pytest.mark.slow
 def test_two_processes_read_the_rows_of_both(tmp_path):
-    mp.spawn(partial(share, port=free_port(), folder=tmp_path), nprocs=WORLD)
+    in_processes(share, tmp_path)
     assert not list(tmp_path.iterdir())

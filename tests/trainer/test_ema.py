@@ -15,6 +15,7 @@ from medvlp.tasks import ClassificationTask, PretrainingTask
 from medvlp.tasks.checkpoints import load_pretraining
 from medvlp.trainer.command import main
 from medvlp.trainer.ema import EMA
+from tests.support.processes import ForkedProcesses
 from tests.support.runs import QUIET, clear_environment
 from tests.support.tiny import make_language_model, make_prepared, options
 
@@ -201,7 +202,7 @@ def test_two_processes_average_as_one(place, tmp_path):
         )
         writer = ModelCheckpoint(tmp_path / str(devices), filename="{step}", save_top_k=-1, every_n_train_steps=1)
         trainer = L.Trainer(
-            **QUIET, max_steps=3, devices=devices, strategy="ddp_spawn" if devices > 1 else "auto",
+            **QUIET, max_steps=3, devices=devices, strategy=ForkedProcesses() if devices > 1 else "auto",
             callbacks=[EMA(0.8), writer], default_root_dir=tmp_path / str(devices), limit_val_batches=2,
         )  # fmt: skip
         trainer.fit(task, CXRDataModule(place / "data", batch_size, crop=32, num_workers=0))
