@@ -7,7 +7,7 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from medvlp.inference import Model
+    from medvlp.inference.model import Model
 
 __version__ = "0.2.0"
 __all__ = ["Model", "load"]
@@ -29,7 +29,7 @@ def load(weights: str | PathLike[str], device: str | None = "cpu", trust: Sequen
         medvlp.errors.UserError: If the weights or the device are not there or cannot be used.
     """
     # Imported here: most commands need no torch.
-    from medvlp.inference import Model
+    from medvlp.inference.model import Model
 
     return Model.load(weights, device, trust)
 
@@ -37,7 +37,7 @@ def load(weights: str | PathLike[str], device: str | None = "cpu", trust: Sequen
 def __getattr__(name: str) -> Any:
     """Import `Model` when it is asked for, likewise."""
     if name == "Model":
-        from medvlp.inference import Model
+        from medvlp.inference.model import Model
 
         return Model
     raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

@@ -103,7 +103,7 @@ class MedVLPOutput(ModelOutput):
 class MedVLPModel(PreTrainedModel):
     """A pre-trained model of medvlp, for inference.
 
-    An embedding concatenates those of all joint spaces, as `medvlp.inference.Model.embedding` does. The product of two
+    An embedding concatenates those of all joint spaces, as `medvlp.Model.embedding` does. The product of two
     embeddings is the mean cosine over the spaces.
     """
 

@@ -11,18 +11,20 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import chain, islice
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from medvlp.data.preprocessing import Preprocessing
 from medvlp.errors import LeftOutError, NotFoundError, UserError
 from medvlp.prepare.images import read_image
 from medvlp.prepare.regions import Square
 from medvlp.prepare.screening import screen
 from medvlp.prepare.workers import start_worker
 from medvlp.prepared import Geometry, Resize
+
+if TYPE_CHECKING:
+    from medvlp.data.preprocessing import Preprocessing
 
 Item = TypeVar("Item")
 

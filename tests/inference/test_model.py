@@ -32,8 +32,10 @@ def images():
     return torch.randint(256, (PART + 7, CROP, CROP), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
 
 
-def test_importing_the_package_is_light():
-    code = "import sys, medvlp; print('torch' in sys.modules, callable(medvlp.load))"
+# Those of the second and third are what processes import that decode files.
+@pytest.mark.parametrize("module", ["medvlp", "medvlp.inference.reading", "medvlp.prepare.chunks"])
+def test_importing_it_is_light(module):
+    code = f"import sys, medvlp, {module}; print('torch' in sys.modules, callable(medvlp.load))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False True\n"
 
