@@ -53,7 +53,10 @@ def decode(data: pa.BinaryScalar, size: int) -> Pixels:
     buffer = data.as_buffer()
     if buffer is None:
         return np.zeros((size, size), np.uint8)
-    image = cv2.imdecode(np.frombuffer(buffer, np.uint8), cv2.IMREAD_UNCHANGED)
+    try:
+        image = cv2.imdecode(np.frombuffer(buffer, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:  # Its header speaks of an image beyond all limits.
+        image = None
     if image is None or image.shape != (size, size) or image.dtype != np.uint8:
         raise ValueError(f"no grey image of {size}x{size}")
     return image.astype(np.uint8, copy=False)
