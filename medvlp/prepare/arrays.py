@@ -79,7 +79,7 @@ class Arrays:
                 file.truncate(length)
 
     def write(self, first: int, pixels: npt.NDArray[np.uint8]) -> None:
-        """Write a chunk; see `PixelStore`."""
+        """Write a chunk; see `PixelWriter`."""
         offset = len(self.header) + first * self.size * self.size
         for path, output in zip(self.paths, pixels, strict=True):
             write_at(path, output.reshape(-1).data, offset)

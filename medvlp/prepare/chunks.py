@@ -14,7 +14,6 @@ from medvlp.errors import LeftOutError
 from medvlp.prepare.annotations import Annotation, AnnotationSource, Box, cut_boxes
 from medvlp.prepare.files import EscapesRootError, inside
 from medvlp.prepare.images import read_image, resize_mask
-from medvlp.prepare.journal import Journal
 from medvlp.prepare.regions import Region, RegionSource, Square, joined
 from medvlp.prepare.screening import FLAGS, screen
 from medvlp.prepare.study import Picture
@@ -37,23 +36,12 @@ class Chunk:
     pictures: list[Picture]
 
 
-class PixelStore(Protocol):
-    """The files of pixels of a prepared folder while they are filled. It is pickled into the worker processes."""
+class PixelWriter(Protocol):
+    """Where decoded pixels go. It is pickled into the worker processes."""
 
     @property
     def masks(self) -> bool:
         """Whether there are masks."""
-
-    @property
-    def entry(self) -> dict[str, Any]:
-        """What the manifest says of this store."""
-
-    def open(self) -> None:
-        """Make the files ready for `write`.
-
-        Raises:
-            UserError: If the disk has too little room.
-        """
 
     def write(self, first: int, pixels: npt.NDArray[np.uint8]) -> None:
         """Write a chunk.
@@ -66,15 +54,6 @@ class PixelStore(Protocol):
             OSError: If it cannot be written.
         """
 
-    def forget_lost(self, journal: Journal) -> None:
-        """Remove from the journal the chunks whose pixels did not reach the disk before the machine stopped."""
-
-    def finish(self, workers: int) -> None:
-        """Complete the files in as many processes, and return when all pixels are on the disk."""
-
-    def remove(self) -> None:
-        """Remove the files."""
-
 
 @dataclass(frozen=True)
 class Decoder:
@@ -85,7 +64,7 @@ class Decoder:
         real_roots: Folders without links. Every image must lie in one of them.
         regions: Finder of the anatomical boxes; None if the preparation needs none.
         annotations: Reader of the drawn objects; None in a data set without any.
-        store: Where the pixels go.
+        writer: Where the pixels go.
         size: Side of the prepared images in pixels.
         resize: Keep the aspect ratio and pad, squash, or keep it and crop.
         leave_out: Flags whose images are left out.
@@ -95,7 +74,7 @@ class Decoder:
     real_roots: list[str]
     regions: RegionSource | None
     annotations: AnnotationSource | None
-    store: PixelStore
+    writer: PixelWriter
     size: int
     resize: Resize
     leave_out: frozenset[str]
@@ -111,7 +90,7 @@ class Decoder:
         Raises:
             OSError: If the output cannot be written.
         """
-        outputs = np.zeros((1 + self.store.masks, len(chunk.pictures), self.size, self.size), np.uint8)
+        outputs = np.zeros((1 + self.writer.masks, len(chunk.pictures), self.size, self.size), np.uint8)
         images: list[tuple[int, int, list[str], list[Region] | None, list[Box] | None] | None] = []
         skipped: list[tuple[str, str]] = []
         for row, picture in enumerate(chunk.pictures):
@@ -133,7 +112,7 @@ class Decoder:
             if annotation:
                 boxes = [box.at(*geometry.box(box.x1, box.y1, box.x2, box.y2)) for box in annotation.boxes]
             images.append((geometry.height, geometry.width, flags, regions, boxes))
-        self.store.write(chunk.first, outputs)
+        self.writer.write(chunk.first, outputs)
         hashes = pixel_digests(outputs)
         return {"first": chunk.first, "sha256": hashes, "images": images, "skipped": skipped}
 

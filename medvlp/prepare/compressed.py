@@ -55,7 +55,7 @@ class ChunkFiles:
             folder.mkdir(parents=True, exist_ok=True)
 
     def write(self, first: int, pixels: npt.NDArray[np.uint8]) -> None:
-        """Write a chunk; see `PixelStore`."""
+        """Write a chunk; see `PixelWriter`."""
         for path, output in zip(self.paths(first), pixels, strict=True):
             write_images(path, output)
 
@@ -67,6 +67,12 @@ class ChunkFiles:
             ValueError: If it is damaged.
         """
         return np.stack([read_images(path, size) for path in self.paths(first)])
+
+    def forget_lost(self, journal: Journal) -> None:
+        """Remove from the journal the chunks that are not there."""
+        for first in [*journal.offsets]:
+            if not self.has(first):
+                journal.forget(first)
 
     def remove(self, first: int) -> None:
         """Remove a chunk."""
@@ -103,22 +109,22 @@ class Compressed:
         return {"store": {"kind": COMPRESSED, "shape": [self.rows, self.size, self.size], "rows": ROWS}}
 
     def open(self) -> None:
-        """Make the folders; see `PixelStore`."""
+        """Make the folders."""
         self.chunks.open()
         self._joined.open()
 
     def write(self, first: int, pixels: npt.NDArray[np.uint8]) -> None:
-        """Write a chunk; see `PixelStore`."""
+        """Write a chunk; see `PixelWriter`."""
         self.chunks.write(first, pixels)
 
     def forget_lost(self, journal: Journal) -> None:
-        """Remove chunks without files from the journal; see `PixelStore`."""
-        for first in list(journal.offsets):
+        """Remove from the journal the chunks that are neither in a joined file nor in one of their own."""
+        for first in [*journal.offsets]:
             if not (self._joined.has(first - first % ROWS) or any(files.has(first) for files in self._all)):
                 journal.forget(first)
 
     def finish(self, workers: int) -> None:
-        """Join the chunks; see `PixelStore`."""
+        """Join all chunks, in as many processes."""
         starts = [first for first in range(0, self.rows, ROWS) if not self._joined.has(first)]
         with progress("files", -(-self.rows // ROWS), -(-self.rows // ROWS) - len(starts)) as advance:
             for _ in in_parallel(self.join, starts, min(workers, len(starts) or 1)):

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from medvlp.errors import UserError
-from medvlp.prepare.chunks import CHUNK, PixelStore, pixel_digests
+from medvlp.prepare.chunks import CHUNK, PixelWriter, pixel_digests
 from medvlp.prepare.compressed import ChunkFiles
 from medvlp.prepare.hashes import sha256_of
 from medvlp.prepare.journal import Journal
@@ -157,14 +157,12 @@ class Taker:
     """The check of a part's chunk, and its way into the store. It runs in the worker processes.
 
     Attributes:
-        store: The store.
         size: Side of the prepared images in pixels.
-        copies: Whether the store has files of its own; else it reads those of the parts.
+        writer: Where the pixels go; None for a store that reads the files of the parts.
     """
 
-    store: PixelStore
     size: int
-    copies: bool
+    writer: PixelWriter | None
 
     def __call__(self, chunk: Finished) -> dict[str, Any] | None:
         """Return the line of the chunk for the journal; None if it is damaged, and then removed."""
@@ -176,8 +174,8 @@ class Taker:
         if pixels is None or pixel_digests(pixels) != chunk.line["sha256"]:
             chunk.files.remove(first)  # So that the part, or this run, decodes it again.
             return None
-        if self.copies:
-            self.store.write(first, pixels)
+        if self.writer is not None:
+            self.writer.write(first, pixels)
         return chunk.line
 
 

@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 
 from medvlp.errors import UserError
 from medvlp.prepare.arrays import Arrays, digests
-from medvlp.prepare.chunks import CHUNK, Decoder, PixelStore
+from medvlp.prepare.chunks import CHUNK, Decoder, PixelWriter
 from medvlp.prepare.compressed import ChunkFiles, Compressed
 from medvlp.prepare.dataset import DataSet
 from medvlp.prepare.hashes import sha256_of
@@ -132,7 +132,6 @@ def prepare_part(job: Job, part: Part) -> None:
     folder = part.folder(job.work)
     folder.mkdir(parents=True, exist_ok=True)
     files = ChunkFiles(folder, job.masks)
-    store = Compressed(folder, job.rows, job.options.size, files)
     head = part_head({**job.identity, **job.versions}, job.plan)
     with lock(job.out, folder / "lock"), closing(Journal(folder / JOURNAL)) as journal:
         if (folder / HEAD).exists():
@@ -140,9 +139,9 @@ def prepare_part(job: Job, part: Part) -> None:
         else:
             write_json(folder / HEAD, head)
         files.open()
-        store.forget_lost(journal)
+        files.forget_lost(journal)
         chunks = part.chunks(job.rows)
-        decode_images(job, store, journal, chunks)
+        decode_images(job, files, journal, chunks)
     images = sum(min(CHUNK, job.rows - first) for first in chunks)
     print(f"Part {part} has ended: {images:,} of {job.rows:,} images. When all have, give --shard join.")
 
@@ -158,17 +157,18 @@ def join_parts(job: Job, store: Arrays | Compressed, journal: Journal) -> None:
         if isinstance(store, Compressed):
             store.others.extend(files for _, files in parts.journals)
         store.forget_lost(journal)
-        take(parts, Taker(store, job.options.size, isinstance(store, Arrays)), journal, job.workers)
+        writer = None if isinstance(store, Compressed) else store
+        take(parts, Taker(job.options.size, writer), journal, job.workers)
         if job.storing.part is not None:
             refuse_missing(parts, journal, job.rows)
 
 
-def decode_images(job: Job, store: PixelStore, journal: Journal, chunks: range) -> None:
-    """Decode the images that the journal lacks, into the store.
+def decode_images(job: Job, writer: PixelWriter, journal: Journal, chunks: range) -> None:
+    """Decode the images that the journal lacks.
 
     Args:
         job: The preparation.
-        store: Where the pixels go.
+        writer: Where the pixels go.
         journal: Results of chunks.
         chunks: First row of each chunk that is wanted.
 
@@ -181,26 +181,27 @@ def decode_images(job: Job, store: PixelStore, journal: Journal, chunks: range) 
         real_roots=job.data.real_images,
         regions=job.data.regions,
         annotations=job.data.annotations,
-        store=store,
+        writer=writer,
         size=size,
         resize=job.options.resize,
         leave_out=frozenset(job.options.leave_out),
     )
     images = {first: min(CHUNK, total - first) for first in chunks}
+    wanted = sum(images.values())
     done = sum(count for first, count in images.items() if first in journal.offsets)
     if done:
-        print(
-            f"Going on with {done:,} of {sum(images.values()):,} images decoded. Tables and reports are not read again."
-        )
+        print(f"Going on with {done:,} of {wanted:,} images decoded. Tables and reports are not read again.")
     todo = (chunk for chunk in read_chunks(job.plan) if chunk.first in images and chunk.first not in journal.offsets)
-    processes = min(job.workers, -(-(sum(images.values()) - done) // CHUNK) or 1)
-    with progress("images", sum(images.values()), done) as advance:
+    processes = min(job.workers, -(-(wanted - done) // CHUNK) or 1)
+    with progress("images", wanted, done) as advance:
         for result in in_parallel(decoder, todo, processes):
             journal.append(result)
             advance(len(result["images"]))
 
 
-def write_outputs(job: Job, store: PixelStore, journal: Journal, plan_counts: dict[str, Any]) -> dict[str, Any]:
+def write_outputs(
+    job: Job, store: Arrays | Compressed, journal: Journal, plan_counts: dict[str, Any]
+) -> dict[str, Any]:
     """Write the tables and, last, the manifest.
 
     Args:

@@ -118,13 +118,13 @@ def test_a_damaged_part_is_named_and_mended(run, folder_bytes, tmp_path, store, 
     for part in ("1/2", "2/2"):
         run("out", part, store)
     parts = tmp_path / "out/work/parts"
-    path = parts / "2-of-2/masks/000000064.arrow"
+    path = parts / "2-of-2/masks/000000096.arrow"
     if damage == "missing":
         path.unlink()
     elif damage == "truncated":
         path.write_bytes(path.read_bytes()[:200])
     else:
-        shutil.copyfile(parts / "1-of-2/masks/000000032.arrow", path)
+        shutil.copyfile(parts / "2-of-2/masks/000000064.arrow", path)
     with pytest.raises(UserError, match=r"1 of 4 chunks are missing, of the parts 2/2"):
         run("out", "join", store)
     run("out", "2/2", store)
