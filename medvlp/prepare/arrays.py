@@ -6,7 +6,6 @@ import hashlib
 import os
 import shutil
 from collections.abc import Collection
-from contextlib import ExitStack
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medvlp.errors import UserError
+from medvlp.prepare.chunks import pixel_digests
 from medvlp.prepare.journal import Journal
 from medvlp.prepare.progress import progress
 from medvlp.prepared import IMAGES, MASKS
@@ -84,21 +84,21 @@ class Arrays:
         for path, output in zip(self.paths, pixels, strict=True):
             write_at(path, output.reshape(-1).data, offset)
 
+    def read(self, first: int, count: int) -> npt.NDArray[np.uint8]:
+        """Return the images and, if there are masks, the masks of so many rows, (1 or 2, M, S, S)."""
+        offset, pixels = len(self.header) + first * self.size * self.size, count * self.size * self.size
+        rows = [np.fromfile(path, np.uint8, pixels, offset=offset) for path in self.paths]
+        return np.stack(rows).reshape(-1, count, self.size, self.size)
+
     def forget_lost(self, journal: Journal) -> None:
         """Remove from the journal the chunks whose pixels did not reach the disk before the machine stopped."""
         if not journal.offsets:
             return
-        with ExitStack() as stack:
-            files = [stack.enter_context(open(path, "rb")) for path in self.paths]
-            advance = stack.enter_context(progress("chunks checked", len(journal.offsets)))
+        with progress("chunks checked", len(journal.offsets)) as advance:
             for first in sorted(journal.offsets):
                 advance(1)
                 result = journal.read(first)
-                hashes = []
-                for file in files:
-                    file.seek(len(self.header) + first * self.size * self.size)
-                    hashes.append(hashlib.sha256(file.read(len(result["images"]) * self.size * self.size)).hexdigest())
-                if hashes != result["sha256"]:
+                if pixel_digests(self.read(first, len(result["images"]))) != result["sha256"]:
                     journal.forget(first)
 
     def finish(self, workers: int) -> None:
