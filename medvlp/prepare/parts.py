@@ -208,7 +208,7 @@ def refuse_missing(parts: Parts, journal: Journal, rows: int) -> None:
     if not missing:
         return
     names = ", ".join(map(str, parts.owners(missing, rows)))
-    state = f"of the parts {names} " if names else "of all parts, for none was begun: "
+    state = f"of the parts {names}: " if names else "of all parts, for none was begun: "
     raise UserError(
         f"--shard join: {len(missing):,} of {len(every):,} chunks are missing, {state}"
         "run these with '--shard NUMBER/COUNT' (again), or leave --shard away to decode here what is missing."
