@@ -3,6 +3,8 @@
     images.npy       uint8 array (N, S, S), one grey image per row; rows of skipped images stay zero
     masks.npy        uint8 array (N, S, S), only where annotators drew masks: the share of each pixel of images.npy that
                      is in the mask, 255 being all of it
+    images/, masks/  the same compressed, in place of the arrays, if the manifest has an entry `store`: the `shape`, and
+                     the number of `rows` in a file; see `medvlp.storage.shards`
     index.parquet    one row per usable image, columns below, in the order of `row`
     manifest.json    options, versions, counts after every filter, splits with their sizes and hashes, content hashes
     skipped.csv      what,reason: everything that was left out, and why
@@ -32,6 +34,7 @@ Columns of the index:
                      it shows, `phrase`, null where annotators did not box phrases; empty where they saw none, null
                      where nobody looked
 
+The entries images.npy and masks.npy of `sha256` are digests of the pixels: they are the same however these are stored.
 Each entry of `splits` in the manifest has its `rule`, the `counts` of train, validate and test, those that are
 `documented`, if any, and `sha256`, of the sorted lines `image_id,split` of the images in one of the three.
 """
@@ -52,12 +55,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from medvlp.errors import NotFoundError, UserError
+from medvlp.storage import pixels
+from medvlp.storage.mirror import mirror
+from medvlp.storage.pixels import Images
 
 Resize = Literal["pad", "squash", "crop"]
 
 FORMAT_VERSION = 4
-IMAGES = "images.npy"
-MASKS = "masks.npy"
+IMAGES, MASKS = pixels.IMAGES, pixels.MASKS
 INDEX = "index.parquet"
 MANIFEST = "manifest.json"
 SKIPPED = "skipped.csv"
@@ -65,6 +70,8 @@ SKIPPED = "skipped.csv"
 SYNTHETIC = "SYNTHETIC.txt"
 TRIPLETS = "triplets.parquet"
 TEXT = "text"
+# Files from which an interrupted preparation resumes.
+WORK = "work"
 LABEL_PREFIX = "label/"
 SPLIT_PREFIX = "split/"
 
@@ -116,34 +123,40 @@ def index_schema(labels: Sequence[str], variants: Sequence[str] = ()) -> pa.Sche
     )
 
 
+def local_root(root: Path | str) -> Path:
+    """Return the folder; of a URL, such as s3://bucket/folder, that of its copies: see `medvlp.storage.mirror`."""
+    return mirror(root, MANIFEST, (INDEX, TRIPLETS))
+
+
 @dataclass(frozen=True)
 class Prepared:
     """A prepared folder, opened for reading.
 
     Attributes:
         root: The folder.
-        images: Memory map of shape (N, S, S), uint8.
-        masks: The same of masks.npy, or None where there is none.
+        images: Images of shape (N, S, S), uint8.
+        masks: Masks of the same shape, or None where there are none.
         manifest: The content of manifest.json.
     """
 
     root: Path
-    images: npt.NDArray[np.uint8]
-    masks: npt.NDArray[np.uint8] | None
+    images: Images
+    masks: Images | None
     manifest: dict[str, Any]
 
     @classmethod
     def open(cls, root: Path) -> Prepared:
-        """Open a prepared folder.
+        """Open a prepared folder, or a URL.
 
         Raises:
             NotFoundError: If the folder is not there, or is not (yet) complete.
             UserError: If another version of medvlp wrote it.
         """
-        root = Path(root)
+        root = local_root(root)
         # The manifest is written last: where it is missing, preparation has not ended.
         if not (root / MANIFEST).is_file():
-            state = "holds an unfinished preparation" if (root / IMAGES).exists() else "is not a prepared folder"
+            begun = (root / IMAGES).exists() or (root / WORK).exists()
+            state = "holds an unfinished preparation" if begun else "is not a prepared folder"
             raise NotFoundError(
                 f"root='{root}' {state}: no {MANIFEST} there. Run 'medvlp prepare ... --out {root}' (again), "
                 "or name another folder."
@@ -154,8 +167,7 @@ class Prepared:
                 f"root='{root}' has format {manifest['format_version']}, but this medvlp reads {FORMAT_VERSION}: "
                 "prepare it anew."
             )
-        masks = np.load(root / MASKS, mmap_mode="r") if (root / MASKS).is_file() else None
-        return cls(root, np.load(root / IMAGES, mmap_mode="r"), masks, manifest)
+        return cls(root, *pixels.open_pixels(root, manifest), manifest)
 
     def __reduce__(self) -> tuple[Callable[[Path], Prepared], tuple[Path]]:
         """Have a process that is spawned open the folder itself: a pickled memory map holds all its pixels."""

@@ -23,7 +23,7 @@ from medvlp.data.sampler import EpochSampler
 from medvlp.data.subset import Subset
 from medvlp.data.transforms import Augmentation, EvaluationTransform, Framing, TrainTransform
 from medvlp.errors import UserError
-from medvlp.prepared import TEXT, Prepared
+from medvlp.prepared import TEXT, Prepared, local_root
 from medvlp.types import find_label
 
 
@@ -31,7 +31,7 @@ class CXRDataModule(ReportDataModule):
     """Chest radiographs with reports and labels from a prepared folder, by default MIMIC-CXR's.
 
     Args:
-        root: The prepared folder.
+        root: The prepared folder, or its URL, such as s3://bucket/folder; see `medvlp.storage.mirror`.
         batch_size: Number of studies B in a batch of one process (IMITATE: 128).
         crop: Side of the crop that encoders see, in pixels (IMITATE: 224 of 256).
         resize: Side to which stored images are resized before the crop, in pixels; by default they are not resized.
@@ -88,12 +88,12 @@ class CXRDataModule(ReportDataModule):
         view_source: ViewSource = "image",
     ) -> None:
         super().__init__()
-        self.root, self.batch_size, self.views = root, batch_size, views
+        self.root, self.batch_size, self.views = local_root(root), batch_size, views
         self.crop, self.resize = crop, resize
         self.augmentation = augmentation or Augmentation()
         self.splits = {"train": train_splits, "validate": validation_splits, "test": test_splits}
         self.num_workers, self.seed = num_workers, seed
-        self.text_cache = text_cache or Path(root) / TEXT
+        self.text_cache = text_cache or self.root / TEXT
         self.regions = RegionList(region_list) if regions else None
         self.split, self.targets, self.drop_last = split, targets, drop_last
         self.share = Subset(fraction, subset_seed, balance)

@@ -22,7 +22,7 @@ from medvlp.inference.model import Model
 from medvlp.models.pretrained import digest
 from medvlp.models.published import fingerprint, names_published
 from medvlp.objectives.similarity import joined, one_vector
-from medvlp.prepared import IMAGES, INDEX, LABEL_PREFIX, MANIFEST, Prepared
+from medvlp.prepared import IMAGES, INDEX, LABEL_PREFIX, MANIFEST, WORK, Prepared
 from medvlp.tasks.checkpoints import CONFIG, WEIGHTS
 
 NO_BOXES = np.zeros((0, 4), np.float32)
@@ -223,7 +223,7 @@ def open_index(path: Path, weights: Path, splits: Sequence[str]) -> Index:
         if splits:
             raise UserError(f"--splits {','.join(splits)}: the images in '{path}' are in none.")
         index: Index = PredictedIndex(path, weights)
-    elif path.is_dir() and not (path / MANIFEST).exists() and not (path / IMAGES).exists():
+    elif path.is_dir() and not any((path / name).exists() for name in (MANIFEST, IMAGES, WORK)):
         raise NotFoundError(
             f"'{path}' is no prepared folder. Make one with 'medvlp prepare', or search in image files with 'medvlp "
             f"predict {path} --embeddings true --out FILE.parquet', and then in FILE.parquet."

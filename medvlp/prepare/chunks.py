@@ -1,14 +1,14 @@
-"""The decoding of consecutive images into their rows of images.npy, and of their masks into those of masks.npy."""
+"""The decoding of consecutive images, and of their masks, into the store of a prepared folder."""
 
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from medvlp.errors import LeftOutError
 from medvlp.prepare.annotations import Annotation, AnnotationSource, Box, cut_boxes
@@ -36,6 +36,25 @@ class Chunk:
     pictures: list[Picture]
 
 
+class PixelWriter(Protocol):
+    """Where decoded pixels go. It is pickled into the worker processes."""
+
+    @property
+    def masks(self) -> bool:
+        """Whether there are masks."""
+
+    def write(self, first: int, pixels: npt.NDArray[np.uint8]) -> None:
+        """Write a chunk.
+
+        Args:
+            first: Its first row.
+            pixels: Its images and, if there are masks, its masks: (1 or 2, M, S, S).
+
+        Raises:
+            OSError: If it cannot be written.
+        """
+
+
 @dataclass(frozen=True)
 class Decoder:
     """The decoder of chunks. It runs in the worker processes.
@@ -45,8 +64,7 @@ class Decoder:
         real_roots: Folders without links. Every image must lie in one of them.
         regions: Finder of the anatomical boxes; None if the preparation needs none.
         annotations: Reader of the drawn objects; None in a data set without any.
-        outputs: images.npy and, if there are masks, masks.npy, of their final size.
-        offset: Offset of their first row, in bytes.
+        writer: Where the pixels go.
         size: Side of the prepared images in pixels.
         resize: Keep the aspect ratio and pad, squash, or keep it and crop.
         leave_out: Flags whose images are left out.
@@ -56,8 +74,7 @@ class Decoder:
     real_roots: list[str]
     regions: RegionSource | None
     annotations: AnnotationSource | None
-    outputs: list[Path]
-    offset: int
+    writer: PixelWriter
     size: int
     resize: Resize
     leave_out: frozenset[str]
@@ -66,14 +83,14 @@ class Decoder:
         """Decode and write a chunk.
 
         Returns:
-            The line of the chunk in the journal: `first`; `sha256` of its pixels in each output; `images`, which holds
-            [height, width, flags, regions, boxes] or None for each image; and the `skipped` images and boxes, with
-            reasons.
+            The line of the chunk in the journal: `first`; `sha256` of its images, and of its masks; `images`, which
+            holds [height, width, flags, regions, boxes] or None for each image; and the `skipped` images and boxes,
+            with reasons.
 
         Raises:
             OSError: If the output cannot be written.
         """
-        outputs = np.zeros((len(self.outputs), len(chunk.pictures), self.size, self.size), np.uint8)
+        outputs = np.zeros((1 + self.writer.masks, len(chunk.pictures), self.size, self.size), np.uint8)
         images: list[tuple[int, int, list[str], list[Region] | None, list[Box] | None] | None] = []
         skipped: list[tuple[str, str]] = []
         for row, picture in enumerate(chunk.pictures):
@@ -95,11 +112,8 @@ class Decoder:
             if annotation:
                 boxes = [box.at(*geometry.box(box.x1, box.y1, box.x2, box.y2)) for box in annotation.boxes]
             images.append((geometry.height, geometry.width, flags, regions, boxes))
-        hashes = []
-        for file, output in zip(self.outputs, outputs, strict=True):
-            data = output.reshape(-1).data
-            write_at(file, data, self.offset + chunk.first * self.size * self.size)
-            hashes.append(hashlib.sha256(data).hexdigest())
+        self.writer.write(chunk.first, outputs)
+        hashes = pixel_digests(outputs)
         return {"first": chunk.first, "sha256": hashes, "images": images, "skipped": skipped}
 
     def _annotation(self, picture: Picture, geometry: Geometry, skipped: list[tuple[str, str]]) -> Annotation | None:
@@ -136,15 +150,6 @@ class Decoder:
             return None
 
 
-def write_at(path: Path, data: memoryview, offset: int) -> None:
-    """Write bytes into a file at a position.
-
-    On a full disk this raises OSError, while a memory map would end the process with SIGBUS.
-    """
-    descriptor = os.open(path, os.O_WRONLY)
-    try:
-        while data:
-            written = os.pwrite(descriptor, data, offset)
-            data, offset = data[written:], offset + written
-    finally:
-        os.close(descriptor)
+def pixel_digests(pixels: npt.NDArray[np.uint8]) -> list[str]:
+    """Return the SHA-256 of the images and, if there are masks, of the masks of a chunk (1 or 2, M, S, S)."""
+    return [hashlib.sha256(output.reshape(-1).data).hexdigest() for output in pixels]

@@ -4,135 +4,89 @@ Each of its three steps leaves in OUT/work the files from which the next run res
 
 1. `plan_images` writes plan.parquet, the index of all images that pass the filters on tables and reports, and, last,
    plan.json.
-2. `decode_images` writes the pixels into OUT/images.npy and masks.npy, and a line for each chunk into journal.jsonl.
+2. `decode_images` writes the pixels into the store, OUT/images.npy and masks.npy or compressed files, and a line for
+   each chunk into journal.jsonl.
 3. `write_outputs` writes triplets.parquet, index.parquet, skipped.csv and, last, manifest.json. Then OUT/work is
    removed.
+
+Several machines do the second step together: each decodes a part (`medvlp.prepare.parts`), one joins them.
 
 Images, annotations and reports are never in memory as a whole.
 """
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
-from functools import cached_property
-from importlib.metadata import version
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
-from medvlp import __version__
-from medvlp.errors import NotFoundError, UserError
-from medvlp.prepare import screening
-from medvlp.prepare.arrays import allocate, digests, forget_lost, synchronise
-from medvlp.prepare.chunks import CHUNK, Decoder
+from medvlp.errors import UserError
+from medvlp.prepare.arrays import Arrays, digests
+from medvlp.prepare.chunks import CHUNK, Decoder, PixelWriter
+from medvlp.prepare.compressed import ChunkFiles, Compressed
 from medvlp.prepare.dataset import DataSet
+from medvlp.prepare.hashes import sha256_of
 from medvlp.prepare.index import write_index
+from medvlp.prepare.job import Job, compare, lock, store_kind, write_json, writing
 from medvlp.prepare.journal import Journal
+from medvlp.prepare.parts import HEAD, JOURNAL, Part, Parts, Taker, check_head, part_head, refuse_missing, take
 from medvlp.prepare.plan import Options, read_chunks, write_plan
 from medvlp.prepare.progress import progress
 from medvlp.prepare.splits import describe_splits
+from medvlp.prepare.storing import CURRENT, Storing
 from medvlp.prepare.summary import nothing_left, summarise
 from medvlp.prepare.workers import in_parallel
-from medvlp.prepared import FORMAT_VERSION, IMAGES, INDEX, MANIFEST, MASKS, SKIPPED, TRIPLETS, index_schema
+from medvlp.prepared import FORMAT_VERSION, IMAGES, INDEX, MANIFEST, MASKS, SKIPPED, TRIPLETS
+from medvlp.storage.pixels import COMPRESSED
 
-WORK = "work"
 
-
-def prepare(data: DataSet, out: Path, options: Options, workers: int | None) -> None:
-    """Write a prepared folder, or resume an interrupted run.
+def prepare(data: DataSet, out: Path, options: Options, workers: int | None, storing: Storing | None = None) -> None:
+    """Write a prepared folder or one part of it, or resume an interrupted run.
 
     Args:
         data: The raw data set.
         out: The folder.
         options: Filters and form of the images.
         workers: Number of processes; None for one a CPU core.
+        storing: How pixels are stored, and which part is made; None for what the command line says.
 
     Raises:
         UserError: If an option is out of range, no image passes the filters, the folder was begun with other options,
-            another process writes it, or it cannot be written.
+            another process writes it, it cannot be written, or parts that are to be joined are missing.
     """
     if options.size < 1 or options.min_words < 0 or (workers is not None and workers < 1) or not options.views:
         raise UserError("--size and --workers must be at least 1, --min_words at least 0, --views not empty.")
-    job = Job(data, out, options, workers or os.cpu_count() or 1)
+    job = Job(data, out, options, workers or os.cpu_count() or 1, storing or CURRENT.get())
     if (out / MANIFEST).exists():
         manifest = json.loads((out / MANIFEST).read_text())
-        present = {**manifest["options"], "format": manifest["format_version"]}
-        _compare(out, present, {**job.identity, "format": FORMAT_VERSION})
+        present = {**manifest["options"], "format": manifest["format_version"], "store": store_kind(manifest)}
+        compare(out, present, {**job.identity, "format": FORMAT_VERSION, "store": job.kind(store_kind(manifest))})
         shutil.rmtree(job.work, ignore_errors=True)  # Left by a run that was stopped between its last two steps.
         print(f"{out} is complete: {manifest['counts']['decoded']:,} images. Delete it to prepare it again.")
         return
-    with _writing(out):
+    part = job.storing.part
+    with writing(out):
         job.work.mkdir(parents=True, exist_ok=True)
-        with _lock(out), closing(Journal(job.work / "journal.jsonl")) as journal:
+        if isinstance(part, Part):
+            with lock(out, job.work / "lock", shared=True):
+                prepare_part(job, part)
+            return
+        with lock(out, job.work / "lock"), closing(Journal(job.work / JOURNAL)) as journal:
             counts = plan_images(job)
-            decode_images(job, journal)
-            manifest = write_outputs(job, journal, counts)
+            store = make_store(job)
+            store.open()
+            join_parts(job, store, journal)
+            decode_images(job, store, journal, range(0, job.rows, CHUNK))
+            store.finish(job.workers)
+            manifest = write_outputs(job, store, journal, counts)
         shutil.rmtree(job.work)
     summarise(manifest, out)
-
-
-@dataclass(frozen=True)
-class Job:
-    """One preparation; see `prepare` for the attributes."""
-
-    data: DataSet
-    out: Path
-    options: Options
-    workers: int
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """All options; a folder holds the result of one set of them."""
-        options = asdict(self.options)
-        # Folders of a time without this option are those in which no flag leaves an image out.
-        if not options["leave_out"]:
-            del options["leave_out"]
-        return {**self.data.options, **options}
-
-    @cached_property
-    def versions(self) -> dict[str, Any]:
-        """Versions of the format and of the libraries that decide the bytes of the folder."""
-        from PIL import features
-
-        versions: dict[str, Any] = {"medvlp": __version__, "format": FORMAT_VERSION}
-        versions["screening"] = screening.digest()
-        versions |= {name: version(name) for name in ("numpy", "pillow", "pyarrow", "pydicom")}
-        return {**versions, "libjpeg_turbo": features.version("libjpeg_turbo")}
-
-    @property
-    def schema(self) -> pa.Schema:
-        """Schema of index.parquet."""
-        return index_schema(self.data.labels, [*self.data.splits])
-
-    @property
-    def work(self) -> Path:
-        """Folder of the files from which an interrupted run resumes."""
-        return self.out / WORK
-
-    @property
-    def plan(self) -> Path:
-        """Table of the images to decode."""
-        return self.work / "plan.parquet"
-
-    @property
-    def arrays(self) -> list[Path]:
-        """Files of pixels: images.npy and, if annotations have masks, masks.npy."""
-        has_masks = self.data.annotations is not None and self.data.annotations.masks
-        return [self.out / name for name in ((IMAGES, MASKS) if has_masks else (IMAGES,))]
-
-    @property
-    def rows(self) -> int:
-        """Number of images in the plan."""
-        return int(pq.read_metadata(self.plan).num_rows)
 
 
 def plan_images(job: Job) -> dict[str, Any]:
@@ -145,55 +99,114 @@ def plan_images(job: Job) -> dict[str, Any]:
         UserError: If no image passes the filters, or the earlier run had other options or versions.
     """
     head = job.work / "plan.json"
-    if not head.exists():
-        counts = write_plan(job.data, job.options, job.schema, job.plan, job.work / SKIPPED)
-        if not job.rows:
-            raise nothing_left(counts)
-        _write_json(head, {"options": job.identity, "versions": job.versions, "counts": counts})
+    with lock(job.out, job.work / "plan.lock", wait=True):
+        if not head.exists():
+            counts = write_plan(job.data, job.options, job.schema, job.plan, job.work / SKIPPED)
+            if not job.rows:
+                raise nothing_left(counts)
+            content = {"options": job.identity, "versions": job.versions, "counts": counts, "store": job.kind(None)}
+            write_json(head, content)
     content = json.loads(head.read_text())
-    _compare(job.out, {**content["options"], **content["versions"]}, {**job.identity, **job.versions})
+    begun = content.get("store", "array")
+    present, wanted = {**content["options"], **content["versions"]}, {**job.identity, **job.versions}
+    compare(job.out, {**present, "store": begun}, {**wanted, "store": job.kind(begun)})
     counts = content["counts"]
     return dict(counts)
 
 
-def decode_images(job: Job, journal: Journal) -> None:
-    """Decode the images that the journal lacks, into the files of pixels.
+def make_store(job: Job) -> Arrays | Compressed:
+    """Return the store of a folder that is planned."""
+    begun = json.loads((job.work / "plan.json").read_text()).get("store", "array")
+    if begun != COMPRESSED:
+        return Arrays(job.out, job.rows, job.options.size, job.masks)
+    return Compressed(job.out, job.rows, job.options.size, ChunkFiles(job.work, job.masks))
+
+
+def prepare_part(job: Job, part: Part) -> None:
+    """Decode the images of a part that its journal lacks.
+
+    Raises:
+        UserError: If the part was begun with other options, or another process makes it.
+    """
+    plan_images(job)
+    folder = part.folder(job.work)
+    folder.mkdir(parents=True, exist_ok=True)
+    files = ChunkFiles(folder, job.masks)
+    head = part_head({**job.identity, **job.versions}, job.plan)
+    with lock(job.out, folder / "lock"), closing(Journal(folder / JOURNAL)) as journal:
+        if (folder / HEAD).exists():
+            check_head(part, folder / HEAD, head)
+        else:
+            write_json(folder / HEAD, head)
+        files.open()
+        files.forget_lost(journal)
+        chunks = part.chunks(job.rows)
+        decode_images(job, files, journal, chunks)
+    images = sum(min(CHUNK, job.rows - first) for first in chunks)
+    print(f"Part {part} has ended: {images:,} of {job.rows:,} images. When all have, give --shard join.")
+
+
+def join_parts(job: Job, store: Arrays | Compressed, journal: Journal) -> None:
+    """Drop what was lost, and take over what parts have decoded.
+
+    Raises:
+        UserError: If a part was made with other options, or parts that are to be joined are missing.
+    """
+    head = part_head({**job.identity, **job.versions}, job.plan)
+    with Parts.opened(job.work, head, job.masks) as parts:
+        if isinstance(store, Compressed):
+            store.others.extend(files for _, files in parts.journals)
+        store.forget_lost(journal)
+        writer = None if isinstance(store, Compressed) else store
+        take(parts, Taker(job.options.size, writer), journal, job.workers)
+        if job.storing.part is not None:
+            refuse_missing(parts, journal, job.rows)
+
+
+def decode_images(job: Job, writer: PixelWriter, journal: Journal, chunks: range) -> None:
+    """Decode the images that the journal lacks.
+
+    Args:
+        job: The preparation.
+        writer: Where the pixels go.
+        journal: Results of chunks.
+        chunks: First row of each chunk that is wanted.
 
     Raises:
         UserError: If the disk has too little room, or a worker process dies.
     """
     total, size = job.rows, job.options.size
-    offset = allocate(job.arrays, total, size)
-    forget_lost(journal, job.arrays, offset, size)
     decoder = Decoder(
         root=job.data.images,
         real_roots=job.data.real_images,
         regions=job.data.regions,
         annotations=job.data.annotations,
-        outputs=job.arrays,
-        offset=offset,
+        writer=writer,
         size=size,
         resize=job.options.resize,
         leave_out=frozenset(job.options.leave_out),
     )
-    done = sum(min(CHUNK, total - first) for first in journal.offsets)
+    images = {first: min(CHUNK, total - first) for first in chunks}
+    wanted = sum(images.values())
+    done = sum(count for first, count in images.items() if first in journal.offsets)
     if done:
-        print(f"Going on with {done:,} of {total:,} images decoded. Tables and reports are not read again.")
-    todo = (chunk for chunk in read_chunks(job.plan) if chunk.first not in journal.offsets)
-    processes = min(job.workers, -(-(total - done) // CHUNK) or 1)
-    with progress("images", total, done) as advance:
+        print(f"Going on with {done:,} of {wanted:,} images decoded. Tables and reports are not read again.")
+    todo = (chunk for chunk in read_chunks(job.plan) if chunk.first in images and chunk.first not in journal.offsets)
+    processes = min(job.workers, -(-(wanted - done) // CHUNK) or 1)
+    with progress("images", wanted, done) as advance:
         for result in in_parallel(decoder, todo, processes):
             journal.append(result)
             advance(len(result["images"]))
-    # The manifest promises that the pixels are on the disk.
-    synchronise(job.arrays)
 
 
-def write_outputs(job: Job, journal: Journal, plan_counts: dict[str, Any]) -> dict[str, Any]:
+def write_outputs(
+    job: Job, store: Arrays | Compressed, journal: Journal, plan_counts: dict[str, Any]
+) -> dict[str, Any]:
     """Write the tables and, last, the manifest.
 
     Args:
         job: The preparation.
+        store: Files of pixels.
         journal: Results of all chunks.
         plan_counts: Counts of the filters.
 
@@ -210,8 +223,7 @@ def write_outputs(job: Job, journal: Journal, plan_counts: dict[str, Any]) -> di
     counts = write_index(job.plan, journal, job.schema, tables[INDEX], skipped, kinds, tables[SKIPPED])
     if not counts["decoded"]:
         # The next run may find the missing files, and may be of another data set.
-        for path in job.arrays:
-            path.unlink()
+        store.remove()
         shutil.rmtree(job.work)
         raise nothing_left({**plan_counts, "decoded": 0, "skipped": counts["skipped"]})
     if "report" in plan_counts:
@@ -220,17 +232,20 @@ def write_outputs(job: Job, journal: Journal, plan_counts: dict[str, Any]) -> di
         write_triplets(_reports(tables[INDEX]), tables[TRIPLETS], counts["studies"], job.workers)
     for name, path in tables.items():
         os.replace(path, job.out / name)
+    pixels = (IMAGES, MASKS) if store.masks else (IMAGES,)
     manifest = {
         "format_version": FORMAT_VERSION,
+        **store.entry,
         "options": job.identity,
         "versions": job.versions,
         "labels": job.data.labels,
         "documented": job.data.documented,
         "counts": {**plan_counts, **counts},
         "splits": describe_splits(job.out / INDEX, job.data.splits),
-        "sha256": {name: _sha256(job.out / name) for name in tables} | digests(journal, job.arrays, job.rows),
+        "sha256": {name: sha256_of(job.out / name) for name in tables}
+        | digests(journal, pixels, range(0, job.rows, CHUNK)),
     }
-    _write_json(job.out / MANIFEST, manifest)
+    write_json(job.out / MANIFEST, manifest)
     return manifest
 
 
@@ -243,58 +258,3 @@ def _reports(index: Path) -> Iterator[tuple[str, dict[str, str]]]:
             if study != last:
                 yield study, {name: text or "" for name, text in row.items()}
             last = study
-
-
-@contextmanager
-def _writing(out: Path) -> Iterator[None]:
-    try:
-        yield
-    except NotFoundError:
-        raise
-    except OSError as error:
-        raise UserError(
-            f"--out='{out}' cannot be written: {error.strerror or error}. Mend that, or give another --out; "
-            "the same command goes on where this one stopped."
-        ) from error
-
-
-@contextmanager
-def _lock(out: Path) -> Iterator[None]:
-    with open(out / WORK / "lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"--out='{out}' is being written by another process; wait for it or stop it.") from None
-        yield
-
-
-def _compare(out: Path, present: dict[str, Any], wanted: dict[str, Any]) -> None:
-    differences = [
-        f"{key} is {present.get(key)} there and {wanted.get(key)} now"
-        for key in sorted({*present, *wanted})
-        if present.get(key) != wanted.get(key)
-    ]
-    if differences:
-        raise UserError(
-            f"--out='{out}' was begun with other options: {'; '.join(differences)}. "
-            "Give the same ones, or another --out, or delete the folder."
-        )
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-        return digest.hexdigest()
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a file that is either whole or not there."""
-    temporary = path.with_name(f"{path.name}.tmp")
-    with open(temporary, "w") as file:
-        json.dump(content, file, indent=2)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)

@@ -62,7 +62,7 @@ def test_interrupted_after_some_chunks(many, tmp_path, expected, folder_bytes, m
     assert folder_bytes(tmp_path / "out") == expected
 
 
-@pytest.mark.parametrize("function", ["write_index", "_write_json", "summarise"])
+@pytest.mark.parametrize("function", ["write_index", "write_json", "summarise"])
 def test_interrupted_elsewhere(many, tmp_path, expected, folder_bytes, monkeypatch, function):
     def interrupted(*args):
         raise KeyboardInterrupt

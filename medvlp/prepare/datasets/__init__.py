@@ -7,6 +7,9 @@ from collections.abc import Callable
 from importlib import import_module
 from pkgutil import iter_modules
 
+from medvlp.prepare.storing import with_storing
+
 COMMANDS: dict[str, Callable[..., None]] = {
-    module.name: getattr(import_module(f"{__name__}.{module.name}"), module.name) for module in iter_modules(__path__)
+    module.name: with_storing(getattr(import_module(f"{__name__}.{module.name}"), module.name))
+    for module in iter_modules(__path__)
 }
