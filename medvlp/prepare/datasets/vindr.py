@@ -78,9 +78,10 @@ class Vindr(DataSet):
         self.folders = {part: require_folder(root, [part], HOW) for part in self.parts}
         self.real_images = [os.path.realpath(path) for path in (root, *self.folders.values())]
         self.options = {"dataset": "vindr", "synthetic": (root / SYNTHETIC).is_file()}
-        sizes = {"train": TRAIN - VALIDATE, "validate": VALIDATE}
-        self.documented = TRAIN if self.challenge else TRAIN + TEST
-        self.splits = {"official": SplitVariant(RULE, sizes if self.challenge else {**sizes, "test": TEST})}
+        tested = 0 if self.challenge else TEST
+        self.documented = TRAIN + tested
+        sizes = {"train": TRAIN - VALIDATE, "validate": VALIDATE, "test": tested}
+        self.splits = {"official": SplitVariant(RULE, sizes)}
         self.findings = {*CHALLENGE, NO_FINDING} if self.challenge else {*LABELS}
         if self.challenge:
             self.options["table"] = "train.csv"

@@ -138,7 +138,7 @@ def test_the_challenge_of_kaggle(raw, tmp_path, skipped):
     assert len(named) == 15
     assert prepared.manifest["options"]["table"] == "train.csv"
     assert prepared.manifest["documented"] == 15_000
-    assert prepared.split_variants["official"]["documented"] == {"train": 12_000, "validate": 3_000}
+    assert prepared.split_variants["official"]["documented"] == {"train": 12_000, "validate": 3_000, "test": 0}
     assert skipped(tmp_path / "out") == []
 
 
