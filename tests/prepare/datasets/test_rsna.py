@@ -216,11 +216,10 @@ def test_patients_by_the_names_in_nih_at_full_size(real, tmp_path):
     ids = [study.study_id for study in Rsna(real, None).studies(lambda *_: None)]
     file = mappings(tmp_path / "m.json", {name: f"{i // 3:08}_{i % 3:03}.png" for i, name in enumerate(ids)})
     studies = list(Rsna(real, None, file).studies(lambda *_: None))
-    assert Counter(study.other_splits["patients"] for study in studies) == {
-        "train": 16_010,
-        "validate": 5_337,
-        "test": 5_337,
-    }
+    sizes = Counter(study.other_splits["patients"] for study in studies)
+    # A patient with three images may not fit into the last place.
+    assert all(5_337 - 2 <= sizes[split] <= 5_337 for split in ("validate", "test"))
+    assert sum(sizes.values()) == 26_684
     assert len({(study.subject_id, study.other_splits["patients"]) for study in studies}) == len(ids) // 3 + 1
 
 
