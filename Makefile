@@ -102,6 +102,7 @@ benchmark-data: $(RAW)/.drawn-$(STUDIES) ## Draw synthetic data for every benchm
 	for name in nih rsna siim covidx; do \
 		$(BIN)/medvlp prepare $$name --root $(RAW)/$$name --out $(PHANTOM)/$$name || exit 1; done
 	$(BIN)/medvlp prepare object_cxr --root $(RAW)/object-cxr --out $(PHANTOM)/object_cxr
+	$(BIN)/medvlp prepare chestx_det10 --root $(RAW)/chestx-det10 --out $(PHANTOM)/chestx_det10
 
 $(RAW)/.drawn-$(STUDIES): | $(INSTALLED)
 	$(BIN)/medvlp phantom --out $(RAW) --layouts all --studies $(STUDIES) --seed 1 --size 256

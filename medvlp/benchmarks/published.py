@@ -48,20 +48,21 @@ def title(benchmark: str) -> str:
 
 
 def published(benchmark: str) -> list[Published]:
-    """Return the published rows of a benchmark, in the order of the tables."""
+    """Return the published rows of a benchmark, in the order of the tables; see `also` in the file."""
     return [
         Published(
             method,
             table["source"],
             table["where"],
             table["protocol"],
-            table["metrics"][benchmark],
-            {f: v for f, v in zip(table["fractions"], cells[benchmark], strict=True) if v is not None},
+            table["metrics"][column],
+            {f: v for f, v in zip(table["fractions"], cells[column], strict=True) if v is not None},
             table.get("ablation", False),
         )
         for table in _content()["tables"]
+        for column in [table.get("also", {}).get(benchmark, benchmark)]
         for method, cells in table["rows"].items()
-        if benchmark in cells
+        if column in cells
     ]
 
 

@@ -25,10 +25,12 @@ class Boxes:
     Attributes:
         masks: Whether the pixels in the boxes are a mask.
         side: Side in pixels of the annotated images, which are squares; None for the size of the images at hand.
+        advice: What to know where a box reaches beyond an image at hand.
     """
 
     masks: bool
     side: int | None = None
+    advice: str = "see --annotation_size"
 
     def read(self, text: str, height: int, width: int) -> Annotation:
         """Return the boxes in pixels of the image; see `medvlp.prepare.annotations.AnnotationSource`.
@@ -41,7 +43,7 @@ class Boxes:
         drawn = [Box(*fields) for fields in json.loads(text)]
         boxes = [b.at(b.x1 * scale_x, b.y1 * scale_y, b.x2 * scale_x, b.y2 * scale_y) for b in drawn]
         if self.side is None and any(box.x2 > width + 1 or box.y2 > height + 1 for box in boxes):
-            raise LeftOutError("box beyond the image; see --annotation_size")
+            raise LeftOutError(f"box beyond the image; {self.advice}")
         if not self.masks:
             return Annotation(boxes)
         mask = np.zeros((height, width), np.bool_)

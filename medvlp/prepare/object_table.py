@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Generic, TypeVar
 
-from medvlp.errors import UserError
+from medvlp.errors import LeftOutError, UserError
 from medvlp.prepare.dataset import DataSet
 from medvlp.prepare.files import find_images, require_folder
 from medvlp.prepare.objects import group_objects
@@ -20,13 +20,14 @@ Item = TypeVar("Item")
 
 
 class ObjectTable(DataSet, Generic[Item]):
-    """The files of such a data set. An image is a study and a patient of its own, and has one label.
+    """The files of such a data set. An image is a study of its own, and has one label.
 
     Attributes:
         name: The data set in the manifest.
         how: How to get the data, for errors.
-        table_names: Names of the table, without suffix, the usual one first. Another one is noted in the manifest.
-        folder_names: Names of the image folder, the usual one first. Another table has images in several of them.
+        table_names: Names of the table, without suffix, the usual one first. If there are several, the last one that
+            names an image has its objects. Other tables than the usual one are noted in the manifest.
+        folder_names: Names of the image folders, the usual one first. One of them is enough.
         columns: Columns of the table; the first names the image.
         label: Name of the label: present if the image has an object.
     """
@@ -49,12 +50,11 @@ class ObjectTable(DataSet, Generic[Item]):
             NotFoundError: If the table or the image folder is missing.
             UserError: If annotation_size is below 1.
         """
-        usual, *others = self.table_names
-        name = next((name for name in self.table_names if find_table(root, name)), usual)
-        self.table = require_table(root, name, self.how)
-        folder = require_folder(root, self.folder_names, self.how)
-        more = [root / other for other in self.folder_names if (root / other).is_dir()] if name in others else []
-        self.folders = [folder, *(other for other in more if other != folder)]
+        usual, *_ = self.table_names
+        names = [name for name in self.table_names if find_table(root, name)] or [usual]
+        self.tables = [require_table(root, name, self.how) for name in names]
+        require_folder(root, self.folder_names, self.how)
+        self.folders = [root / name for name in self.folder_names if (root / name).is_dir()]
         if annotation_size is not None and annotation_size < 1:
             raise UserError(f"--annotation_size={annotation_size} must be at least 1.")
         self.images = root
@@ -64,8 +64,8 @@ class ObjectTable(DataSet, Generic[Item]):
             "annotation_size": annotation_size,
             "synthetic": (root / SYNTHETIC).is_file(),
         }
-        if name in others:
-            self.options["table"] = f"{name}.csv"
+        if names != [usual]:
+            self.options["table"] = ", ".join(f"{name}.csv" for name in names)
         self.labels = [self.label]
 
     @abstractmethod
@@ -91,9 +91,17 @@ class ObjectTable(DataSet, Generic[Item]):
             images: Names in the order of the table.
         """
 
+    def patient(self, image_id: str) -> str:
+        """Return the patient of an image: by default each image counts as one.
+
+        Raises:
+            LeftOutError: If it should be known and is not.
+        """
+        return image_id
+
     def studies(self, skip: Skip) -> Iterator[Study]:
         """Yield each image as a study, in the order of the table."""
-        objects_of = group_objects(read_table(self.table, self.columns, skip), self.read_object, skip)
+        objects_of = self._read_tables(skip)
         self.rows = len(objects_of)
         variants = self.split_images([*objects_of])
         paths = find_images(self.images, *self.folders)
@@ -103,9 +111,23 @@ class ObjectTable(DataSet, Generic[Item]):
             path = paths.pop(image_id, f"{self.folders[0].name}/{image_id}.dcm")
             if objects is None:
                 continue
+            try:
+                patient = self.patient(image_id)
+            except LeftOutError as error:
+                skip(image_id, str(error))
+                continue
             picture = Picture(image_id, "FRONTAL", path, annotation=self.annotation(objects))
             split_of = {variant: splits[image_id] for variant, splits in variants.items()}
             labels: list[int | None] = [int(bool(objects))]
-            yield Study(image_id, image_id, split_of.pop(default), [picture], labels, other_splits=split_of)
+            yield Study(image_id, patient, split_of.pop(default), [picture], labels, other_splits=split_of)
         for image_id in paths:
             skip(image_id, "not in the label table")
+
+    def _read_tables(self, skip: Skip) -> dict[str, list[Item] | None]:
+        """Return the objects of each image, None for an unusable one, in the order of the tables."""
+        objects_of: dict[str, list[Item] | None] = {}
+        for table in self.tables:
+            grouped = group_objects(read_table(table, self.columns, skip), self.read_object, skip)
+            left_out = {image_id for image_id, objects in objects_of.items() if objects is None}
+            objects_of |= grouped | dict.fromkeys(left_out & grouped.keys())
+        return objects_of

@@ -24,6 +24,8 @@ FOLDERS = {
     "covidx": "covidx",
     "object_cxr": "object-cxr",
     "ms_cxr": "ms-cxr/1.1.0",
+    "vindr": "vindr",
+    "chestx_det10": "chestx-det10",
 }
 
 
@@ -101,6 +103,7 @@ def test_every_layout_has_its_table_headers_even_without_rows(tmp_path) -> None:
                 pass
     assert (tmp_path / "siim/train-rle.csv").read_text() == "ImageId, EncodedPixels\n"
     assert (tmp_path / "covidx/test_COVIDx9A.txt").read_text() == ""
+    assert (tmp_path / "chestx-det10/test.json").read_text() == "[]\n"
 
 
 def test_every_class_is_there_in_a_thousand_studies() -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import uuid
 import warnings
 from collections import Counter
@@ -116,6 +117,20 @@ def test_rsna(layouts) -> None:
     assert {len(b) for b in boxes.values()} >= {0, 1, 2}
 
 
+def test_names_of_the_images_of_rsna_in_nih(layouts) -> None:
+    names = json.loads((layouts.root / "rsna/pneumonia-challenge-dataset-mappings_2018.json").read_text())
+    with open(layouts.root / "nih/Data_Entry_2017_v2020.csv", newline="") as file:
+        of_nih = {row["Image Index"]: row for row in csv.DictReader(file)}
+    assert {entry["img_id"] for entry in names} == set(of_nih)
+    patients = {str(uuid.UUID(int=layouts.number(name))): truth for name, truth in layouts.images.items()}
+    for entry in names:
+        truth = patients.pop(entry["subset_img_id"])
+        assert of_nih[entry["img_id"]]["Patient ID"] == str(truth["subject_id"])
+        assert of_nih[entry["img_id"]]["View Position"] == truth["view"]
+        assert entry["SOPInstanceUID"] == f"2.25.{layouts.number(truth['dicom_id'])}"
+    assert not patients
+
+
 def test_specks_are_not_outlined() -> None:
     mask = np.zeros((100, 80), bool)
     mask[10:30, 50:60] = mask[40:60, 5:40] = mask[90, 70] = True
@@ -127,7 +142,7 @@ def test_siim(layouts) -> None:
     runs: dict[str, list[str]] = {}
     for row in table(root / "train-rle.csv", "ImageId, EncodedPixels"):
         runs.setdefault(row["ImageId"], []).append(row[" EncodedPixels"])
-    files = {p.stem: p for p in (root / "dicom-images-train").glob("*/*/*.dcm")}
+    files = {p.stem: p for p in root.glob("dicom-images-*/*/*/*.dcm")}
     assert files.keys() == runs.keys()
     assert len(files) == len(layouts.images)
     for dicom_id, truth in layouts.images.items():
@@ -135,6 +150,7 @@ def test_siim(layouts) -> None:
         file = read(files[name])
         assert name == file.SOPInstanceUID == file.file_meta.MediaStorageSOPInstanceUID
         assert files[name].parts[-3:-1] == (file.StudyInstanceUID, file.SeriesInstanceUID)
+        assert files[name].parts[-4] == f"dicom-images-{'test' if truth['split'] == 'test' else 'train'}"
         mask = layouts.mask(dicom_id, "pneumothorax")
         assert (runs[name] == ["-1"]) == (not mask.any())
         if mask.any():

@@ -62,8 +62,8 @@ def write_study(out: Path, study: Study, pictures: Pictures, report: Report) -> 
     """
     test = study.split == "test"
     rows: dict[str, list[dict[str, object]]] = {"entry": [], "boxes": [], "train": [], "test": []}
-    for number, (shot, image) in enumerate(frontal(pictures), 2 * (study.order - 1)):
-        name = f"{study.subject_id}_{number:03d}.png"
+    for name, (shot, image) in named_images(study, pictures):
+        number = int(name[:-4].rpartition("_")[2])
         # All images of ChestX-ray14 are squares.
         side = max(image.pixels.shape)
         _, png = cv2.imencode(".png", cv2.resize(image.pixels, (side, side), interpolation=cv2.INTER_LINEAR))
@@ -78,6 +78,12 @@ def write_study(out: Path, study: Study, pictures: Pictures, report: Report) -> 
                         {"Image Index": name, "Finding Label": _OUTLINED[text]} | box for box in _boxes(f, image)
                     ]
     return rows
+
+
+def named_images(study: Study, pictures: Pictures) -> list[tuple[str, tuple[Shot, Image]]]:
+    """Return the frontal images of a study with their names, which begin with the patient."""
+    numbered = enumerate(frontal(pictures), 2 * (study.order - 1))
+    return [(f"{study.subject_id}_{number:03d}.png", picture) for number, picture in numbered]
 
 
 def label(f: Finding) -> str:

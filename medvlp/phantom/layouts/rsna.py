@@ -1,15 +1,17 @@
-"""The raw layout of the RSNA Pneumonia Detection Challenge, stage 2."""
+"""The raw layout of the RSNA Pneumonia Detection Challenge, stage 2, and the names of its images in ChestX-ray14."""
 
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 
-from medvlp.phantom.dicom import dicom
-from medvlp.phantom.drawn import drawn, frontal, outlined
-from medvlp.phantom.files import Table, write
+from medvlp.phantom.dicom import dicom, uids
+from medvlp.phantom.drawn import drawn, outlined
+from medvlp.phantom.files import JsonList, Table, write
 from medvlp.phantom.images import Box, Image
 from medvlp.phantom.layouts import Pictures, Rows, write_mark
+from medvlp.phantom.layouts.nih import named_images
 from medvlp.phantom.reports import Report
 from medvlp.phantom.world import DEVICES, Shot, Study
 
@@ -17,22 +19,24 @@ ROOT = "rsna"
 IMAGES = "stage_2_train_images"
 LABELS = ("patientId", "x", "y", "width", "height", "Target")
 CLASSES = ("patientId", "class")
+MAPPINGS = "pneumonia-challenge-dataset-mappings_2018.json"
 
 
-def begin(out: Path) -> dict[str, Table]:
-    """Mark the folder and begin the two tables."""
+def begin(out: Path) -> Mapping[str, Table | JsonList]:
+    """Mark the folder and begin the two tables and the list of names."""
     root = out / ROOT
     write_mark(root)
     return {
         "labels": Table(root / "stage_2_train_labels.csv", LABELS),
         "classes": Table(root / "stage_2_detailed_class_info.csv", CLASSES),
+        "mappings": JsonList(root / MAPPINGS),
     }
 
 
 def write_study(out: Path, study: Study, pictures: Pictures, report: Report) -> Rows:
     """Write the frontal images of a study, each with its own patient, and return their rows: one for each box."""
-    rows: dict[str, list[dict[str, object]]] = {"labels": [], "classes": []}
-    for shot, image in frontal(pictures):
+    rows: dict[str, list[dict[str, object]]] = {"labels": [], "classes": [], "mappings": []}
+    for name, (shot, image) in named_images(study, pictures):
         number = uuid.UUID(shot.dicom_id.replace("-", "")[:32])
         patient = str(number)
         data = dicom(study, shot, image.pixels, patient, number.int)
@@ -46,6 +50,9 @@ def write_study(out: Path, study: Study, pictures: Pictures, report: Report) -> 
         normal = all(f.name in DEVICES for f in drawn(study, image))
         kind = "Lung Opacity" if boxes else "Normal" if normal else "No Lung Opacity / Not Normal"
         rows["classes"] += [{"patientId": patient, "class": kind}] * max(len(boxes), 1)
+        keys = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
+        names = {"subset_img_id": patient, "img_id": name}
+        rows["mappings"].append(names | dict(zip(keys, uids(number.int), strict=True)))
     return rows
 
 

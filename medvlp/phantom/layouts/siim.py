@@ -16,7 +16,8 @@ from medvlp.phantom.world import Study, stream
 from medvlp.run_lengths import EMPTY, encode
 
 ROOT = "siim"
-IMAGES = "dicom-images-train"
+# The folders of stage 1. The table is a later one, with both.
+IMAGES, TEST_IMAGES = "dicom-images-train", "dicom-images-test"
 # The blank is in the original.
 COLUMNS = ("ImageId", " EncodedPixels")
 _IN_TWO = 0.25
@@ -35,7 +36,8 @@ def write_study(out: Path, study: Study, pictures: Pictures, report: Report) -> 
         number = int(shot.dicom_id.replace("-", "")[:32], 16)
         study_uid, series_uid, name = uids(number)
         data = dicom(study, shot, image.pixels, f"{number:032x}", number)
-        write(out / ROOT / IMAGES / study_uid / series_uid / f"{name}.dcm", data)
+        folder = TEST_IMAGES if study.split == "test" else IMAGES
+        write(out / ROOT / folder / study_uid / series_uid / f"{name}.dcm", data)
         mask = image.masks.get("pneumothorax", np.zeros(image.pixels.shape, bool))
         parts = _halves(mask) if stream(shot.key, 67).random() < _IN_TWO else [mask]
         texts = [encode(part) for part in parts if part.any()] or [EMPTY]

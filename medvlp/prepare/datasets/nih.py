@@ -103,6 +103,11 @@ def nih(
     prepare(data, out, Options(size, resize, parse_views(views), leave_out=parse_flags(leave_out)), workers)
 
 
+def image_folders(root: Path) -> list[Path]:
+    """Return the folders of images in the folder of the data set."""
+    return [path for path in (root / "images", *sorted(root.glob("images_*/images"))) if path.is_dir()]
+
+
 class Row(NamedTuple):
     """An image in the table."""
 
@@ -133,7 +138,7 @@ class Nih(DataSet):
         self.table = earlier or require_table(root, TABLE, HOW)
         self.boxes = require_table(root, "BBox_List_2017", HOW)
         self.lists = {name: require_table(root, f"{name}_list", HOW, ".txt") for name in ("test", "train_val")}
-        self.folders = [path for path in (root / "images", *sorted(root.glob("images_*/images"))) if path.is_dir()]
+        self.folders = image_folders(root)
         if not self.folders:
             raise missing(root, "no folder of images", HOW)
         self.real_images = [os.path.realpath(folder) for folder in (root, *self.folders)]

@@ -187,7 +187,7 @@ def test_rows_of_the_wrong_length(raw, clean, tmp_path, skipped):
             assert re.fullmatch(r"unreadable row: 1 fields, not \d+", reason)
         reasons.add(reason)
         write_lines(table, lines)
-    assert reasons - {None}
+    assert reasons - {None} or not raw.tables
 
 
 def test_duplicate_rows(raw, clean, tmp_path, skipped):
@@ -206,7 +206,7 @@ def test_duplicate_rows(raw, clean, tmp_path, skipped):
             assert news == {(f"{table.name}:{place}", "duplicate id") for place in copies}
         places |= news
         write_lines(table, lines)
-    assert places
+    assert places or not raw.tables
 
 
 @pytest.mark.parametrize("damage", ["missing", "outside", 0, 100, 500, -100])

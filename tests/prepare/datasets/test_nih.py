@@ -9,6 +9,7 @@ from sklearn.model_selection import train_test_split
 from medvlp.errors import UserError
 from medvlp.prepare.annotations import Box
 from medvlp.prepare.datasets.nih import FINDINGS, Nih, nih, parse_box
+from medvlp.prepare.nih_patients import patient_of
 from medvlp.prepared import Prepared
 
 TABLES = ("Data_Entry_2017_v2020.csv", "BBox_List_2017.csv", "train_val_list.txt", "test_list.txt")
@@ -122,6 +123,44 @@ def test_the_copy_of_kaggle(raw, tmp_path, capsys, skipped):
         nih(raw, tmp_path / "v2020", size=64, workers=1)
 
 
+def test_the_folders_of_kaggle(raw, tmp_path, skipped):
+    """Twelve folders; patients and splits are those of the official download with one."""
+    nih(raw, tmp_path / "two", size=32, workers=1)
+    images = sorted(raw.glob("images_*/images/*"))
+    for number in range(3, 13):
+        (raw / f"images_{number:03}/images").mkdir(parents=True)
+    images[0].rename(raw / "images_012/images" / images[0].name)
+    nih(raw, tmp_path / "twelve", size=32, workers=1)
+    (raw / "images").mkdir()
+    for path in raw.glob("images_*/images/*"):
+        path.rename(raw / "images" / path.name)
+    for folder in raw.glob("images_*"):
+        shutil.rmtree(folder)
+    nih(raw, tmp_path / "one", size=32, workers=1)
+    two, twelve, one = (Prepared.open(tmp_path / name).index.drop(["path"]) for name in ("two", "twelve", "one"))
+    assert two.equals(twelve)
+    assert two.equals(one)
+    assert skipped(tmp_path / "twelve") == skipped(tmp_path / "one") == []
+
+
+@pytest.mark.parametrize(
+    ("name", "patient"),
+    [
+        ("00001335_006.png", "1335"),
+        ("00000001_000.JPG", "1"),
+        ("36199.png", None),
+        ("00001335_006", None),
+        ("a1_0.png", None),
+        ("../00000001_000.png", None),
+        ("000000001_000.png", None),
+        ("٣_0.png", None),
+        (7, None),
+    ],
+)
+def test_patients_by_names(name, patient):
+    assert patient_of(name) == patient
+
+
 def test_packed_tables_of_either_version(raw, tmp_path):
     with gzip.open(raw / "Data_Entry_2017.csv.gz", "wt") as file:
         file.write((raw / TABLES[0]).read_text())
@@ -204,6 +243,8 @@ def complete(shared_data, tmp_path_factory):
 @pytest.mark.slow
 def test_real_tables(complete):
     _, studies = complete
+    # What `patient_of` says for data sets that name images of NIH without their patients.
+    assert all(patient_of(study.study_id) == study.subject_id for study in studies)
     assert len({study.subject_id for study in studies}) == 30_805
     assert Counter(study.pictures[0].view for study in studies) == {"PA": 67_310, "AP": 44_810}
     counts = [sum(values) for values in zip(*(study.labels for study in studies), strict=True)]

@@ -1,4 +1,6 @@
 import csv
+import gzip
+import json
 import shutil
 import zipfile
 from collections import Counter
@@ -150,6 +152,77 @@ def test_rows_of_the_wrong_length(raw, tmp_path, skipped):
     ]
 
 
+# The patients of NIH ChestX-ray14.
+
+
+def mappings(path, names):
+    entries = [{"subset_img_id": image, "img_id": name, "orig_labels": ["Mass"]} for image, name in names.items()]
+    path.write_text(json.dumps(entries))
+    return path
+
+
+def test_patients_by_the_names_in_nih(raw, tmp_path, skipped):
+    names = {f"p{number}": f"0000133{number // 2}_00{number}.png" for number in range(8)}
+    file = mappings(tmp_path / "mappings.json", {**names, "of the test images": "00000001_000.png"})
+    prepared = run(raw.table(), tmp_path / "out", mappings=file)
+    assert prepared.index["subject_id"].to_pylist() == [f"133{number // 2}" for number in range(8)]
+    assert list(prepared.split_variants) == ["mgca_16010", "70_15_15", "patients"]
+    rows = prepared.index.to_pylist()
+    # 5,337 of 26,684 images are 1.6 of 8: one patient with two images.
+    assert sorted(row["split/patients"] for row in rows) == ["test"] * 2 + ["train"] * 4 + ["validate"] * 2
+    assert len({(row["subject_id"], row["split/patients"]) for row in rows}) == 4
+    without = run(raw, tmp_path / "without")
+    assert without.index["split"] == prepared.index["split"]
+    assert prepared.manifest["options"] == {**without.manifest["options"], "patients": "nih"}
+    assert skipped(tmp_path / "out") == []
+
+
+def test_damaged_mappings(raw, tmp_path, skipped):
+    """An image of an unknown patient could be of one in another split."""
+    entries = [{"subset_img_id": f"p{number}", "img_id": f"0000000{number}_000.png"} for number in range(2, 8)]
+    entries += [
+        {"subset_img_id": "p0", "img_id": "scan.png"},
+        {"img_id": "00000001_000.png"},
+        {"subset_img_id": "p7", "img_id": "00000007_001.png"},
+        {"subset_img_id": "p6", "img_id": "00000001_001.png"},
+        7,
+    ]
+    (tmp_path / "m.json").write_text(json.dumps(entries))
+    prepared = run(raw.table(), tmp_path / "out", mappings=tmp_path / "m.json")
+    assert prepared.index["subject_id"].to_pylist() == ["2", "3", "4", "5", "7"]
+    unknown = "not in the mappings: its patient is unknown"
+    assert dict(skipped(tmp_path / "out")) == {
+        "m.json:entry 7": "unreadable entry: subset_img_id or img_id",
+        "m.json:entry 8": "unreadable entry: subset_img_id or img_id",
+        "m.json:entry 10": "unreadable entry: another img_id than above",
+        "m.json:entry 11": "unreadable entry: no object",
+        **dict.fromkeys(("p0", "p1", "p6"), unknown),
+    }
+    whole = run(raw, tmp_path / "whole").index.to_pylist()
+    kept = set(prepared.index["image_id"].to_pylist())
+    assert [row["split"] for row in whole if row["image_id"] in kept] == prepared.index["split"].to_pylist()
+    (tmp_path / "m.json").write_text(json.dumps(entries)[:-9])
+    with pytest.raises(UserError, match=r"m\.json' cannot be read as JSON"):
+        run(raw, tmp_path / "other", mappings=tmp_path / "m.json")
+    with pytest.raises(
+        UserError, match=r"--mappings='.*none' is not there\. Download .*mappings_2018\.json from https://www\.rsna"
+    ):
+        run(raw, tmp_path / "other", mappings=tmp_path / "none")
+
+
+@pytest.mark.slow
+def test_patients_by_the_names_in_nih_at_full_size(real, tmp_path):
+    """With invented names for the real images: the sizes of the published split, and no patient in two splits."""
+    ids = [study.study_id for study in Rsna(real, None).studies(lambda *_: None)]
+    file = mappings(tmp_path / "m.json", {name: f"{i // 3:08}_{i % 3:03}.png" for i, name in enumerate(ids)})
+    studies = list(Rsna(real, None, file).studies(lambda *_: None))
+    sizes = Counter(study.other_splits["patients"] for study in studies)
+    # A patient with three images may not fit into the last place.
+    assert all(5_337 - 2 <= sizes[split] <= 5_337 for split in ("validate", "test"))
+    assert sum(sizes.values()) == 26_684
+    assert len({(study.subject_id, study.other_splits["patients"]) for study in studies}) == len(ids) // 3 + 1
+
+
 # The real tables.
 
 
@@ -205,8 +278,13 @@ def test_real_images_and_boxes(shared_data, tmp_path, write_csv):
         boxes = image["boxes(x,y,w,h in 1024px)"]
         rows += [[name, *box.split(","), 1] for box in boxes.split(";")] if boxes else [[name, *NEGATIVE]]
     write_csv(tmp_path / "raw/stage_2_train_labels.csv", COLUMNS, rows)
-    rsna(tmp_path / "raw", tmp_path / "out", annotation_size=1024, size=128, workers=1)
+    names = mappings(tmp_path / "m.json", {image["rsna_patientId"]: image["image_index"] for image in images})
+    rsna(tmp_path / "raw", tmp_path / "out", annotation_size=1024, mappings=names, size=128, workers=1)
     prepared = Prepared.open(tmp_path / "out")
+    # The same patients as `nih` names, by the official table.
+    with gzip.open(shared_data / "labels/Data_Entry_2017_v2020.csv.gz", "rt", newline="") as file:
+        patients = {row["Image Index"]: row["Patient ID"] for row in csv.DictReader(file)}
+    assert prepared.index["subject_id"].to_pylist() == [patients[image["image_index"]] for image in images]
     assert prepared.manifest["counts"]["skipped"] == {}
     assert len(prepared.index) == len(images) == 109
     assert sum(prepared.index["label/Pneumonia"].to_pylist()) == sum(image["target"] == "1" for image in images) == 40

@@ -198,5 +198,133 @@ def test_stage_2(raw, tmp_path):
 
 
 def test_a_folder_without_tables_says_which_will_do(tmp_path):
-    with pytest.raises(UserError, match=r"or stage_2_train\.csv and the images of stage 1"):
+    with pytest.raises(UserError, match=r"train-rle\.csv or stage_2_train\.csv and the images"):
         Siim(tmp_path, None)
+
+
+def test_one_table_of_stage_1_names_the_images_of_both_folders(raw, tmp_path, skipped):
+    first = run(raw.table(), tmp_path / "first")
+    for name in ("i6", "i7"):
+        other = raw.root / f"dicom-images-test/{name}/{name}.dcm"
+        other.parent.mkdir(parents=True)
+        shutil.move(raw.path(name), other)
+    second = run(raw, tmp_path / "second")
+    assert second.index.drop(["path"]).equals(first.index.drop(["path"]))
+    assert skipped(tmp_path / "second") == []
+
+
+def test_the_test_images_of_stage_1_are_labelled_by_stage_2(raw, tmp_path, skipped):
+    """The table of stage 1 has the images to train on alone; where both name an image, that of stage 2 counts."""
+    whole = run(raw.table(), tmp_path / "whole")
+    complete = raw.rows
+    raw.rows = [row for row in complete if row[0] not in ("i6", "i7")]
+    for name in ("i6", "i7"):
+        other = raw.root / f"dicom-images-test/{name}.dcm"
+        other.parent.mkdir(exist_ok=True)
+        shutil.move(raw.path(name), other)
+    run(raw.table(), tmp_path / "stage 1")
+    unlabelled = [(name, "not in the label table") for name in ("i6", "i7")]
+    assert sorted(skipped(tmp_path / "stage 1")) == unlabelled
+    (raw.root / "train-rle.csv").rename(tmp_path / "train-rle.csv")
+    raw.rows = [row for row in complete[::-1] if row[0] != "i3"] + [["i3", "-1"]]
+    raw.table(["ImageId", "EncodedPixels"])
+    (raw.root / "train-rle.csv").rename(raw.root / "stage_2_train.csv")
+    (tmp_path / "train-rle.csv").rename(raw.root / "train-rle.csv")
+    both = run(raw, tmp_path / "both")
+    rows = {row["image_id"]: row for row in both.index.to_pylist()}
+    # The order is that of the table of stage 1, and then of the other one.
+    assert [*rows] == ["i0", "i1", "i2", "i3", "i4", "i5", "i7", "i6"]
+    assert rows["i3"]["label/Pneumothorax"] == 0
+    assert [*map(len, (rows["i1"]["boxes"], rows["i3"]["boxes"]))] == [2, 0]
+    assert both.manifest["options"]["table"] == "train-rle.csv, stage_2_train.csv"
+    assert both.manifest["counts"]["decoded"] == whole.manifest["counts"]["decoded"] == 8
+    assert skipped(tmp_path / "both") == []
+    # An image that the first table damages stays out.
+    with open(raw.root / "train-rle.csv", "a") as file:
+        file.write("i4,1 2 x\ni0,5 5\n")
+    damaged = run(raw, tmp_path / "damaged")
+    assert not {"i0", "i4"} & set(damaged.index["image_id"].to_pylist())
+    assert len(damaged.index) == 6
+
+
+class RawPng:
+    """Six images of the copy in png, the last two of test; the second and the last have a pneumothorax."""
+
+    def __init__(self, root, write_csv):
+        self.root, self.write_csv = root, write_csv
+        self.rows = {"train": [], "test": []}
+        for folder in ("png_images", "png_masks"):
+            (root / folder).mkdir(parents=True)
+        for number in range(6):
+            present, part = int(number in (1, 5)), "test" if number > 3 else "train"
+            name = f"{number}_{part}_{present}_.png"
+            self.rows[part].append([name, f"1.2.{number}", present])
+            pixels = np.random.default_rng(number).integers(0, 255, (90, 100)).astype(np.uint8)
+            Image.fromarray(pixels).save(root / "png_images" / name)
+            mask = PARTS[0] | PARTS[1] if present else np.zeros(SHAPE, bool)
+            Image.fromarray(mask.astype(np.uint8) * 255).save(root / "png_masks" / name)
+
+    def tables(self):
+        for part, rows in self.rows.items():
+            self.write_csv(self.root / f"stage_1_{part}_images.csv", ["new_filename", "ImageId", "has_pneumo"], rows)
+        return self
+
+
+@pytest.fixture
+def png(tmp_path, write_csv):
+    return RawPng(tmp_path / "png", write_csv)
+
+
+def test_the_copy_in_png(png, tmp_path, skipped):
+    prepared = run(png.tables(), tmp_path / "out")
+    assert prepared.index["image_id"].to_pylist() == [f"1.2.{number}" for number in range(6)]
+    assert prepared.index["label/Pneumothorax"].to_pylist() == [0, 1, 0, 0, 0, 1]
+    assert sorted(prepared.index["split"].to_pylist()) == ["test", "train", "train", "train", "train", "validate"]
+    first, second = prepared.index["boxes"][5].as_py()
+    assert first == {"name": "Pneumothorax", "x1": 10, "y1": 7, "x2": 20, "y2": 17, "phrase": None}
+    assert second == {"name": "Pneumothorax", "x1": 30, "y1": 27, "x2": 32, "y2": 42, "phrase": None}
+    expected = np.zeros((50, 50), np.uint8)
+    expected[7:17, 10:20] = expected[27:42, 30:32] = 255
+    np.testing.assert_array_equal(prepared.masks[1], expected)
+    assert prepared.manifest["documented"] == 12_047
+    assert prepared.split_variants["images"]["documented"] == {"train": 8_433, "validate": 1_807, "test": 1_807}
+    assert skipped(tmp_path / "out") == []
+    with pytest.raises(UserError, match="--annotation_size does not go with 'png_images'"):
+        run(png, tmp_path / "other", annotation_size=1024)
+
+
+def test_masks_of_another_size_and_of_ones(png, tmp_path):
+    mask = np.zeros((180, 200), np.uint8)
+    mask[20:60, 40:80] = 1
+    Image.fromarray(mask).save(png.root / "png_masks/1_train_1_.png")
+    prepared = run(png.tables(), tmp_path / "out")
+    (box,) = prepared.index["boxes"][1].as_py()
+    assert box == {"name": "Pneumothorax", "x1": 10, "y1": 7, "x2": 20, "y2": 17, "phrase": None}
+    assert prepared.masks[1].sum() == 100 * 255
+
+
+def test_damage_of_the_copy_in_png(png, tmp_path, skipped):
+    png.rows["train"] += [["x.png", "1.2.9", "maybe"], ["x.png", "", 0], png.rows["train"][0], ["../../s.png", "s", 0]]
+    for number, content in ((0, None), (1, b""), (2, b"\x89PNG\r\n"), (3, None)):
+        path = png.root / "png_masks" / png.rows["train"][number][0]
+        path.unlink()
+        if content is not None:
+            path.write_bytes(content)
+    Image.new("L", (100, 90), 255).save(png.root / "png_masks" / png.rows["train"][3][0])
+    (png.root / "png_images/4_test_0_.png").unlink()
+    prepared = run(png.tables(), tmp_path / "out")
+    assert prepared.index["image_id"].to_pylist() == ["1.2.5"]
+    assert dict(skipped(tmp_path / "out")) == {
+        "stage_1_train_images.csv:6": "unreadable row: new_filename, ImageId or has_pneumo",
+        "stage_1_train_images.csv:7": "unreadable row: new_filename, ImageId or has_pneumo",
+        "stage_1_train_images.csv:8": "duplicate id",
+        "s": "escapes root",
+        "1.2.0": "missing mask",
+        "1.2.1": "unreadable mask",
+        "1.2.2": "unreadable mask",
+        "1.2.3": "the mask contradicts the table",
+        "1.2.4": "missing file",
+    }
+    (png.root / "stage_1_test_images.csv").unlink()
+    with pytest.raises(UserError, match=r"neither stage_1_test_images\.csv"):
+        run(png, tmp_path / "other")
