@@ -24,6 +24,9 @@ FOLDERS = {
     "covidx": "covidx",
     "object_cxr": "object-cxr",
     "ms_cxr": "ms-cxr/1.1.0",
+    "chexlocalize": "chexlocalize",
+    "chexpert_plus": "chexpert_plus",
+    "taix_ray": "taix_ray",
 }
 
 

@@ -51,7 +51,9 @@ class Raw:
     @property
     def tables(self):
         """Its csv tables and lists, packed or not."""
-        paths = [path for folder in self.arguments.values() for path in sorted(folder.iterdir())]
+        paths = [
+            path for folder in self.arguments.values() for path in sorted([*folder.iterdir(), *folder.glob("*/*")])
+        ]
         return [path for path in paths if {".csv", ".txt"} & {*path.suffixes} and path.name != SYNTHETIC]
 
     def image(self, row):
