@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from medvlp.prepare.datasets.mimic_cxr import LABEL_BYTES, LABEL_VALUES
 from medvlp.prepare.five_by_200 import EACH, candidates, draw
 from medvlp.prepare.splits import scaled
 from medvlp.prepare.study import Skip
@@ -14,6 +13,9 @@ from medvlp.prepared import CHEXPERT_LABELS
 from medvlp.tables import column_names, find_column
 
 LABELS = list(CHEXPERT_LABELS)
+# One byte per label: there are a quarter of a million images.
+LABEL_BYTES = {"": 0, "-1.0": 1, "-1": 1, "0.0": 2, "0": 2, "1.0": 3, "1": 3}
+LABEL_VALUES = (None, -1, 0, 1)
 # Number of frontal images of train.csv.
 FRONTAL = 191_027
 OTHER_NAME = "Airspace Opacity"
