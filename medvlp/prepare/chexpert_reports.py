@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from medvlp.errors import LeftOutError, NotFoundError
+from medvlp.errors import NotFoundError
 from medvlp.prepare.chexpert_table import LABEL_BYTES, LABEL_VALUES, LABELS, image_name
 from medvlp.prepare.dataset import DataSet
 from medvlp.prepare.files import missing
@@ -17,7 +17,7 @@ from medvlp.prepare.study import Report, Skip
 from medvlp.tables import read_table
 
 TABLE = "df_chexpert_plus_*.csv"
-COLUMNS = ["path_to_image", "frontal_lateral", "split", "section_findings", "section_impression", "report"]
+COLUMNS = ["path_to_image", "frontal_lateral", "split", "section_findings", "section_impression"]
 SPLITS = {"train": "train", "valid": "validate"}
 # What tables and JSON hold in place of nothing.
 NOTHING = {"", "nan", "none", "null"}
@@ -94,17 +94,9 @@ class ReportTable:
         return None
 
     def read(self, study: ReportedStudy) -> Report:
-        """Return the report of a study.
-
-        Raises:
-            LeftOutError: If it is empty.
-        """
-        findings, impression, whole = self._spool.read(study.text)
-        if findings or impression:
-            return read_report({"findings": findings, "impression": impression})
-        if not whole:
-            raise LeftOutError("empty report")
-        return read_report({"": whole})
+        """Return the report of a study."""
+        findings, impression = self._spool.read(study.text)
+        return read_report({"findings": findings, "impression": impression})
 
 
 def find_files(root: Path, section: str, train_csv: Path | None, how: str) -> tuple[Path, Path]:

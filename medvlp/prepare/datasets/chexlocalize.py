@@ -1,9 +1,8 @@
 """CheXlocalize: CheXpert's validation and official test set, with masks by radiologists of ten findings.
 
 Saporta et al., Benchmarking saliency methods for chest X-ray interpretation, Nature Machine Intelligence 4, 2022,
-https://doi.org/10.1038/s42256-022-00536-x. The sample in the authors' repository (rajpurkarlab/cheXlocalize) has been
-seen: valid.csv and gt_segmentations_val.json. val_labels.csv and test_labels.csv have been described to us, not seen.
-The contours of gt_annotations_*.json, those of the second group of radiologists and their points are not read.
+https://doi.org/10.1038/s42256-022-00536-x. The authors' sample has been seen, valid.csv and gt_segmentations_val.json;
+val_labels.csv and test_labels.csv were described to us. Contours, points and the other radiologists are not read.
 """
 
 from __future__ import annotations

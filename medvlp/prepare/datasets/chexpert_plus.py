@@ -5,9 +5,8 @@ and Additional Image Formats, 2024, https://arxiv.org/abs/2405.19538. The layout
 
 Which rows: all 223,462 of the table, one an image; images of a study share its report. Which text: the columns
 section_findings and section_impression. Most rows have no Findings (57,805 have two words or more), and nearly all an
-Impression (223,292), so either is enough; where both are empty, the sections of the column report count. Which split:
-the one of the table, train and valid. It has no test: the variant patients sets patients apart, and the official test
-set, whose reports are not public, is `medvlp.prepare.datasets.chexlocalize`.
+Impression (223,292), so either is enough; without both, an image is left out and counted. Which split: that of the
+table, train and valid. It has no test: the variant patients sets some apart; the official one has no public reports.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ HOW = (
     f"(free registration) and give the folder that holds {TABLE}, 'chexbert_labels' and 'PNG' or 'DICOM'; the JPEGs of "
     "CheXpert will do. 'medvlp phantom --layouts chexpert_plus' writes a synthetic stand-in."
 )
-TEXT = "section_findings and section_impression, or report where both are empty"
+TEXT = "section_findings and section_impression"
 # Number of images of train and valid, and of those of train in the test split of patients.
 TRAIN, VALID, TEST = 223_228, 234, 5_000
 RULES = {
@@ -99,8 +98,8 @@ class CheXpertPlus(DataSet):
         self.splits = {name: SplitVariant(rule) for name, rule in RULES.items() if train_csv or name != "5x200"}
         self.labels = [] if labels == "none" else LABELS
         self.options = {"dataset": "chexpert_plus", "table": self.table.name.removesuffix(".gz"), "labels": labels}
-        self.options |= {"text": TEXT, "images": self.folders.suffix, "regions": regions.name if regions else "none"}
-        self.options["synthetic"] = (root / SYNTHETIC).is_file()
+        self.options |= {"text": TEXT, "images": self.folders.suffix, "synthetic": (root / SYNTHETIC).is_file()}
+        self.options["regions"] = regions.name if regions else "none"
 
     def studies(self, skip: Skip) -> Iterator[Study]:
         """Yield the studies in the order of the table."""
