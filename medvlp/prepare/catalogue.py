@@ -129,7 +129,8 @@ def listing() -> str:
     """Return what `medvlp prepare --help` prints: the data sets by their first purpose, without importing any."""
     of_purpose: dict[str, list[tuple[str, str]]] = {purpose: [] for purpose in (*PURPOSES, OTHER)}
     paths = {path.stem: path for path in sorted(FRONT_ENDS.glob("[!_]*.py"))}
-    for name in [*filter(paths.get, entries()), *(name for name in paths if name not in entries())]:
+    known = [name for name in entries() if name in paths]
+    for name in known + [name for name in paths if name not in entries()]:
         if name in entries():
             entry = entries()[name]
             of_purpose[entry.purpose[0]].append((name, f"{entry.title}: {entry.has}"))
