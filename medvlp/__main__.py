@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 
 from medvlp import __version__
-from medvlp.errors import StoppedWithOthersError, UserError
+from medvlp.errors import StoppedWithOthersError, UserError, suggestion
 
 # Verbs of the Trainer; medvlp.trainer.command, and with it torch, is imported for these alone.
 TRAINER = {
@@ -24,7 +25,8 @@ TRAINER = {
 class Command:
     """A command: the function of its name in a module, or functions by name in the module's `COMMANDS`, or both.
 
-    The options of a function are its arguments, their help is its docstring.
+    The options of a function are its arguments, their help is its docstring. A module with many functions has a
+    `listing` of its own in place of the usual help.
 
     Attributes:
         module: The module, imported when the command is run.
@@ -32,6 +34,8 @@ class Command:
         positional: Whether arguments without a default, unless they are keywords, come without the name of an option.
         repeated: Options that are lists and come once for each item: `--text A --text B`.
         quoted: Options whose value may begin with dashes: `--args "--data.split null"`.
+        first: Option whose name may be left out if its value comes first.
+        flags: Options that mean true where no value follows.
     """
 
     module: str
@@ -39,6 +43,8 @@ class Command:
     positional: bool = False
     repeated: Sequence[str] = ()
     quoted: Sequence[str] = ()
+    first: str = ""
+    flags: Sequence[str] = ()
 
     def run(self, name: str, words: Sequence[str]) -> None:
         """Carry out the command.
@@ -53,10 +59,14 @@ class Command:
 
         module = import_module(self.module)
         functions = getattr(module, "COMMANDS", {})
-        if not (words and words[0] in functions):
-            functions = getattr(module, name, functions)
-        prog, positional = f"medvlp {name}", self.positional
-        auto_cli(functions, args=self.spell(words), prog=prog, as_positional=positional, parser_class=Parser)
+        if words and words[0] in functions:
+            function, prog, words = functions[words[0]], f"medvlp {name} {words[0]}", words[1:]
+        elif functions and (listing := getattr(module, "listing", None)):
+            print(listed(listing(), functions, words))
+            return
+        else:
+            function, prog = getattr(module, name, functions), f"medvlp {name}"
+        auto_cli(function, args=self.spell(words), prog=prog, as_positional=self.positional, parser_class=Parser)
 
     def spell(self, words: Sequence[str]) -> list[str]:
         """Return the words as jsonargparse wants them.
@@ -65,10 +75,14 @@ class Command:
         an option, if it begins with one of this command.
         """
         spelt: list[str] = []
-        for word in words:
+        if self.first and words and not words[0].startswith("-"):
+            words = [self.first, *words]
+        for word, following in itertools.zip_longest(words, words[1:], fillvalue=""):
             option, equals, value = word.partition("=")
             if spelt and spelt[-1] in self.quoted:
                 spelt[-1] += f"={word}"
+            elif word in self.flags and following not in ("true", "false"):
+                spelt.append(f"{word}=true")
             else:
                 spelt.append(f"{option}+{equals}{value}" if option in self.repeated else word)
         return spelt
@@ -78,7 +92,13 @@ COMMANDS = {
     "phantom": Command(
         "medvlp.phantom.command", "write synthetic chest X-rays and reports in the raw layout of a real data set"
     ),
-    "prepare": Command("medvlp.prepare.datasets", "turn a raw data set into a prepared folder, once"),
+    "datasets": Command(
+        "medvlp.prepare.catalogue",
+        "list data sets: access, size, licence, and the commands to get and to prepare them",
+        first="--name",
+        flags=["--no_account"],
+    ),
+    "prepare": Command("medvlp.prepare.command", "turn a raw data set into a prepared folder, once"),
     "parse": Command("medvlp.parse.command", "read <region, finding, existence> from reports, and measure how well"),
     "regions": Command("medvlp.localiser", "train the automatic localiser of anatomical regions anew"),
     "benchmark": Command(
@@ -116,6 +136,25 @@ COMMANDS = {
 }
 
 
+def listed(listing: str, functions: Iterable[str], words: Sequence[str]) -> str:
+    """Return the list of functions.
+
+    Args:
+        listing: The list.
+        functions: Their names.
+        words: What was asked for.
+
+    Raises:
+        UserError: If it was a function that is not there.
+    """
+    if words and words[0] not in ("-h", "--help"):
+        advice = suggestion(words[0], functions)
+        raise UserError(
+            f"there is no '{words[0]}'.{advice}" + ("" if advice else f" There are: {', '.join(functions)}.")
+        )
+    return listing
+
+
 def usage() -> str:
     """Return what `medvlp --help` prints."""
     table = {**TRAINER, **{name: command.help for name, command in COMMANDS.items()}}
@@ -129,6 +168,7 @@ commands:
 
 examples:
   medvlp demo
+  medvlp datasets --purpose pre-training --no_account
   medvlp prepare mimic_cxr --images mimic-cxr-jpg/2.0.0 --reports mimic-cxr-reports.zip --out prepared/mimic_cxr
   medvlp fit -c imitate --data.root prepared/mimic_cxr
   medvlp fit -c runs/medvlp/ID/config.yaml              run again what was run

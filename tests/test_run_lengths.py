@@ -4,11 +4,11 @@ import gzip
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from medvlp.run_lengths import decode, encode
+from medvlp.run_lengths import decode, decode_coco, encode, encode_coco
 
 MASKS = arrays(np.bool_, array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=9))
 
@@ -84,3 +84,56 @@ def test_codes_of_siim(shared_data):
         mask = decode(code, 1024, 1024)
         assert mask.sum() == sum(int(n) for n in code.split()[1::2])
         assert encode(mask) == code
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow])
+@given(MASKS)
+def test_coco_equals_pycocotools(mask):
+    from pycocotools import mask as coco
+
+    code = encode_coco(mask)
+    assert code == coco.encode(np.asfortranarray(mask.astype(np.uint8)))["counts"].decode()
+    np.testing.assert_array_equal(decode_coco(code, *mask.shape), mask)
+
+
+def test_long_runs_of_coco():
+    """A run of more than 2^15 pixels, and one that is shorter than the one before the last by as much."""
+    mask = np.zeros((400, 300), bool)
+    mask[:, 10:200], mask[3, 250] = True, True
+    np.testing.assert_array_equal(decode_coco(encode_coco(mask), 400, 300), mask)
+    np.testing.assert_array_equal(decode_coco([4000, 76000, 20003, 1, 19996], 400, 300), mask)
+
+
+def test_an_empty_mask_of_chexlocalize():
+    """As the sample of its authors has it, of an image of 2828 x 2320 pixels."""
+    assert not decode_coco("PVWX6", 2320, 2828).any()
+    assert not decode_coco("nefl3", 2022, 2021).any()
+
+
+@pytest.mark.parametrize(
+    ("counts", "message"),
+    [
+        ("13", "ends at pixel 4 of 20"),
+        ("", "ends at pixel 0 of 20"),
+        ("PVWX6", "ends at pixel 6560960 of 20"),
+        ("1\n3", "no code of runs"),
+        ("P", "cut off"),
+        ("1O2", "no lengths of runs"),
+        ([4, -1, 17], "no lengths of runs"),
+        ([4.0, 16], "no lengths of runs"),
+        (["20"], "no lengths of runs"),
+        ([21], "ends at pixel 21 of 20"),
+    ],
+)
+def test_what_is_no_code_of_coco_is_refused(counts, message):
+    with pytest.raises(ValueError, match=message):
+        decode_coco(counts, 4, 5)
+
+
+@given(st.text(max_size=12))
+def test_any_text_is_decoded_as_coco_or_refused(text):
+    try:
+        mask = decode_coco(text, 3, 4)
+    except ValueError:
+        return
+    assert mask.shape == (3, 4)

@@ -26,6 +26,9 @@ FOLDERS = {
     "ms_cxr": "ms-cxr/1.1.0",
     "vindr": "vindr",
     "chestx_det10": "chestx-det10",
+    "chexlocalize": "chexlocalize",
+    "chexpert_plus": "chexpert_plus",
+    "taix_ray": "taix_ray",
 }
 
 

@@ -50,9 +50,9 @@ class Raw:
 
     @property
     def tables(self):
-        """Its csv tables and lists, packed or not; they lie in its folders, or in one of them for tables alone."""
-        folders = [folder / below for folder in self.arguments.values() for below in ("", "annotations")]
-        paths = [path for folder in folders if folder.is_dir() for path in sorted(folder.iterdir())]
+        """Its csv tables and lists, packed or not."""
+        folders = [folder for folder in self.arguments.values() if folder.is_dir()]
+        paths = [path for folder in folders for path in sorted([*folder.iterdir(), *folder.glob("*/*")])]
         return [path for path in paths if {".csv", ".txt"} & {*path.suffixes} and path.name != SYNTHETIC]
 
     def image(self, row):

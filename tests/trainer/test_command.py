@@ -52,7 +52,7 @@ def runs():
 
 @pytest.mark.slow
 def test_light_commands_do_not_import_torch():
-    for line in ("", "--help", "--version", "prepare --help", "prepare mimic_cxr --help", "phantom --help"):
+    for line in ("", "--help", "--version", "datasets", "prepare --help", "prepare mimic_cxr --help", "phantom --help"):
         code = (
             "import json, sys, time; from medvlp.__main__ import main\n"
             f"try: main({shlex.split(line)})\n"
@@ -102,8 +102,11 @@ def test_find_config(tmp_path):
 ERRORS = {
     "fti": "'fti' is not a command. Did you mean 'fit'?",
     "zzz": "'zzz' is not a command. 'medvlp --help' lists the commands.",
-    "prepare mimic_cx": "'rsna', 'siim'). Did you mean 'mimic_cxr'?",
+    "prepare mimic_cx": "there is no 'mimic_cx'. Did you mean 'mimic_cxr'?",
     "prepare mimic_cxr --rports x": "unrecognized arguments: --rports x. Did you mean 'reports'?",
+    "prepare zzz": "there is no 'zzz'. There are: chexlocalize, ",
+    "datasets chexprt": "'chexprt' is no data set that medvlp describes. Did you mean 'chexpert'?",
+    "datasets --purpose groundin": "purpose: expected one of 'pre-training', 'classification'",
     "fit": "no task is given: name a config, such as '--config imitate'.",
     "fit -c default": f"config 'default' is neither a file nor a name under {EXPERIMENTS}. Did you mean 'defaults'?",
     "fit -c task.yaml --trainer.max_epoch 3": "--trainer.max_epoch 3. Did you mean 'trainer.max_epochs'?",

@@ -28,6 +28,9 @@ NAMES: tuple[str, ...] = (
     "ms_cxr",
     "vindr",
     "chestx_det10",
+    "chexlocalize",
+    "chexpert_plus",
+    "taix_ray",
 )
 
 # Rows by the name of their table.

@@ -31,7 +31,7 @@ LABELS = (
     "Support Devices",
 )
 COLUMNS = ("Path", "Sex", "Age", "Frontal/Lateral", "AP/PA", *LABELS)
-_OPACITIES = frozenset({"atelectasis", "consolidation", "edema", "nodule"})
+OPACITIES = frozenset({"atelectasis", "consolidation", "edema", "nodule"})
 
 
 def begin(out: Path) -> dict[str, Table]:
@@ -68,7 +68,7 @@ def observed(findings: tuple[Finding, ...]) -> dict[str, str]:
     """Return the labels of a radiologist for visible findings: 1.0 or 0.0 in every column."""
     names = {f.name for f in findings}
     present = {COLUMN[name] for name in names}
-    present |= {"Lung Opacity"} if names & _OPACITIES else set()
+    present |= {"Lung Opacity"} if names & OPACITIES else set()
     present |= {"Enlarged Cardiomediastinum"} if "cardiomegaly" in names else set()
     present |= {"Pneumonia"} if any(f.infectious for f in findings) else set()
     present |= {"No Finding"} if names <= DEVICES else set()

@@ -1,42 +1,47 @@
-"""CheXpert: chest radiographs with labels of a rule-based labeler.
+"""CheXpert: chest radiographs with labels of a rule-based labeler, and its test set with labels of radiologists.
 
 Irvin et al., CheXpert: A Large Chest Radiograph Dataset with Uncertainty Labels and Expert Comparison, AAAI 2019,
-https://arxiv.org/abs/1901.07031.
+https://arxiv.org/abs/1901.07031. The official test set, 500 studies of as many patients, came out with CheXlocalize:
+`medvlp.prepare.datasets.chexlocalize` prepares it alone, with its masks. Its test_labels.csv has been described to us,
+not seen: Path (test/patient64741/study1/view1_frontal.jpg) and the 14 labels, without sex, age and view.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 from medvlp.errors import UserError
+from medvlp.prepare.chexpert_images import patient_folders
+from medvlp.prepare.chexpert_table import FRONTAL, LABELS, Row, draw_5x200, first_frontal, read_rows
 from medvlp.prepare.dataset import DataSet
-from medvlp.prepare.datasets.mimic_cxr import LABEL_BYTES, LABEL_VALUES
 from medvlp.prepare.files import require_folder
-from medvlp.prepare.five_by_200 import CLASSES, EACH, candidates, draw
+from medvlp.prepare.five_by_200 import CLASSES, EACH
 from medvlp.prepare.pipeline import prepare
 from medvlp.prepare.plan import Options, parse_views
 from medvlp.prepare.screening import parse_flags
 from medvlp.prepare.splits import SplitVariant, by_patient, scaled
 from medvlp.prepare.study import Picture, Skip, Study
 from medvlp.prepare.tables import find_table, require_table
-from medvlp.prepared import CHEXPERT_LABELS, SYNTHETIC, Resize
+from medvlp.prepared import SYNTHETIC, Resize
 
 HOW = (
     "Download CheXpert-v1.0 or CheXpert-v1.0-small from https://stanfordaimi.azurewebsites.net (free registration) and "
     "give the folder that holds train.csv, valid.csv, 'train' and 'valid', or the unpacked folders 'CheXpert-v1.0 "
-    "batch 1 (validate & csv)', 'CheXpert-v1.0 batch 2 (train 1)' and so on. "
+    "batch 1 (validate & csv)', 'CheXpert-v1.0 batch 2 (train 1)' and so on. For the official test set, put or link "
+    "test_labels.csv and the folder 'test' of CheXlocalize beside train.csv. "
     "'medvlp phantom --layouts chexpert' writes a synthetic stand-in."
 )
 FOLDERS = ("CheXpert-v1.0", "CheXpert-v1.0-small")
 # The full-size download has four archives: one with the tables and 'valid', and three with patients of 'train'.
 DOWNLOAD = "chexpertchestxrays-u20210408"
 BATCHES = "CheXpert-v1.0 batch *"
-LABELS = list(CHEXPERT_LABELS)
-# Number of rows of train.csv and valid.csv, of frontal images of train.csv, and of those among them in validate.
-ROWS, FRONTAL, VALIDATE = 223_414 + 234, 191_027, 5_000
+# Folders of test_labels.csv and 'test', for the root itself, or with the whole download of CheXlocalize in it.
+TESTS = ("", "CheXpert", "chexlocalize/CheXpert")
+# Number of rows of train.csv and valid.csv, and of frontal images of train.csv in validate.
+ROWS, VALIDATE = 223_414 + 234, 5_000
+# Number of rows of test_labels.csv, of the frontal ones among them, and of studies.
+TEST_ROWS, TEST_FRONTAL, TEST_STUDIES = 668, 518, 500
 SPLITS: Mapping[str, SplitVariant] = {
     "patients": SplitVariant(
         "valid.csv is test; of train.csv, whole patients with 5,000 of 191,027 frontal images, by sha256 of the "
@@ -50,6 +55,18 @@ SPLITS: Mapping[str, SplitVariant] = {
     ),
     "5x200": SplitVariant(
         "the 5x200 images are test; train and validate are those of patients, without all images of these patients"
+    ),
+}
+# Where there is a test_labels.csv. In the other variants its images are in no split.
+OFFICIAL: Mapping[str, SplitVariant] = {
+    "official": SplitVariant(
+        "test_labels.csv is test, valid.csv is validate, train.csv is train: 500 patients with labels of radiologists, "
+        "on which zero-shot results are reported (which of their images, few say)",
+        {"train": FRONTAL, "validate": 202, "test": TEST_FRONTAL},
+    ),
+    "official_studies": SplitVariant(
+        "as official, but the first frontal image of each study alone is test: one a patient",
+        {"train": FRONTAL, "validate": 202, "test": TEST_STUDIES},
     ),
 }
 
@@ -80,21 +97,6 @@ def chexpert(
     prepare(CheXpert(root), out, Options(size, resize, parse_views(views), leave_out=parse_flags(leave_out)), workers)
 
 
-class Row(NamedTuple):
-    """An image in a table. Its labels are positions in LABEL_VALUES."""
-
-    image_id: str
-    patient: str
-    study: str
-    view: str
-    labels: bytes
-
-    @property
-    def values(self) -> list[int | None]:
-        """The labels as in the index."""
-        return [LABEL_VALUES[value] for value in self.labels]
-
-
 class CheXpert(DataSet):
     """The files of CheXpert.
 
@@ -120,25 +122,30 @@ class CheXpert(DataSet):
             raise UserError(f"--root='{root}' holds two copies of CheXpert: give '{below[0]}' or '{below[1]}'.")
         self.images = below[0] if below else root
         around = next((path for path in (root, root / DOWNLOAD) if not below and any(path.glob(BATCHES))), None)
-        self.batches = sorted(path for path in around.glob(BATCHES) if path.is_dir()) if around else []
-        self.images = around if around and self.batches else self.images
-        tables = {"train": "train", "test": "valid"}
-        with_tables = next((path for path in self.batches if find_table(path, "train")), self.images)
-        self.tables = {split: require_table(with_tables, name, HOW) for split, name in tables.items()}
-        if not self.batches:
+        batches = sorted(path for path in around.glob(BATCHES) if path.is_dir()) if around else []
+        self.images = around if around and batches else self.images
+        tables = {"train": "train", "valid": "valid"}
+        with_tables = next((path for path in batches if find_table(path, "train")), self.images)
+        self.tables = {part: require_table(with_tables, name, HOW) for part, name in tables.items()}
+        if not batches:
             require_folder(self.images, ["train"], HOW)
-        folders = [self.images / name for name in ("", "train", "valid")] + self.batches
-        self.real_images = [os.path.realpath(folder) for folder in folders]
+        places = {"train": ["train", BATCHES, f"{BATCHES}/train"], "valid": ["valid", f"{BATCHES}/valid"]}
         self.options = {"dataset": "chexpert", "synthetic": (self.images / SYNTHETIC).is_file()}
+        place = next((place for place in TESTS if find_table(self.images / place, "test_labels")), None)
+        if place is not None:
+            self.tables["test"] = require_table(self.images / place, "test_labels", HOW)
+            places["test"] = [require_folder(self.images / place, ["test"], HOW).relative_to(self.images).as_posix()]
+            self.splits, self.documented = {**SPLITS, **OFFICIAL}, ROWS + TEST_ROWS
+            self.options["test"] = "test_labels.csv"
+        self.folders = patient_folders(self.images, places)
+        self.real_images = self.folders.real_folders
 
     def studies(self, skip: Skip) -> Iterator[Study]:
-        """Yield each image as a study, those of train.csv and then those of valid.csv, in the order of the tables."""
+        """Yield each image as a study, in the order of train.csv, then of valid.csv, then of test_labels.csv."""
         ids: set[str] = set()
-        path_of = self._locator()
-        train = list(self._read_rows("train", ids, skip))
+        train = list(read_rows(self.counted_rows, self.tables["train"], ids, skip))
         patient_of = {row.image_id: row.patient for row in train if row.view == "FRONTAL"}
-        frontal = ((row.image_id, row.values) for row in train if row.view == "FRONTAL")
-        drawn = draw(candidates(frontal, LABELS), scaled(EACH, FRONTAL, len(patient_of)))
+        drawn = draw_5x200(train)
         apart = {patient_of[image] for image in drawn}
         rest = {image: patient for image, patient in patient_of.items() if image not in drawn}
         count = scaled(VALIDATE, FRONTAL, len(patient_of))
@@ -149,54 +156,30 @@ class CheXpert(DataSet):
             split = "validate" if row.patient in validate else "train"
             other = "validate" if row.patient in reported else "train"
             if row.image_id in drawn:
-                yield _study(row, path_of, "5x200", {"reported": other, "5x200": "test"})
+                yield self._study(row, "5x200", other, "test", "train")
             else:
-                yield _study(row, path_of, split, {"reported": other, "5x200": "" if row.patient in apart else split})
-        for row in self._read_rows("test", ids, skip):
-            yield _study(row, path_of, "test", {"reported": "test", "5x200": ""})
+                yield self._study(row, split, other, "" if row.patient in apart else split, "train")
+        for row in read_rows(self.counted_rows, self.tables["valid"], ids, skip):
+            yield self._study(row, "test", "test", "", "validate")
+        if "test" in self.tables:
+            test = read_rows(self.counted_rows, self.tables["test"], ids, skip, view_column=False)
+            for row, is_first in first_frontal(test):
+                yield self._study(row, "", "", "", "test", "test" if is_first else "")
 
-    def _locator(self) -> Callable[[str], str]:
-        """Return a function from the name of an image to its path below `images`."""
-        folder_of: dict[str, str] = {}
-        for batch in self.batches:
-            for split, below in (("train", ""), ("train", "train/"), ("valid", "valid/")):
-                names = os.listdir(batch / below) if (batch / below).is_dir() else []
-                patients = (name for name in names if name.startswith("patient"))
-                folder_of |= {f"{split}/{patient}": f"{batch.name}/{below}{patient}" for patient in patients}
+    def _study(
+        self, row: Row, split: str, reported: str, drawn: str, official: str, studies: str | None = None
+    ) -> Study:
+        """Return an image as a study, as images of one study can be in different splits of 5x200.
 
-        def path_of(image_id: str) -> str:
-            patient = "/".join(image_id.split("/")[:2])
-            return folder_of.get(patient, patient) + image_id[len(patient) :]
-
-        return path_of
-
-    def _read_rows(self, split: str, ids: set[str], skip: Skip) -> Iterator[Row]:
-        columns = ["Path", "Frontal/Lateral", *LABELS]
-        for place, (path, view, *fields) in self.counted_rows(self.tables[split], columns, skip):
-            _, _, image_id = path.partition("/")
-            parts = image_id.split("/")
-            try:
-                labels = bytes([LABEL_BYTES[field] for field in fields])
-            except KeyError as error:
-                skip(place, f"unreadable row: label {error}")
-                continue
-            if len(parts) < 3 or not all(parts):
-                skip(place, "unreadable row: Path")
-            elif image_id in ids:
-                skip(place, "duplicate id")
-            else:
-                ids.add(image_id)
-                *_, patient, study, _ = parts
-                yield Row(image_id, patient, f"{patient}/{study}", view.upper(), labels)
-
-
-def _study(row: Row, path_of: Callable[[str], str], split: str, other_splits: Mapping[str, str]) -> Study:
-    # Images of one study can be in different splits of 5x200.
-    return Study(
-        study_id=row.study,
-        subject_id=row.patient,
-        split=split,
-        pictures=[Picture(row.image_id, row.view, path_of(row.image_id))],
-        labels=row.values,
-        other_splits=other_splits,
-    )
+        Args:
+            row: The image.
+            split: Its split by the variant patients.
+            reported: By reported.
+            drawn: By 5x200.
+            official: By official.
+            studies: By official_studies; None for the same.
+        """
+        splits = {"reported": reported, "5x200": drawn, "official": official}
+        splits["official_studies"] = official if studies is None else studies
+        picture = Picture(row.image_id, row.view, self.folders.path_of(row.image_id))
+        return Study(row.study, row.patient, split, [picture], row.values, other_splits=splits)

@@ -7,8 +7,10 @@ import pytest
 
 from medvlp.errors import UserError
 from medvlp.phantom.layouts.chexpert import LABELS as RAW
-from medvlp.prepare.datasets.chexpert import LABELS, CheXpert, chexpert
+from medvlp.prepare.chexpert_table import LABELS, read_rows
+from medvlp.prepare.datasets.chexpert import CheXpert, chexpert
 from medvlp.prepare.five_by_200 import CLASSES, candidates
+from medvlp.prepare.tables import read_table
 from medvlp.prepared import Prepared
 
 HEADER = ["Path", "Sex", "Age", "Frontal/Lateral", "AP/PA", *RAW]
@@ -193,7 +195,7 @@ def test_real_splits(complete):
 @pytest.mark.slow
 def test_real_5x200(complete):
     data, studies = complete
-    frontal = [row for row in data._read_rows("train", set(), print) if row.view == "FRONTAL"]
+    frontal = [row for row in read_rows(read_table, data.tables["train"], set(), print) if row.view == "FRONTAL"]
     alone = candidates(((row.image_id, row.values) for row in frontal), LABELS)
     assert {name: len(images) for name, images in alone.items()} == {
         "Atelectasis": 1_087,
@@ -234,3 +236,61 @@ def test_a_folder_of_archives_says_what_to_unpack(tmp_path):
     (tmp_path / "CheXpert-v1.0 batch 1 (validate & csv).zip").touch()
     with pytest.raises(UserError, match=r"the unpacked folders 'CheXpert-v1\.0 batch 1"):
         CheXpert(tmp_path)
+
+
+@pytest.fixture
+def with_test(raw, jpeg, write_csv):
+    """The official test set beside train.csv: three images of two patients, and one row for nothing."""
+    images = [f"test/patient64741/study1/view{n}.jpg" for n in ("1_frontal", "2_frontal", "3_lateral")]
+    images += ["test/patient64742/study1/view1_frontal.jpg"]
+    for number, path in enumerate(images):
+        (raw / path).parent.mkdir(parents=True, exist_ok=True)
+        (raw / path).write_bytes(jpeg(seed=40 + number))
+    rows = [[path, *("1.0" if name == "Edema" else "0.0" for name in RAW)] for path in [*images, images[0], "x.jpg"]]
+    write_csv(raw / "test_labels.csv", ["Path", *RAW], rows)
+    return raw
+
+
+def test_official_test_set(with_test, tmp_path, skipped):
+    """Its table has no columns for sex, age and view."""
+    chexpert(with_test, tmp_path / "out", size=32, views="FRONTAL,LATERAL", workers=1)
+    prepared = Prepared.open(tmp_path / "out")
+    assert [*prepared.split_variants] == ["patients", "reported", "5x200", "official", "official_studies"]
+    rows = {row["image_id"]: row for row in prepared.index.to_pylist()}
+    test = {name: row for name, row in rows.items() if name.startswith("test/")}
+    assert [row["view"] for row in test.values()] == ["FRONTAL", "FRONTAL", "LATERAL", "FRONTAL"]
+    assert [row["split/official_studies"] for row in test.values()] == ["test", "", "", "test"]
+    assert {
+        (row["split"], row["split/reported"], row["split/5x200"], row["split/official"]) for row in test.values()
+    } == {("", "", "", "test")}
+    assert {row["label/Edema"] for row in test.values()} == {1}
+    assert {row["split/official"] for name, row in rows.items() if name.startswith("valid/")} == {"validate"}
+    assert {row["split/official"] for name, row in rows.items() if name.startswith("train/")} == {"train"}
+    assert dict(skipped(tmp_path / "out")) == {
+        "test_labels.csv:6": "duplicate id",
+        "test_labels.csv:7": "unreadable row: Path",
+    }
+    assert prepared.manifest["documented"] == 223_414 + 234 + 668
+    assert prepared.manifest["options"]["test"] == "test_labels.csv"
+
+
+@pytest.mark.parametrize("place", ["CheXpert", "chexlocalize/CheXpert"])
+def test_official_test_set_as_it_is_handed_out(with_test, tmp_path, place):
+    chexpert(with_test, tmp_path / "expected", size=32, workers=1)
+    (with_test / place).mkdir(parents=True)
+    for name in ("test", "test_labels.csv"):
+        shutil.move(with_test / name, with_test / place / name)
+    chexpert(with_test, tmp_path / "out", size=32, workers=1)
+    expected, index = (Prepared.open(tmp_path / name).index.drop_columns(["path"]) for name in ("expected", "out"))
+    assert index.equals(expected)
+    shutil.rmtree(with_test / place / "test")
+    with pytest.raises(UserError, match=rf"{place}' holds no folder 'test'\. .*put or link test_labels\.csv"):
+        CheXpert(with_test)
+
+
+def test_without_the_official_test_set_nothing_changes(raw, with_test, tmp_path):
+    (raw / "test_labels.csv").unlink()
+    chexpert(raw, tmp_path / "out", size=32, workers=1)
+    prepared = Prepared.open(tmp_path / "out")
+    assert [*prepared.split_variants] == ["patients", "reported", "5x200"]
+    assert "test" not in prepared.manifest["options"]

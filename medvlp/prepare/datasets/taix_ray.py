@@ -1,0 +1,114 @@
+"""TAIX-Ray: bedside chest radiographs of intensive care, with findings graded by radiologists in the report.
+
+Truhn et al., A comprehensive bedside chest radiography dataset with structured, itemized and graded radiologic reports,
+Scientific Data 13:632, 2026, https://doi.org/10.1038/s41597-026-07271-7. The layout is that of the script in the
+authors' README (mueller-franzes/TAIX-Ray); no file of it has been seen. The parquet files themselves are not read.
+
+The heart has the grades 0 normal, 1 borderline, 2 enlarged, 3 massively enlarged; all else 0 none, 1 questionable,
+2 mild, 3 moderate, 4 severe, for each side. A label is present from grade 1, as in the authors' code, or from another
+one; the index keeps no grades. A negative or missing grade, which public code calls not assessable, is unknown.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from medvlp.errors import LeftOutError, UserError
+from medvlp.prepare.dataset import DataSet
+from medvlp.prepare.files import find_images, require_folder
+from medvlp.prepare.folds import read_folds
+from medvlp.prepare.grades import label_of, read_grade
+from medvlp.prepare.pipeline import prepare
+from medvlp.prepare.plan import Options
+from medvlp.prepare.screening import parse_flags
+from medvlp.prepare.splits import SplitVariant
+from medvlp.prepare.study import Picture, Skip, Study
+from medvlp.prepare.tables import find_table, require_table
+from medvlp.prepared import SYNTHETIC, Resize
+
+HOW = (
+    "Download TAIX-Ray from https://huggingface.co/datasets/TLAIM/TAIX-Ray (account and terms of use) with the script "
+    "under 'Option B' there, and give the folder that holds 'data', with a PNG for each UID, and 'metadata', with "
+    "annotation.csv and split.csv. 'medvlp phantom --layouts taix_ray' writes a synthetic stand-in."
+)
+# Columns with the grades of each label. CheXpert's spelling, if it has the finding.
+LABELS = {"Cardiomegaly": ["HeartSize"], "Pulmonary Congestion": ["PulmonaryCongestion"]}
+SIDED = {"Pleural Effusion": "PleuralEffusion", "Lung Opacity": "PulmonaryOpacities", "Atelectasis": "Atelectasis"}
+SIDES = ("Right", "Left")
+LABELS |= {name: [f"{column}_{side}" for side in SIDES] for name, column in SIDED.items()}
+LABELS |= {f"{name} {side}": [f"{column}_{side}"] for name, column in SIDED.items() for side in SIDES}
+# The highest grade in each column.
+GRADES = {column: 3 if column == "HeartSize" else 4 for columns in LABELS.values() for column in columns}
+
+
+def taix_ray(
+    root: Path,
+    out: Path,
+    present: int = 1,
+    size: int = 256,
+    resize: Resize = "pad",
+    leave_out: str = "",
+    workers: int | None = None,
+) -> None:
+    """Prepare TAIX-Ray: images and labels, of both sides and of each.
+
+    The same command resumes an interrupted run.
+
+    Args:
+        root: Folder with 'data' (UID.png) and 'metadata' (annotation.csv and split.csv).
+        out: Folder to write, the --data.root of training.
+        present: Lowest grade that counts as present: 1 includes borderline and questionable, as in the authors' code.
+        size: Side of the prepared images in pixels.
+        resize: Keep the aspect ratio and pad with black, squash, or keep it and crop to the square.
+        leave_out: Flags whose images are left out, separated by commas, such as lateral,inverted; by default none.
+        workers: Number of processes; one per CPU core if not given.
+    """
+    prepare(TaixRay(root, present), out, Options(size, resize, ["AP"], leave_out=parse_flags(leave_out)), workers)
+
+
+class TaixRay(DataSet):
+    """The files of TAIX-Ray. Each image is a study."""
+
+    documented = 215_381
+
+    def __init__(self, root: Path, present: int) -> None:
+        """Find all files; raises UserError if one is missing or `present` is no grade."""
+        if not 1 <= present <= min(GRADES.values()):
+            raise UserError(f"--present={present} must be a grade from 1 to {min(GRADES.values())}.")
+        self.images, self.present, self.labels = root, present, [*LABELS]
+        metadata = require_folder(root, ["metadata"], HOW)
+        # The README writes one name, the authors' code reads the other.
+        name = "annotations" if find_table(metadata, "annotations") else "annotation"
+        self.table, self.folds = require_table(metadata, name, HOW), require_table(metadata, "split", HOW)
+        self.folder = require_folder(root, ["data", "data_png_resize_512"], HOW)
+        self.real_images = [os.path.realpath(folder) for folder in (root, self.folder)]
+        rule = "split.csv, fold {}: whole patients, a fifth of them test, a fifth of the others validate"
+        self.splits = {f"fold_{fold}": SplitVariant(rule.format(fold)) for fold in range(5)}
+        self.options = {"dataset": "taix_ray", "present": present, "synthetic": (root / SYNTHETIC).is_file()}
+
+    def studies(self, skip: Skip) -> Iterator[Study]:
+        """Yield each image as a study, in the order of the table."""
+        split_of = read_folds(self.folds, len(self.splits), skip)
+        paths = find_images(self.images, self.folder)
+        ids: set[str] = set()
+        for place, (uid, patient, *fields) in self.counted_rows(self.table, ["UID", "PatientID", *GRADES], skip):
+            rows = zip(GRADES.items(), fields, strict=True)
+            try:
+                grades = {column: read_grade(column, text, highest) for (column, highest), text in rows}
+            except LeftOutError as error:
+                skip(place, str(error))
+                continue
+            if not (uid and patient):
+                skip(place, "unreadable row: UID or PatientID")
+            elif uid in ids:
+                skip(place, "duplicate id")
+            elif uid not in split_of:
+                skip(uid, "not in the split table")
+            else:
+                ids.add(uid)
+                picture = Picture(uid, "AP", paths.get(uid, f"{self.folder.name}/{uid}.png"))
+                labels = [label_of([grades[name] for name in names], self.present) for names in LABELS.values()]
+                splits = dict(zip(self.splits, split_of[uid], strict=True))
+                yield Study(uid, patient, splits["fold_0"], [picture], labels, other_splits=splits)
