@@ -96,7 +96,8 @@ class Job:
         # Folders of a time without this option are those in which no flag leaves an image out.
         if not options["leave_out"]:
             del options["leave_out"]
-        return {**self.data.options, **options}
+        told = {"views_told_by": self.data.view_teller.name} if self.data.view_teller else {}
+        return {**self.data.options, **options, **told}
 
     @cached_property
     def versions(self) -> dict[str, Any]:
@@ -175,6 +176,8 @@ def decode_images(job: Job, journal: Journal) -> None:
         size=size,
         resize=job.options.resize,
         leave_out=frozenset(job.options.leave_out),
+        views=frozenset(job.options.views),
+        view_teller=job.data.view_teller,
     )
     done = sum(min(CHUNK, total - first) for first in journal.offsets)
     if done:
