@@ -17,7 +17,17 @@ from medvlp.phantom.world import Shot, Study
 from medvlp.prepared import SYNTHETIC
 
 # Modules of this package; each is a Layout.
-NAMES: tuple[str, ...] = ("mimic_cxr", "chexpert", "nih", "rsna", "siim", "covidx", "object_cxr", "ms_cxr")
+NAMES: tuple[str, ...] = (
+    "mimic_cxr",
+    "chexpert",
+    "nih",
+    "rsna",
+    "siim",
+    "covidx",
+    "object_cxr",
+    "ms_cxr",
+    "open_i",
+)
 
 # Rows by the name of their table.
 Rows = Mapping[str, list[dict[str, object]]]
