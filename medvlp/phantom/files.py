@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -65,3 +66,25 @@ class Table(Stream):
     def rows(self, rows: Sequence[Mapping[str, object]]) -> None:
         """Add rows."""
         self._csv.writerows(rows)
+
+
+class JsonList(Stream):
+    """A file with a JSON list of objects, one a line."""
+
+    def __init__(self, path: Path) -> None:
+        """Begin the list."""
+        super().__init__(path)
+        self._before = "[\n"
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the list and close the file; see `Stream`."""
+        self._out.write("[]\n" if self._before.startswith("[") else "\n]\n")
+        super().__exit__(kind, error, trace)
+
+    def rows(self, rows: Sequence[Mapping[str, object]]) -> None:
+        """Add objects."""
+        for row in rows:
+            self._out.write(self._before + json.dumps(row, ensure_ascii=False))
+            self._before = ",\n"

@@ -25,6 +25,9 @@ FOLDERS = {
     "object_cxr": "object-cxr",
     "ms_cxr": "ms-cxr/1.1.0",
     "open_i": "open-i",
+    "padchest": "padchest",
+    "padchest_gr": "padchest-gr",
+    "mimic_cxr_dicom": "mimic-cxr/2.1.0",
 }
 # Further folders of layouts that have several.
 MORE = ["open-i-official"]

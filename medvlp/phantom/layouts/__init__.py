@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Protocol, cast
 
-from medvlp.phantom.files import Table, write
+from medvlp.phantom.files import JsonList, Table, write
 from medvlp.phantom.images import Image
 from medvlp.phantom.reports import Report
 from medvlp.phantom.world import Shot, Study
@@ -27,6 +27,9 @@ NAMES: tuple[str, ...] = (
     "object_cxr",
     "ms_cxr",
     "open_i",
+    "padchest",
+    "padchest_gr",
+    "mimic_cxr_dicom",
 )
 
 # Rows by the name of their table.
@@ -37,7 +40,7 @@ Pictures = list[tuple[Shot, Image]]
 class Layout(Protocol):
     """A raw layout."""
 
-    def begin(self, out: Path) -> dict[str, Table]:
+    def begin(self, out: Path) -> Mapping[str, Table | JsonList]:
         """Write the files that do not depend on studies, and begin the tables.
 
         Args:
