@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 from medvlp.errors import UserError
 from medvlp.prepare.dataset import DataSet
-from medvlp.prepare.datasets.mimic_cxr import LABEL_BYTES, LABEL_VALUES
 from medvlp.prepare.files import require_folder
 from medvlp.prepare.five_by_200 import CLASSES, EACH, candidates, draw
+from medvlp.prepare.mimic_tables import LABEL_BYTES, LABEL_VALUES
 from medvlp.prepare.pipeline import prepare
 from medvlp.prepare.plan import Options, parse_views
 from medvlp.prepare.screening import parse_flags
