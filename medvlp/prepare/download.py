@@ -157,8 +157,8 @@ def unpack_images(archive: Path, folder: Path) -> None:
     part = folder.with_name(f"{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    with progress(f"unpacking {archive.name}", None) as advance:
-        for place, file in members(archive):
+    with members(archive) as files, progress(f"unpacking {archive.name}", None) as advance:
+        for place, file in files:
             name = place.rpartition("/")[2]
             if file is not None and name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith("."):
                 with (part / name).open("wb") as image:

@@ -136,10 +136,11 @@ def _read_folder(folder: Path, skip: Skip) -> Iterator[tuple[str, bytes]]:
 
 
 def _read_archive(path: Path, skip: Skip) -> Iterator[tuple[str, bytes]]:
-    for place, file in members(path):
-        name = place.rpartition("/")[2]
-        if name.lower().endswith(".xml") and not name.startswith("."):
-            if file is None or escapes(place):
-                skip(f"{path.name}:{place}", "unreadable report: no file" if file is None else ESCAPES)
-            else:
-                yield name, file.read(MAX_REPORT + 1)
+    with members(path) as files:
+        for place, file in files:
+            name = place.rpartition("/")[2]
+            if name.lower().endswith(".xml") and not name.startswith("."):
+                if file is None or escapes(place):
+                    skip(f"{path.name}:{place}", "unreadable report: no file" if file is None else ESCAPES)
+                else:
+                    yield name, file.read(MAX_REPORT + 1)
