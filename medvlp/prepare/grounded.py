@@ -40,8 +40,10 @@ def present(entry: Mapping[str, Any]) -> Iterator[str]:
     findings = entry.get("findings")
     for finding in findings if isinstance(findings, list) else ():
         if isinstance(finding, dict) and finding.get("abnormal"):
-            names = finding.get("labels") or ()
-            yield from (name.strip() for name in names if isinstance(name, str) and name.strip())
+            names = finding.get("labels")
+            for name in names if isinstance(names, list) else ():
+                if isinstance(name, str) and name.strip():
+                    yield name.strip()
 
 
 def read_findings(entry: Mapping[str, Any], language: Language) -> tuple[list[str], list[Box]]:
@@ -52,14 +54,17 @@ def read_findings(entry: Mapping[str, Any], language: Language) -> tuple[list[st
     """
     sentences, boxes = [], []
     findings = entry.get("findings")
-    for finding in findings if isinstance(findings, list) else [None]:
-        text = finding.get(f"sentence_{language}") if isinstance(finding, dict) else None
+    for finding in findings if isinstance(findings, list) else [{}]:
+        finding = finding if isinstance(finding, dict) else {}
+        text = finding.get(f"sentence_{language}")
         if not isinstance(text, str) or not text.strip():
             raise LeftOutError(f"unreadable row: a finding without sentence_{language}")
         sentence = " ".join(text.split())
         sentences.append(sentence if sentence.endswith(".") else f"{sentence}.")
         name = next(present({"findings": [finding]}), "finding")
         drawn = finding.get("boxes") or []
+        if not isinstance(drawn, list):
+            raise LeftOutError("unreadable row: a box")
         boxes += [Box(name, *_corners(box), phrase=sentence.rstrip(".")) for box in drawn]
     return sentences, boxes
 

@@ -53,7 +53,7 @@ def read_experts(images):
 def test_radiologists_label_their_studies(made, images, jpg, tmp_path):
     prepared = run(images, made / "mimic-cxr-reports", tmp_path / "out", labels="radiologists")
     experts, rows, before = read_experts(images), prepared.index.to_pylist(), jpg.index.to_pylist()
-    assert len(experts) > 3
+    assert len(experts) > 1
     assert prepared.labels == jpg.labels
     changed = 0
     for row, old in zip(rows, before, strict=True):
