@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from medvlp.prepare.files import find_images, missing
+from medvlp.prepare.files import IMAGE_SUFFIXES, find_images, missing
 
 
 def images_below(root: Path, how: str, archives: Sequence[str], unpack: str) -> tuple[dict[str, str], list[str]]:
@@ -23,7 +23,8 @@ def images_below(root: Path, how: str, archives: Sequence[str], unpack: str) -> 
     """
     links = sorted(path for path in root.iterdir() if path.is_symlink() and path.is_dir()) if root.is_dir() else []
     folders = [root, *links]
-    paths = find_images(root, *folders)
+    # A part of an archive, such as .zip.001, looks like a DICOM file without suffix.
+    paths = {n: path for n, path in find_images(root, *folders).items() if path.lower().endswith(IMAGE_SUFFIXES)}
     if not paths:
         packed = next((path for pattern in archives for path in sorted(root.glob(pattern))), None)
         if packed is None:

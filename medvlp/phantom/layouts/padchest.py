@@ -105,4 +105,4 @@ def image_name(shot: Shot) -> str:
 
 def wide(pixels: npt.NDArray[np.uint8], shot: Shot) -> npt.NDArray[np.uint16]:
     """Return the pixels with 16 bits, of which they use a part."""
-    return np.uint16(300 + shot.key % 500) + pixels.astype(np.uint16) * np.uint16(14)
+    return np.asarray(300 + shot.key % 500 + pixels.astype(np.int32) * 14, np.uint16)
