@@ -34,7 +34,7 @@ RUN = $(BIN)/medvlp benchmark --weights "$(WEIGHTS)" $(if $(NAME),--name "$(NAME
 	--seeds "$(SEEDS)" $(if $(PROTOCOLS),--protocols "$(PROTOCOLS)") $(if $(TRUST),--trust "$(TRUST)") --data "$(DATA)" --out "$(OUT)" --args="$(ARGS)"
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo app test test-fast coverage lint format docs bench clean weights benchmarks methods results benchmark-data $(BENCHMARKS) $(GROUPS)
+.PHONY: help install demo open-i app test test-fast coverage lint format docs bench clean weights benchmarks methods results benchmark-data $(BENCHMARKS) $(GROUPS)
 
 help: ## Show this list.
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-26s %s\n", $$1, $$2}'
@@ -65,6 +65,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 demo: $(INSTALLED) ## Pre-train on synthetic chest X-rays, from nothing to a results table.
 	WANDB_MODE=offline HF_HUB_OFFLINE=1 $(BIN)/medvlp demo $(ARGS)
+
+open-i: $(INSTALLED) ## Fetch Open-I, which needs no account, pre-train on it, test it zero-shot: a table and pictures.
+	WANDB_MODE=offline HF_HUB_OFFLINE=1 $(BIN)/medvlp demo open_i $(ARGS)
 
 $(BENCHMARKS): weights
 	$(RUN) $@

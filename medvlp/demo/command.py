@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from rich.console import Console
 from rich.table import Column, Table
 
 from medvlp.config.parser import dump_settings
+from medvlp.demo.open_i import open_i
+from medvlp.demo.steps import plot, pretrain
 
+# `medvlp demo open_i`, beside `medvlp demo`.
+COMMANDS = {"open_i": open_i}
 ZERO_SHOT, REPORT, REGION, TAG = "test/zeroshot/", "test/retrieval/report/", "test/region/", "test/tag/auroc/"
 
 
@@ -66,7 +69,7 @@ def demo(out: Path = Path("runs/demo"), studies: int = 3200, epochs: int = 6, se
     results = {key: {"untrained": before[key], "trained": value} for key, value in after.items()}
     (out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
     console.print(results_table(results))
-    for title, path in plot(checkpoint, out).items():
+    for title, path in plot(checkpoint, out / "prepared", out).items():
         console.print(f"{title}: {path}")
     console.print(f"Checkpoint: {checkpoint}")
     console.print(f"Everything took {time.monotonic() - start:.0f} s.")
@@ -92,38 +95,12 @@ def prepare(raw: Path, out: Path, workers: int) -> None:
     )
 
 
-def pretrain(configs: Sequence[str]) -> Path:
-    """Run `medvlp fit` with the configs, and return its last checkpoint."""
-    from lightning.pytorch.callbacks import ModelCheckpoint
-
-    from medvlp.trainer.command import main
-
-    trainer = main(["fit", *configs])
-    best = cast("ModelCheckpoint", trainer.checkpoint_callback).best_model_path
-    return Path(best).with_name("last.ckpt")
-
-
 def test(args: Sequence[str]) -> dict[str, float]:
     """Run `medvlp test` with these arguments, without a logger or callbacks, and return its metrics."""
     from medvlp.trainer.command import main
 
     quiet = ["--trainer.logger", "false", "--trainer.callbacks", "[]", "--trainer.enable_model_summary", "false"]
     return {key: float(value) for key, value in main(["test", *args, *quiet]).callback_metrics.items()}
-
-
-def plot(checkpoint: Path, out: Path) -> dict[str, Path]:
-    """Draw the pictures of a run, and return their paths by title."""
-    from medvlp.demo.plots import plot_curves, plot_heat_maps, plot_matches
-
-    curves, matches, heat_maps = (out / name for name in ("curves.png", "matches.png", "heat_maps.png"))
-    plot_curves(read_log(out / "metrics.csv"), curves)
-    plot_matches(checkpoint, out / "prepared", matches)
-    plot_heat_maps(checkpoint, out / "prepared", heat_maps)
-    return {
-        "Training curves": curves,
-        "Test images and their best sentences": matches,
-        "Where the model sees what reports say": heat_maps,
-    }
 
 
 def settings(out: Path, studies: int, epochs: int, workers: int) -> dict[str, Any]:
@@ -174,14 +151,3 @@ def results_table(results: Mapping[str, Mapping[str, float]]) -> Table:
             table.add_row(name, f"{results[key]['untrained']:.3f}", f"{results[key]['trained']:.3f}")
         table.add_section()
     return table
-
-
-def read_log(path: Path) -> dict[str, list[tuple[int, float]]]:
-    """Read the metrics.csv of a run and return (step, value) pairs by metric."""
-    series: dict[str, list[tuple[int, float]]] = {}
-    with path.open(newline="") as file:
-        for row in csv.DictReader(file):
-            for name, value in row.items():
-                if value and name != "step":
-                    series.setdefault(name, []).append((int(row["step"]), float(value)))
-    return series

@@ -69,22 +69,22 @@ class Table(Stream):
 
 
 class JsonList(Stream):
-    """A JSON file with a list of objects, one a line."""
+    """A file with a JSON list of objects, one a line."""
 
     def __init__(self, path: Path) -> None:
         """Begin the list."""
         super().__init__(path)
-        self._before = "["
+        self._before = "[\n"
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End the list; see `Stream`."""
-        self._out.write("[]\n" if self._before == "[" else "]\n")
+        """End the list and close the file; see `Stream`."""
+        self._out.write("[]\n" if self._before.startswith("[") else "\n]\n")
         super().__exit__(kind, error, trace)
 
     def rows(self, rows: Sequence[Mapping[str, object]]) -> None:
         """Add objects."""
         for row in rows:
-            self._out.write(self._before + json.dumps(row))
+            self._out.write(self._before + json.dumps(row, ensure_ascii=False))
             self._before = ",\n"

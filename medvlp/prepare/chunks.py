@@ -17,6 +17,7 @@ from medvlp.prepare.images import read_image, resize_mask
 from medvlp.prepare.regions import Region, RegionSource, Square, joined
 from medvlp.prepare.screening import FLAGS, screen
 from medvlp.prepare.study import Picture
+from medvlp.prepare.views import ViewTeller
 from medvlp.prepared import Geometry, Resize
 
 # Number of rows that are decoded, hashed and written at once. The hashes in the manifest depend on it.
@@ -68,6 +69,8 @@ class Decoder:
         size: Side of the prepared images in pixels.
         resize: Keep the aspect ratio and pad, squash, or keep it and crop.
         leave_out: Flags whose images are left out.
+        views: Views to keep, of those that are told on decoding.
+        view_teller: Source of the views that the tables lack; None if they have all.
     """
 
     root: Path
@@ -78,26 +81,32 @@ class Decoder:
     size: int
     resize: Resize
     leave_out: frozenset[str]
+    views: frozenset[str]
+    view_teller: ViewTeller | None
 
     def __call__(self, chunk: Chunk) -> dict[str, Any]:
         """Decode and write a chunk.
 
         Returns:
             The line of the chunk in the journal: `first`; `sha256` of its images, and of its masks; `images`, which
-            holds [height, width, flags, regions, boxes] or None for each image; and the `skipped` images and boxes,
-            with reasons.
+            holds [height, width, flags, regions, boxes] or None for each image; the `views` of the images, None for one
+            that the tables give; and the `skipped` images and boxes, with reasons.
 
         Raises:
             OSError: If the output cannot be written.
         """
         outputs = np.zeros((1 + self.writer.masks, len(chunk.pictures), self.size, self.size), np.uint8)
         images: list[tuple[int, int, list[str], list[Region] | None, list[Box] | None] | None] = []
+        views: list[str | None] = [None] * len(chunk.pictures)
         skipped: list[tuple[str, str]] = []
         for row, picture in enumerate(chunk.pictures):
             try:
                 path = inside(self.root, picture.path, self.real_roots)
                 square = Square(*read_image(path, self.size, self.resize))
                 flags = self._flags(path, square)
+                if picture.view is None:
+                    views[row] = self._view(path, flags)
+                    picture = replace(picture, view=views[row])
                 geometry = square.geometry
                 annotation = self._annotation(picture, geometry, skipped)
             except (EscapesRootError, LeftOutError) as error:
@@ -114,7 +123,7 @@ class Decoder:
             images.append((geometry.height, geometry.width, flags, regions, boxes))
         self.writer.write(chunk.first, outputs)
         hashes = pixel_digests(outputs)
-        return {"first": chunk.first, "sha256": hashes, "images": images, "skipped": skipped}
+        return {"first": chunk.first, "sha256": hashes, "images": images, "views": views, "skipped": skipped}
 
     def _annotation(self, picture: Picture, geometry: Geometry, skipped: list[tuple[str, str]]) -> Annotation | None:
         """Return the annotation of an image, its boxes cut to what is shown of it; None if it was never annotated."""
@@ -135,6 +144,14 @@ class Decoder:
             if flag in self.leave_out:
                 raise LeftOutError(f"flagged {flag}: {FLAGS[flag]}")
         return flags
+
+    def _view(self, path: str, flags: list[str]) -> str:
+        """Return the view of an image that the tables do not say, if it is wanted."""
+        assert self.view_teller is not None
+        view = self.view_teller.tell(path, flags)
+        if view not in self.views:
+            raise LeftOutError(f"view {view or 'not given'}: told by {self.view_teller.name}")
+        return view
 
     def _regions(self, picture: Picture, square: Square, skipped: list[tuple[str, str]]) -> list[Region] | None:
         if self.regions is None:

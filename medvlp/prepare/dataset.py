@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from medvlp.prepare.annotations import AnnotationSource
     from medvlp.prepare.regions import RegionSource
     from medvlp.prepare.splits import SplitVariant
+    from medvlp.prepare.views import ViewTeller
 
 
 class DataSet(ABC):
@@ -30,6 +31,7 @@ class DataSet(ABC):
         splits: Split variants by name. The first is the default. Every `Study` has a split for each of them.
         regions: Finder of the anatomical boxes; None if the preparation needs none.
         annotations: Reader of the drawn objects; None in a data set without any.
+        view_teller: Source of the views that the tables lack; None if they have all.
         documented: Number of images that the makers publish, to compare with `rows`; None if there is no such number.
         rows: Number of images in the tables; complete when all studies have been read.
     """
@@ -41,6 +43,7 @@ class DataSet(ABC):
     splits: Mapping[str, SplitVariant]
     regions: RegionSource | None = None
     annotations: AnnotationSource | None = None
+    view_teller: ViewTeller | None = None
     documented: int | None = None
     rows: int = 0
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from medvlp.prepare.chunks import CHUNK
@@ -52,11 +53,13 @@ def write_index(
         skip = SkippedLog(file, kinds)
         for group in range(source.num_row_groups):
             table = source.read_row_group(group)
-            images = read_images(journal, range(start, start + len(table), CHUNK), skip)
+            images, views = read_images(journal, range(start, start + len(table), CHUNK), skip)
             rows = [row for row, image in enumerate(images) if image is not None]
             decoded = [images[row] for row in rows]
             table = table.take(pa.array(rows, pa.int64()))
             columns = image_columns([start + row for row in rows], decoded)
+            told = pa.array([views[row] for row in rows], pa.string())
+            columns["view"] = pc.coalesce(table["view"], told)
             arrays = [columns[name] if name in columns else table[name] for name in schema.names]
             writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
             start += len(images)
@@ -64,8 +67,10 @@ def write_index(
     return {**statistics.counts(), "skipped": dict(sorted(skip.kinds.items()))}
 
 
-def read_images(journal: Journal, chunks: Iterable[int], skip: SkippedLog) -> list[Any]:
+def read_images(journal: Journal, chunks: Iterable[int], skip: SkippedLog) -> tuple[list[Any], list[str | None]]:
     """Read the results of chunks: one of each row of the plan, None if it has no image. Log what was skipped.
+
+    The second list holds the views that were told on decoding; None where the plan has them.
 
     Args:
         journal: Results of all chunks.
@@ -73,12 +78,14 @@ def read_images(journal: Journal, chunks: Iterable[int], skip: SkippedLog) -> li
         skip: The log.
     """
     images: list[Any] = []
+    views: list[str | None] = []
     for first in chunks:
         result = journal.read(first)
         images += result["images"]
+        views += result["views"]
         for what, reason in result["skipped"]:
             skip(what, reason)
-    return images
+    return images, views
 
 
 def image_columns(rows: list[int], images: list[Any]) -> dict[str, pa.Array]:

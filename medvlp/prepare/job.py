@@ -46,7 +46,8 @@ class Job:
         # Folders of a time without this option are those in which no flag leaves an image out.
         if not options["leave_out"]:
             del options["leave_out"]
-        return {**self.data.options, **options}
+        told = {"views_told_by": self.data.view_teller.name} if self.data.view_teller else {}
+        return {**self.data.options, **options, **told}
 
     @cached_property
     def versions(self) -> dict[str, Any]:

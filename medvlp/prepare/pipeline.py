@@ -185,6 +185,8 @@ def decode_images(job: Job, writer: PixelWriter, journal: Journal, chunks: range
         size=size,
         resize=job.options.resize,
         leave_out=frozenset(job.options.leave_out),
+        views=frozenset(job.options.views),
+        view_teller=job.data.view_teller,
     )
     images = {first: min(CHUNK, total - first) for first in chunks}
     wanted = sum(images.values())

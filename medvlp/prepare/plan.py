@@ -112,7 +112,7 @@ class Filter:
         return pictures, report
 
     def _is_wanted(self, picture: Picture) -> bool:
-        if picture.view not in self.options.views:
+        if picture.view is not None and picture.view not in self.options.views:
             self.skip(picture.image_id, f"view {picture.view or 'not given'}")
         elif escapes(picture.path):
             self.skip(picture.image_id, ESCAPES)

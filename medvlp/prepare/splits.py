@@ -17,6 +17,8 @@ from medvlp.prepared import SPLIT_PREFIX
 
 SPLITS = ("train", "validate", "test")
 SLICE = 1 << 14
+# Shares of a split by hash: of a few thousand studies the test set needs a fifth.
+TRAIN, VALIDATE = 0.7, 0.1
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,12 @@ def mgca_split(ids: Sequence[str], rest: int, seed: int = 0) -> dict[str, str]:
     """
     parts = shuffled(ids, [len(ids) - rest, rest // 2, rest - rest // 2], seed)
     return {name: split for split, part in zip(("train", "test", "validate"), parts, strict=True) for name in part}
+
+
+def hash_split(name: str) -> str:
+    """Return the split of a study or patient, TRAIN : VALIDATE : the rest, which does not depend on the others."""
+    share = int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) / 16**8
+    return "train" if share < TRAIN else "validate" if share < TRAIN + VALIDATE else "test"
 
 
 def by_patient(patients: Mapping[str, str], count: int, salt: str) -> set[str]:

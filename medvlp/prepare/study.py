@@ -32,14 +32,14 @@ class Picture:
 
     Attributes:
         image_id: Unique name.
-        view: For example PA.
+        view: For example PA. None if the tables do not say it, and `DataSet.view_teller` tells it on decoding.
         path: File relative to the image root.
         graph: Locator of its scene graph; None if it has none.
         annotation: Text about the objects in it, for `DataSet.annotations`; None if it was never annotated.
     """
 
     image_id: str
-    view: str
+    view: str | None
     path: str
     graph: str | None = None
     annotation: str | None = None

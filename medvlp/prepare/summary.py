@@ -25,11 +25,11 @@ def summarise(manifest: dict[str, Any], out: Path) -> None:
 
     table = Table("filter", "images left")
     table.columns[1].justify = "right"
-    counts = manifest["counts"]
+    counts, teller = manifest["counts"], manifest["options"].get("views_told_by")
     filters = {
         "table": "in the table",
         "readable": "readable rows, unique, in a split",
-        "view": f"view {', '.join(manifest['options']['views'])}",
+        "view": "view not known yet" if teller else f"view {', '.join(manifest['options']['views'])}",
         "report": "with a report",
         "sections": "with findings or impression",
         "min_words": f"report of {manifest['options']['min_words']} words or more",
@@ -44,6 +44,9 @@ def summarise(manifest: dict[str, Any], out: Path) -> None:
     console.print(table)
     for line in compared(manifest):
         console.print(line, highlight=False, soft_wrap=True)
+    if teller:
+        views = ", ".join(manifest["options"]["views"])
+        console.print(f"The tables know no views: {teller} told them. Kept: {views}.", highlight=False)
     if "headers" in counts:
         _print_headers(console, counts["reports"], counts["headers"])
     studies, subjects = counts["studies"], counts["subjects"]

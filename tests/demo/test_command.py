@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from medvlp.__main__ import main
-from medvlp.demo.command import read_log
+from medvlp.demo.steps import read_log
 from medvlp.prepared import Prepared
 
 pytestmark = pytest.mark.slow

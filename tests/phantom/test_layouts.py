@@ -29,7 +29,13 @@ FOLDERS = {
     "chexlocalize": "chexlocalize",
     "chexpert_plus": "chexpert_plus",
     "taix_ray": "taix_ray",
+    "open_i": "open-i",
+    "padchest": "padchest",
+    "padchest_gr": "padchest-gr",
+    "mimic_cxr_dicom": "mimic-cxr/2.1.0",
 }
+# Further folders of layouts that have several.
+MORE = ["open-i-official"]
 
 
 def digest(root: Path) -> dict[str, str]:
@@ -39,7 +45,7 @@ def digest(root: Path) -> dict[str, str]:
 
 def test_every_layout_is_marked_as_synthetic(layouts) -> None:
     assert set(NAMES) == set(FOLDERS)
-    assert {p.parent for p in layouts.root.rglob(SYNTHETIC)} == {layouts.root / f for f in FOLDERS.values()}
+    assert {p.parent for p in layouts.root.rglob(SYNTHETIC)} == {layouts.root / f for f in (*FOLDERS.values(), *MORE)}
 
 
 def test_workers_change_nothing(layouts, tmp_path) -> None:

@@ -1,8 +1,7 @@
-"""Small raw folders of the data sets that `medvlp prepare` knows: from the phantom, or made here."""
+"""Small raw folders of the data sets that `medvlp prepare` knows, from the phantom."""
 
 from __future__ import annotations
 
-import csv
 import gzip
 import shutil
 from dataclasses import dataclass
@@ -10,9 +9,7 @@ from importlib import import_module
 from inspect import signature
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from medvlp.phantom.layouts import NAMES
 from medvlp.prepare.datasets import COMMANDS
@@ -81,31 +78,9 @@ def make_raw(name, phantom, folder):
         phantom: A phantom with all layouts.
         folder: Where it is written.
     """
-    if name == "open_i":
-        make_open_i(folder)
-        return Raw(name, folder, {"root": folder})
     if name not in NAMES:
-        pytest.skip(f"{name} has no layout in medvlp.phantom, nor a folder in tests/support/raw.py")
+        pytest.skip(f"{name} has no layout in medvlp.phantom")
     places = ARGUMENTS.get(name) or {"root": import_module(f"medvlp.phantom.layouts.{name}").ROOT}
     for place in places.values():
         shutil.copytree(phantom / place, folder / place)
     return Raw(name, folder, {argument: folder / place for argument, place in places.items()})
-
-
-def make_open_i(folder):
-    """Write twelve images of ten studies of Open-I, two of them lateral."""
-    (folder / "images").mkdir(parents=True)
-    reports = [
-        [uid, "Opacity/left", "Opacity", "There is an opacity on the left.", "Left opacity."] for uid in range(10)
-    ]
-    images = [[uid % 10, f"{uid % 10}_{uid // 10}.jpg", "Lateral" if uid > 9 else "Frontal"] for uid in range(12)]
-    for number, (_, name, _) in enumerate(images):
-        pixels = np.random.default_rng(number).integers(0, 255, (15, 10)).astype(np.uint8)
-        Image.fromarray(pixels).resize((40, 60), Image.Resampling.BICUBIC).save(folder / "images" / name, quality=95)
-    tables = {
-        "reports": [["uid", "MeSH", "Problems", "findings", "impression"], *reports],
-        "projections": [["uid", "filename", "projection"], *images],
-    }
-    for name, rows in tables.items():
-        with open(folder / f"indiana_{name}.csv", "w", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerows(rows)

@@ -31,6 +31,10 @@ NAMES: tuple[str, ...] = (
     "chexlocalize",
     "chexpert_plus",
     "taix_ray",
+    "open_i",
+    "padchest",
+    "padchest_gr",
+    "mimic_cxr_dicom",
 )
 
 # Rows by the name of their table.

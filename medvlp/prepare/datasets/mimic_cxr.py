@@ -1,15 +1,17 @@
-"""MIMIC-CXR: images of MIMIC-CXR-JPG 2.0.0, reports of MIMIC-CXR 2.0.0, boxes of Chest ImaGenome 1.0.0.
+"""MIMIC-CXR: images of MIMIC-CXR-JPG or of MIMIC-CXR, reports of MIMIC-CXR, boxes of Chest ImaGenome 1.0.0.
 
 Johnson et al., MIMIC-CXR-JPG, a large publicly available database of labeled chest radiographs, 2019,
 https://arxiv.org/abs/1901.07042. Johnson et al., Scientific Data 6:317, 2019. Wu et al., Chest ImaGenome Dataset for
 Clinical Reasoning, NeurIPS Datasets and Benchmarks 2021, https://arxiv.org/abs/2108.00316.
+
+The versions 2.0.0 and 2.1.0 have the same images and reports. The tree of DICOM files and the table of radiologists'
+labels are read as PhysioNet and public code describe them; the files were not seen.
 """
 
 from __future__ import annotations
 
 import itertools
 import os
-import sys
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -17,40 +19,56 @@ from pathlib import Path
 from typing import Literal
 
 from medvlp.errors import LeftOutError
+from medvlp.prepare.chexpert_table import LABEL_VALUES
 from medvlp.prepare.dataset import DataSet
 from medvlp.prepare.files import ESCAPES, EscapesRootError, Store, locator, open_store, require_folder
 from medvlp.prepare.five_by_200 import CLASSES, candidates, draw
+from medvlp.prepare.mimic_tables import (
+    RADIOLOGISTS,
+    RECORDS,
+    TABLE,
+    Row,
+    image_suffix,
+    read_labels,
+    read_rows,
+    read_splits,
+)
 from medvlp.prepare.pipeline import prepare
 from medvlp.prepare.plan import Options, parse_views
 from medvlp.prepare.regions import Automatic, Regions, RegionSource, SceneGraphs
 from medvlp.prepare.regions.scene_graphs import SUFFIX
 from medvlp.prepare.reports import has_words, read_report
 from medvlp.prepare.screening import parse_flags
-from medvlp.prepare.splits import SPLITS, SplitVariant
+from medvlp.prepare.splits import TRAIN, VALIDATE, SplitVariant
 from medvlp.prepare.study import Picture, Report, Skip, Study
-from medvlp.prepare.tables import column_names, decode, read_table, require_table
+from medvlp.prepare.tables import column_names, decode, find_table, require_table
+from medvlp.prepare.views import ByHeader
 from medvlp.prepared import SYNTHETIC, Resize
 
-Labels = Literal["chexpert", "negbio", "none"]
+Labels = Literal["chexpert", "negbio", "radiologists", "none"]
 
-TABLE = "mimic-cxr-2.0.0-{}"
 STAND_IN = "'medvlp phantom' writes a synthetic stand-in that needs no credentials."
 HOW = {
-    "images": "Download MIMIC-CXR-JPG 2.0.0 from https://physionet.org/content/mimic-cxr-jpg/2.0.0/ (credentialed "
-    f"access) and give the folder that holds its csv tables and 'files'. {STAND_IN}",
-    "reports": "Download mimic-cxr-reports.zip of MIMIC-CXR 2.0.0 from https://physionet.org/content/mimic-cxr/2.0.0/ "
+    "images": "Download MIMIC-CXR-JPG 2.0.0 or 2.1.0 from https://physionet.org/content/mimic-cxr-jpg/ (credentialed "
+    "access) and give the folder that holds its csv tables and 'files'; or MIMIC-CXR with its DICOM files, and put "
+    f"those tables beside its 'files'. {STAND_IN}",
+    "reports": "Download mimic-cxr-reports.zip of MIMIC-CXR from https://physionet.org/content/mimic-cxr/ "
     f"(credentialed access) and give it, or the folder it unpacks to. {STAND_IN}",
     "scene_graphs": "Download silver_dataset/scene_graph.zip of Chest ImaGenome 1.0.0 from "
     "https://physionet.org/content/chest-imagenome/1.0.0/ (credentialed access) and give it, or the folder it "
     f"unpacks to, or leave the option away. {STAND_IN}",
 }
-# One byte per label: there are a quarter of a million studies.
-LABEL_BYTES = {"": 0, "-1.0": 1, "-1": 1, "0.0": 2, "0": 2, "1.0": 3, "1": 3}
-LABEL_VALUES = (None, -1, 0, 1)
 OFFICIAL = SplitVariant("mimic-cxr-2.0.0-split.csv, by patient")
 FIVE_BY_200 = SplitVariant(
     "test is drawn from all frontal images with a report, 200 with each of the five findings alone, or all there are, "
     "as from CheXpert by MGCA; train and validate are the official ones, without all images of the patients of test"
+)
+EXPERT = SplitVariant(
+    "test is the studies that radiologists labelled, in version 2.1.0 of MIMIC-CXR-JPG, with their labels; train and "
+    "validate are the official ones, without all images of the patients of test"
+)
+HASH = SplitVariant(
+    f"{TRAIN:.0%} train, {VALIDATE:.0%} validate by sha256 of the patient: the official table is not there"
 )
 FRONTAL = ("PA", "AP")
 
@@ -74,8 +92,9 @@ def mimic_cxr(
     The same command resumes an interrupted run.
 
     Args:
-        images: Folder of MIMIC-CXR-JPG 2.0.0, with its csv tables and 'files'.
-        reports: mimic-cxr-reports.zip of MIMIC-CXR 2.0.0, or the folder of its content.
+        images: Folder of MIMIC-CXR-JPG, with its csv tables and 'files'; or of MIMIC-CXR, with the DICOM files in
+            'files', and those tables if possible. Without the table of metadata, the headers tell the views.
+        reports: mimic-cxr-reports.zip of MIMIC-CXR, or the folder of its content.
         out: Folder to write, the --data.root of training.
         scene_graphs: scene_graph.zip of Chest ImaGenome 1.0.0, or a folder with it or with its content.
         regions: Without scene_graphs, find the anatomical regions in frontal images, or none.
@@ -83,7 +102,8 @@ def mimic_cxr(
         resize: Keep the aspect ratio and pad with black, squash, or keep it and crop to the square.
         views: Values of ViewPosition to keep, separated by commas.
         min_words: Least number of words in a report, counted as by MGCA.
-        labels: Table of automatic labels to use.
+        labels: Table of automatic labels to use; radiologists for CheXpert's, and in the studies that radiologists
+            labelled theirs (version 2.1.0), which are then a test set, the split `radiologists`.
         leave_out: Flags whose images are left out, separated by commas, such as lateral,inverted; by default none.
         workers: Number of processes; one per CPU core if not given.
     """
@@ -144,11 +164,19 @@ class MimicCxr(DataSet):
             NotFoundError: If a file or folder is missing.
         """
         self.images = images
-        self.metadata = self._table("metadata")
-        self.split = self._table("split")
-        self.label_table = None if labels == "none" else self._table(labels)
         # Often a link to a larger disk.
-        files = require_folder(images, ["files"], HOW["images"], "images")
+        files = images / "files"
+        self.suffix = image_suffix(files)
+        records = find_table(images, RECORDS) if self.suffix == ".dcm" else None
+        self.has_views = records is None or find_table(images, TABLE.format("metadata")) is not None
+        self.table = records if records and not self.has_views else self._table("metadata")
+        self.view_teller = None if self.has_views else ByHeader()
+        has_split = records is None or find_table(images, TABLE.format("split")) is not None
+        self.split = self._table("split") if has_split else None
+        by_radiologists = labels == "radiologists"
+        self.label_table = None if labels == "none" else self._table("chexpert" if by_radiologists else labels)
+        self.experts = self._table(RADIOLOGISTS) if by_radiologists else None
+        require_folder(images, ["files"], HOW["images"], "images")
         self.real_images = [os.path.realpath(path) for path in (images, files)]
         self.reports = open_store(
             reports, "reports", ["mimic-cxr-reports.zip", "mimic-cxr-reports/files", "files"], HOW["reports"]
@@ -157,8 +185,10 @@ class MimicCxr(DataSet):
         self.regions = regions
         ids = ("subject_id", "study_id")
         self.labels = [name for name in column_names(self.label_table) if name not in ids] if self.label_table else []
-        self.splits = {"official": OFFICIAL}
-        if {*CLASSES} <= {*self.labels}:
+        self.splits = {"official": OFFICIAL} if self.split else {"hash": HASH}
+        if self.experts:
+            self.splits = {**self.splits, "radiologists": EXPERT}
+        elif self.has_views and {*CLASSES} <= {*self.labels}:
             self.splits = {**self.splits, "5x200": FIVE_BY_200}
         self.min_words = min_words
         self.options = {
@@ -167,11 +197,14 @@ class MimicCxr(DataSet):
             "synthetic": (images / SYNTHETIC).is_file(),
             "regions": regions.name if regions else "none",
         }
+        if self.suffix == ".dcm":
+            self.options["images"] = "DICOM"
 
     def studies(self, skip: Skip) -> Iterator[Study]:
         """Yield the studies by subject and study number, and their images by name."""
-        rows = self._read_rows(skip)
-        values = self._read_labels(skip)
+        splits = read_splits(self.split, skip) if self.split else None
+        rows = read_rows(self, self.table, self.has_views, splits, skip)
+        values = read_labels(self.label_table, self.labels, skip) if self.label_table else {}
         unlabelled = bytes(len(self.labels))
         locate_report = locator(self.reports, lambda name: name.startswith("s") and name.endswith(".txt"), skip)
         locate_graph = locator(self.graphs, lambda name: name.endswith(SUFFIX), skip)
@@ -179,11 +212,19 @@ class MimicCxr(DataSet):
         def report_of(subject: int, study: int) -> Callable[[], Report]:
             return partial(self._read_report, locate_report(f"{folder(subject)}s{study}.txt"))
 
-        has_5x200 = "5x200" in self.splits
-        drawn = self._draw(rows, values, report_of) if has_5x200 else set()
-        apart = {subject for subject, *_, image_id, _ in rows if image_id in drawn}
+        _, *others = self.splits
+        chosen = set()
+        if self.experts:
+            experts = read_labels(self.experts, self.labels, skip)
+            values |= experts
+            chosen = {image_id for _, study, _, image_id, _ in rows if study in experts}
+            for study in sorted(experts.keys() - {study for _, study, *_ in rows}):
+                skip(f"s{study}", "labelled by radiologists, but not in the table of images")
+        elif others:
+            chosen = self._draw(rows, values, report_of)
+        apart = {subject for subject, *_, image_id, _ in rows if image_id in chosen}
         # All images of a patient are in one official split, but images of one study can be in different ones of 5x200.
-        for (*ids, test), images in itertools.groupby(rows, lambda row: (*row[:3], row[3] in drawn)):
+        for (*ids, test), images in itertools.groupby(rows, lambda row: (*row[:3], row[3] in chosen)):
             subject, study, split = ids
             elsewhere = "" if subject in apart or split == "test" else split
             yield Study(
@@ -194,19 +235,19 @@ class MimicCxr(DataSet):
                     Picture(
                         image_id=image_id,
                         view=view,
-                        path=f"files/{folder(subject)}s{study}/{image_id}.jpg",
+                        path=f"files/{folder(subject)}s{study}/{image_id}{self.suffix}",
                         graph=locate_graph(f"{image_id}{SUFFIX}"),
                     )
                     for *_, image_id, view in images
                 ],
                 labels=[LABEL_VALUES[value] for value in values.get(study, unlabelled)],
                 report=report_of(subject, study),
-                other_splits={"5x200": "test" if test else elsewhere} if has_5x200 else {},
+                other_splits=dict.fromkeys(others, "test" if test else elsewhere),
             )
 
     def _draw(
         self,
-        rows: list[tuple[int, int, str, str, str]],
+        rows: list[Row],
         values: Mapping[int, bytes],
         report_of: Callable[[int, int], Callable[[], Report]],
     ) -> set[str]:
@@ -232,46 +273,9 @@ class MimicCxr(DataSet):
 
     def _table(self, name: str) -> Path:
         advice = " Or give --labels none." if name in ("chexpert", "negbio") else ""
-        return require_table(self.images, TABLE.format(name), HOW["images"] + advice, argument="images")
-
-    def _read_rows(self, skip: Skip) -> list[tuple[int, int, str, str, str]]:
-        """Return (subject, study, split, image, view) of all images, sorted."""
-        splits: dict[str, str] = {}
-        for place, (image_id, split) in read_table(self.split, ["dicom_id", "split"], skip):
-            if split not in SPLITS:
-                skip(place, f"unreadable row: split '{split}'")
-            elif splits.setdefault(image_id, sys.intern(split)) != split:
-                skip(place, "duplicate id")
-        rows = []
-        ids = set()
-        columns = ["subject_id", "study_id", "dicom_id", "ViewPosition"]
-        for place, (subject, study, image_id, view) in self.counted_rows(self.metadata, columns, skip):
-            if not (subject.isdecimal() and study.isdecimal() and image_id):
-                skip(place, "unreadable row: subject_id, study_id or dicom_id")
-            elif image_id in ids:
-                skip(place, "duplicate id")
-            elif image_id not in splits:
-                skip(image_id, "not in the split table")
-            else:
-                ids.add(image_id)
-                rows.append((int(subject), int(study), splits[image_id], image_id, sys.intern(view)))
-        return sorted(rows)
-
-    def _read_labels(self, skip: Skip) -> dict[int, bytes]:
-        """Return the labels of each study, as positions in LABEL_VALUES."""
-        values: dict[int, bytes] = {}
-        if self.label_table is None:
-            return values
-        for place, (study, *fields) in read_table(self.label_table, ["study_id", *self.labels], skip):
-            try:
-                row = bytes(LABEL_BYTES[field.strip()] for field in fields)
-                number = int(study)
-            except (KeyError, ValueError):
-                skip(place, "unreadable row: a label or study_id")
-                continue
-            if values.setdefault(number, row) is not row:
-                skip(place, "duplicate id")
-        return values
+        return require_table(
+            self.images, name if name == RADIOLOGISTS else TABLE.format(name), HOW["images"] + advice, argument="images"
+        )
 
     def _read_report(self, name: str | None) -> Report:
         if name is None:

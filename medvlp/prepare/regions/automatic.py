@@ -38,7 +38,7 @@ class Automatic:
 
     def find(self, picture: Picture, square: Square, skip: Skip) -> list[Region]:
         """Return the boxes of the regions, cut to the image; see `RegionSource.find`."""
-        if not picture.view.startswith(FRONTAL):
+        if not (picture.view or "").startswith(FRONTAL):
             raise LeftOutError("no automatic regions in other than frontal views")
         if square.marks is None:
             raise LeftOutError("no lung fields found")

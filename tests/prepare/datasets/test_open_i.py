@@ -4,7 +4,9 @@ import json
 import pytest
 
 from medvlp.errors import NotFoundError, UserError
-from medvlp.prepare.datasets.open_i import LABELS, find_labels, hash_split, open_i
+from medvlp.prepare.datasets.open_i import open_i
+from medvlp.prepare.open_i_labels import LABELS, find_labels
+from medvlp.prepare.splits import hash_split
 from medvlp.prepared import Prepared
 
 
