@@ -21,6 +21,9 @@ from medvlp.prepared import Geometry, Resize
 
 # Number of rows that are decoded, hashed and written at once. The hashes in the manifest depend on it.
 CHUNK = 32
+# The view of an image whose table and header name none, and flags by which it is no frontal one.
+UNKNOWN = "UNKNOWN"
+NOT_FRONTAL = frozenset({"lateral", "oblique", "not-frontal"})
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,7 @@ class Decoder:
             outputs[0, row] = square.pixels
             if annotation and annotation.mask is not None:
                 outputs[1, row] = resize_mask(annotation.mask, geometry)
-            regions = self._regions(picture, square, skipped)
+            regions = self._regions(picture, square, flags, skipped)
             boxes: list[Box] | None = None
             if annotation:
                 boxes = [box.at(*geometry.box(box.x1, box.y1, box.x2, box.y2)) for box in annotation.boxes]
@@ -122,8 +125,13 @@ class Decoder:
                 raise LeftOutError(f"flagged {flag}: {FLAGS[flag]}")
         return flags
 
-    def _regions(self, picture: Picture, square: Square, skipped: list[tuple[str, str]]) -> list[Region] | None:
+    def _regions(
+        self, picture: Picture, square: Square, flags: list[str], skipped: list[tuple[str, str]]
+    ) -> list[Region] | None:
         if self.regions is None:
+            return None
+        if picture.view == UNKNOWN and not NOT_FRONTAL.isdisjoint(flags):
+            skipped.append((f"regions of {picture.image_id}", "no regions: the screening says that it is not frontal"))
             return None
 
         def skip(name: str, reason: str) -> None:

@@ -19,8 +19,8 @@ from medvlp.prepare.study import Picture, Skip
 
 # x1, y1, x2, y2 of each region, in shares of the image.
 Boxes = dict[str, tuple[float, float, float, float]]
-# First words of the views that show the chest from the front or the back.
-FRONTAL = ("PA", "AP", "FRONTAL")
+# First words of the views that show the chest from the front or the back, or may do so.
+FRONTAL = ("PA", "AP", "FRONTAL", "UNKNOWN")
 # Least share of a side of a box that lies in the image; other boxes are dropped.
 LEAST_INSIDE = 0.25
 

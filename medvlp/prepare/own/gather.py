@@ -1,0 +1,260 @@
+"""From the options of `medvlp prepare table` to all images of a table, of a file of COCO, or of a folder alone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from medvlp.errors import NotFoundError, UserError
+from medvlp.prepare.own.columns import NONE, Understood, Wanted, no_image_column
+from medvlp.prepare.own.drawn import Numbers, read_coco
+from medvlp.prepare.own.guess import Guess
+from medvlp.prepare.own.headers import Header, has_dicom, read_headers
+from medvlp.prepare.own.image_files import ImageFiles
+from medvlp.prepare.own.labels import LabelColumns
+from medvlp.prepare.own.profile import Profile, read_profile, rows_of
+from medvlp.prepare.own.survey import DUPLICATE, Survey, joined_key
+
+SUFFIXES = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".json", ".parquet", ".xlsx", ".xlsm")
+# Folders that are called like patients: p10000032, patient42, 00012345.
+PATIENT = re.compile(r"(?:p|pat|patient|paciente|paziente|subject|subj|sub|case)?[-_ ]?\d+", re.IGNORECASE)
+# What a header and a table may have in common, in the order of trust.
+KEYS: dict[str, tuple[tuple[str, ...], Callable[[Header], str]]] = {
+    "accession number": (("accession",), lambda header: header.accession),
+    "study UID": (("study",), lambda header: header.study),
+    "patient and date": (("patient", "date"), lambda header: f"{header.patient} {_day(header.date)}"),
+}
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What the options name.
+
+    Attributes:
+        images: Folder of the images.
+        table: The table; None without one.
+        coco: File of COCO; None without one.
+        masks: Folder of masks; None without one.
+        wanted: What the options say of the columns.
+        workers: Number of processes.
+        store: Where headers are kept for a resume; None for nowhere.
+    """
+
+    images: Path
+    table: Path | None = None
+    coco: Path | None = None
+    masks: Path | None = None
+    wanted: Wanted = field(default_factory=Wanted)
+    workers: int = 1
+    store: Path | None = None
+
+
+@dataclass
+class Gathered:
+    """The images, and how they were found.
+
+    Attributes:
+        sources: What the options name.
+        survey: The images.
+        profile: The columns of the table; None without one.
+        notes: Facts that the user should know.
+    """
+
+    sources: Sources
+    survey: Survey
+    profile: Profile | None
+    notes: list[str]
+
+
+def find_table(path: Path) -> Path:
+    """Return the table on the command line, or the only one in a folder.
+
+    Raises:
+        NotFoundError: If there is none.
+        UserError: If there are several.
+    """
+    how = f"Give a table with a column of images, such as table.csv, or {', '.join(SUFFIXES[1:])}."
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise NotFoundError(f"--table='{path}' is not there. {how}")
+    names = [p for p in sorted(path.iterdir()) if p.name.removesuffix(".gz").lower().endswith(SUFFIXES)]
+    if not names:
+        raise NotFoundError(f"--table='{path}' holds no table. {how}")
+    if len(names) > 1:
+        raise UserError(f"--table='{path}' holds {len(names)} tables: give one, such as '{names[0]}'.")
+    return names[0]
+
+
+def gather(sources: Sources) -> Gathered:
+    """Return all images that the options name.
+
+    Raises:
+        NotFoundError: If a file or folder is not there.
+        UserError: If a table cannot be understood, or no image is left.
+    """
+    table = find_table(sources.table) if sources.table else None
+    coco = read_coco(sources.coco) if sources.coco else {}
+    files = ImageFiles.below(sources.images, sources.masks)
+    masks = ImageFiles.below(sources.masks) if sources.masks else None
+    notes: list[str] = []
+    if files.links:
+        notes.append(f"links to folders are not followed: {', '.join(files.links[:4])}. Give --images where they lead.")
+    profile = read_profile(table, files, notes.append) if table else None
+    headers: dict[str, Header] = {}
+    understood = Understood(labels=LabelColumns(of_boxes=sources.wanted.labels != NONE))
+    is_dicom = has_dicom(files.root, iter(files))
+    if profile:
+        files.by_name = not _share_names(profile)
+        understood = Guess(profile, files, masks, sources.wanted)()
+        named = "image" in understood.columns and _finds(profile, understood, files)
+        if is_dicom and not (named and {"patient", "study", "view"} <= understood.columns.keys()):
+            headers = _headers(sources, files)
+        if is_dicom and not named and sources.wanted.columns.get("image") != NONE:
+            files.by_uid = {header.uid: path for path, header in headers.items() if header.uid}
+            understood = Guess(profile, files, masks, sources.wanted)()
+        if coco and understood.corners:
+            understood.unused |= dict.fromkeys(understood.corners.columns, "--coco has the boxes")
+            understood.corners = None
+    elif not coco:
+        headers = _headers(sources, files) if is_dicom else {path: Header() for path in files}
+        headers = _with_folders(headers, notes)
+    survey = Survey(understood, files, masks, headers, _by_path(coco, files, notes))
+    if profile and table and "image" in understood.columns and (_finds(profile, understood, files) or not is_dicom):
+        for place, row in rows_of(table, survey.skip, lambda _: None):
+            survey.add_row(place, row)
+        survey.check(f"the column '{understood.columns['image']}' of --table='{table}'")
+    elif profile and table:
+        _join(survey, profile, table, notes)
+    else:
+        _add_files(survey, [*coco])
+        survey.check(f"--coco='{sources.coco}'" if coco else f"--images='{files.root}'")
+    return Gathered(sources, survey, profile, notes)
+
+
+def _headers(sources: Sources, files: ImageFiles) -> dict[str, Header]:
+    return read_headers(files.root, [*files], sources.workers, sources.store)
+
+
+def _share_names(profile: Profile) -> bool:
+    """Return whether folders tell images of one name apart in the column that may name the images."""
+    for name in profile.columns:
+        paths = {value.replace("\\", "/") for value in profile.filled(name) if "/" in value or "\\" in value}
+        if len({path.rpartition("/")[2].casefold() for path in paths}) < len(paths):
+            return True
+    return False
+
+
+def _finds(profile: Profile, understood: Understood, files: ImageFiles) -> bool:
+    return any(files.find(value).path for value in profile.filled(understood.columns["image"]))
+
+
+def _by_path(
+    coco: dict[str, list[tuple[str, Numbers]]], files: ImageFiles, notes: list[str]
+) -> dict[str, list[tuple[str, Numbers]]]:
+    """Return the boxes of COCO by the path of the image."""
+    found = {match.path: boxes for name, boxes in coco.items() if (match := files.find(name)).path}
+    if len(found) < len(coco):
+        notes.append(f"{len(coco) - len(found):,} of {len(coco):,} images of --coco are not in --images.")
+    return found
+
+
+def _with_folders(headers: dict[str, Header], notes: list[str]) -> dict[str, Header]:
+    """Return headers in which the folder is the patient, if the headers name none and all folders are called so."""
+    if any(header.patient for header in headers.values()):
+        return headers
+    patients = {path: _patient(path) for path in headers}
+    if not all(patients.values()) or len(set(patients.values())) < 2:
+        notes.append("no patient is known: each study, or each image without one, counts as a patient.")
+        return headers
+    notes.append("the folders are called like patients: each of them counts as one.")
+    return {path: header._replace(patient=patients[path]) for path, header in headers.items()}
+
+
+def _patient(path: str) -> str:
+    """Return the highest folder of a path that is called like a patient; empty if there is none."""
+    for folder in path.split("/")[:-1]:
+        if PATIENT.fullmatch(folder):
+            return folder
+    return ""
+
+
+def _add_files(survey: Survey, names: list[str]) -> None:
+    """Take images without a row: those of a file of COCO, or all."""
+    if names:
+        for name in names:
+            match = survey.files.find(name)
+            if match.path:
+                survey.add(name, name, match.path, {}, match.how)
+            else:
+                survey.missing.append(name)
+                survey.skip(name, match.how)
+        return
+    for path, header in survey.headers.items():
+        if header.fault:
+            survey.skip(path, header.fault)
+        else:
+            survey.add(path, path, path, {}, "in the folder")
+
+
+def _join(survey: Survey, profile: Profile, table: Path, notes: list[str]) -> None:
+    """Give each DICOM file the row of its accession number, study or patient and date.
+
+    Raises:
+        UserError: If the table and the headers have nothing in common.
+    """
+    columns = survey.understood.columns
+    hits = {name: _hits(survey, profile, name) for name in KEYS}
+    name = max(hits, key=lambda key: hits[key])
+    if not hits[name]:
+        if "image" in columns:
+            survey.understood.columns.pop("image")
+        raise no_image_column(table, profile, survey.files)
+    columns.pop("image", None)
+    for place, row in rows_of(table, survey.skip, lambda _: None):
+        key = _row_key(row, survey.understood, name)
+        if not key:
+            survey.skip(place, f"unreadable row: no {name}")
+        elif not survey.spool.put_report(key, place, row):
+            survey.skip(place, DUPLICATE)
+    key_of = KEYS[name][1]
+    for path, header in survey.headers.items():
+        if header.fault:
+            survey.skip(path, header.fault)
+            continue
+        found = survey.spool.report(joined_key(key_of(header))) if key_of(header).strip() else None
+        place, fields = found or (path, {})
+        survey.add(place, path, path, fields, "with a row" if found else "without a row")
+    for key, place in survey.spool.unused_reports():
+        survey.skip(place, f"no image: {name} {key} is in no header")
+    notes.append(f"the rows belong to DICOM files by their {name}.")
+    survey.check(f"--table='{table}'")
+
+
+def _hits(survey: Survey, profile: Profile, name: str) -> int:
+    """Return the number of first rows whose key is in a header."""
+    keys = {joined_key(KEYS[name][1](header)) for header in survey.headers.values()}
+    return sum(_row_key(row, survey.understood, name) in keys for row in profile.sample)
+
+
+def _row_key(row: dict[str, str], understood: Understood, name: str) -> str:
+    """Return the key of a row; empty without it."""
+    meanings = KEYS[name][0]
+    fields = [row.get(understood.columns[meaning], "") if meaning in understood.columns else "" for meaning in meanings]
+    if not all(fields):
+        return ""
+    return joined_key(f"{fields[0]} {_day(fields[1])}" if len(fields) > 1 else fields[0])
+
+
+def _day(date: str) -> str:
+    """Return a date as 20200131, from 2020-01-31, 20200131 101500 or 31.01.2020."""
+    parts: Iterator[str] = iter(re.findall(r"\d+", date))
+    numbers = [*parts][:3]
+    if numbers and len(numbers[0]) == 8:
+        return numbers[0]
+    if len(numbers) < 3:
+        return date
+    year, month, day = numbers if len(numbers[0]) == 4 else reversed(numbers)
+    return f"{year}{int(month):02d}{int(day):02d}"
