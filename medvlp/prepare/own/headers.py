@@ -154,6 +154,8 @@ def read_headers(root: Path, paths: Sequence[str], workers: int, store: Path | N
 def _append(root: Path, read: Sequence[tuple[str, Header]], store: Path) -> None:
     store.parent.mkdir(parents=True, exist_ok=True)
     with store.open("a", encoding="utf-8") as file:
+        # The last line may be torn.
+        file.write("\n")
         file.writelines(f"{json.dumps([path, _stamp(root, path), *header])}\n" for path, header in read)
 
 

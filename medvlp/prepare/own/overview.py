@@ -32,7 +32,7 @@ def overview(data: OwnData, views: Sequence[str], command: Sequence[str]) -> Ite
     gathered, spool = data.gathered, data.gathered.survey.spool
     if gathered.profile:
         yield from _columns(data, gathered.profile)
-    yield from (f"Note: {note}" for note in gathered.notes)
+    yield from (f"Note: {shown(note, 300)}" for note in gathered.notes)
     yield from _images(data)
     spread = f"{spool.count('subject'):,} patients, {spool.count('study'):,} studies, {spool.count('path'):,} images"
     yield f"Patients: {spread}."
@@ -98,7 +98,7 @@ def _images(data: OwnData) -> Iterator[str]:
         kinds = ", ".join(f"{suffix} ({number:,})" for suffix, number in files.others.most_common(4))
         yield f"  {others:,} other files are not read: {kinds}."
     if counts := modalities(survey.headers):
-        yield f"  DICOM modalities: {', '.join(f'{name} {number:,}' for name, number in counts.items())}."
+        yield f"  DICOM modalities: {_list(counts)}."
 
 
 def _views(data: OwnData, views: Sequence[str]) -> Iterator[str]:
@@ -123,7 +123,8 @@ def _splits(data: OwnData) -> Iterator[str]:
         counts[data.split_of(record)] += 1
     ((_, variant),) = data.splits.items()
     outside = f", in no split {counts['']:,}" if counts[""] else ""
-    yield f"Splits: {', '.join(f'{split} {counts[split]:,}' for split in SPLITS)}{outside}; by {variant.rule}."
+    sizes = ", ".join(f"{split} {counts[split]:,}" for split in SPLITS)
+    yield f"Splits: {sizes}{outside}; by {shown(variant.rule, 200)}."
     if empty := [split for split in SPLITS if not counts[split]]:
         advice = (
             " --split none draws all three by patient." if "split" in data.gathered.survey.understood.columns else ""
