@@ -109,11 +109,11 @@ class Table(Raw):
 
 def make_table(folder):
     """Write twelve images of eight patients, with reports and two labels."""
-    (folder / "images" / "more").mkdir(parents=True)
-    (folder / "tables").mkdir()
+    for name in ("images/first", "images/more", "tables"):
+        (folder / name).mkdir(parents=True)
     rows = [["image", "patient", "findings", "impression", "Edema", "Effusion"]]
     for i in range(12):
-        path = f"{'more/' if i > 8 else ''}{i}.jpg"
+        path = f"{'more' if i > 8 else 'first'}/image{i}.jpg"
         pixels = np.random.default_rng(i).integers(0, 255, (15, 10)).astype(np.uint8)
         Image.fromarray(pixels).resize((40, 60), Image.Resampling.BICUBIC).save(folder / "images" / path, quality=95)
         rows.append(

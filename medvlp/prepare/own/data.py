@@ -50,7 +50,8 @@ class OwnData(DataSet):
         self.real_images = [os.path.realpath(sources.images)]
         self.rows = survey.rows
         self.has_reports = any(meaning in understood.columns for meaning in TEXTS)
-        digest, listed = hashlib.sha256(), set()
+        digest = hashlib.sha256()
+        listed: set[str] = set()
         for record in survey.spool.records():
             digest.update(json.dumps(asdict(record)).encode())
             listed.update(record.listed or ())

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from medvlp.errors import LeftOutError, NotFoundError, UserError
 from medvlp.prepare.annotations import Annotation, Box
@@ -258,7 +259,7 @@ class Drawn:
         return Annotation([box], mask)
 
 
-def read_mask(root: Path, path: str, height: int, width: int) -> np.ndarray:
+def read_mask(root: Path, path: str, height: int, width: int) -> npt.NDArray[np.bool_]:
     """Return a mask, bool (rows, columns): what is brighter than half of its brightest pixel.
 
     Args:
@@ -284,4 +285,4 @@ def read_mask(root: Path, path: str, height: int, width: int) -> np.ndarray:
     rows, columns = grey.shape
     if abs(rows * width - columns * height) > max(rows * width, columns * height) / 50:
         raise LeftOutError(f"unreadable mask: {columns} x {rows} pixels for an image of {width} x {height}")
-    return np.asarray(grey * 2 > grey.max())
+    return np.asarray(grey > grey.max() / 2)

@@ -16,8 +16,11 @@ from medvlp.prepare.own.image_files import ImageFiles
 from medvlp.prepare.own.labels import LabelColumns
 from medvlp.prepare.own.profile import Profile, read_profile, rows_of
 from medvlp.prepare.own.survey import DUPLICATE, Survey, joined_key
+from medvlp.prepare.progress import progress
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".json", ".parquet", ".xlsx", ".xlsm")
+# Number of rows between two steps of the progress.
+STEP = 256
 # Folders that are called like patients: p10000032, patient42, 00012345.
 PATIENT = re.compile(r"(?:p|pat|patient|paciente|paziente|subject|subj|sub|case)?[-_ ]?\d+", re.IGNORECASE)
 # What a header and a table may have in common, in the order of trust.
@@ -107,7 +110,7 @@ def gather(sources: Sources) -> Gathered:
     understood = Understood(labels=LabelColumns(of_boxes=sources.wanted.labels != NONE))
     is_dicom = has_dicom(files.root, iter(files))
     if profile:
-        files.by_name = not _share_names(profile)
+        _compare_paths(profile, files)
         understood = Guess(profile, files, masks, sources.wanted)()
         named = "image" in understood.columns and _finds(profile, understood, files)
         if is_dicom and not (named and {"patient", "study", "view"} <= understood.columns.keys()):
@@ -123,8 +126,11 @@ def gather(sources: Sources) -> Gathered:
         headers = _with_folders(headers, notes)
     survey = Survey(understood, files, masks, headers, _by_path(coco, files, notes))
     if profile and table and "image" in understood.columns and (_finds(profile, understood, files) or not is_dicom):
-        for place, row in rows_of(table, survey.skip, lambda _: None):
-            survey.add_row(place, row)
+        with progress("rows", profile.rows) as advance:
+            for number, (place, row) in enumerate(rows_of(table, survey.skip, lambda _: None), 1):
+                survey.add_row(place, row)
+                if number % STEP == 0:
+                    advance(STEP)
         survey.check(f"the column '{understood.columns['image']}' of --table='{table}'")
     elif profile and table:
         _join(survey, profile, table, notes)
@@ -138,13 +144,14 @@ def _headers(sources: Sources, files: ImageFiles) -> dict[str, Header]:
     return read_headers(files.root, [*files], sources.workers, sources.store)
 
 
-def _share_names(profile: Profile) -> bool:
-    """Return whether folders tell images of one name apart in the column that may name the images."""
+def _compare_paths(profile: Profile, files: ImageFiles) -> None:
+    """Settle how the paths in the column that may name the images are compared with files."""
     for name in profile.columns:
         paths = {value.replace("\\", "/") for value in profile.filled(name) if "/" in value or "\\" in value}
         if len({path.rpartition("/")[2].casefold() for path in paths}) < len(paths):
-            return True
-    return False
+            files.by_name = False
+            found = [match.path for match in map(files.find, paths) if match.path]
+            files.whole = files.whole or len(set(found)) < len(found)
 
 
 def _finds(profile: Profile, understood: Understood, files: ImageFiles) -> bool:
@@ -236,7 +243,8 @@ def _join(survey: Survey, profile: Profile, table: Path, notes: list[str]) -> No
 def _hits(survey: Survey, profile: Profile, name: str) -> int:
     """Return the number of first rows whose key is in a header."""
     keys = {joined_key(KEYS[name][1](header)) for header in survey.headers.values()}
-    return sum(_row_key(row, survey.understood, name) in keys for row in profile.sample)
+    wanted = (_row_key(row, survey.understood, name) for row in profile.sample)
+    return sum(bool(key) and key in keys for key in wanted)
 
 
 def _row_key(row: dict[str, str], understood: Understood, name: str) -> str:

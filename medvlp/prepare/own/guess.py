@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from medvlp.errors import UserError
 from medvlp.prepare.own import words
@@ -117,15 +117,15 @@ class Guess:
     def _guess_image(self) -> None:
         if not self._is_open("image"):
             return
-        named, others = self._candidates("image"), self._others("image", *IDS)
+        named, others = self._candidates("image"), self._others("image", "mask", *IDS)
         for names, least, how in (
             (named, 0.0, BY_NAME),
             (others, MOST, BY_VALUES),
-            (self._others("image"), MOST, BY_VALUES),
+            (self._others("image", "mask"), MOST, BY_VALUES),
         ):
             shares = {name: self._share_found(name) for name in names}
             best = max(shares.values(), default=0.0)
-            if best > least:
+            if best and best >= least:
                 self._choose("image", [name for name in names if shares[name] == best], how)
                 break
         for name in named:
@@ -157,7 +157,7 @@ class Guess:
                     self.doubts.setdefault(name, f"'{full_name}' is the {meaning} already; it is filled in more rows")
         for name in named:
             if name not in fitting:
-                odd = quoted([value for value in self.profile.filled(name) if not holds(value)])
+                odd = quoted(_short(value for value in self.profile.filled(name) if not holds(value)))
                 self.doubts.setdefault(name, f"its values {odd} are no {meaning}s; --{meaning} '{name}' takes it")
         if fitting:
             return
@@ -261,5 +261,5 @@ def _same(meaning: str, first: Sequence[str], second: Sequence[str], files: Imag
     return all(words.key(a) == words.key(b) for a, b in pairs)
 
 
-def _short(values: Sequence[str]) -> list[str]:
-    return [*dict.fromkeys(values)][:2]
+def _short(values: Iterable[str]) -> list[str]:
+    return [*dict.fromkeys(values)][:3]

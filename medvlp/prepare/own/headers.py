@@ -15,6 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from medvlp.prepare.files import EscapesRootError, inside
 from medvlp.prepare.own.words import UNKNOWN, view_word
 from medvlp.prepare.progress import progress
 from medvlp.prepare.screening.flags import FLAGS
@@ -117,9 +118,16 @@ class _Read:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.real_roots = [os.path.realpath(root)]
 
     def __call__(self, paths: Sequence[str]) -> list[tuple[str, Header]]:
-        return [(path, read_header(os.path.join(self.root, path))) for path in paths]
+        return [(path, self.header(path)) for path in paths]
+
+    def header(self, path: str) -> Header:
+        try:
+            return read_header(inside(self.root, path, self.real_roots))
+        except EscapesRootError as error:
+            return Header(str(error))
 
 
 def read_headers(root: Path, paths: Sequence[str], workers: int, store: Path | None = None) -> dict[str, Header]:
@@ -192,7 +200,8 @@ def _stamp(root: Path, path: str) -> list[int]:
 
 def has_dicom(root: Path, paths: Iterator[str], count: int = 8) -> bool:
     """Return whether one of the first images is a DICOM file, by its content."""
-    return any(read_header(os.path.join(root, path)).is_dicom for path in islice(paths, count))
+    header = _Read(root).header
+    return any(header(path).is_dicom for path in islice(paths, count))
 
 
 def modalities(headers: Mapping[str, Header]) -> dict[str, int]:

@@ -44,6 +44,7 @@ class ImageFiles:
         links: Folders that are links, and are not followed.
         by_name: Whether a name is found in another folder than its field says. Not where folders tell images apart that
             have one name.
+        whole: Whether a field may not begin at a higher folder than its file: several fields would name one file.
         by_uid: The images by the SOP instance UIDs in their headers, if these were read.
     """
 
@@ -53,6 +54,7 @@ class ImageFiles:
     others: Counter[str] = field(default_factory=Counter)
     links: list[str] = field(default_factory=list)
     by_name: bool = True
+    whole: bool = False
     by_uid: dict[str, str] = field(default_factory=dict)
 
     @classmethod
@@ -114,6 +116,8 @@ class ImageFiles:
             return Match("", f"several files have its name, such as {fitting[0]} and {fitting[1]}")
         folders = best.count("/")
         # Either path may begin at a higher folder than the other; else they are of different folders.
+        if self.whole and longest < len(parts) - 1:
+            return Match("", "missing file")
         if longest < min(folders, len(parts) - 1):
             return Match(best, OTHER_FOLDER) if self.by_name else Match("", "missing file")
         found = best.rpartition("/")[2]

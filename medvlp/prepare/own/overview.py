@@ -126,10 +126,9 @@ def _splits(data: OwnData) -> Iterator[str]:
     sizes = ", ".join(f"{split} {counts[split]:,}" for split in SPLITS)
     yield f"Splits: {sizes}{outside}; by {shown(variant.rule, 200)}."
     if empty := [split for split in SPLITS if not counts[split]]:
-        advice = (
-            " --split none draws all three by patient." if "split" in data.gathered.survey.understood.columns else ""
-        )
-        yield f"  No image is in {' and '.join(empty)}: training needs train and validate.{advice}"
+        by_column = "split" in data.gathered.survey.understood.columns
+        advice = "--split none draws all three by patient" if by_column else "of few patients, give a column of splits"
+        yield f"  No image is in {' and '.join(empty)}: training needs train and validate; {advice}."
     if leaking := data.gathered.survey.spool.patients_in_several_splits():
         names = ", ".join(map(shown, leaking[:3])) + (" and others" if len(leaking) > 3 else "")
         have = "patients have" if len(leaking) > 1 else "patient has"

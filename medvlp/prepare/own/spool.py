@@ -110,7 +110,8 @@ class Spool:
             " FROM images GROUP BY study, subject) s ON i.study = s.study AND i.subject = s.subject"
             " ORDER BY s.first, i.number"
         )
-        last, group = None, []
+        last: tuple[str, str] | None = None
+        group: list[Record] = []
         for study, subject, record in rows:
             if group and (study, subject) != last:
                 yield group

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from medvlp.errors import LeftOutError, UserError
-from medvlp.prepare.boxes import Box
+from medvlp.prepare.annotations import Box
 from medvlp.prepare.own.columns import Understood
 from medvlp.prepare.own.drawn import OBJECT, Numbers
 from medvlp.prepare.own.headers import Header

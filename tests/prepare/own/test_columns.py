@@ -262,7 +262,7 @@ def test_splits(read):
     assert "LEAK: 1 patient has images in several splits: 1." in text
     assert "train 1, validate 1, test 1, in no split 1; by the column split" in text
     data, text = read(rows(split=["0", "1", "2", "0"]))
-    assert "split: its values '0', '1', '2', '0' are no splits; --split 'split' takes it" in text
+    assert "split: its values '0', '1', '2' are no splits; --split 'split' takes it" in text
     assert "by sha256 of the patient, or its study or image" in text
     data, _ = read(rows(split=["train", "holdout set", "val", "test"]))
     assert studies(data)[1] == [("table.csv:3", "unreadable row: split 'holdout set'")]
