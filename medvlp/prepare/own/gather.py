@@ -101,43 +101,58 @@ def gather(sources: Sources) -> Gathered:
     table = find_table(sources.table) if sources.table else None
     coco = read_coco(sources.coco) if sources.coco else {}
     files = ImageFiles.below(sources.images, sources.masks)
-    masks = ImageFiles.below(sources.masks) if sources.masks else None
+    masks = ImageFiles.below(sources.masks, option="masks") if sources.masks else None
     notes: list[str] = []
     if files.links:
         notes.append(f"links to folders are not followed: {', '.join(files.links[:4])}. Give --images where they lead.")
     profile = read_profile(table, files, notes.append) if table else None
+    is_dicom = has_dicom(files.root, [*files])
     headers: dict[str, Header] = {}
-    understood = Understood(labels=LabelColumns(of_boxes=sources.wanted.labels != NONE))
-    is_dicom = has_dicom(files.root, iter(files))
     if profile:
-        _compare_paths(profile, files)
-        understood = Guess(profile, files, masks, sources.wanted)()
-        named = "image" in understood.columns and _finds(profile, understood, files)
-        if is_dicom and not (named and {"patient", "study", "view"} <= understood.columns.keys()):
-            headers = _headers(sources, files)
-        if is_dicom and not named and sources.wanted.columns.get("image") != NONE:
-            files.by_uid = {header.uid: path for path, header in headers.items() if header.uid}
-            understood = Guess(profile, files, masks, sources.wanted)()
+        understood, headers = _understand(sources, profile, files, masks, is_dicom)
         if coco and understood.corners:
             understood.unused |= dict.fromkeys(understood.corners.columns, "--coco has the boxes")
             understood.corners = None
-    elif not coco:
+    else:
+        understood = Understood(labels=LabelColumns(of_boxes=sources.wanted.labels != NONE))
+    if not profile and not coco:
         headers = _headers(sources, files) if is_dicom else {path: Header() for path in files}
         headers = _with_folders(headers, notes)
     survey = Survey(understood, files, masks, headers, _by_path(coco, files, notes))
-    if profile and table and "image" in understood.columns and (_finds(profile, understood, files) or not is_dicom):
-        with progress("rows", profile.rows) as advance:
-            for number, (place, row) in enumerate(rows_of(table, survey.skip, lambda _: None), 1):
-                survey.add_row(place, row)
-                if number % STEP == 0:
-                    advance(STEP)
-        survey.check(f"the column '{understood.columns['image']}' of --table='{table}'")
-    elif profile and table:
-        _join(survey, profile, table, notes)
-    else:
+    if table is None or profile is None:
         _add_files(survey, [*coco])
         survey.check(f"--coco='{sources.coco}'" if coco else f"--images='{files.root}'")
+    elif "image" in understood.columns and (_finds(profile, understood, files) or not is_dicom):
+        _add_rows(survey, profile)
+    else:
+        _join(survey, profile, table, notes)
     return Gathered(sources, survey, profile, notes)
+
+
+def _understand(
+    sources: Sources, profile: Profile, files: ImageFiles, masks: ImageFiles | None, is_dicom: bool
+) -> tuple[Understood, dict[str, Header]]:
+    """Return what the columns mean, and the DICOM headers where the columns do not suffice."""
+    _compare_paths(profile, files)
+    understood = Guess(profile, files, masks, sources.wanted)()
+    finds = "image" in understood.columns and _finds(profile, understood, files)
+    if not is_dicom or (finds and {"patient", "study", "view"} <= understood.columns.keys()):
+        return understood, {}
+    headers = _headers(sources, files)
+    if not finds and sources.wanted.columns.get("image") != NONE:
+        files.by_uid = {header.uid: path for path, header in headers.items() if header.uid}
+        understood = Guess(profile, files, masks, sources.wanted)()
+    return understood, headers
+
+
+def _add_rows(survey: Survey, profile: Profile) -> None:
+    """Take the rows of a table that names images."""
+    with progress("rows", profile.rows) as advance:
+        for number, (place, row) in enumerate(rows_of(profile.path, survey.skip, lambda _: None), 1):
+            survey.add_row(place, row)
+            if number % STEP == 0:
+                advance(STEP)
+    survey.check(f"the column '{survey.understood.columns['image']}' of --table='{profile.path}'")
 
 
 def _headers(sources: Sources, files: ImageFiles) -> dict[str, Header]:
@@ -217,7 +232,8 @@ def _join(survey: Survey, profile: Profile, table: Path, notes: list[str]) -> No
     name = max(hits, key=lambda key: hits[key])
     if not hits[name]:
         if "image" in columns:
-            survey.understood.columns.pop("image")
+            _add_rows(survey, profile)  # Its names are missing, which the error says.
+            return
         raise no_image_column(table, profile, survey.files)
     columns.pop("image", None)
     for place, row in rows_of(table, survey.skip, lambda _: None):

@@ -117,11 +117,12 @@ class Guess:
     def _guess_image(self) -> None:
         if not self._is_open("image"):
             return
-        named, others = self._candidates("image"), self._others("image", "mask", *IDS)
+        elsewhere = ("image", "mask", "view", "split", "label list", *TEXTS)
+        named, others = self._candidates("image"), self._others(*elsewhere, *IDS)
         for names, least, how in (
             (named, 0.0, BY_NAME),
             (others, MOST, BY_VALUES),
-            (self._others("image", "mask"), MOST, BY_VALUES),
+            (self._others(*elsewhere), MOST, BY_VALUES),
         ):
             shares = {name: self._share_found(name) for name in names}
             best = max(shares.values(), default=0.0)

@@ -11,7 +11,6 @@ import os
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +23,8 @@ from medvlp.prepare.workers import in_parallel
 
 # Number of files that a process reads at a time, and of files from which several processes are faster than one.
 BATCH, MANY = 256, 4096
+# Number of files by which a folder is judged.
+FEW = 32
 IDS = ["SOPInstanceUID", "StudyInstanceUID", "PatientID", "AccessionNumber", "StudyDate", "StudyTime", "Rows"]
 # Flags of files that are not read without a table that names them, and the view that other flags stand for.
 LEAVING = ("other-modality", "other-body-part", "localiser")
@@ -198,10 +199,10 @@ def _stamp(root: Path, path: str) -> list[int]:
     return [state.st_size, state.st_mtime_ns]
 
 
-def has_dicom(root: Path, paths: Iterator[str], count: int = 8) -> bool:
-    """Return whether one of the first images is a DICOM file, by its content."""
+def has_dicom(root: Path, paths: Sequence[str]) -> bool:
+    """Return whether there are DICOM files among some images, by the content of a few."""
     header = _Read(root).header
-    return any(header(path).is_dicom for path in islice(paths, count))
+    return any(header(path).is_dicom for path in paths[:: max(1, len(paths) // FEW)])
 
 
 def modalities(headers: Mapping[str, Header]) -> dict[str, int]:

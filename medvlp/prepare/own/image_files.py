@@ -58,18 +58,19 @@ class ImageFiles:
     by_uid: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def below(cls, root: Path, apart: Path | None = None) -> ImageFiles:
+    def below(cls, root: Path, apart: Path | None = None, option: str = "images") -> ImageFiles:
         """Find the images below a folder, in the order of their names.
 
         Args:
             root: The folder.
             apart: A folder that may lie below it and is left out, that of the masks.
+            option: Name of the command-line option, for the error.
 
         Raises:
             NotFoundError: If the folder is not there, or has none.
         """
         if not root.is_dir():
-            raise missing(root, "", HOW, "images")
+            raise missing(root, "", HOW, option)
         files = cls(root)
         left_out = os.path.realpath(apart) if apart else None
         for where, folders, names in os.walk(root):
@@ -88,7 +89,7 @@ class ImageFiles:
                     files.others[ascii(os.path.splitext(name)[1].lower() or name).strip("'")] += 1
         if not files.count:
             links = f", but links to folders, which are not followed: {', '.join(files.links)}" if files.links else ""
-            raise missing(root, f"no images{links}", HOW, "images")
+            raise missing(root, f"no images{links}", HOW, option)
         return files
 
     def __iter__(self) -> Iterator[str]:

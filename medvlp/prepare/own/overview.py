@@ -12,7 +12,7 @@ from medvlp.prepare.own.data import OwnData
 from medvlp.prepare.own.headers import modalities
 from medvlp.prepare.own.image_files import SAME
 from medvlp.prepare.own.profile import Profile
-from medvlp.prepare.own.survey import MISSING
+from medvlp.prepare.own.survey import AMBIGUOUS, MISSING
 from medvlp.prepare.own.texts import read_texts
 from medvlp.prepare.own.words import FRONTAL_VIEWS, UNKNOWN
 from medvlp.prepare.splits import SPLITS
@@ -79,12 +79,12 @@ def _columns(data: OwnData, profile: Profile) -> Iterator[str]:
 def _images(data: OwnData) -> Iterator[str]:
     survey = data.gathered.survey
     files = survey.files
-    found = Counter({how: number for how, number in survey.found.items() if how and how != MISSING})
-    absent = survey.found[MISSING]
+    found = Counter({how: number for how, number in survey.found.items() if how and how not in (MISSING, AMBIGUOUS)})
+    absent, ambiguous = survey.found[MISSING], survey.found[AMBIGUOUS]
     images = survey.spool.count("path")
     ways = ", ".join(f"{number:,} {how}" for how, number in found.most_common())
     if "image" in survey.understood.columns:
-        total = sum(found.values()) + absent
+        total = sum(found.values()) + absent + ambiguous
         line = f"Images: {sum(found.values()):,} of {total:,} names were found below {files.root}"
         yield line + (f" ({ways})." if [*found] != [SAME] and ways else ".")
     else:
@@ -92,6 +92,8 @@ def _images(data: OwnData) -> Iterator[str]:
     if absent:
         more = " and others" if absent > len(survey.missing) else ""
         yield f"  {absent:,} {_are(absent)} missing: {', '.join(map(shown, survey.missing))}{more}"
+    if ambiguous:
+        yield f"  {ambiguous:,} {_are(ambiguous)} ambiguous: several files have the name. Write more of the path."
     if files.count > images:
         yield f"  {files.count - images:,} images in the folder are not used: no row names them, or they are left out."
     if others := sum(files.others.values()):

@@ -20,7 +20,7 @@ TEXTS = ("report", "findings", "impression")
 DUPLICATE = "duplicate id"
 CONTRADICTION = "unreadable row: contradicts an earlier row of its image"
 UNREADABLE = "a row of it is unreadable"
-MISSING = "missing file"
+MISSING, AMBIGUOUS = "missing file", "ambiguous name"
 
 
 @dataclass
@@ -73,10 +73,11 @@ class Survey:
             return
         match = self.files.find(name)
         if not match.path:
-            if len(self.missing) < 3 and name not in self.missing:
+            kind = MISSING if match.how == MISSING else AMBIGUOUS
+            if kind == MISSING and len(self.missing) < 3 and name not in self.missing:
                 self.missing.append(name)
-            self.found[MISSING if match.how == MISSING else "several files of one name"] += 1
-            self.skip(name, match.how if match.how == MISSING else f"ambiguous name: {match.how}")
+            self.found[kind] += 1
+            self.skip(name, match.how if kind == MISSING else f"{AMBIGUOUS}: {match.how}")
             return
         self.add(place, name, match.path, fields, match.how)
 
