@@ -16,13 +16,12 @@ from medvlp.prepare.files import EscapesRootError, inside
 from medvlp.prepare.images import read_image, resize_mask
 from medvlp.prepare.regions import Region, RegionSource, Square, joined
 from medvlp.prepare.screening import FLAGS, screen
-from medvlp.prepare.study import Picture
+from medvlp.prepare.study import UNKNOWN_VIEW, Picture
 from medvlp.prepared import Geometry, Resize
 
 # Number of rows that are decoded, hashed and written at once. The hashes in the manifest depend on it.
 CHUNK = 32
-# The view of an image whose table and header name none, and flags by which it is no frontal one.
-UNKNOWN = "UNKNOWN"
+# Flags by which an image of an unknown view is no frontal one.
 NOT_FRONTAL = frozenset({"lateral", "oblique", "not-frontal"})
 
 
@@ -130,7 +129,7 @@ class Decoder:
     ) -> list[Region] | None:
         if self.regions is None:
             return None
-        if picture.view == UNKNOWN and not NOT_FRONTAL.isdisjoint(flags):
+        if picture.view == UNKNOWN_VIEW and not NOT_FRONTAL.isdisjoint(flags):
             skipped.append((f"regions of {picture.image_id}", "no regions: the screening says that it is not frontal"))
             return None
 

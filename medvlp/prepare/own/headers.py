@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from medvlp.prepare.files import EscapesRootError, inside
-from medvlp.prepare.own.words import UNKNOWN, view_word
+from medvlp.prepare.own.words import view_word
 from medvlp.prepare.progress import progress
 from medvlp.prepare.screening.flags import FLAGS
 from medvlp.prepare.screening.header import TAGS, header_flags
+from medvlp.prepare.study import UNKNOWN_VIEW
 from medvlp.prepare.workers import in_parallel
 
 # Number of files that a process reads at a time, and of files from which several processes are faster than one.
@@ -53,7 +54,7 @@ class Header(NamedTuple):
     patient: str = ""
     accession: str = ""
     date: str = ""
-    view: str = UNKNOWN
+    view: str = UNKNOWN_VIEW
     modality: str = ""
 
 

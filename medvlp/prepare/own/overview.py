@@ -14,11 +14,12 @@ from medvlp.prepare.own.image_files import SAME
 from medvlp.prepare.own.profile import Profile
 from medvlp.prepare.own.survey import AMBIGUOUS, MISSING
 from medvlp.prepare.own.texts import read_texts
-from medvlp.prepare.own.words import FRONTAL_VIEWS, UNKNOWN
+from medvlp.prepare.own.words import FRONTAL_VIEWS
 from medvlp.prepare.splits import SPLITS
+from medvlp.prepare.study import UNKNOWN_VIEW
 
 # Longest example of a field, number of columns and reasons on the screen, and of reports whose sections are counted.
-LONGEST, MANY, READ = 48, 40, 2000
+LONGEST, MANY, REASONS, READ = 48, 40, 12, 2000
 
 
 def overview(data: OwnData, views: Sequence[str], command: Sequence[str]) -> Iterator[str]:
@@ -46,7 +47,9 @@ def overview(data: OwnData, views: Sequence[str], command: Sequence[str]) -> Ite
     yield from _contents(data)
     if skipped := spool.skipped():
         yield "Left out so far, as skipped.csv will list:"
-        yield from (f"  {number:>9,}  {kind}" for kind, number in skipped.most_common(10))
+        for kind, details in islice(skipped.items(), REASONS):
+            examples = "; ".join(f"{shown(text, 60)} ({number:,})" for text, number in details.most_common(3) if text)
+            yield f"  {details.total():>9,}  {kind}{f': {examples}' if examples else ''}"
     yield "The command that says all of this:"
     yield f"  {shlex.join(command)}"
 
@@ -113,7 +116,7 @@ def _views(data: OwnData, views: Sequence[str]) -> Iterator[str]:
         yield f"  Left out: {_list(left)}. --views {shlex.quote(every)} keeps them."
     if odd := data.gathered.survey.unknown_views:
         yield f"  No known views: {_list(dict(odd.most_common(8)))}. --views names what is to be kept."
-    if UNKNOWN in kept:
+    if UNKNOWN_VIEW in kept:
         yield "  Of images without a view, the screening flags lateral ones: --leave_out lateral leaves them out."
     if tuple(sorted(views)) != FRONTAL_VIEWS and not kept:
         yield f"  --views {','.join(views)} keeps no image."

@@ -136,12 +136,13 @@ class Spool:
             dict(self._base.execute(f"SELECT {what}, COUNT(*) FROM images GROUP BY 1 ORDER BY 2 DESC, 1").fetchall())
         )
 
-    def skipped(self) -> Counter[str]:
-        """Return the number of skipped entries by the kind of their reason."""
-        kinds: Counter[str] = Counter()
-        for (reason,) in self._base.execute("SELECT reason FROM skips"):
-            kinds[reason.partition(":")[0]] += 1
-        return kinds
+    def skipped(self) -> dict[str, Counter[str]]:
+        """Return the number of skipped entries by kind of reason, the commonest first, and by what follows it."""
+        kinds: dict[str, Counter[str]] = {}
+        for reason, number in self._base.execute("SELECT reason, COUNT(*) FROM skips GROUP BY 1 ORDER BY 1"):
+            kind, _, detail = reason.partition(": ")
+            kinds.setdefault(kind, Counter())[detail] += number
+        return dict(sorted(kinds.items(), key=lambda item: -item[1].total()))
 
     def shared_studies(self) -> int:
         """Return the number of names of studies that several patients have."""

@@ -215,7 +215,8 @@ class Survey:
         """
         if self.spool.count("path"):
             return
-        kinds = ", ".join(f"{kind} ({number:,})" for kind, number in self.spool.skipped().most_common(4))
+        skipped = [*self.spool.skipped().items()][:4]
+        kinds = ", ".join(f"{kind} ({details.total():,})" for kind, details in skipped)
         if self.missing:
             files = [*self.files][:2]
             raise UserError(

@@ -11,6 +11,8 @@ from typing import Any
 
 import yaml
 
+from medvlp.prepare.study import UNKNOWN_VIEW
+
 MEANINGS = (
     "image",
     "report",
@@ -29,8 +31,7 @@ FILE = Path(__file__).with_name("words.yaml")
 # The border between two words of a name in camel case.
 CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 WORD = re.compile(r"[^\W_]+")
-FRONTAL_VIEWS = ("AP", "FRONTAL", "PA", "UNKNOWN")
-UNKNOWN = "UNKNOWN"
+FRONTAL_VIEWS = ("AP", "FRONTAL", "PA", UNKNOWN_VIEW)
 
 
 @lru_cache(maxsize=1)
@@ -121,7 +122,7 @@ def split_word(text: str) -> str | None:
 
 def view_word(text: str) -> str | None:
     """Return the view that a word means, such as PA; UNKNOWN for an empty text, None for a word that means none."""
-    return _views().get(key(text)) if text else UNKNOWN
+    return _views().get(key(text)) if text else UNKNOWN_VIEW
 
 
 def label_value(text: str) -> int | None:
