@@ -5,11 +5,14 @@ from __future__ import annotations
 import datetime
 import warnings
 from collections.abc import Callable, Iterator
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 from medvlp.errors import UserError
 
+# Number of rows in which the names of the columns are looked for.
+TITLES = 20
 MISSING = (
     "is a workbook, and openpyxl, which reads it, is not installed: 'pip install openpyxl' (the extra 'tables', which "
     "'make install' includes), or save the sheet as 'CSV UTF-8 (Comma delimited)' and give that file"
@@ -47,16 +50,21 @@ def _sheet_rows(path: Path, book: Any, tell: Callable[[str], None]) -> Iterator[
         # Some programs write the size of a sheet wrongly.
         sheet.reset_dimensions()
         rows = enumerate(sheet.iter_rows(values_only=True), 1)
-        header = next((row for _, row in rows if any(_is_filled(value) for value in row)), None)
-        if header is None:
+        first = [row for row in islice(rows, TITLES) if any(map(_is_filled, row[1]))]
+        if not first:
             continue
+        # Above the names of columns a title may stand, alone in its row.
+        start = next((i for i, (_, row) in enumerate(first) if sum(map(_is_filled, row)) > 1), 0)
+        header = first[start][1]
+        if start:
+            tell(f"{path.name}: the names of the columns are taken from row {first[start][0]}, below a title.")
         others = [other.title for other in book.worksheets if other is not sheet]
         if others:
             tell(f"{path.name}: the sheet '{sheet.title}' is read; not read: {', '.join(others)}.")
         names = [str(_plain(name)).strip() if _is_filled(name) else "" for name in header]
         if twice := sorted({name for name in names if name and names.count(name) > 1}):
             raise UserError(f"'{path}' has the column '{twice[0]}' {names.count(twice[0])} times. Rename all but one.")
-        for number, row in rows:
+        for number, row in chain(first[start + 1 :], rows):
             if any(_is_filled(value) for value in row):
                 fields = zip(names, row, strict=False)
                 yield f"{path.name}:{number}", {name: _plain(value) for name, value in fields if name}

@@ -101,6 +101,17 @@ def test_headers_of_workbooks(cells, message, tmp_path):
         assert [*rows] == []
 
 
+def test_a_title_above_the_names(tmp_path):
+    book = openpyxl.Workbook()
+    for row in (["Export 2024"], [], ["image", "n"], ["a.png", 1.0], [None, None], ["b.png", 2.5]):
+        book.active.append(row)
+    book.save(tmp_path / "t.xlsx")
+    notes = []
+    rows = [*read_records(tmp_path / "t.xlsx", lambda *_: None, notes.append)]
+    assert rows == [("t.xlsx:4", {"image": "a.png", "n": "1"}), ("t.xlsx:6", {"image": "b.png", "n": "2.5"})]
+    assert notes == ["t.xlsx: the names of the columns are taken from row 3, below a title."]
+
+
 def test_damaged_files(tmp_path):
     for form in ("xlsx", "parquet"):
         path = write(tmp_path, form)

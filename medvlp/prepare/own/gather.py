@@ -21,8 +21,9 @@ from medvlp.prepare.progress import progress
 SUFFIXES = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".json", ".parquet", ".xlsx", ".xlsm")
 # Number of rows between two steps of the progress.
 STEP = 256
-# Folders that are called like patients: p10000032, patient42, 00012345.
-PATIENT = re.compile(r"(?:p|pat|patient|paciente|paziente|subject|subj|sub|case)?[-_ ]?\d+", re.IGNORECASE)
+# Folders that are called like patients: p10000032, patient42, 00012345, but not 2020 or 20200131.
+NAMED_PATIENT = re.compile(r"(?:p|pat|patient|paciente|paziente|subject|subj|sub|case)[-_ ]?\d+", re.IGNORECASE)
+NUMBERED_PATIENT = re.compile(r"(?!(?:19|20)\d{2}(?:\d{4})?$)\d{4,}")
 # What a header and a table may have in common, in the order of trust.
 KEYS: dict[str, tuple[tuple[str, ...], Callable[[Header], str]]] = {
     "accession number": (("accession",), lambda header: header.accession),
@@ -115,9 +116,9 @@ def gather(sources: Sources) -> Gathered:
             understood.corners = None
     else:
         understood = Understood(labels=LabelColumns(of_boxes=sources.wanted.labels != NONE))
-    if not profile and not coco:
-        headers = _headers(sources, files) if is_dicom else {path: Header() for path in files}
-        headers = _with_folders(headers, notes)
+        headers = _headers(sources, files) if is_dicom and not coco else {}
+    if "patient" not in understood.columns and sources.wanted.columns.get("patient") != NONE:
+        headers = _with_folders(headers or {path: Header() for path in files}, notes)
     survey = Survey(understood, files, masks, headers, _by_path(coco, files, notes))
     if table is None or profile is None:
         _add_files(survey, [*coco])
@@ -189,18 +190,18 @@ def _with_folders(headers: dict[str, Header], notes: list[str]) -> dict[str, Hea
         return headers
     patients = {path: _patient(path) for path in headers}
     if not all(patients.values()) or len(set(patients.values())) < 2:
-        notes.append("no patient is known: each study, or each image without one, counts as a patient.")
         return headers
-    notes.append("the folders are called like patients: each of them counts as one.")
+    notes.append(f"the folders are called like patients, such as {next(iter(patients.values()))}: each counts as one.")
     return {path: header._replace(patient=patients[path]) for path, header in headers.items()}
 
 
 def _patient(path: str) -> str:
-    """Return the highest folder of a path that is called like a patient; empty if there is none."""
-    for folder in path.split("/")[:-1]:
-        if PATIENT.fullmatch(folder):
-            return folder
-    return ""
+    """Return the folder of a path that is called like a patient; empty if there is none."""
+    folders = path.split("/")[:-1]
+    named = [folder for folder in folders if NAMED_PATIENT.fullmatch(folder)]
+    numbered = [folder for folder in folders if NUMBERED_PATIENT.fullmatch(folder)]
+    # Of p10/p10000032 the second is the patient.
+    return named[-1] if named else numbered[0] if numbered else ""
 
 
 def _add_files(survey: Survey, names: list[str]) -> None:

@@ -149,13 +149,13 @@ class Guess:
         shares = {name: _share(holds, self.profile.filled(name)) for name in named}
         fitting = [name for name in named if shares[name] >= HALF]
         if fitting:
-            most = max(self.profile.columns[name].filled for name in fitting)
-            full = [name for name in fitting if self.profile.columns[name].filled == most]
-            self._choose(meaning, full if meaning == "view" else fitting, BY_NAME)
-            full_name = self.result.columns[meaning]
+            # The column of views that is fuller, or finer: PA and AP say more than frontal.
+            ranks = {name: (self.profile.columns[name].filled, self._kinds(name)) for name in fitting}
+            best = [name for name in fitting if meaning != "view" or ranks[name] == max(ranks.values())]
+            self._choose(meaning, best, BY_NAME)
             for name in fitting:
-                if name != full_name:
-                    self.doubts.setdefault(name, f"'{full_name}' is the {meaning} already; it is filled in more rows")
+                if name not in best:
+                    self.doubts.setdefault(name, f"'{best[0]}' is the {meaning} already, and says more")
         for name in named:
             if name not in fitting:
                 odd = quoted(_short(value for value in self.profile.filled(name) if not holds(value)))
@@ -165,6 +165,9 @@ class Guess:
         clear = [name for name in self._others(*TEXTS) if self._is_clear(self.profile.columns[name], holds)]
         if clear:
             self._choose(meaning, clear, BY_VALUES)
+
+    def _kinds(self, name: str) -> int:
+        return len({words.view_word(value) for value in self.profile.filled(name)} - {None})
 
     def _is_clear(self, column: Column, holds: Callable[[str], bool]) -> bool:
         values = [*column.values]

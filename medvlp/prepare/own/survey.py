@@ -121,7 +121,7 @@ class Survey:
             getattr(record, name) == getattr(earlier, name) for name in ("study", "subject", "split", "view", "values")
         ) and all(earlier.texts.get(name, text) == text for name, text in record.texts.items())
         if not (boxes or listed):
-            self.skip(place, DUPLICATE)
+            self.skip(place, DUPLICATE if same else CONTRADICTION)
         elif not same or [] in (earlier.boxes, record.boxes):
             self.skip(place, CONTRADICTION)
         else:

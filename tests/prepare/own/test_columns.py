@@ -249,6 +249,22 @@ def test_values_decide_between_columns(read):
     assert "Left out: LATERAL 2. --views AP,FRONTAL,LATERAL,PA,UNKNOWN keeps them." in text
 
 
+def test_the_finer_column_of_views(read):
+    data, text = read(rows(**{"Frontal/Lateral": ["Frontal"], "AP/PA": ["AP", "PA"]}))
+    assert understood(data).columns["view"] == "AP/PA"
+    assert "Frontal/Lateral: 'AP/PA' is the view already, and says more" in text
+
+
+def test_rows_that_contradict_each_other(read):
+    data, _ = read(rows(6, Edema=["0", "1", "0", "1", "0", "0"]))
+    found, skips = studies(data)
+    assert [study.labels for study in found] == [[0], [1], [0], [1]]
+    assert skips == [
+        ("table.csv:6", "duplicate id"),
+        ("table.csv:7", "unreadable row: contradicts an earlier row of its image"),
+    ]
+
+
 def test_an_unknown_column_gets_a_suggestion(read):
     with pytest.raises(
         UserError, match=r"no column 'reprot'; its columns are file, report\. .*Did you mean 'report'\?"

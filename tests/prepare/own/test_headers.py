@@ -7,7 +7,7 @@ from medvlp.errors import UserError
 from medvlp.prepare.own import headers
 from medvlp.prepare.own.columns import Wanted
 from medvlp.prepare.own.data import OwnData
-from medvlp.prepare.own.gather import Sources, gather
+from medvlp.prepare.own.gather import Sources, _patient, gather
 from medvlp.prepare.own.headers import Header, read_header, read_headers
 from tests.support.strangers import dicom, picture, write_csv
 
@@ -98,11 +98,34 @@ def test_folders_that_are_called_like_patients(tmp_path):
         Image.fromarray(picture(1)).save(tmp_path / "in" / name)
     data, found, _ = read(tmp_path / "in")
     assert sorted(s.subject_id for s, _ in found.values()) == ["patient1", "patient1", "patient22"]
-    assert any("called like patients" in note for note in data.gathered.notes)
+    assert any("called like patients, such as patient1" in note for note in data.gathered.notes)
+    # With a table, too, so that no patient is in two splits.
+    rows = [{"path": path} for path in ("patient1/a.png", "patient1/b.png", "patient22/s1/c.png")]
+    _, found, _ = read(tmp_path / "in", write_csv(tmp_path / "t.csv", rows))
+    assert sorted(s.subject_id for s, _ in found.values()) == ["patient1", "patient1", "patient22"]
+    _, found, _ = read(tmp_path / "in", tmp_path / "t.csv", patient="none")
+    assert len({s.subject_id for s, _ in found.values()}) == 3
     (tmp_path / "in" / "normal").mkdir()
     Image.fromarray(picture(1)).save(tmp_path / "in" / "normal" / "d.png")
     _, found, _ = read(tmp_path / "in")
     assert len({s.subject_id for s, _ in found.values()}) == 4
+
+
+@pytest.mark.parametrize(
+    ("path", "patient"),
+    [
+        ("p10/p10000032/s50414267/a.jpg", "p10000032"),
+        ("00012345/1/a.jpg", "00012345"),
+        ("train/patient00001/study1/view1.jpg", "patient00001"),
+        ("2020/a.jpg", ""),
+        ("20200131/a.jpg", ""),
+        ("images_001/a.jpg", ""),
+        ("17/a.jpg", ""),
+        ("p1.jpg", ""),
+    ],
+)
+def test_the_folder_of_a_patient(path, patient):
+    assert _patient(path) == patient
 
 
 def test_reading_is_resumed(folder, tmp_path, monkeypatch):
