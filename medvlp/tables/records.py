@@ -73,6 +73,7 @@ def objects(path: Path, file: Iterable[str], skip: SkipRow, is_list: bool) -> It
     Raises:
         UserError: If the list cannot be read.
     """
+    items: Iterator[tuple[int, Any]]
     if is_list:
         try:
             items = enumerate(json.loads(field_text("".join(file))), 1)

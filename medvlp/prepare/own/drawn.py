@@ -144,8 +144,8 @@ def read_numbers(fields: Sequence[str]) -> list[tuple[str, Numbers, str]]:
         try:
             value = ast.literal_eval(fields[0])
         except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
-            # As in `10 20 30 40`.
-            value = fields[0].replace(",", " ").split()
+            # As in `10 20 30 40` and `1,2,3,4;5,6,7,8`.
+            value = [part.replace(",", " ").split() for part in fields[0].split(";") if part.strip()]
     if isinstance(value, dict) or (
         isinstance(value, (list, tuple)) and value and not isinstance(value[0], (list, tuple, dict))
     ):

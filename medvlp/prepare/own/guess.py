@@ -41,6 +41,8 @@ class Guess:
         for meaning, name in wanted.columns.items():
             if name and name != NONE and meaning != "boxes":
                 self._take(meaning, self.named(meaning, name), BY_OPTION)
+        if "split" in self.result.columns:
+            self._check_splits(self.result.columns["split"])
 
     def named(self, option: str, name: str) -> str:
         """Return the column that an option names, in any case.
@@ -68,9 +70,25 @@ class Guess:
         self._guess_labels()
         for name, column in self.profile.columns.items():
             if name not in self.result.used:
+                if "mask" in words.name_words(name) and self._share_found(name) >= MOST:
+                    self.doubts[name] = f"its values are files; --mask '{name}' takes them as masks"
                 reason = "it is empty" if not column.filled else "no meaning is known for its name"
                 self.result.unused[name] = self.doubts.get(name, reason)
         return self.result
+
+    def _check_splits(self, name: str) -> None:
+        values = self.profile.filled(name)
+        if _share(_holds(words.split_word), values) < HALF:
+            odd = quoted(_short(value for value in values if words.split_word(value) is None))
+            raise UserError(
+                f"--split names '{name}', whose values {odd} are no splits: write train, validate (or val) and test. "
+                "--split none draws new splits by patient."
+            )
+
+    def _names(self, option: str, text: str) -> list[str]:
+        """Return the columns in the value of an option, between commas; a column may have commas in its name."""
+        names = [text] if text in self.profile.columns else [name.strip() for name in text.split(",")]
+        return [self.named(option, name) for name in names if name]
 
     def _take(self, meaning: str, name: str, how: str) -> None:
         self.result.columns[meaning] = name
@@ -201,8 +219,7 @@ class Guess:
         given = self.wanted.columns.get("boxes", "")
         if given == NONE:
             return
-        names = [self.named("boxes", name.strip()) for name in given.split(",") if name.strip()]
-        names = names or self._candidates("boxes")
+        names = self._names("boxes", given) or self._candidates("boxes")
         label = self.wanted.box_label
         label = self.named("box_label", label) if label and label != NONE else label
         try:
@@ -211,11 +228,10 @@ class Guess:
             self.problems.append(str(error))
 
     def _guess_labels(self) -> None:
-        names = [name.strip() for name in self.wanted.labels.split(",") if name.strip()]
-        if names == [NONE]:
+        if self.wanted.labels == NONE:
             return
-        if names:
-            self.result.labels = check_named(self.profile, [self.named("labels", name) for name in names])
+        if names := self._names("labels", self.wanted.labels):
+            self.result.labels = check_named(self.profile, names)
             return
         taken, columns = self.result.used, {}
         lists = []

@@ -101,7 +101,7 @@ def _images(data: OwnData) -> Iterator[str]:
         yield f"  {files.count - images:,} images in the folder are not used: no row names them, or they are left out."
     if others := sum(files.others.values()):
         kinds = ", ".join(f"{suffix} ({number:,})" for suffix, number in files.others.most_common(4))
-        yield f"  {others:,} other files are not read: {kinds}."
+        yield f"  Other files, which are not read: {others:,}; {kinds}."
     if counts := modalities(survey.headers):
         yield f"  DICOM modalities: {_list(counts)}."
 

@@ -76,6 +76,8 @@ def meanings() -> dict[str, frozenset[str]]:
 def has_meaning(name: str, meaning: str) -> bool:
     """Return whether a column is called as is usual for a meaning; of an object's field the last name counts, too."""
     known = meanings()[meaning]
+    if meaning == "split" and "split" in name_words(name):
+        return True
     return key(name) in known or key(name.rpartition(".")[2]) in known
 
 

@@ -208,6 +208,11 @@ def test_a_column_of_lists(values, read):
     assert [v["Pleural Effusion"] for v in values_of] == [1, 0, None, 0]
 
 
+def test_a_name_with_commas(read):
+    data, _ = read(rows(**{"Mass, or nodule": ["1", "0"], "age": ["1", "0"]}), labels="Mass, or nodule")
+    assert data.labels == ["Mass, or nodule"]
+
+
 def test_a_row_for_each_label_of_an_image(read):
     data, _ = read(rows(6, labels=["Edema", "Mass", "Edema", "normal", "Mass", "Mass"]))
     found, skips = studies(data)
@@ -280,6 +285,12 @@ def test_splits(read):
     data, text = read(rows(split=["0", "1", "2", "0"]))
     assert "split: its values '0', '1', '2' are no splits; --split 'split' takes it" in text
     assert "by sha256 of the patient, or its study or image" in text
+    data, text = read(rows(official_split=["train_val", "train_val", "train_val", "test"]))
+    assert "official_split: its values 'train_val' are no splits; --split 'official_split' takes it" in text
+    with pytest.raises(
+        UserError, match=r"--split names 'official_split', whose values 'train_val' are no splits: write"
+    ):
+        read(rows(official_split=["train_val", "train_val", "train_val", "test"]), split="official_split")
     data, _ = read(rows(split=["train", "holdout set", "val", "test"]))
     assert studies(data)[1] == [("table.csv:3", "unreadable row: split 'holdout set'")]
 

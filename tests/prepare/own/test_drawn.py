@@ -96,6 +96,16 @@ def test_a_list_that_may_be_of_either_format(prepare, capsys):
     assert found == {"a.png": [("object", 20, 5, 34, 30)]}
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["20 5 14 25", "20,5,14,25", "[[20, 5, 14, 25]]", "20,5,14,25;1,2,10,12", "{'x': 20, 'y': 5, 'w': 14, 'h': 25}"],
+)
+def test_ways_to_write_a_list(text, prepare):
+    found = boxes_of(prepare([{"image": "a.png", "bbox": text}]))
+    assert found["a.png"][0] == ("object", 20, 5, 34, 30)
+    assert found["a.png"][1:] == [("object", 1, 2, 11, 14)] * (";" in text)
+
+
 def test_damaged_boxes(prepare, skipped):
     table = [
         {"image": name, "label": label, "x1": x1, "y1": 5, "x2": 20, "y2": 20}
