@@ -72,7 +72,7 @@ def table(
         report: Column of whole reports, which are cut into sections by their headers.
         findings: Column of Findings.
         impression: Column of Impression.
-        patient: Column of patients. Without it, DICOM headers, else each study is a patient.
+        patient: Column of patients. Without it, DICOM headers or folders called like patients, else each study is one.
         study: Column of studies: images that share a report. Without it, DICOM headers, else each image is one.
         accession: Column of accession numbers, by which rows are joined to DICOM files without a column of images.
         date: Column of dates, for the same.

@@ -140,7 +140,7 @@ def read_numbers(fields: Sequence[str]) -> list[tuple[str, Numbers, str]]:
     value: Any
     try:
         value = json.loads(fields[0])
-    except ValueError:
+    except (ValueError, RecursionError):
         try:
             value = ast.literal_eval(fields[0])
         except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
@@ -157,6 +157,7 @@ def read_numbers(fields: Sequence[str]) -> list[tuple[str, Numbers, str]]:
 def _item(item: Any) -> tuple[str, Numbers, str]:
     if not isinstance(item, dict):
         return "", _numbers(item), ""
+    item = {str(name): value for name, value in item.items()}
     found = words.corner_columns(item)
     form = next(iter(found), "")
     names = [name for name in item if words.has_meaning(name, "label list") or words.key(name) == "name"]
@@ -172,7 +173,7 @@ def _numbers(values: Any) -> Numbers:
         raise ValueError("no four numbers")
     try:
         a, b, c, d = (float(value) for value in values)
-    except TypeError:
+    except (TypeError, OverflowError):
         raise ValueError("no numbers") from None
     if not math.isfinite(a + b + c + d):
         raise ValueError("no finite numbers")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from medvlp.prepare.own.labels import LabelColumns
 from medvlp.prepare.own.profile import Profile, read_profile, rows_of
 from medvlp.prepare.own.survey import DUPLICATE, Survey, joined_key
 from medvlp.prepare.progress import progress
+from medvlp.prepare.study import UNKNOWN_VIEW
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".json", ".parquet", ".xlsx", ".xlsm")
 # Number of rows between two steps of the progress.
@@ -117,8 +118,12 @@ def gather(sources: Sources) -> Gathered:
     else:
         understood = Understood(labels=LabelColumns(of_boxes=sources.wanted.labels != NONE))
         headers = _headers(sources, files) if is_dicom and not coco else {}
-    if "patient" not in understood.columns and sources.wanted.columns.get("patient") != NONE:
+    if sources.wanted.columns.get("patient") == NONE:
+        headers = {path: header._replace(patient="") for path, header in headers.items()}
+    elif "patient" not in understood.columns:
         headers = _with_folders(headers or {path: Header() for path in files}, notes)
+    if sources.wanted.columns.get("view") == NONE:
+        headers = {path: header._replace(view=UNKNOWN_VIEW) for path, header in headers.items()}
     survey = Survey(understood, files, masks, headers, _by_path(coco, files, notes))
     if table is None or profile is None:
         _add_files(survey, [*coco])
@@ -275,8 +280,7 @@ def _row_key(row: dict[str, str], understood: Understood, name: str) -> str:
 
 def _day(date: str) -> str:
     """Return a date as 20200131, from 2020-01-31, 20200131 101500 or 31.01.2020."""
-    parts: Iterator[str] = iter(re.findall(r"\d+", date))
-    numbers = [*parts][:3]
+    numbers = re.findall(r"\d{1,8}", date)[:3]
     if numbers and len(numbers[0]) == 8:
         return numbers[0]
     if len(numbers) < 3:

@@ -37,6 +37,8 @@ def overview(data: OwnData, views: Sequence[str], command: Sequence[str]) -> Ite
     yield from _images(data)
     spread = f"{spool.count('subject'):,} patients, {spool.count('study'):,} studies, {spool.count('path'):,} images"
     yield f"Patients: {spread}."
+    if spool.count("subject") == 1 < spool.count("path"):
+        yield "  All images are of one patient, and so in one split. --patient none takes each study or image as one."
     if fallbacks := gathered.survey.fallbacks:
         units = " and ".join(f"{unit} ({number:,})" for unit, number in fallbacks.items())
         yield f"  No patient is named for some images: a patient is then the {units} itself; see --patient."

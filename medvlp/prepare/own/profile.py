@@ -74,7 +74,7 @@ class Profile:
 def cleaned(row: dict[str, str]) -> dict[str, str]:
     """Return the fields of a row without blanks around them; empty for a word such as NaN."""
     # Half of a character, as JSON may hold it, cannot be written.
-    texts = ((_whole(name), _whole(text).strip()) for name, text in row.items())
+    texts = ((_whole(name), _whole(text).strip()) for name, text in row.items() if name.strip())
     return {name: "" if is_blank(text) else text for name, text in texts}
 
 
@@ -101,7 +101,7 @@ def read_profile(path: Path, files: ImageFiles, tell: Callable[[str], None]) -> 
     Raises:
         UserError: If it has no header line, no rows or no row that can be read.
     """
-    profile = Profile(path, {_whole(name): Column(_whole(name)) for name in column_names(path) if name})
+    profile = Profile(path, {_whole(name): Column(_whole(name)) for name in column_names(path) if name.strip()})
     _check_header(profile, files)
 
     def skip(place: str, reason: str) -> None:

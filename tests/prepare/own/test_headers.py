@@ -57,6 +57,12 @@ def test_a_folder_alone(folder):
     assert data.labels == []
 
 
+def test_headers_that_options_leave_out(folder):
+    _, found, _ = read(folder, patient="none", view="none")
+    assert {s.subject_id for s, _ in found.values()} == {"1.2.3", "1.2.9", "x/photo.png"}
+    assert {p.view for _, p in found.values()} == {"UNKNOWN"}
+
+
 @pytest.mark.parametrize("zeros", ["A007", " a007 "])
 def test_reports_by_accession_number(folder, tmp_path, zeros):
     rows = [{"Accession No": number, "report": REPORT, "Edema": 1} for number in (zeros, "0012.0", "99", zeros, "")]
