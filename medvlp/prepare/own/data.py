@@ -17,6 +17,7 @@ from medvlp.prepare.own.gather import Gathered
 from medvlp.prepare.own.spool import Record
 from medvlp.prepare.own.survey import TEXTS
 from medvlp.prepare.own.texts import read_texts
+from medvlp.prepare.own.words import MEANINGS
 from medvlp.prepare.regions import RegionSource
 from medvlp.prepare.splits import SplitVariant, by_share
 from medvlp.prepare.study import Picture, Skip, Study
@@ -70,7 +71,7 @@ class OwnData(DataSet):
             self.annotations = Drawn(masks, boxes, self.labels[0] if len(self.labels) == 1 else "mask")
         self.options = {
             "dataset": "table",
-            "columns": dict(understood.columns),
+            "columns": {name: understood.columns[name] for name in MEANINGS if name in understood.columns},
             "split": rule,
             "content": digest.hexdigest(),
             "annotation_size": annotation_size,

@@ -14,7 +14,7 @@ from medvlp.prepare.own.image_files import SAME
 from medvlp.prepare.own.profile import Profile
 from medvlp.prepare.own.survey import AMBIGUOUS, MISSING
 from medvlp.prepare.own.texts import read_texts
-from medvlp.prepare.own.words import FRONTAL_VIEWS
+from medvlp.prepare.own.words import FRONTAL_VIEWS, MEANINGS
 from medvlp.prepare.splits import SPLITS
 from medvlp.prepare.study import UNKNOWN_VIEW
 
@@ -35,7 +35,7 @@ def overview(data: OwnData, views: Sequence[str], command: Sequence[str]) -> Ite
         yield from _columns(data, gathered.profile)
     yield from (f"Note: {shown(note, 300)}" for note in gathered.notes)
     yield from _images(data)
-    spread = f"{spool.count('subject'):,} patients, {spool.count('study'):,} studies, {spool.count('path'):,} images"
+    spread = f"{spool.count('subject'):,} patients, {spool.studies_count():,} studies, {spool.count('path'):,} images"
     yield f"Patients: {spread}."
     if spool.count("subject") == 1 < spool.count("path"):
         yield "  All images are of one patient, and so in one split. --patient none takes each study or image as one."
@@ -59,7 +59,8 @@ def overview(data: OwnData, views: Sequence[str], command: Sequence[str]) -> Ite
 def _columns(data: OwnData, profile: Profile) -> Iterator[str]:
     understood = data.gathered.survey.understood
     yield f"{shown(profile.path.name)}: {profile.rows:,} rows, {len(profile.columns):,} columns."
-    rows = [(meaning, name, understood.how[meaning]) for meaning, name in understood.columns.items()]
+    columns = understood.columns
+    rows = [(meaning, columns[meaning], understood.how[meaning]) for meaning in MEANINGS if meaning in columns]
     if corners := understood.corners:
         how = f"{corners.form}{' in shares of the image' if corners.relative else ''}"
         rows += [("boxes", name, how) for name in corners.columns]
@@ -69,7 +70,7 @@ def _columns(data: OwnData, profile: Profile) -> Iterator[str]:
     rows += [("label", name, label if label != name else "") for label, name in labels.columns.items()]
     for meaning, name, how in rows[:MANY]:
         examples = ", ".join(f"'{shown(text)}'" for text in profile.columns[name].examples)
-        yield f"  {meaning:<10} {shown(name):<24} {how:<22} {examples}".rstrip()
+        yield f"  {meaning:<10} {shown(name):<24} {shown(how):<22} {examples}".rstrip()
     if len(rows) > MANY:
         yield f"  and {len(rows) - MANY} more label columns"
     if understood.unused:

@@ -115,6 +115,10 @@ def read_profile(path: Path, files: ImageFiles, tell: Callable[[str], None]) -> 
         for name, text in row.items():
             if text:
                 profile.columns.setdefault(name, Column(name)).add(text)
+    # Objects are columns of their own, by their fields.
+    for name in [name for name in profile.columns if any(other.startswith(f"{name}.") for other in profile.columns)]:
+        if not profile.columns[name].filled:
+            del profile.columns[name]
     if not profile.rows:
         if profile.faults:
             raise UserError(

@@ -130,6 +130,10 @@ class Spool:
         """Return the number of different values of a column; those of `path` are the images."""
         return int(self._base.execute(f"SELECT COUNT(DISTINCT {what}) FROM images").fetchone()[0])
 
+    def studies_count(self) -> int:
+        """Return the number of studies; those of two patients are two, whatever their name."""
+        return self._number("SELECT COUNT(*) FROM (SELECT DISTINCT study, subject FROM images)")
+
     def counts(self, what: str) -> Counter[str]:
         """Return the number of images by the values of a column, the commonest first."""
         return Counter(

@@ -98,6 +98,7 @@ def test_the_printed_command_does_the_same(name, raw, prepared, tmp_path, capsys
     printed = capsys.readouterr().out.splitlines()
     (line,) = [line for line in printed if line.startswith("  medvlp prepare table")]
     assert "--image " in line or name == "german"
+    assert not [line for line in printed if line.endswith("it is empty")]
     main(shlex.split(line)[1:])
     assert folder_bytes(tmp_path / "out") == folder_bytes(prepared[name].root)
 
