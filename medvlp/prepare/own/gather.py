@@ -280,7 +280,7 @@ def _row_key(row: dict[str, str], understood: Understood, name: str) -> str:
 
 def _day(date: str) -> str:
     """Return a date as 20200131, from 2020-01-31, 20200131 101500 or 31.01.2020."""
-    numbers = re.findall(r"\d{1,8}", date)[:3]
+    numbers: list[str] = re.findall(r"\d{1,8}", date)[:3]
     if numbers and len(numbers[0]) == 8:
         return numbers[0]
     if len(numbers) < 3:
