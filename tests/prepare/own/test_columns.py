@@ -176,7 +176,7 @@ def test_columns_with_other_words_are_left_out_and_shown(read):
     assert data.labels == []
     assert "Edema: 'vielleicht' beside label values; --labels takes it, without the rows that hold them" in text
     assert "grade: '2', '3' beside label values" in text
-    assert "Mass: its values, such as '0.2', are no labels" in text
+    assert "Mass: no meaning is known for its name; its values, such as '0.2', are no labels" in text
 
 
 def test_a_named_column_with_other_words_skips_their_rows(read):
