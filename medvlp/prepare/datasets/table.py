@@ -50,25 +50,20 @@ def table(
     leave_out: str = "",
     workers: int | None = None,
 ) -> None:
-    """Prepare your own images, with what a table says of them: reports, labels, patients, splits, boxes, masks.
+    """Prepare your own images, with a table of their reports, labels, patients, splits, boxes or masks, in any columns.
 
-    A table with a row for each image, such as
-
-        file,report,patient,Pneumonia
-        a.png,"Findings: Clear lungs.",p1,0
-
-    is prepared by 'medvlp prepare table --table t.csv --images DIR --out OUT'. Columns are guessed from their names (in
-    English, German, French, Spanish, Portuguese, Italian, Dutch, and of public data sets), checked against their
-    values, and shown: look with --dry_run first. Each option below that is a column takes its name, or none for none;
-    not given, it is guessed. Without --table, a folder of DICOM files is read by its headers. A table without a column
-    of images is joined to DICOM files by accession number, study UID, or patient and date. The same command resumes an
-    interrupted run.
+    Look first with --dry_run. The same command resumes an interrupted run.
 
     Args:
-        images: Folder of the images, in folders of any depth: DICOM, PNG, JPEG, TIFF and others.
+        images: Folder of the images, in folders of any depth: DICOM, PNG, JPEG, TIFF and others. Without --table, the
+            headers of DICOM files give patient, study and view.
         out: Folder to write, the --data.root of training.
-        table: csv, tsv or other separated text, JSON lines or a JSON list, parquet, or xlsx.
-        image: Column of file names or paths, with or without suffix, or of SOP instance UIDs.
+        table: A row for each image: csv, tsv or other separated text, JSON lines or a JSON list, parquet, or xlsx.
+            Columns are guessed from their names (in seven languages, and of public data sets), checked against their
+            values, and shown. Without a column of images, rows are joined to DICOM files by accession number, study
+            UID, or patient and date.
+        image: Column of file names or paths, with or without suffix, or of SOP instance UIDs. For this and every other
+            option that names a column: not given, it is guessed; none stands for none.
         report: Column of whole reports, which are cut into sections by their headers.
         findings: Column of Findings.
         impression: Column of Impression.
@@ -88,7 +83,7 @@ def table(
         mask: Column of files of masks, in --masks or --images.
         masks: Folder of masks with the names of the images, or with '_mask' behind them.
         annotation_size: Side of the annotated images in pixels, if the images at hand have another size.
-        dry_run: Print what was understood, and write nothing.
+        dry_run: Print what was understood, before an image is read, and the command that says it all; write nothing.
         regions: Find the anatomical regions in frontal images, or none.
         size: Side of the prepared images in pixels.
         resize: Keep the aspect ratio and pad with black, squash, or keep it and crop to the square.
