@@ -60,7 +60,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || test -n "$(PYTHON)" || \
 		{ echo "medvlp needs Python 3.10 or newer, and no python3 here is: install one, or say 'make PYTHON=/path/to/python3'." >&2; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --editable '.[demo,encoders,dicom,app,export,docs,dev]' --constraint constraints.txt
+	$(BIN)/python -m pip install --editable '.[demo,encoders,dicom,tables,app,export,docs,dev]' --constraint constraints.txt
 	@touch $@
 
 demo: $(INSTALLED) ## Pre-train on synthetic chest X-rays, from nothing to a results table.

@@ -34,11 +34,16 @@ SHOWN = [
     "medvlp.parse.labels",
     "medvlp.parse.report",
     "medvlp.parse.sections",
+    "medvlp.prepare.own.labels",
+    "medvlp.prepare.own.survey",
+    "medvlp.prepare.own.texts",
+    "medvlp.prepare.own.words",
     "medvlp.prepare.screening.flags",
     "medvlp.prepare.screening.header",
     "medvlp.prepared",
     "medvlp.protocols.protocol",
     "medvlp.run_lengths",
+    "medvlp.tables.records",
 ]
 
 

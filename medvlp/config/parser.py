@@ -139,6 +139,9 @@ class Parser(ArgumentParser):
         hint = getattr(kwargs.get("action"), "_typehint", kwargs.get("type"))
         if get_origin(hint) is list and not args[0].startswith("-"):
             kwargs = {**kwargs, "action": None, "type": get_args(hint)[0], "nargs": "+"}
+        # `--dry_run` alone means true; not so options of classes, such as --data.augment.
+        if hint is bool and args[0].startswith("--") and "." not in args[0] and kwargs.get("default") is False:
+            kwargs = {**kwargs, "nargs": "?", "const": True}
         return super().add_argument(*args, **kwargs)
 
     def print_usage(self, file: Any = None) -> None:

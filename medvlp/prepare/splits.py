@@ -86,6 +86,18 @@ def by_patient(patients: Mapping[str, str], count: int, salt: str) -> set[str]:
     return chosen
 
 
+def by_share(name: str, train: float, validate: float) -> str:
+    """Return the split of a name by its hash: it does not depend on the other names.
+
+    Args:
+        name: A patient, or what stands for one.
+        train: Share of the names in train.
+        validate: Share of the names in validate; the others are test.
+    """
+    share = int(hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:8], 16) / 16**8
+    return "train" if share < train else "validate" if share < train + validate else "test"
+
+
 def split_by_variant(image_id: str, validate: Mapping[str, Container[str]], test: bool) -> dict[str, str]:
     """Return the split of an image by each variant.
 

@@ -4,8 +4,9 @@ Nothing here knows what a table is about: a file on one format, or on what all f
 """
 
 from medvlp.tables.columns import find_column
+from medvlp.tables.records import read_records
 from medvlp.tables.separated import SkipRow
 from medvlp.tables.table import column_names, read_all, read_lines, read_table
 from medvlp.tables.text import decode
 
-__all__ = ["SkipRow", "column_names", "decode", "find_column", "read_all", "read_lines", "read_table"]
+__all__ = ["SkipRow", "column_names", "decode", "find_column", "read_all", "read_lines", "read_records", "read_table"]

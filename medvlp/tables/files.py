@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import re
+import zipfile
 import zlib
 from pathlib import Path
 from typing import IO, cast
@@ -28,10 +29,12 @@ FORMATS = {
 ZIP, GZIP, PARQUET = b"PK\x03\x04", b"\x1f\x8b", b"PAR1"
 HTML = re.compile(rb"\s*<(?:!doctype|html|table|head|\?xml)", re.IGNORECASE)
 DAMAGED = (EOFError, zlib.error, OSError)
+# The member of a zip archive by which a workbook of Excel, 2007 and later, is known.
+SHEETS = "xl/workbook.xml"
 
 
 def kind_of(path: Path) -> str:
-    """Return csv, jsonl or parquet.
+    """Return csv, jsonl, json (a list of objects), parquet or xlsx.
 
     Raises:
         UserError: If the file is no table of text; the message says what to do.
@@ -45,6 +48,8 @@ def kind_of(path: Path) -> str:
         if head.startswith(magic):
             raise UserError(f"'{path}' {advice}.")
     if head.startswith(ZIP):
+        if _holds_sheets(path):
+            return "xlsx"
         is_workbook = path.suffix.lower() in (".xlsx", ".xlsm", ".ods") or b"[Content_Types]" in head or b"xl/" in head
         raise UserError(f"'{path}' {WORKBOOK if is_workbook else PACKED}.")
     if HTML.match(head):
@@ -54,9 +59,29 @@ def kind_of(path: Path) -> str:
     if head.startswith(PARQUET) or path.suffix == ".parquet":
         return "parquet"
     suffixes = {suffix.lower() for suffix in path.suffixes}
-    if head.lstrip().startswith(b"[{") or (head.lstrip().startswith(b"[") and ".json" in suffixes):
-        raise UserError(f"'{path}' is a JSON list: write one object a line (JSON lines) or a csv table.")
-    return "jsonl" if suffixes & {".jsonl", ".ndjson"} or head.lstrip().startswith(b'{"') else "csv"
+    if head.startswith(GZIP):
+        head = _unpacked(path)
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if text.startswith(b"[{") or (text.startswith(b"[") and ".json" in suffixes):
+        return "json"
+    return "jsonl" if suffixes & {".jsonl", ".ndjson"} or text.startswith(b'{"') else "csv"
+
+
+def _holds_sheets(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return SHEETS in archive.namelist()
+    except (zipfile.BadZipFile, OSError):
+        return False
+
+
+def _unpacked(path: Path) -> bytes:
+    """Return the first bytes of a file in gzip; none if it is damaged, which its reader then says."""
+    try:
+        with gzip.open(path) as file:
+            return file.read(4096)
+    except DAMAGED:
+        return b""
 
 
 def open_table(path: Path) -> io.TextIOWrapper:

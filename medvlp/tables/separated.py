@@ -31,7 +31,7 @@ def separated_rows(
     counter = _Counter(file)
     reader = csv.reader(counter, delimiter=separator, skipinitialspace=True)
     for _ in range(lines):
-        next(reader)
+        next(reader, None)
     foreign = 0
     while True:
         first = reader.line_num + 1

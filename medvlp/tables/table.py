@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import csv
-import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
 from medvlp.errors import UserError
 from medvlp.tables.columns import positions_of
 from medvlp.tables.files import DAMAGED, kind_of, open_table
+from medvlp.tables.records import raw_rows
 from medvlp.tables.separated import SkipRow, read_header, separated_rows
 from medvlp.tables.text import field_text
 
@@ -35,10 +35,10 @@ def column_names(path: Path, wanted: Sequence[str] = ()) -> list[str]:
             return list(pq.read_schema(path).names)
         except pa.ArrowInvalid as error:
             raise UserError(f"'{path}' is no csv, csv.gz or parquet table: {error}.") from error
+    if kind != "csv":
+        return list(next(raw_rows(path, lambda *_: None, lambda _: None), ("", {}))[1])
     try:
         with open_table(path) as file:
-            if kind == "jsonl":
-                return list(next(_objects(path, file, lambda *_: None), ("", {}))[1])
             return read_header(file, wanted)[0]
     except (*DAMAGED, csv.Error) as error:
         raise UserError(f"'{path}' cannot be read ({error}). Download it again.") from error
@@ -71,7 +71,8 @@ def read_table(
     Windows-1252. Empty rows are left out.
 
     Args:
-        path: A csv or tsv file, plain or in gzip, a parquet file, or JSON lines.
+        path: A csv or tsv file, JSON lines or a JSON list of objects, each plain or in gzip, a parquet file, or a
+            workbook of Excel.
         columns: Names of the columns, in the order of the result; see `find_column`.
         skip: Called for each row with a wrong number of fields.
         tell: Called with each fact that the user should know, such as another separator; prints it if not given.
@@ -84,13 +85,12 @@ def read_table(
     if kind == "parquet":
         yield from _parquet_rows(path, columns)
         return
+    if kind != "csv":
+        yield from _object_rows(path, raw_rows(path, skip, tell), columns, skip)
+        return
     try:
         with open_table(path) as file:
-            if kind == "jsonl":
-                rows = _json_rows(path, file, columns, skip)
-            else:
-                rows = separated_rows(path, file, columns, skip, tell)
-            yield from rows
+            yield from separated_rows(path, file, columns, skip, tell)
             if not file.encoding.startswith("utf-8"):
                 tell(f"{path.name} is read as {file.encoding.upper()}.")
     except DAMAGED as error:
@@ -116,25 +116,11 @@ def read_lines(path: Path) -> Iterator[tuple[str, str]]:
         raise UserError(f"'{path}' cannot be read to its end ({error}). Download it again.") from error
 
 
-def _objects(path: Path, file: Iterable[str], skip: SkipRow) -> Iterator[tuple[str, dict[str, object]]]:
-    for number, line in enumerate(file, 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(field_text(line))
-        except ValueError as error:
-            row = error
-        if isinstance(row, dict):
-            yield f"{path.name}:{number}", row
-        else:
-            skip(f"{path.name}:{number}", "unreadable row: no JSON object")
-
-
-def _json_rows(
-    path: Path, file: Iterable[str], columns: Sequence[str], skip: SkipRow
+def _object_rows(
+    path: Path, rows: Iterable[tuple[str, Mapping[str, object]]], columns: Sequence[str], skip: SkipRow
 ) -> Iterator[tuple[str, tuple[str, ...]]]:
     keys: list[str] = []
-    for place, row in _objects(path, file, skip):
+    for place, row in rows:
         if not keys:
             names = list(row)
             keys = [names[position] for position in positions_of(path, names, columns)]

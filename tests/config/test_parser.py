@@ -5,7 +5,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from jsonargparse import ArgumentParser
 
-from medvlp.config.parser import dump_settings, load_value
+from medvlp.config.parser import Parser, dump_settings, load_value
 
 pytestmark = pytest.mark.slow
 
@@ -31,3 +31,15 @@ def test_a_name_like_a_number_stays_a_name(name, tmp_path):
     config = tmp_path / "config.yaml"
     config.write_text(parser.dump(parser.parse_args([f"--id={name}"])))
     assert parser.parse_args([f"--config={config}"]).id == name
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [([], False), (["--dry_run"], True), (["--dry_run", "false"], False), (["--dry_run=true"], True)],
+)
+def test_an_option_of_yes_or_no_may_stand_alone(words, expected):
+    parser = Parser()
+    parser.add_argument("--dry_run", type=bool, default=False)
+    parser.add_argument("--out", type=str)
+    settings = parser.parse_args([*words, "--out=x"])
+    assert (settings.dry_run, settings.out) == (expected, "x")

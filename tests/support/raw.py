@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import shutil
 from dataclasses import dataclass
@@ -9,7 +10,9 @@ from importlib import import_module
 from inspect import signature
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from medvlp.phantom.layouts import NAMES
 from medvlp.prepare.datasets import COMMANDS
@@ -78,9 +81,42 @@ def make_raw(name, phantom, folder):
         phantom: A phantom with all layouts.
         folder: Where it is written.
     """
+    if name == "table":
+        return make_table(folder)
     if name not in NAMES:
         pytest.skip(f"{name} has no layout in medvlp.phantom")
     places = ARGUMENTS.get(name) or {"root": import_module(f"medvlp.phantom.layouts.{name}").ROOT}
     for place in places.values():
         shutil.copytree(phantom / place, folder / place)
     return Raw(name, folder, {argument: folder / place for argument, place in places.items()})
+
+
+class Table(Raw):
+    """One's own table and images."""
+
+    def prepare(self, out, **options):
+        """Prepare the folder by the names of its columns, and open the result."""
+        names = ("image", "findings", "impression", "patient")
+        return super().prepare(out, **{**{name: name for name in names}, "labels": "Edema,Effusion", **options})
+
+    @property
+    def tables(self):
+        """Its table, packed or not."""
+        return sorted(self.arguments["table"].iterdir())
+
+
+def make_table(folder):
+    """Write twelve images of eight patients, with reports and two labels."""
+    for name in ("images/first", "images/more", "tables"):
+        (folder / name).mkdir(parents=True)
+    rows = [["image", "patient", "findings", "impression", "Edema", "Effusion"]]
+    for i in range(12):
+        path = f"{'more' if i > 8 else 'first'}/image{i}.jpg"
+        pixels = np.random.default_rng(i).integers(0, 255, (15, 10)).astype(np.uint8)
+        Image.fromarray(pixels).resize((40, 60), Image.Resampling.BICUBIC).save(folder / "images" / path, quality=95)
+        rows.append(
+            [path, f"p{i % 8}", "The heart is normal.", "No effusion." if i % 2 else "", i % 2, ["", -1, 0][i % 3]]
+        )
+    with open(folder / "tables" / "table.csv", "w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows(rows)
+    return Table("table", folder, {"table": folder / "tables", "images": folder / "images"})

@@ -177,7 +177,7 @@ def test_rows_of_parquet(tmp_path):
         ("t.csv", b"%PDF-1.7", "is a PDF"),
         ("t.xls", b"\r\n<html><table>", "is a web page"),
         ("t.csv", b"version https://git-lfs.github.com/spec/v1", "git lfs pull"),
-        ("t.json", b'[\n{"uid": 1}]', "one object a line"),
+        ("t.json", b'[\n{"uid": 1},', "no readable JSON list"),
         ("t.csv", b"", "its columns are none: the file is empty"),
         ("t.csv", b"\xef\xbb\xbf", "its columns are none: the file is empty"),
         ("t.parquet", b"PAR1", "no csv, csv.gz or parquet table"),

@@ -1,0 +1,196 @@
+"""Names of columns and words of values in several languages: what words.yaml says, and how names are compared."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from medvlp.prepare.study import UNKNOWN_VIEW
+
+MEANINGS = (
+    "image",
+    "report",
+    "findings",
+    "impression",
+    "patient",
+    "study",
+    "accession",
+    "date",
+    "view",
+    "split",
+    "mask",
+    "boxes",
+)
+FILE = Path(__file__).with_name("words.yaml")
+# The border between two words of a name in camel case.
+CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+WORD = re.compile(r"[^\W_]+")
+FRONTAL_VIEWS = ("AP", "FRONTAL", "PA", UNKNOWN_VIEW)
+
+
+@lru_cache(maxsize=1)
+def words() -> dict[str, Any]:
+    """Return the content of words.yaml."""
+    content: dict[str, Any] = yaml.load(FILE.read_text(encoding="utf-8"), yaml.CSafeLoader)
+    return content
+
+
+def plain(text: str) -> str:
+    """Return a text in lower case without accents, with single blanks.
+
+    Example:
+        >>> plain(" Nicht  möglich ")
+        'nicht moglich'
+    """
+    letters = unicodedata.normalize("NFKD", text.casefold())
+    return " ".join("".join(letter for letter in letters if not unicodedata.combining(letter)).split())
+
+
+def name_words(name: str) -> list[str]:
+    """Return the words of a name of a column.
+
+    Example:
+        >>> name_words("Finding_Labels"), name_words("PatientID"), name_words("N° d'accès")
+        (['finding', 'labels'], ['patient', 'id'], ['n', 'd', 'acces'])
+    """
+    return WORD.findall(plain(CAMEL.sub(" ", name)))
+
+
+def key(name: str) -> str:
+    """Return a name as it is compared: its letters and digits alone, in lower case, without accents."""
+    return "".join(name_words(name))
+
+
+@lru_cache(maxsize=1)
+def meanings() -> dict[str, frozenset[str]]:
+    """Return the keys of the usual names of each meaning."""
+    return {meaning: _keys(names) for meaning, names in words()["columns"].items()}
+
+
+def has_meaning(name: str, meaning: str) -> bool:
+    """Return whether a column is called as is usual for a meaning; of an object's field the last name counts, too."""
+    known = meanings()[meaning]
+    if meaning == "split" and "split" in name_words(name):
+        return True
+    return key(name) in known or key(name.rpartition(".")[2]) in known
+
+
+@lru_cache(maxsize=1)
+def _splits() -> dict[str, str]:
+    return _by_word("splits", key)
+
+
+@lru_cache(maxsize=1)
+def _views() -> dict[str, str]:
+    return _by_word("views", key)
+
+
+@lru_cache(maxsize=1)
+def _values() -> dict[str, str]:
+    return _by_word("values", plain)
+
+
+@lru_cache(maxsize=1)
+def _spellings() -> dict[str, str]:
+    return {**_by_word("labels", key), **{word: "No Finding" for word in _normal()}}
+
+
+@lru_cache(maxsize=1)
+def _normal() -> frozenset[str]:
+    return _keys(words()["normal"])
+
+
+@lru_cache(maxsize=1)
+def _blank() -> frozenset[str]:
+    return frozenset(plain(word) for word in words()["blank"].split(", "))
+
+
+@lru_cache(maxsize=1)
+def _no_label() -> tuple[frozenset[str], frozenset[str]]:
+    names = words()["no label"]["anywhere"]
+    return _keys(names), frozenset(word for name in names.split(", ") for word in name_words(name))
+
+
+def split_word(text: str) -> str | None:
+    """Return train, validate or test for a word that means it, else None."""
+    return _splits().get(key(text))
+
+
+def view_word(text: str) -> str | None:
+    """Return the view that a word means, such as PA; UNKNOWN for an empty text, None for a word that means none."""
+    return _views().get(key(text)) if text else UNKNOWN_VIEW
+
+
+def label_value(text: str) -> int | None:
+    """Return 1 for present, 0 for absent, -1 for uncertain, None for a text that is not known.
+
+    Example:
+        >>> label_value("1.0"), label_value("Nein"), label_value("-1"), label_value("2")
+        (1, 0, -1, None)
+    """
+    try:
+        number = float(text)
+    except ValueError:
+        return {"present": 1, "absent": 0, "uncertain": -1}.get(_values().get(plain(text), ""))
+    return int(number) if number in (1, 0, -1) else None
+
+
+def is_normal(text: str) -> bool:
+    """Return whether an item of a list of labels says that there is nothing to see."""
+    return key(text) in _normal()
+
+
+def is_blank(text: str) -> bool:
+    """Return whether a text, without blanks around it, stands for an empty field."""
+    return not text or (len(text) < 20 and plain(text) in _blank())
+
+
+def spelling(label: str) -> str:
+    """Return a label as the public data sets write it, else its own name.
+
+    Example:
+        >>> spelling("pleural_effusion"), spelling("Pleuraerguss"), spelling("Aortic kinking")
+        ('Pleural Effusion', 'Pleural Effusion', 'Aortic kinking')
+    """
+    return _spellings().get(key(label), label.strip())
+
+
+def is_known_label(name: str) -> bool:
+    """Return whether a column is called like a label of the public data sets."""
+    return key(name) in _spellings()
+
+
+def is_no_label(name: str) -> bool:
+    """Return whether the name of a column says that it is about something else than findings: age, sex, split."""
+    names, parts = _no_label()
+    return key(name) in names or not parts.isdisjoint(name_words(name))
+
+
+def corner_columns(names: Iterable[str]) -> Mapping[str, list[str]]:
+    """Return the columns of the corners of boxes, by the format, xywh or xyxy; of a format that is not there, none."""
+    by_key = {key(name): name for name in names}
+    found = {}
+    for form, rows in words()["corners"].items():
+        keys = next((row for row in ([*map(key, row)] for row in rows) if all(name in by_key for name in row)), None)
+        if keys:
+            found[form] = [by_key[name] for name in keys]
+    return found
+
+
+def header_names() -> dict[str, str]:
+    """Return the English header for each foreign one, in plain lower case."""
+    return _by_word("headers", plain)
+
+
+def _keys(names: str) -> frozenset[str]:
+    return frozenset(key(name) for name in names.split(", ")) - {""}
+
+
+def _by_word(table: str, fold: Any) -> dict[str, str]:
+    return {fold(word): name for name, listed in words()[table].items() for word in listed.split(", ")}
