@@ -1,4 +1,4 @@
-"""The decoding of consecutive images into their rows of images.npy, and of their masks into those of masks.npy."""
+"""The decoding of images into their rows of images.npy, and of their masks into those of masks.npy."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from medvlp.errors import LeftOutError
 from medvlp.prepare.annotations import Annotation, AnnotationSource, Box, cut_boxes
@@ -16,11 +17,14 @@ from medvlp.prepare.files import EscapesRootError, inside
 from medvlp.prepare.images import read_image, resize_mask
 from medvlp.prepare.regions import Region, RegionSource, Square, joined
 from medvlp.prepare.screening import FLAGS, screen
+from medvlp.prepare.source import Source
 from medvlp.prepare.study import Picture
 from medvlp.prepared import Geometry, Resize
 
 # Number of rows that are decoded, hashed and written at once. The hashes in the manifest depend on it.
 CHUNK = 32
+# Height, width, flags, regions and boxes of an image.
+Decoded = tuple[int, int, list[str], list[Region] | None, list[Box] | None]
 
 
 @dataclass(frozen=True)
@@ -74,33 +78,46 @@ class Decoder:
             OSError: If the output cannot be written.
         """
         outputs = np.zeros((len(self.outputs), len(chunk.pictures), self.size, self.size), np.uint8)
-        images: list[tuple[int, int, list[str], list[Region] | None, list[Box] | None] | None] = []
         skipped: list[tuple[str, str]] = []
-        for row, picture in enumerate(chunk.pictures):
-            try:
-                path = inside(self.root, picture.path, self.real_roots)
-                square = Square(*read_image(path, self.size, self.resize))
-                flags = self._flags(path, square)
-                geometry = square.geometry
-                annotation = self._annotation(picture, geometry, skipped)
-            except (EscapesRootError, LeftOutError) as error:
-                skipped.append((picture.image_id, str(error)))
-                images.append(None)
-                continue
-            outputs[0, row] = square.pixels
-            if annotation and annotation.mask is not None:
-                outputs[1, row] = resize_mask(annotation.mask, geometry)
-            regions = self._regions(picture, square, skipped)
-            boxes: list[Box] | None = None
-            if annotation:
-                boxes = [box.at(*geometry.box(box.x1, box.y1, box.x2, box.y2)) for box in annotation.boxes]
-            images.append((geometry.height, geometry.width, flags, regions, boxes))
+        images = [self.decode(picture, None, outputs[:, row], skipped) for row, picture in enumerate(chunk.pictures)]
         hashes = []
         for file, output in zip(self.outputs, outputs, strict=True):
             data = output.reshape(-1).data
             write_at(file, data, self.offset + chunk.first * self.size * self.size)
             hashes.append(hashlib.sha256(data).hexdigest())
         return {"first": chunk.first, "sha256": hashes, "images": images, "skipped": skipped}
+
+    def decode(
+        self, picture: Picture, content: bytes | None, output: npt.NDArray[np.uint8], skipped: list[tuple[str, str]]
+    ) -> Decoded | None:
+        """Decode one image.
+
+        Args:
+            picture: The facts about it in the tables.
+            content: Its file, where it comes out of an archive; None to read it from the image root.
+            output: Zeros (outputs, S, S), to be filled with its pixels and its mask.
+            skipped: List to which it, or its boxes, are added with the reason why they are left out.
+
+        Returns:
+            Height, width, flags, regions and boxes; None if it is left out.
+        """
+        try:
+            source = inside(self.root, picture.path, self.real_roots) if content is None else content
+            square = Square(*read_image(source, self.size, self.resize))
+            flags = self._flags(source, square)
+            geometry = square.geometry
+            annotation = self._annotation(picture, geometry, skipped)
+        except (EscapesRootError, LeftOutError) as error:
+            skipped.append((picture.image_id, str(error)))
+            return None
+        output[0] = square.pixels
+        if annotation and annotation.mask is not None:
+            output[1] = resize_mask(annotation.mask, geometry)
+        regions = self._regions(picture, square, skipped)
+        boxes: list[Box] | None = None
+        if annotation:
+            boxes = [box.at(*geometry.box(box.x1, box.y1, box.x2, box.y2)) for box in annotation.boxes]
+        return geometry.height, geometry.width, flags, regions, boxes
 
     def _annotation(self, picture: Picture, geometry: Geometry, skipped: list[tuple[str, str]]) -> Annotation | None:
         """Return the annotation of an image, its boxes cut to what is shown of it; None if it was never annotated."""
@@ -114,9 +131,9 @@ class Decoder:
         skipped.extend((f"{picture.image_id}/{name}", reason) for name in outside)
         return replace(drawn, boxes=boxes)
 
-    def _flags(self, path: str, square: Square) -> list[str]:
+    def _flags(self, source: Source, square: Square) -> list[str]:
         """Return the flags of an image, unless one of them leaves it out."""
-        flags = screen(path, square)
+        flags = screen(source, square)
         for flag in flags:
             if flag in self.leave_out:
                 raise LeftOutError(f"flagged {flag}: {FLAGS[flag]}")

@@ -18,8 +18,8 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -33,7 +33,8 @@ from medvlp import __version__
 from medvlp.errors import NotFoundError, UserError
 from medvlp.prepare import screening
 from medvlp.prepare.arrays import allocate, digests, forget_lost, synchronise
-from medvlp.prepare.chunks import CHUNK, Decoder
+from medvlp.prepare.arrivals import receive
+from medvlp.prepare.chunks import CHUNK, Chunk, Decoder
 from medvlp.prepare.dataset import DataSet
 from medvlp.prepare.index import write_index
 from medvlp.prepare.journal import Journal
@@ -179,10 +180,17 @@ def decode_images(job: Job, journal: Journal) -> None:
     done = sum(min(CHUNK, total - first) for first in journal.offsets)
     if done:
         print(f"Going on with {done:,} of {total:,} images decoded. Tables and reports are not read again.")
-    todo = (chunk for chunk in read_chunks(job.plan) if chunk.first not in journal.offsets)
     processes = min(job.workers, -(-(total - done) // CHUNK) or 1)
-    with progress("images", total, done) as advance:
-        for result in in_parallel(decoder, todo, processes):
+    with ExitStack() as stack:
+        step: Callable[[Chunk], dict[str, Any]] = decoder
+        if job.data.archive is not None:
+            # Its images are all decoded before the chunks are collected.
+            missing = [first for first in range(0, total, CHUNK) if first not in journal.offsets]
+            collector = receive(job.data.archive, decoder, job.plan, missing, job.work, processes)
+            step, processes = stack.enter_context(closing(collector)), 1
+        todo = (chunk for chunk in read_chunks(job.plan) if chunk.first not in journal.offsets)
+        advance = stack.enter_context(progress("images", total, done))
+        for result in in_parallel(step, todo, processes):
             journal.append(result)
             advance(len(result["images"]))
     # The manifest promises that the pixels are on the disk.
