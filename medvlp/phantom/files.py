@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -65,3 +66,26 @@ class Table(Stream):
     def rows(self, rows: Sequence[Mapping[str, object]]) -> None:
         """Add rows."""
         self._csv.writerows(rows)
+
+
+class Entries(Stream):
+    """A JSON file of one object, with an entry a line."""
+
+    def __init__(self, path: Path) -> None:
+        """Begin the object."""
+        super().__init__(path)
+        self._separator = "{\n"
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the object and close the file."""
+        self._out.write("\n}\n" if self._separator == ",\n" else "{}\n")
+        super().__exit__(kind, error, trace)
+
+    def rows(self, rows: Sequence[Mapping[str, object]]) -> None:
+        """Add entries; the items of each mapping are keys and values."""
+        for row in rows:
+            for key, value in row.items():
+                self._out.write(f"{self._separator}{json.dumps(key)}: {json.dumps(value)}")
+                self._separator = ",\n"

@@ -143,12 +143,12 @@ class Unpacked:
         parts = self._joined.parts
         sizes = Counter(path.stat().st_size for path in parts[:-1])
         ((usual, count),) = sizes.most_common(1) or [(0, 0)]
-        odd = [path for path in parts[:-1] if path.stat().st_size != usual] if count > 1 else []
+        odd = [path for path in parts[:-1] if path.stat().st_size != usual] if 2 * count > len(parts) else []
         if odd:
             names = ", ".join(f"'{path.name}' has {path.stat().st_size:,} bytes" for path in odd)
             advice = f"{names}, but most parts have {usual:,}"
         elif ends:
-            advice = f"'{parts[-1].name}' is truncated, or a part behind it is missing"
+            advice = f"'{parts[-1].name}' or an earlier part is truncated, or a part behind it is missing"
         else:
             advice = "Compare the size and hash of this part, and of the one before it, with the download page's"
         return UserError(

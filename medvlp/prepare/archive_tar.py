@@ -88,10 +88,7 @@ def _header(block: bytes, stream: Unpacked) -> tarfile.TarInfo:
     try:
         return tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
     except tarfile.HeaderError:
-        text = (
-            "it does not begin as tar, Zstandard or gzip (is its first part missing?)" if first else "no header of tar"
-        )
-        raise stream.fault(text) from None
+        raise stream.fault(BEGINNING if first else "no header of tar where one is due") from None
 
 
 def _records(data: bytes, stream: Unpacked) -> dict[str, str]:

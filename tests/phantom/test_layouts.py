@@ -24,6 +24,8 @@ FOLDERS = {
     "covidx": "covidx",
     "object_cxr": "object-cxr",
     "ms_cxr": "ms-cxr/1.1.0",
+    "rexgradient": "rexgradient",
+    "candid_ptx": "candid-ptx",
 }
 
 

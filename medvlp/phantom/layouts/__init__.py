@@ -10,14 +10,25 @@ from importlib import import_module
 from pathlib import Path
 from typing import Protocol, cast
 
-from medvlp.phantom.files import Table, write
+from medvlp.phantom.files import Entries, Table, write
 from medvlp.phantom.images import Image
 from medvlp.phantom.reports import Report
 from medvlp.phantom.world import Shot, Study
 from medvlp.prepared import SYNTHETIC
 
 # Modules of this package; each is a Layout.
-NAMES: tuple[str, ...] = ("mimic_cxr", "chexpert", "nih", "rsna", "siim", "covidx", "object_cxr", "ms_cxr")
+NAMES: tuple[str, ...] = (
+    "mimic_cxr",
+    "chexpert",
+    "nih",
+    "rsna",
+    "siim",
+    "covidx",
+    "object_cxr",
+    "ms_cxr",
+    "rexgradient",
+    "candid_ptx",
+)
 
 # Rows by the name of their table.
 Rows = Mapping[str, list[dict[str, object]]]
@@ -27,7 +38,7 @@ Pictures = list[tuple[Shot, Image]]
 class Layout(Protocol):
     """A raw layout."""
 
-    def begin(self, out: Path) -> dict[str, Table]:
+    def begin(self, out: Path) -> Mapping[str, Table | Entries]:
         """Write the files that do not depend on studies, and begin the tables.
 
         Args:
