@@ -65,10 +65,14 @@ class Rows:
     """The rows of the files of pixels, filled in any order. It is pickled into the worker processes.
 
     Attributes:
-        decoder: The decoder, whose files they are.
+        decoder: The decoder of one image.
+        paths: Files of images and, if there are any, of masks, of their final size.
+        offset: Offset of their first row, in bytes.
     """
 
     decoder: Decoder
+    paths: list[Path]
+    offset: int
 
     def __call__(self, group: list[Arrived]) -> list[dict[str, Any]]:
         """Decode images into their rows.
@@ -82,16 +86,16 @@ class Rows:
         """
         lines = []
         for arrived in group:
-            output = np.zeros((len(self.decoder.outputs), self.decoder.size, self.decoder.size), np.uint8)
+            output = np.zeros((len(self.paths), self.decoder.size, self.decoder.size), np.uint8)
             skipped: list[tuple[str, str]] = []
             image = None
             if isinstance(arrived.content, str):
                 skipped.append((arrived.picture.image_id, arrived.content))
             else:
                 image = self.decoder.decode(arrived.picture, arrived.content, output, skipped)
-            for path, pixels in zip(self.decoder.outputs, output, strict=True):
+            for path, pixels in zip(self.paths, output, strict=True):
                 write_at(path, pixels.reshape(-1).data, self._offset(arrived.row))
-            sums = [zlib.crc32(pixels) for pixels in output]
+            sums = [zlib.crc32(pixels.data) for pixels in output]
             line = {"first": arrived.row, "mark": arrived.mark, "crc32": sums, "images": [image], "skipped": skipped}
             lines.append(line)
         return lines
@@ -99,14 +103,14 @@ class Rows:
     def read(self, first: int, count: int) -> list[bytes]:
         """Return the pixels of consecutive rows in each file."""
         parts = []
-        for path in self.decoder.outputs:
+        for path in self.paths:
             with open(path, "rb") as file:
                 file.seek(self._offset(first))
                 parts.append(file.read(count * self.decoder.size**2))
         return parts
 
     def _offset(self, row: int) -> int:
-        return self.decoder.offset + row * self.decoder.size**2
+        return self.offset + row * self.decoder.size**2
 
 
 @dataclass(frozen=True)
@@ -223,14 +227,12 @@ class Arrivals:
         print(f"Files in the archive: {words}" + (f", the first one '{self.stranger}'." if self.stranger else "."))
 
 
-def receive(
-    archive: Archive, decoder: Decoder, plan: Path, chunks: Iterable[int], work: Path, workers: int
-) -> Collector:
+def receive(archive: Archive, rows: Rows, plan: Path, chunks: Iterable[int], work: Path, workers: int) -> Collector:
     """Decode the images of some chunks as they come out of an archive.
 
     Args:
         archive: The archive.
-        decoder: The decoder.
+        rows: The rows to fill.
         plan: Table of the images.
         chunks: First row of each chunk that is wanted.
         work: Folder of the files from which an interrupted run resumes.
@@ -242,7 +244,6 @@ def receive(
     Raises:
         UserError: If the archive is damaged or truncated, or has none of the images.
     """
-    rows = Rows(decoder)
     wanted = np.zeros(pq.read_metadata(plan).num_rows, np.bool_)
     for first in chunks:
         wanted[first : first + CHUNK] = True

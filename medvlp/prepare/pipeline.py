@@ -33,7 +33,7 @@ from medvlp import __version__
 from medvlp.errors import NotFoundError, UserError
 from medvlp.prepare import screening
 from medvlp.prepare.arrays import allocate, digests, forget_lost, synchronise
-from medvlp.prepare.arrivals import receive
+from medvlp.prepare.arrivals import Rows, receive
 from medvlp.prepare.chunks import CHUNK, Chunk, Decoder
 from medvlp.prepare.dataset import DataSet
 from medvlp.prepare.index import write_index
@@ -186,7 +186,8 @@ def decode_images(job: Job, journal: Journal) -> None:
         if job.data.archive is not None:
             # Its images are all decoded before the chunks are collected.
             missing = [first for first in range(0, total, CHUNK) if first not in journal.offsets]
-            collector = receive(job.data.archive, decoder, job.plan, missing, job.work, processes)
+            rows = Rows(decoder, job.arrays, offset)
+            collector = receive(job.data.archive, rows, job.plan, missing, job.work, processes)
             step, processes = stack.enter_context(closing(collector)), 1
         todo = (chunk for chunk in read_chunks(job.plan) if chunk.first not in journal.offsets)
         advance = stack.enter_context(progress("images", total, done))
