@@ -57,14 +57,14 @@ def phantom(
         out: Folder to write to. It gets truth/ and a folder for each layout: mimic-cxr-jpg/ with mimic-cxr-reports/ and
             chest-imagenome/, CheXpert-v1.0-small/, nih/, rsna/, siim/, covidx/, object-cxr/, ms-cxr/, vindr/,
             chestx-det10/, chexlocalize/, chexpert_plus/, taix_ray/, open-i/ with open-i-official/, padchest/,
-            padchest-gr/, mimic-cxr/.
+            padchest-gr/, mimic-cxr/, rexgradient/, candid-ptx/.
         studies: Number of studies; each has one report and one to three images.
         seed: Seed of the patients.
         size: Longest side of the images in pixels. It does not change the anatomy.
         workers: Number of processes; all cores if not given.
         layouts: Names separated by commas: mimic_cxr, chexpert, nih, rsna, siim, covidx, object_cxr, ms_cxr,
-            vindr, chestx_det10, chexlocalize, chexpert_plus, taix_ray, open_i, padchest, padchest_gr, mimic_cxr_dicom;
-            or all. ms_cxr includes mimic_cxr, which has its images.
+            vindr, chestx_det10, chexlocalize, chexpert_plus, taix_ray, open_i, padchest, padchest_gr, mimic_cxr_dicom,
+            rexgradient, candid_ptx; or all. ms_cxr includes mimic_cxr, which has its images.
 
     Raises:
         UserError: If a value is out of range, the folder has other content, or it cannot be written.

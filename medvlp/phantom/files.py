@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import gzip
 import io
-import json
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -53,7 +53,15 @@ class Stream:
         self._out.write(text + "\n")
 
 
-class Table(Stream):
+class Listing(Stream, ABC):
+    """A file that grows by rows."""
+
+    @abstractmethod
+    def rows(self, rows: Sequence[Mapping[str, object]]) -> None:
+        """Add rows."""
+
+
+class Table(Listing):
     """A csv file, or a list without a header."""
 
     def __init__(self, path: Path, columns: Sequence[str], header: bool = True, delimiter: str = ",") -> None:
@@ -66,25 +74,3 @@ class Table(Stream):
     def rows(self, rows: Sequence[Mapping[str, object]]) -> None:
         """Add rows."""
         self._csv.writerows(rows)
-
-
-class JsonList(Stream):
-    """A file with a JSON list of objects, one a line."""
-
-    def __init__(self, path: Path) -> None:
-        """Begin the list."""
-        super().__init__(path)
-        self._before = "[\n"
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """End the list and close the file; see `Stream`."""
-        self._out.write("[]\n" if self._before.startswith("[") else "\n]\n")
-        super().__exit__(kind, error, trace)
-
-    def rows(self, rows: Sequence[Mapping[str, object]]) -> None:
-        """Add objects."""
-        for row in rows:
-            self._out.write(self._before + json.dumps(row, ensure_ascii=False))
-            self._before = ",\n"

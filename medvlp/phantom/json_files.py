@@ -7,15 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
-from medvlp.phantom.files import Stream, Table
+from medvlp.phantom.files import Listing
 
 
-class JsonLines(Table):
+class JsonLines(Listing):
     """A JSON object a line."""
-
-    def __init__(self, path: Path) -> None:
-        """Begin the file."""
-        Stream.__init__(self, path)
 
     def rows(self, rows: Sequence[Mapping[str, object]]) -> None:
         """Add objects."""
@@ -23,21 +19,52 @@ class JsonLines(Table):
             self.line(json.dumps(row))
 
 
-class JsonObject(Table):
-    """One JSON object, its entries one a line."""
+class JsonItems(Listing):
+    """A JSON list or object, an item of it a line.
 
-    def __init__(self, path: Path) -> None:
-        """Begin the object."""
-        Stream.__init__(self, path)
-        self._before = "{"
+    Args:
+        path: The file.
+        brackets: What opens and what closes it.
+    """
+
+    def __init__(self, path: Path, brackets: str) -> None:
+        super().__init__(path)
+        self._opening, self._closing = brackets
+        self._before = self._opening
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End the object and close the file."""
+        """End the list or object and close the file; see `Stream`."""
         if kind is None:
-            self.line("{}" if self._before == "{" else "}")
+            self.line(("" if self._before == "," else self._opening) + self._closing)
         super().__exit__(kind, error, trace)
+
+    def item(self, text: str) -> None:
+        """Add an item."""
+        self.line(self._before + text)
+        self._before = ","
+
+
+class JsonList(JsonItems):
+    """A JSON list of objects, one a line."""
+
+    def __init__(self, path: Path) -> None:
+        """Begin the list."""
+        super().__init__(path, "[]")
+
+    def rows(self, rows: Sequence[Mapping[str, object]]) -> None:
+        """Add objects."""
+        for row in rows:
+            self.item(json.dumps(row, ensure_ascii=False))
+
+
+class JsonObject(JsonItems):
+    """A JSON object, its entries one a line."""
+
+    def __init__(self, path: Path) -> None:
+        """Begin the object."""
+        super().__init__(path, "{}")
 
     def rows(self, rows: Sequence[Mapping[str, object]]) -> None:
         """Add entries.
@@ -47,5 +74,4 @@ class JsonObject(Table):
         """
         for row in rows:
             for key, value in row.items():
-                self.line(f"{self._before}{json.dumps(key)}: {json.dumps(value)}")
-                self._before = ","
+                self.item(f"{json.dumps(key)}: {json.dumps(value)}")

@@ -1,4 +1,4 @@
-"""The decoding of consecutive images, and of their masks, into the store of a prepared folder."""
+"""The decoding of images, and of their masks, into the store of a prepared folder."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from medvlp.prepare.files import EscapesRootError, inside
 from medvlp.prepare.images import read_image, resize_mask
 from medvlp.prepare.regions import Region, RegionSource, Square, joined
 from medvlp.prepare.screening import FLAGS, screen
+from medvlp.prepare.source import Source
 from medvlp.prepare.study import UNKNOWN_VIEW, Picture
 from medvlp.prepare.views import ViewTeller
 from medvlp.prepared import Geometry, Resize
@@ -24,6 +25,8 @@ from medvlp.prepared import Geometry, Resize
 CHUNK = 32
 # Flags by which an image of an unknown view is no frontal one.
 NOT_FRONTAL = frozenset({"lateral", "oblique", "not-frontal"})
+# Height, width, flags, regions and boxes of an image.
+Decoded = tuple[int, int, list[str], list[Region] | None, list[Box] | None]
 
 
 @dataclass(frozen=True)
@@ -98,34 +101,52 @@ class Decoder:
             OSError: If the output cannot be written.
         """
         outputs = np.zeros((1 + self.writer.masks, len(chunk.pictures), self.size, self.size), np.uint8)
-        images: list[tuple[int, int, list[str], list[Region] | None, list[Box] | None] | None] = []
-        views: list[str | None] = [None] * len(chunk.pictures)
         skipped: list[tuple[str, str]] = []
-        for row, picture in enumerate(chunk.pictures):
-            try:
-                path = inside(self.root, picture.path, self.real_roots)
-                square = Square(*read_image(path, self.size, self.resize))
-                flags = self._flags(path, square)
-                if picture.view is None:
-                    views[row] = self._view(path, flags)
-                    picture = replace(picture, view=views[row])
-                geometry = square.geometry
-                annotation = self._annotation(picture, geometry, skipped)
-            except (EscapesRootError, LeftOutError) as error:
-                skipped.append((picture.image_id, str(error)))
-                images.append(None)
-                continue
-            outputs[0, row] = square.pixels
-            if annotation and annotation.mask is not None:
-                outputs[1, row] = resize_mask(annotation.mask, geometry)
-            regions = self._regions(picture, square, flags, skipped)
-            boxes: list[Box] | None = None
-            if annotation:
-                boxes = [box.at(*geometry.box(box.x1, box.y1, box.x2, box.y2)) for box in annotation.boxes]
-            images.append((geometry.height, geometry.width, flags, regions, boxes))
+        decoded = [self.decode(picture, None, outputs[:, row], skipped) for row, picture in enumerate(chunk.pictures)]
         self.writer.write(chunk.first, outputs)
-        hashes = pixel_digests(outputs)
-        return {"first": chunk.first, "sha256": hashes, "images": images, "views": views, "skipped": skipped}
+        return {
+            "first": chunk.first,
+            "sha256": pixel_digests(outputs),
+            "images": [image for image, _ in decoded],
+            "views": [view for _, view in decoded],
+            "skipped": skipped,
+        }
+
+    def decode(
+        self, picture: Picture, content: bytes | None, output: npt.NDArray[np.uint8], skipped: list[tuple[str, str]]
+    ) -> tuple[Decoded | None, str | None]:
+        """Decode one image.
+
+        Args:
+            picture: The facts about it in the tables.
+            content: Its file, where it comes out of an archive; None to read it from the image root.
+            output: Zeros (1 or 2, S, S), to be filled with its pixels and its mask.
+            skipped: List to which it, or its boxes, are added with the reason why they are left out.
+
+        Returns:
+            The image, None if it is left out; and its view, None if the tables give it.
+        """
+        view = None
+        try:
+            source = inside(self.root, picture.path, self.real_roots) if content is None else content
+            square = Square(*read_image(source, self.size, self.resize))
+            flags = self._flags(source, square)
+            if picture.view is None:
+                view = self._view(source, flags)
+                picture = replace(picture, view=view)
+            geometry = square.geometry
+            annotation = self._annotation(picture, geometry, skipped)
+        except (EscapesRootError, LeftOutError) as error:
+            skipped.append((picture.image_id, str(error)))
+            return None, None
+        output[0] = square.pixels
+        if annotation and annotation.mask is not None:
+            output[1] = resize_mask(annotation.mask, geometry)
+        regions = self._regions(picture, square, flags, skipped)
+        boxes: list[Box] | None = None
+        if annotation:
+            boxes = [box.at(*geometry.box(box.x1, box.y1, box.x2, box.y2)) for box in annotation.boxes]
+        return (geometry.height, geometry.width, flags, regions, boxes), view
 
     def _annotation(self, picture: Picture, geometry: Geometry, skipped: list[tuple[str, str]]) -> Annotation | None:
         """Return the annotation of an image, its boxes cut to what is shown of it; None if it was never annotated."""
@@ -139,18 +160,18 @@ class Decoder:
         skipped.extend((f"{picture.image_id}/{name}", reason) for name in outside)
         return replace(drawn, boxes=boxes)
 
-    def _flags(self, path: str, square: Square) -> list[str]:
+    def _flags(self, source: Source, square: Square) -> list[str]:
         """Return the flags of an image, unless one of them leaves it out."""
-        flags = screen(path, square)
+        flags = screen(source, square)
         for flag in flags:
             if flag in self.leave_out:
                 raise LeftOutError(f"flagged {flag}: {FLAGS[flag]}")
         return flags
 
-    def _view(self, path: str, flags: list[str]) -> str:
+    def _view(self, source: Source, flags: list[str]) -> str:
         """Return the view of an image that the tables do not say, if it is wanted."""
         assert self.view_teller is not None
-        view = self.view_teller.tell(path, flags)
+        view = self.view_teller.tell(source, flags)
         if view not in self.views:
             raise LeftOutError(f"view {view or 'not given'}: told by {self.view_teller.name}")
         return view

@@ -12,6 +12,7 @@ from medvlp.prepare.tables import read_table
 
 if TYPE_CHECKING:
     from medvlp.prepare.annotations import AnnotationSource
+    from medvlp.prepare.archive import Archive
     from medvlp.prepare.regions import RegionSource
     from medvlp.prepare.splits import SplitVariant
     from medvlp.prepare.views import ViewTeller
@@ -27,6 +28,8 @@ class DataSet(ABC):
         options: Settings that identify the preparation, beside the pipeline's own. No paths.
         labels: Names of the labels.
         images: Image root.
+        archive: Archive in which the images lie by their paths, and from which they are read as it streams by; None if
+            they lie below the image root.
         real_images: Folders without links. Every image must lie in one of them.
         splits: Split variants by name. The first is the default. Every `Study` has a split for each of them.
         regions: Finder of the anatomical boxes; None if the preparation needs none.
@@ -40,6 +43,7 @@ class DataSet(ABC):
     labels: Sequence[str]
     images: Path
     real_images: list[str]
+    archive: Archive | None = None
     splits: Mapping[str, SplitVariant]
     regions: RegionSource | None = None
     annotations: AnnotationSource | None = None

@@ -18,6 +18,7 @@ from medvlp.prepare.dicom_file import HEAD, code, find_start, read_content
 from medvlp.prepare.dicom_layout import PALETTE, read_layout
 from medvlp.prepare.dicom_pixels import read_samples
 from medvlp.prepare.pixels import colour_to_grey
+from medvlp.prepare.source import Source, open_source
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -36,7 +37,7 @@ def is_dicom(file: BufferedReader) -> bool:
     return find_start(file.peek(HEAD)[:HEAD]) is not None
 
 
-def read_dicom(path: str, max_pixels: int) -> npt.NDArray[np.uint8]:
+def read_dicom(source: Source, max_pixels: int) -> npt.NDArray[np.uint8]:
     """Return the image of a DICOM file as grey pixels, uint8 (rows, columns), 0 is black.
 
     The values go through the modality LUT or rescale, and the first VOI LUT or window. Without a VOI LUT or window, 8
@@ -44,14 +45,14 @@ def read_dicom(path: str, max_pixels: int) -> npt.NDArray[np.uint8]:
     `medvlp.prepare.pixels.scale_to_bytes`. MONOCHROME1 is inverted. Padding is black, and colour becomes luma.
 
     Args:
-        path: The file.
+        source: Path of the file, or its content.
         max_pixels: Greatest number of pixels; a larger image counts as a decompression bomb.
 
     Raises:
         LeftOutError: If it is truncated or damaged, not a single image of grey or colour, or no decoder is installed.
         Exception: Any error of the parser for a broken file.
     """
-    with open(path, "rb") as file:
+    with open_source(source) as file:
         content = read_content(file, TAGS)
         ds = content.elements
         layout = read_layout(ds, max_pixels, content.pixels)

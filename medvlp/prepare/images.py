@@ -14,6 +14,7 @@ from medvlp.errors import LeftOutError
 from medvlp.prepare.dicom import is_dicom, read_dicom
 from medvlp.prepare.formats import HEAD, describe
 from medvlp.prepare.pixels import LUMA, WIDE_MODES, scale_to_bytes, to_grey
+from medvlp.prepare.source import Source, open_source
 from medvlp.prepared import Geometry, Resize
 
 if TYPE_CHECKING:
@@ -38,8 +39,8 @@ TURNS = {
 }
 
 
-def read_image(path: str, size: int, resize: Resize) -> tuple[npt.NDArray[np.uint8], Geometry]:
-    """Return an image file as grey pixels of shape (size, size), and its geometry.
+def read_image(source: Source, size: int, resize: Resize) -> tuple[npt.NDArray[np.uint8], Geometry]:
+    """Return an image as grey pixels of shape (size, size), and its geometry.
 
     Colour becomes luma, and what is transparent is black. More than 8 bits are scaled from the range of the image; see
     `medvlp.prepare.pixels.scale_to_bytes`. The image is turned upright as its EXIF orientation says. Of the pages of a
@@ -47,7 +48,7 @@ def read_image(path: str, size: int, resize: Resize) -> tuple[npt.NDArray[np.uin
     `medvlp.prepare.dicom.read_dicom`.
 
     Args:
-        path: Image file.
+        source: Path of the image file, or its content.
         size: Side of the result in pixels.
         resize: Keep the aspect ratio and pad, squash, or keep it and crop; see `Geometry.of`.
 
@@ -59,15 +60,16 @@ def read_image(path: str, size: int, resize: Resize) -> tuple[npt.NDArray[np.uin
     head = b""
     try:
         # Pillow warns of possible decompression bombs; Pillow and pydicom warn of odd metadata.
-        with warnings.catch_warnings(), open(path, "rb") as file:
+        with warnings.catch_warnings(), open_source(source) as file:
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            length = os.fstat(file.fileno()).st_size
+            length = file.seek(0, os.SEEK_END)
+            file.seek(0)
             if length == 0:
                 raise LeftOutError("empty file")
             head = file.peek(HEAD)[:HEAD]
             if is_dicom(file):
-                pixels = read_dicom(path, Image.MAX_IMAGE_PIXELS or sys.maxsize)
+                pixels = read_dicom(source, Image.MAX_IMAGE_PIXELS or sys.maxsize)
                 height, width = pixels.shape
                 geometry = _place(height, width, size, resize)
                 resized = Image.fromarray(pixels).resize(geometry.inner, Image.Resampling.HAMMING)
@@ -75,7 +77,7 @@ def read_image(path: str, size: int, resize: Resize) -> tuple[npt.NDArray[np.uin
                 with Image.open(file, formats=FORMATS) as image:
                     # With blocks of 64 KiB, libjpeg decodes the current row again for each block: 10 % of the time.
                     image.decodermaxblock = max(length, image.decodermaxblock)
-                    resized, geometry = _read_other(image, path, size, resize)
+                    resized, geometry = _read_other(image, source, size, resize)
     except (LeftOutError, MemoryError):
         raise
     except FileNotFoundError:
@@ -101,7 +103,7 @@ def _place(height: int, width: int, size: int, resize: Resize) -> Geometry:
     return geometry
 
 
-def _read_other(image: Image.Image, path: str, size: int, resize: Resize) -> tuple[Image.Image, Geometry]:
+def _read_other(image: Image.Image, source: Source, size: int, resize: Resize) -> tuple[Image.Image, Geometry]:
     """Return an opened image of another format than DICOM, resized to its place in the square, and its geometry."""
     from PIL import Image
 
@@ -112,7 +114,7 @@ def _read_other(image: Image.Image, path: str, size: int, resize: Resize) -> tup
     height, width = (image.width, image.height) if turned else (image.height, image.width)
     geometry = _place(height, width, size, resize)
     inner = geometry.inner[::-1] if turned else geometry.inner
-    if wide and (grey := _read_wide_colour(path, image.size)):
+    if wide and (grey := _read_wide_colour(source, image.size)):
         drafted = None
     else:
         drafted = image.draft("L", (OVERSAMPLING * inner[0], OVERSAMPLING * inner[1]))
@@ -152,12 +154,13 @@ def _is_wide_colour(image: Image.Image) -> bool:
     return image.mode not in WIDE_MODES and any(";16" in str(tile[3]) for tile in getattr(image, "tile", []))
 
 
-def _read_wide_colour(path: str, size: tuple[int, int]) -> Image.Image | None:
+def _read_wide_colour(source: Source, size: tuple[int, int]) -> Image.Image | None:
     """Return the luma of colours of 16 bits, or None if OpenCV cannot read them or they are not of this size."""
     import cv2
     from PIL import Image
 
-    colours = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    with open_source(source) as file:
+        colours = cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_UNCHANGED)
     if colours is None or colours.dtype != np.uint16 or colours.ndim != 3 or colours.shape[1::-1] != size:
         return None
     grey = colours[..., 2::-1].astype(np.float32) @ LUMA

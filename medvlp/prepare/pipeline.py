@@ -19,8 +19,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,8 @@ import pyarrow.parquet as pq
 
 from medvlp.errors import UserError
 from medvlp.prepare.arrays import Arrays, digests
-from medvlp.prepare.chunks import CHUNK, Decoder, PixelWriter
+from medvlp.prepare.arrivals import Rows, receive
+from medvlp.prepare.chunks import CHUNK, Chunk, Decoder, PixelWriter
 from medvlp.prepare.compressed import ChunkFiles, Compressed
 from medvlp.prepare.dataset import DataSet
 from medvlp.prepare.hashes import sha256_of
@@ -82,7 +83,7 @@ def prepare(data: DataSet, out: Path, options: Options, workers: int | None, sto
             store = make_store(job)
             store.open()
             join_parts(job, store, journal)
-            decode_images(job, store, journal, range(0, job.rows, CHUNK))
+            decode_images(job, store, journal, range(0, job.rows, CHUNK), job.work)
             store.finish(job.workers)
             manifest = write_outputs(job, store, journal, counts)
         shutil.rmtree(job.work)
@@ -141,7 +142,7 @@ def prepare_part(job: Job, part: Part) -> None:
         files.open()
         files.forget_lost(journal)
         chunks = part.chunks(job.rows)
-        decode_images(job, files, journal, chunks)
+        decode_images(job, files, journal, chunks, folder)
     images = sum(min(CHUNK, job.rows - first) for first in chunks)
     print(f"Part {part} has ended: {images:,} of {job.rows:,} images. When all have, give --shard join.")
 
@@ -163,7 +164,7 @@ def join_parts(job: Job, store: Arrays | Compressed, journal: Journal) -> None:
             refuse_missing(parts, journal, job.rows)
 
 
-def decode_images(job: Job, writer: PixelWriter, journal: Journal, chunks: range) -> None:
+def decode_images(job: Job, writer: PixelWriter, journal: Journal, chunks: range, work: Path) -> None:
     """Decode the images that the journal lacks.
 
     Args:
@@ -171,6 +172,7 @@ def decode_images(job: Job, writer: PixelWriter, journal: Journal, chunks: range
         writer: Where the pixels go.
         journal: Results of chunks.
         chunks: First row of each chunk that is wanted.
+        work: Folder of the files from which an interrupted run resumes.
 
     Raises:
         UserError: If the disk has too little room, or a worker process dies.
@@ -193,12 +195,30 @@ def decode_images(job: Job, writer: PixelWriter, journal: Journal, chunks: range
     done = sum(count for first, count in images.items() if first in journal.offsets)
     if done:
         print(f"Going on with {done:,} of {wanted:,} images decoded. Tables and reports are not read again.")
-    todo = (chunk for chunk in read_chunks(job.plan) if chunk.first in images and chunk.first not in journal.offsets)
     processes = min(job.workers, -(-(wanted - done) // CHUNK) or 1)
-    with progress("images", wanted, done) as advance:
-        for result in in_parallel(decoder, todo, processes):
+    with ExitStack() as stack:
+        step: Callable[[Chunk], dict[str, Any]] = decoder
+        if job.data.archive is not None:
+            # Its images are all decoded before the chunks are collected.
+            missing = [first for first in images if first not in journal.offsets]
+            arrays = writer if isinstance(writer, Arrays) else make_scratch(job, work / "arrived")
+            collector = receive(job.data.archive, Rows(decoder, arrays), job.plan, missing, work, processes)
+            step, processes = stack.enter_context(closing(collector)), 1
+        todo = (
+            chunk for chunk in read_chunks(job.plan) if chunk.first in images and chunk.first not in journal.offsets
+        )
+        advance = stack.enter_context(progress("images", wanted, done))
+        for result in in_parallel(step, todo, processes):
             journal.append(result)
             advance(len(result["images"]))
+
+
+def make_scratch(job: Job, folder: Path) -> Arrays:
+    """Return arrays for images that come in any order, where the store takes whole chunks."""
+    folder.mkdir(exist_ok=True)
+    arrays = Arrays(folder, job.rows, job.options.size, job.masks)
+    arrays.open()
+    return arrays
 
 
 def write_outputs(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from medvlp.prepare.dicom_file import code, read_content
+from medvlp.prepare.source import Source, open_source
 
 
 class ViewTeller(Protocol):
@@ -17,11 +18,11 @@ class ViewTeller(Protocol):
     def name(self) -> str:
         """What tells the views, for messages and the manifest."""
 
-    def tell(self, path: str, flags: Collection[str]) -> str:
+    def tell(self, source: Source, flags: Collection[str]) -> str:
         """Return the view of an image, in capitals; empty if nothing tells it.
 
         Args:
-            path: File of the image, which has been decoded.
+            source: Path of the image file, or its content. It has been decoded.
             flags: What the screening has flagged.
         """
 
@@ -32,7 +33,7 @@ class ByScreening:
 
     name: str = "the screening"
 
-    def tell(self, path: str, flags: Collection[str]) -> str:
+    def tell(self, source: Source, flags: Collection[str]) -> str:
         """Return LATERAL for an image with the flag, FRONTAL for any other; see `ViewTeller`."""
         return "LATERAL" if "lateral" in flags else "FRONTAL"
 
@@ -43,9 +44,9 @@ class ByHeader:
 
     name: str = "ViewPosition of the DICOM header"
 
-    def tell(self, path: str, flags: Collection[str]) -> str:
+    def tell(self, source: Source, flags: Collection[str]) -> str:
         """Return the value of the header; empty for a file that has none or is no DICOM; see `ViewTeller`."""
-        with warnings.catch_warnings(), open(path, "rb") as file:
+        with warnings.catch_warnings(), open_source(source) as file:
             warnings.simplefilter("ignore")
             try:
                 return code(read_content(file, ["ViewPosition"]).elements, "ViewPosition")

@@ -33,6 +33,8 @@ FOLDERS = {
     "padchest": "padchest",
     "padchest_gr": "padchest-gr",
     "mimic_cxr_dicom": "mimic-cxr/2.1.0",
+    "rexgradient": "rexgradient",
+    "candid_ptx": "candid-ptx",
 }
 # Further folders of layouts that have several.
 MORE = ["open-i-official"]

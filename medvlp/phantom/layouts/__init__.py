@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Protocol, cast
 
-from medvlp.phantom.files import JsonList, Table, write
+from medvlp.phantom.files import Listing, write
 from medvlp.phantom.images import Image
 from medvlp.phantom.reports import Report
 from medvlp.phantom.world import Shot, Study
@@ -35,6 +35,8 @@ NAMES: tuple[str, ...] = (
     "padchest",
     "padchest_gr",
     "mimic_cxr_dicom",
+    "rexgradient",
+    "candid_ptx",
 )
 
 # Rows by the name of their table.
@@ -45,7 +47,7 @@ Pictures = list[tuple[Shot, Image]]
 class Layout(Protocol):
     """A raw layout."""
 
-    def begin(self, out: Path) -> Mapping[str, Table | JsonList]:
+    def begin(self, out: Path) -> Mapping[str, Listing]:
         """Write the files that do not depend on studies, and begin the tables.
 
         Args:

@@ -8,7 +8,8 @@ from pathlib import Path
 import cv2
 
 from medvlp.phantom.drawn import drawn, each_side
-from medvlp.phantom.files import JsonList, write
+from medvlp.phantom.files import write
+from medvlp.phantom.json_files import JsonList
 from medvlp.phantom.layouts import Pictures, Rows, write_mark
 from medvlp.phantom.layouts.nih import label, named_images
 from medvlp.phantom.reports import Report

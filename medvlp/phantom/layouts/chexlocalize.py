@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from medvlp.phantom.files import Table, write
+from medvlp.phantom.files import Listing, Table, write
 from medvlp.phantom.images import Image
 from medvlp.phantom.json_files import JsonObject
 from medvlp.phantom.labels import COLUMN
@@ -34,7 +34,7 @@ _CLASSES: dict[str, frozenset[str]] = {
 }
 
 
-def begin(out: Path) -> dict[str, Table]:
+def begin(out: Path) -> dict[str, Listing]:
     """Mark the folder and begin its tables and masks."""
     write_mark(out / ROOT)
     tables = {part: Table(out / ROOT / "CheXpert" / f"{part}_labels.csv", COLUMNS) for part in ("val", "test")}

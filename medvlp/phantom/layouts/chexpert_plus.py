@@ -6,7 +6,7 @@ from pathlib import Path
 
 import cv2
 
-from medvlp.phantom.files import Table, write
+from medvlp.phantom.files import Listing, Table, write
 from medvlp.phantom.json_files import JsonLines
 from medvlp.phantom.labels import chexpert
 from medvlp.phantom.layouts import Pictures, Rows, write_mark
@@ -32,7 +32,7 @@ COLUMNS = (
 _WITH_FINDINGS = 0.3
 
 
-def begin(out: Path) -> dict[str, Table]:
+def begin(out: Path) -> dict[str, Listing]:
     """Mark the folder and begin the table and the labels."""
     write_mark(out / ROOT)
     return {

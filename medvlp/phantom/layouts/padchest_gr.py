@@ -8,8 +8,9 @@ from typing import Any
 import cv2
 
 from medvlp.phantom.drawn import drawn, each_side, frontal
-from medvlp.phantom.files import JsonList, Table, write
+from medvlp.phantom.files import Listing, Table, write
 from medvlp.phantom.images import Image
+from medvlp.phantom.json_files import JsonList
 from medvlp.phantom.layouts import Pictures, Rows, write_mark
 from medvlp.phantom.layouts.ms_cxr import phrases
 from medvlp.phantom.layouts.padchest import NAMES, image_name, wide
@@ -43,7 +44,7 @@ NORMAL = ("The study shows no other findings", "El estudio no muestra otros hall
 SPLITS = {"train": "train", "validate": "validation", "test": "test"}
 
 
-def begin(out: Path) -> dict[str, Table | JsonList]:
+def begin(out: Path) -> dict[str, Listing]:
     """Mark the folder and begin the file of sentences and the table."""
     write_mark(out / ROOT)
     return {

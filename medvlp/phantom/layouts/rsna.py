@@ -8,8 +8,9 @@ from pathlib import Path
 
 from medvlp.phantom.dicom import dicom, uids
 from medvlp.phantom.drawn import drawn, outlined
-from medvlp.phantom.files import JsonList, Table, write
+from medvlp.phantom.files import Listing, Table, write
 from medvlp.phantom.images import Box, Image
+from medvlp.phantom.json_files import JsonList
 from medvlp.phantom.layouts import Pictures, Rows, write_mark
 from medvlp.phantom.layouts.nih import named_images
 from medvlp.phantom.reports import Report
@@ -22,7 +23,7 @@ CLASSES = ("patientId", "class")
 MAPPINGS = "pneumonia-challenge-dataset-mappings_2018.json"
 
 
-def begin(out: Path) -> Mapping[str, Table | JsonList]:
+def begin(out: Path) -> Mapping[str, Listing]:
     """Mark the folder and begin the two tables and the list of names."""
     root = out / ROOT
     write_mark(root)

@@ -14,13 +14,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from medvlp.errors import LeftOutError, UserError
-from medvlp.prepare.annotations import Annotation, Box
+from medvlp.prepare.annotations import Annotation
 from medvlp.prepare.dataset import DataSet
 from medvlp.prepare.files import require_folder
 from medvlp.prepare.mask_files import MaskFiles
+from medvlp.prepare.named_masks import outline
 from medvlp.prepare.object_table import ObjectTable
 from medvlp.prepare.pipeline import prepare
 from medvlp.prepare.plan import Options
@@ -29,7 +28,7 @@ from medvlp.prepare.splits import SplitVariant, mgca_split, scaled
 from medvlp.prepare.study import Picture, Skip, Study
 from medvlp.prepare.tables import require_table
 from medvlp.prepared import SYNTHETIC, Resize
-from medvlp.run_lengths import EMPTY, decode
+from medvlp.run_lengths import EMPTY
 
 HOW = (
     "Download it from https://www.kaggle.com/c/siim-acr-pneumothorax-segmentation and give the folder that holds "
@@ -175,18 +174,4 @@ class RunLengths:
 
     def read(self, text: str, height: int, width: int) -> Annotation:
         """Return the mask, and a box around the part of each code; see `AnnotationSource`."""
-        rows, columns = (height, width) if self.side is None else (self.side, self.side)
-        mask = np.zeros((rows, columns), np.bool_)
-        boxes: list[Box] = []
-        for code in filter(None, text.split(";")):
-            try:
-                part = decode(code, rows, columns)
-            except ValueError as error:
-                raise LeftOutError(f"unreadable run-length code: {error}") from None
-            ys, xs = (np.flatnonzero(part.any(axis)) for axis in (1, 0))
-            if not len(xs):
-                raise LeftOutError("unreadable run-length code: no pixels")
-            mask |= part
-            x1, x2, y1, y2 = xs[0] * width, (xs[-1] + 1) * width, ys[0] * height, (ys[-1] + 1) * height
-            boxes.append(Box(LABEL, float(x1 / columns), float(y1 / rows), float(x2 / columns), float(y2 / rows)))
-        return Annotation(boxes, mask)
+        return outline(filter(None, text.split(";")), LABEL, self.side, height, width)

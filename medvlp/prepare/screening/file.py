@@ -13,6 +13,7 @@ from medvlp.prepare.images import FORMATS
 from medvlp.prepare.regions.square import Square
 from medvlp.prepare.screening.header import TAGS, header_flags
 from medvlp.prepare.screening.picture import look
+from medvlp.prepare.source import Source, open_source
 
 SMALL = 200
 ELONGATED = 2.0
@@ -22,11 +23,11 @@ COLOUR = 16.0
 SIDE = 32
 
 
-def screen(path: str, square: Square) -> list[str]:
+def screen(source: Source, square: Square) -> list[str]:
     """Return the flags of an image, each one once.
 
     Args:
-        path: File of the image.
+        source: Path of the image file, or its content.
         square: Prepared square of the image.
     """
     sides = square.geometry.height, square.geometry.width
@@ -35,12 +36,12 @@ def screen(path: str, square: Square) -> list[str]:
         flags.append("small")
     if max(sides) > ELONGATED * min(sides):
         flags.append("elongated")
-    return [*dict.fromkeys([*flags, *look(square), *_file_flags(path)])]
+    return [*dict.fromkeys([*flags, *look(square), *_file_flags(source)])]
 
 
-def _file_flags(path: str) -> Iterator[str]:
+def _file_flags(source: Source) -> Iterator[str]:
     """Yield the flags of header and colours of a file whose pixels have been read."""
-    with warnings.catch_warnings(), open(path, "rb") as file:
+    with warnings.catch_warnings(), open_source(source) as file:
         warnings.simplefilter("ignore")
         if is_dicom(file):
             yield from _dicom_flags(file)
@@ -55,7 +56,7 @@ def _dicom_flags(file: BufferedReader) -> Iterator[str]:
     ds = dcmread(file, stop_before_pixels=True, specific_tags=[*TAGS, "SamplesPerPixel"], force=True)
     yield from header_flags(ds)
     try:
-        if ds.get("SamplesPerPixel") == 3 and _is_colour(pixel_array(file.name, index=0)):
+        if ds.get("SamplesPerPixel") == 3 and _is_colour(pixel_array(file, index=0)):
             yield "colour"
     except Exception:  # noqa: BLE001  (a broken element: the reader of pixels repairs what it can)
         return

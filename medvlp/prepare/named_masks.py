@@ -1,0 +1,112 @@
+"""Objects of several labels as run-length codes: masks of the first label, and boxes of all.
+
+A code is that of SIIM-ACR, `medvlp.run_lengths`; -1 stands for no object.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from medvlp.errors import LeftOutError
+from medvlp.prepare.annotations import Annotation, Box
+from medvlp.prepare.objects import group_objects
+from medvlp.prepare.study import Skip
+from medvlp.prepare.tables import column_names, read_table
+from medvlp.run_lengths import EMPTY, decode
+from medvlp.tables import find_column
+
+# Names of the columns with the image and with the code of an object.
+COLUMNS = (("anon_SOPUID", "SOPInstanceUID", "ImageId"), ("mask_rle", "EncodedPixels"))
+
+
+def read_codes(table: Path, skip: Skip) -> dict[str, list[str] | None]:
+    """Return the codes of each image in a table; see `group_objects`.
+
+    Args:
+        table: A table with a row for each object.
+        skip: Called for each row that cannot be used, and for each image with such a row.
+
+    Raises:
+        UserError: If a column is missing or the file cannot be read.
+    """
+    present = column_names(table)
+    columns = [
+        next((name for name in names if find_column(table, present, name) is not None), names[0]) for names in COLUMNS
+    ]
+    return group_objects(read_table(table, columns, skip), read_code, skip)
+
+
+def read_code(fields: Sequence[str]) -> str | None:
+    """Return the code of a row; None if it stands for no object. For `group_objects`.
+
+    Args:
+        fields: The code and the fault of the row; the fault may be missing or empty.
+
+    Raises:
+        LeftOutError: If the row has no code, or a fault.
+    """
+    code, *faults = (field.strip() for field in fields)
+    if any(faults) or not code:
+        raise LeftOutError(next(filter(None, faults), "unreadable row: no run-length code"))
+    return None if code == EMPTY else code
+
+
+def outline(codes: Iterable[str], label: str, side: int | None, height: int, width: int) -> Annotation:
+    """Return the mask of the objects of one label, and a box around each.
+
+    Args:
+        codes: Their codes.
+        label: The label.
+        side: Side in pixels of the annotated image, a square; None for the size of the image at hand.
+        height: Height of the image at hand in pixels.
+        width: Its width.
+
+    Raises:
+        LeftOutError: If a code cannot be read, or has no pixels.
+    """
+    rows, columns = (height, width) if side is None else (side, side)
+    mask = np.zeros((rows, columns), np.bool_)
+    boxes: list[Box] = []
+    for code in codes:
+        try:
+            part = decode(code, rows, columns)
+        except ValueError as error:
+            raise LeftOutError(f"unreadable run-length code: {error}") from None
+        ys, xs = (np.flatnonzero(part.any(axis)) for axis in (1, 0))
+        if not len(xs):
+            raise LeftOutError("unreadable run-length code: no pixels")
+        mask |= part
+        x1, x2, y1, y2 = xs[0] * width, (xs[-1] + 1) * width, ys[0] * height, (ys[-1] + 1) * height
+        boxes.append(Box(label, float(x1 / columns), float(y1 / rows), float(x2 / columns), float(y2 / rows)))
+    return Annotation(boxes, mask)
+
+
+@dataclass(frozen=True)
+class NamedMasks:
+    """The reader; see `medvlp.prepare.annotations.AnnotationSource`.
+
+    Attributes:
+        side: Side in pixels of the annotated images, which are squares; None for the size of the images at hand.
+    """
+
+    side: int | None
+    masks: bool = True
+
+    @staticmethod
+    def write(codes: Mapping[str, Sequence[str]]) -> str:
+        """Return the text of `Picture.annotation`.
+
+        Args:
+            codes: Codes of each label; the masks are those of the first one.
+        """
+        return json.dumps(codes)
+
+    def read(self, text: str, height: int, width: int) -> Annotation:
+        """Return the mask of the first label, and a box around each code; see `AnnotationSource`."""
+        drawn = [outline(codes, label, self.side, height, width) for label, codes in json.loads(text).items()]
+        return Annotation([box for each in drawn for box in each.boxes], drawn[0].mask)
