@@ -16,6 +16,7 @@ from medvlp.prepare.dataset import DataSet
 from medvlp.prepare.datasets.mimic_cxr import LABEL_BYTES, LABEL_VALUES
 from medvlp.prepare.files import require_folder
 from medvlp.prepare.five_by_200 import CLASSES, EACH, candidates, draw
+from medvlp.prepare.order import number_at_end
 from medvlp.prepare.pipeline import prepare
 from medvlp.prepare.plan import Options, parse_views
 from medvlp.prepare.screening import parse_flags
@@ -199,4 +200,5 @@ def _study(row: Row, path_of: Callable[[str], str], split: str, other_splits: Ma
         pictures=[Picture(row.image_id, row.view, path_of(row.image_id))],
         labels=row.values,
         other_splits=other_splits,
+        order=number_at_end(row.study),
     )

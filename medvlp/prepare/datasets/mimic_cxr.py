@@ -20,6 +20,7 @@ from medvlp.errors import LeftOutError
 from medvlp.prepare.dataset import DataSet
 from medvlp.prepare.files import ESCAPES, EscapesRootError, Store, locator, open_store, require_folder
 from medvlp.prepare.five_by_200 import CLASSES, candidates, draw
+from medvlp.prepare.order import moment
 from medvlp.prepare.pipeline import prepare
 from medvlp.prepare.plan import Options, parse_views
 from medvlp.prepare.regions import Automatic, Regions, RegionSource, SceneGraphs
@@ -53,6 +54,8 @@ FIVE_BY_200 = SplitVariant(
     "as from CheXpert by MGCA; train and validate are the official ones, without all images of the patients of test"
 )
 FRONTAL = ("PA", "AP")
+# Columns with the moment of a study; dates are shifted, alike for all studies of a patient.
+DATED = ("StudyDate", "StudyTime")
 
 
 def mimic_cxr(
@@ -170,6 +173,7 @@ class MimicCxr(DataSet):
 
     def studies(self, skip: Skip) -> Iterator[Study]:
         """Yield the studies by subject and study number, and their images by name."""
+        self.orders: dict[int, int | None] = {}
         rows = self._read_rows(skip)
         values = self._read_labels(skip)
         unlabelled = bytes(len(self.labels))
@@ -202,6 +206,7 @@ class MimicCxr(DataSet):
                 labels=[LABEL_VALUES[value] for value in values.get(study, unlabelled)],
                 report=report_of(subject, study),
                 other_splits={"5x200": "test" if test else elsewhere} if has_5x200 else {},
+                order=self.orders[study],
             )
 
     def _draw(
@@ -245,7 +250,9 @@ class MimicCxr(DataSet):
         rows = []
         ids = set()
         columns = ["subject_id", "study_id", "dicom_id", "ViewPosition"]
-        for place, (subject, study, image_id, view) in self.counted_rows(self.metadata, columns, skip):
+        dated = [name for name in DATED if name in column_names(self.metadata)]
+        columns += dated if "StudyDate" in dated else []
+        for place, (subject, study, image_id, view, *when) in self.counted_rows(self.metadata, columns, skip):
             if not (subject.isdecimal() and study.isdecimal() and image_id):
                 skip(place, "unreadable row: subject_id, study_id or dicom_id")
             elif image_id in ids:
@@ -254,6 +261,7 @@ class MimicCxr(DataSet):
                 skip(image_id, "not in the split table")
             else:
                 ids.add(image_id)
+                self.orders.setdefault(int(study), moment(*when) if when else None)
                 rows.append((int(subject), int(study), splits[image_id], image_id, sys.intern(view)))
         return sorted(rows)
 
