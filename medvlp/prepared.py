@@ -18,6 +18,8 @@ Columns of the index:
     image_id         string, unique (MIMIC-CXR: dicom_id)
     study_id         string, one report; of a data set without reports, one study or, if it has none, the image_id
     subject_id       string, one patient
+    order            int64, larger for a later study of the patient, for methods that read prior studies; null where the
+                     data set does not say it; not there in older folders
     view             string, e.g. PA, AP, LATERAL, FRONTAL
     split            string, train, validate or test by the default variant; empty or another word: in no split
     split/<VARIANT>  string, the same by each variant of the manifest's `splits`, the default one being the first
@@ -107,6 +109,7 @@ def index_schema(labels: Sequence[str], variants: Sequence[str] = ()) -> pa.Sche
             ("image_id", pa.string()),
             ("study_id", pa.string()),
             ("subject_id", pa.string()),
+            ("order", pa.int64()),
             ("view", pa.string()),
             ("split", pa.string()),
             *((SPLIT_PREFIX + name, pa.string()) for name in variants),

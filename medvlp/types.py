@@ -45,6 +45,7 @@ class Batch(TypedDict):
         label: Labels, int8 (B, L): PRESENT, ABSENT, UNCERTAIN or NOT_MENTIONED.
         existence: State of each finding of `medvlp.parse.FINDINGS` in the report, int8 (B, F), with the same values.
         index: Position of the sample in its dataset, int64 (B,).
+        source: Number of the prepared folder of each sample, int64 (B,), as `CXRDataModule.roots` counts them.
         sentence: All sentences of the reports; None if no objective of the task reads sentences or words.
         region: The anatomical regions; None without `CXRDataModule(regions=True)`.
         mask: Share of each pixel that the annotation covers, 0 to 255, uint8 (B, V, H, W); None without
@@ -63,6 +64,7 @@ class Batch(TypedDict):
     label: Tensor
     existence: Tensor
     index: Tensor
+    source: Tensor
     sentence: SentenceBatch | None
     region: RegionBatch | None
     mask: Tensor | None

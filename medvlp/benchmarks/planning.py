@@ -14,6 +14,7 @@ from typing import Any
 from medvlp.benchmarks.cells import Plan
 from medvlp.benchmarks.configuration import settings, short_hash
 from medvlp.benchmarks.results import weights_label
+from medvlp.config.options import one_root
 from medvlp.errors import NotFoundError, UserError
 from medvlp.models.published import fingerprint, names_published
 from medvlp.prepared import Prepared
@@ -168,7 +169,7 @@ def compose_benchmark(name: str, config: Path, encoder: Encoder, data: Path | No
     given = shlex.split(args.replace(TASK, config.parent.name))
     options = [*given, f"--model.weights={encoder.weights}", f"--trust={trust}"]
     composed = compose(["fit", "-c", str(config), *options])
-    root = Path(composed["data"]["root"])
+    root = one_root(composed, "medvlp benchmark")
     if data is not None:
         root = data / root.name
         options.append(f"--data.root={root}")

@@ -12,6 +12,7 @@ from medvlp.benchmarks.configuration import changes, differing, prepared_data, s
 from medvlp.benchmarks.processes import check_launcher
 from medvlp.benchmarks.state import read_state
 from medvlp.compare.methods import Method
+from medvlp.config.options import one_root
 from medvlp.models.weights import fingerprint
 from medvlp.prepared import Prepared
 from medvlp.trainer.composition import compose
@@ -81,8 +82,9 @@ def _compose(method: Method, data: Path | None, args: Sequence[str]) -> tuple[li
     options = [*method.options, *args]
     config = compose(["fit", *options])
     check_launcher(config["trainer"]["num_nodes"])
+    root = one_root(config, "medvlp compare")
     if data is not None:
-        config["data"]["root"] = str(data / Path(config["data"]["root"]).name)
+        config["data"]["root"] = str(data / root.name)
         options.append(f"--data.root={config['data']['root']}")
     return options, config
 

@@ -4,34 +4,38 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
 import numpy as np
-import numpy.typing as npt
 import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from torch.utils.data import DataLoader, Dataset
 
-from medvlp.data.dataset import PreparedDataset, Targets, Transform, ViewSource, collate, select
+from medvlp.data.audit import Audit
+from medvlp.data.dataset import PreparedDataset, Transform, ViewSource, collate
 from medvlp.data.features import FeatureDataset, FeatureStore, as_it_is
+from medvlp.data.folders import FolderDataModule
+from medvlp.data.mixed import MixedDataset, training_sampler
 from medvlp.data.regions import RegionList
-from medvlp.data.reports import ReportDataModule
+from medvlp.data.roots import Roots
 from medvlp.data.sampler import EpochSampler
+from medvlp.data.selection import Rows, Targets
 from medvlp.data.subset import Subset
 from medvlp.data.transforms import Augmentation, EvaluationTransform, Framing, TrainTransform
+from medvlp.data.views import check_paired
 from medvlp.errors import UserError
-from medvlp.prepared import TEXT, Prepared, local_root
-from medvlp.types import find_label
+from medvlp.prepared import TEXT
 
 
-class CXRDataModule(ReportDataModule):
-    """Chest radiographs with reports and labels from a prepared folder, by default MIMIC-CXR's.
+class CXRDataModule(FolderDataModule):
+    """Chest radiographs with reports and labels from prepared folders, by default MIMIC-CXR's.
 
     Args:
-        root: The prepared folder, or its URL, such as s3://bucket/folder; see `medvlp.storage.mirror`.
+        root: The prepared folder, or its URL, such as s3://bucket/folder; see `medvlp.storage.mirror`. Several of them,
+            for pre-training: a list, of which an epoch reads every image once, or the weight of each,
+            `{data/mimic_cxr: 1.0, data/chexpert_plus: 0.5}`; see `Roots`.
         batch_size: Number of studies B in a batch of one process (IMITATE: 128).
         crop: Side of the crop that encoders see, in pixels (IMITATE: 224 of 256).
         resize: Side to which stored images are resized before the crop, in pixels; by default they are not resized.
@@ -42,12 +46,14 @@ class CXRDataModule(ReportDataModule):
         test_splits: Splits to test on.
         num_workers: Number of loader processes for each training process.
         seed: Seed of order and views.
-        text_cache: Folder of the cached embeddings of frozen text encoders; by default inside the prepared folder.
+        text_cache: Folder of the cached embeddings of frozen text encoders; by default inside the (first) prepared
+            folder.
         regions: Load the anatomical regions that a report mentions, with their boxes and sentences. ASG's region
             alignment needs them.
         region_list: The regions, `29`, `23`, or a YAML file of merged regions; see `RegionList`.
         split: Name of the split variant, one of those that `medvlp prepare` has listed; by default the first.
-        fraction: Share of the training images to train on; validation and test stay complete. See `Subset`.
+        fraction: Share of the training images of each folder to train on; validation and test stay complete. See
+            `Subset`.
         subset_seed: Seed of the choice; another seed chooses other images.
         balance: Train on all images with a label that is present, and on as many without (MGCA's SIIM).
         targets: Annotations to load, `mask` or `box`. Images that were never annotated are dropped: they would count
@@ -55,9 +61,15 @@ class CXRDataModule(ReportDataModule):
         drop_last: Drop the last incomplete batch of a training epoch.
         view_source: Source of the training views after the first: `image` for the image itself, `study` for other
             images of the same study, such as a lateral one, as far as the training images hold any (CXR-CLIP).
+        known_tests: Prepared folders whose test images must not be trained on; see `medvlp.data.audit`. By default all
+            that lie beside those of `root`.
+        leave_out_known_tests: Whether to leave out the training images of patients and images in known test sets;
+            otherwise they are only counted.
 
     Attributes:
+        roots: The prepared folders.
         share: The choice of training images.
+        left_out: Rows of images.npy of each folder that are not trained on, by its number; none before the audit.
 
     Raises:
         UserError: If `view_source` is `study` without a second view, or with regions or targets.
@@ -65,7 +77,7 @@ class CXRDataModule(ReportDataModule):
 
     def __init__(
         self,
-        root: Path = Path("data/mimic_cxr"),
+        root: dict[str, float] | list[str] | Path = Path("data/mimic_cxr"),
         batch_size: int = 128,
         crop: int = 224,
         resize: int | None = None,
@@ -86,17 +98,21 @@ class CXRDataModule(ReportDataModule):
         targets: Targets | None = None,
         drop_last: bool = True,
         view_source: ViewSource = "image",
+        known_tests: Sequence[Path] | None = None,
+        leave_out_known_tests: bool = False,
     ) -> None:
         super().__init__()
-        self.root, self.batch_size, self.views = local_root(root), batch_size, views
+        self.roots, self.batch_size, self.views = Roots(root), batch_size, views
         self.crop, self.resize = crop, resize
         self.augmentation = augmentation or Augmentation()
         self.splits = {"train": train_splits, "validate": validation_splits, "test": test_splits}
         self.num_workers, self.seed = num_workers, seed
-        self.text_cache = text_cache or self.root / TEXT
+        self.text_cache = text_cache or self.roots.paths[0] / TEXT
         self.regions = RegionList(region_list) if regions else None
         self.split, self.targets, self.drop_last = split, targets, drop_last
         self.share = Subset(fraction, subset_seed, balance)
+        self.known_tests, self.leave_out_known_tests = known_tests, leave_out_known_tests
+        self.left_out: dict[int, Rows] = {}
         self.view_source = view_source
         if view_source == "study" and (views < 2 or regions or targets):
             wrong = "the only view is the image itself: pass --data.views 2"
@@ -114,49 +130,41 @@ class CXRDataModule(ReportDataModule):
         """Stored features of evaluation views that the task reads instead of images; None for images."""
         return getattr(self._task, "stored_features", None)
 
-    @cached_property
-    def labels(self) -> list[str]:
-        """Names of the labels."""
-        return Prepared.open(self.root).labels
+    def leave_out(self, audit: Audit) -> None:
+        """Train on no image that stands in a known test set."""
+        self.left_out = {number: audit.rows(number) for number in range(len(self.roots))}
 
-    def find_labels(self, names: Sequence[str], option: str) -> list[str]:
-        """Return labels as the data spells them; names match in any case.
-
-        Args:
-            names: The names.
-            option: The option that holds the names, for the error.
+    def datasets(self, name: str) -> list[PreparedDataset]:
+        """Return the data sets of `train`, `validate` or `test`, one for each of `sources`.
 
         Raises:
-            UserError: If the data has no such label, or a label is named twice.
+            UserError: If the resized images are smaller than the crop, no image is in the splits, or folders hold
+                images of different sizes that are not resized.
         """
-        labels = []
-        for name in names:
-            label = find_label(name, self.labels)
-            if label is None or label in labels:
-                wrong = f"names '{name}' twice" if label else f"but the data in root='{self.root}' has no '{name}'"
-                raise UserError(f"{option}={list(names)}, {wrong}; it has: {', '.join(self.labels) or 'none'}.")
-            labels.append(label)
-        return labels
-
-    def rows(self, name: str) -> npt.NDArray[np.int64]:
-        """Return the rows in images.npy of `train`, `validate` or `test`."""
-        rows: npt.NDArray[np.int64] = self._index([name], ["row"])["row"].to_numpy()
-        return rows
-
-    @property
-    def subset(self) -> list[str]:
-        """Names of the images to train on."""
-        prepared = Prepared.open(self.root)
-        chosen = select(prepared, self.splits["train"], self.split, self.targets, self.share)
-        names: list[str] = chosen.table["image_id"].to_pylist()
-        return names
+        numbers = self.sources(name)
+        sizes = {prepared.size: prepared.root for prepared in self.roots.open()}
+        if len(sizes) > 1 and not self.framing.resize:
+            raise UserError(
+                f"root: the images of {' and '.join(f'{root} have {size}' for size, root in sizes.items())} pixels a "
+                f"side: give them one size, --data.resize {min(sizes)}."
+            )
+        datasets = [self._dataset(name, number) for number in numbers]
+        first = 0
+        for number, dataset in zip(numbers, datasets, strict=True):
+            dataset.source, dataset.first = number, first
+            first += len(dataset)
+        return datasets
 
     def dataset(self, name: str) -> PreparedDataset:
-        """Return the data set of `train`, `validate` or `test`.
+        """Return the data set of `train`, `validate` or `test`, or of its first folder.
 
         Raises:
-            UserError: If the resized images are smaller than the crop, or no image is in the splits.
+            UserError: See `datasets`.
         """
+        return self.datasets(name)[0]
+
+    def _dataset(self, name: str, number: int) -> PreparedDataset:
+        root, several = self.roots.paths[number], len(self.roots) > 1
         training = name == "train"
         augmented = training and self.features is None
         crop, resize = self.framing.crop, self.framing.resize
@@ -164,28 +172,31 @@ class CXRDataModule(ReportDataModule):
             TrainTransform(crop, self.augmentation, resize) if augmented else EvaluationTransform(crop, resize)
         )
         dataset = PreparedDataset(
-            self.root,
+            root,
             self.splits[name],
             transform,
             self.views if augmented else 1,
-            self.seed,
+            # Images of the same number in two folders are not turned alike.
+            int(np.random.SeedSequence((self.seed, number)).generate_state(1)[0]) if several else self.seed,
             self.regions,
             self.split,
             self.targets,
             self.share if training else None,
             getattr(self._task, "reads_sentences", False),
             self.view_source if augmented else "image",
+            self.left_out.get(number) if training else None,
+            self.labels if several else None,
         )
         side = resize or dataset.prepared.size
         if side < crop:
-            place = f"resize={side} makes images of" if resize else f"the images in root='{self.root}' have"
+            place = f"resize={side} makes images of" if resize else f"the images in root='{root}' have"
             raise UserError(
                 f"crop={crop}, but {place} {side} pixels a side. "
                 f"Pass --data.crop {side}, or prepare with a larger --size."
             )
         if training and side > dataset.prepared.size:
             rank_zero_warn(
-                f"resize={side} enlarges the images in root='{self.root}', which have {dataset.prepared.size} pixels a "
+                f"resize={side} enlarges the images in root='{root}', which have {dataset.prepared.size} pixels a "
                 "side. Pass --data.resize null with a --data.crop that fits, or prepare with a larger --size."
             )
         return dataset
@@ -197,20 +208,17 @@ class CXRDataModule(ReportDataModule):
             UserError: If `regions` is true and no training image has a region with a sentence, `view_source` is
                 `study` and no study has two images, or no batch is full.
         """
-        dataset = self.dataset("train")
-        if self.regions is not None and not any(len(dataset.spoken(i).region.region_id) for i in range(len(dataset))):
+        datasets = self.datasets("train")
+        if self.regions is not None and not any(
+            len(dataset.spoken(i).region.region_id) for dataset in datasets for i in range(len(dataset))
+        ):
             raise UserError(
-                f"regions=True, but in root='{self.root}' no report of a training image mentions a region that "
+                f"regions=True, but in root='{self.roots}' no report of a training image mentions a region that "
                 "has a box in it."
             )
-        if dataset.study is not None:
-            if not dataset.study.paired:
-                raise UserError(
-                    f"view_source='study', but no study of the training images of root='{self.root}' has two images: "
-                    "prepare it with all --views, such as FRONTAL,LATERAL of Open-I, or pass view_source=image."
-                )
-            rank_zero_info(f"{dataset.study.paired:,} of {len(dataset):,} images have another one of their study.")
-        sampler = EpochSampler(len(dataset), shuffle=True, seed=self.seed)
+        if self.view_source == "study":
+            check_paired([dataset.study for dataset in datasets if dataset.study], self.roots)
+        sampler = training_sampler(self.roots, [len(dataset) for dataset in datasets], self.seed)
         if self.drop_last and len(sampler) < self.batch_size:
             raise UserError(
                 f"batch_size={self.batch_size}, but training has {len(sampler)} images per process: no batch would be "
@@ -219,23 +227,27 @@ class CXRDataModule(ReportDataModule):
         # The Trainer sets the epoch only after the loader's workers have begun to fetch.
         (sampler.epoch, images), self._start = self._start, (0, 0)
         sampler.skip = images // sampler.num_replicas
-        return self._loader(dataset, sampler, self.drop_last)
+        return self._loader(datasets, sampler, self.drop_last)
 
     @property
     def overfits(self) -> bool:
         """Whether the run learns a few batches by heart: the same views of the same images in each epoch."""
         return bool(self.trainer and self.trainer.overfit_batches)  # type: ignore[attr-defined]  # set by a connector
 
-    def val_dataloader(self) -> DataLoader[Any]:
-        """Return all validation images, one view; if the run overfits, the first training view of its images."""
+    def val_dataloader(self) -> DataLoader[Any] | list[DataLoader[Any]]:
+        """Return all validation images, one view, of several folders a loader each, see `sources`.
+
+        If the run overfits, it is one loader of the first training view of its images.
+        """
         if not self.overfits:
             return self._evaluation("validate")
-        dataset = self.dataset("train")
-        dataset.views = 1
-        return self._loader(dataset, EpochSampler(len(dataset), shuffle=False), self.drop_last)
+        datasets = self.datasets("train")
+        for dataset in datasets:
+            dataset.views = 1
+        return self._loader(datasets, EpochSampler(sum(map(len, datasets)), shuffle=False), self.drop_last)
 
-    def test_dataloader(self) -> DataLoader[Any]:
-        """Return all test images, one view."""
+    def test_dataloader(self) -> DataLoader[Any] | list[DataLoader[Any]]:
+        """Return all test images, one view, of several folders a loader each, see `sources`."""
         return self._evaluation("test")
 
     def state_dict(self) -> dict[str, Any]:
@@ -261,16 +273,20 @@ class CXRDataModule(ReportDataModule):
         """The task of the run; None outside a run."""
         return self.trainer.lightning_module if self.trainer else None
 
-    def _evaluation(self, name: str) -> DataLoader[Any]:
-        dataset = self.dataset(name)
-        return self._loader(dataset, EpochSampler(len(dataset), shuffle=False), drop_last=False)
+    def _evaluation(self, name: str) -> DataLoader[Any] | list[DataLoader[Any]]:
+        loaders = [
+            self._loader([dataset], EpochSampler(len(dataset), shuffle=False), drop_last=False)
+            for dataset in self.datasets(name)
+        ]
+        return loaders if len(self.roots) > 1 else loaders[0]
 
-    def _loader(self, samples: PreparedDataset, sampler: EpochSampler, drop_last: bool) -> DataLoader[Any]:
-        if samples.unannotated:
+    def _loader(self, datasets: Sequence[PreparedDataset], sampler: EpochSampler, drop_last: bool) -> DataLoader[Any]:
+        if unannotated := sum(dataset.unannotated for dataset in datasets):
             rank_zero_info(
-                f"{samples.unannotated:,} images without annotations are left out; {len(samples):,} images remain."
+                f"{unannotated:,} images without annotations are left out; {sum(map(len, datasets)):,} images remain."
             )
-        dataset: Dataset[Any] = FeatureDataset(samples, self.features) if self.features else samples
+        samples = datasets[0] if len(datasets) == 1 else MixedDataset(datasets)
+        dataset: Dataset[Any] = FeatureDataset(datasets[0], self.features) if self.features else samples
         # Stored features take longer to send between processes than to read.
         workers = 0 if self.features else self.num_workers
         return DataLoader(

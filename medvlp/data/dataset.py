@@ -8,13 +8,12 @@ from typing import Literal, NamedTuple, Protocol, TypedDict
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 from torch.utils.data import Dataset
 
 from medvlp.data.objects import ObjectBoxes
 from medvlp.data.regions import ImageBoxes, RegionList, StudyRegions, collate_regions, study_regions
+from medvlp.data.selection import Rows, Targets, joined, select
 from medvlp.data.sentences import ReportSentences, StudySentences, collate_sentences
 from medvlp.data.subset import Subset
 from medvlp.data.transforms import View
@@ -22,11 +21,10 @@ from medvlp.data.triplets import ReportTriplets
 from medvlp.data.views import StudyImages
 from medvlp.errors import UserError
 from medvlp.parse import FINDINGS
-from medvlp.prepared import LABEL_PREFIX, SPLIT_PREFIX, TRIPLETS, Prepared
-from medvlp.types import NOT_MENTIONED, PRESENT, Batch
+from medvlp.prepared import TRIPLETS, Prepared
+from medvlp.types import NOT_MENTIONED, Batch
 
 Mask = npt.NDArray[np.uint8]
-Targets = Literal["mask", "box"]
 ViewSource = Literal["image", "study"]
 
 
@@ -48,6 +46,7 @@ class Sample(TypedDict):
     label: npt.NDArray[np.int8]
     existence: npt.NDArray[np.int8]
     index: int
+    source: int
     sentence: StudySentences | None
     region: StudyRegions | None
     mask: Mask | None
@@ -68,64 +67,6 @@ class Spoken(NamedTuple):
     box: npt.NDArray[np.float32]
 
 
-class Selection(NamedTuple):
-    """The images of some splits that a run reads.
-
-    Attributes:
-        table: Their part of the index.
-        label: Their labels, int8 (N, L).
-        unannotated: Number of images dropped because they have no annotation.
-    """
-
-    table: pa.Table
-    label: npt.NDArray[np.int8]
-    unannotated: int
-
-
-def select(
-    prepared: Prepared,
-    splits: Sequence[str],
-    variant: str | None,
-    targets: Targets | None,
-    subset: Subset | None,
-    columns: Sequence[str] = (),
-) -> Selection:
-    """Select images; the arguments are those of `PreparedDataset`.
-
-    Args:
-        prepared: The prepared folder.
-        splits: Splits to read.
-        variant: The way the data is split.
-        targets: Annotations that images must have.
-        subset: Which of the images to keep.
-        columns: Columns of the index that the table holds beside `image_id`.
-
-    Raises:
-        UserError: If no image is in these splits, or none has targets.
-    """
-    label_columns = [LABEL_PREFIX + name for name in prepared.labels]
-    names = ["image_id", *columns, *label_columns, *(["boxes"] if targets else [])]
-    table = prepared.of_splits(splits, names, variant)
-    if not len(table):
-        column = SPLIT_PREFIX + variant if variant else "split"
-        splits_there = ", ".join(sorted(filter(None, prepared.index[column].unique().to_pylist())))
-        raise UserError(f"splits={list(splits)} of root='{prepared.root}' have no image; splits there: {splits_there}.")
-    unannotated = 0
-    if targets:
-        mask = table["boxes"].is_valid()
-        unannotated = len(table) - pc.sum(mask).as_py()
-        table = table.filter(mask)
-        if not len(table) or (targets == "mask" and prepared.masks is None):
-            raise UserError(
-                f"targets='{targets}', but the images of root='{prepared.root}' have none: its data set has labels."
-            )
-    label = _labels(table, label_columns)
-    if subset is not None:
-        chosen = subset.choose(table["image_id"].to_pylist(), (label == PRESENT).any(1))
-        table, label = table.take(pa.array(chosen)), label[chosen]
-    return Selection(table, label, unannotated)
-
-
 class PreparedDataset(Dataset[Sample]):
     """Images of some splits of a prepared folder, with their reports and labels.
 
@@ -144,8 +85,13 @@ class PreparedDataset(Dataset[Sample]):
         sentences: Whether to give all sentences of the reports; regions imply them.
         view_source: Source of the views after the first: `image`, or `study` for other images of the same study among
             these images, as far as there are any. Boxes and masks are those of the first, so it goes without them.
+        left_out: Rows of images.npy to leave out.
+        labels: Names of the labels to give, in any case; those that the folder lacks are not mentioned. By default
+            those of the folder.
 
     Attributes:
+        source: Number of the folder, among several of a run.
+        first: Number of samples of the folders before it.
         image_id: Names of the images.
         rows: Their rows in images.npy.
         unannotated: Number of images dropped because they have no annotation.
@@ -168,12 +114,16 @@ class PreparedDataset(Dataset[Sample]):
         subset: Subset | None = None,
         sentences: bool = False,
         view_source: ViewSource = "image",
+        left_out: Rows | None = None,
+        labels: Sequence[str] | None = None,
     ) -> None:
         self.prepared = Prepared.open(root)
         self.transform, self.views, self.seed = transform, views, seed
-        self.labels = self.prepared.labels
-        columns = ["row", "study_id", "findings", "impression", *(["regions"] if regions else [])]
-        table, self.label, self.unannotated = select(self.prepared, splits, variant, targets, subset, columns)
+        self.source = self.first = 0
+        columns = ["study_id", "findings", "impression", *(["regions"] if regions else [])]
+        table, label, self.unannotated = select(self.prepared, splits, variant, targets, subset, columns, left_out)
+        self.labels = self.prepared.labels if labels is None else list(labels)
+        self.label = label if labels is None else joined(label, self.prepared.labels, labels)
         self.targets = targets
         self.objects = ObjectBoxes(table["boxes"]) if targets == "box" else None
         self.image_id, self.study_id = table["image_id"], table["study_id"]
@@ -232,7 +182,8 @@ class PreparedDataset(Dataset[Sample]):
             impression=impression,
             label=self.label[i],
             existence=self.existence[i],
-            index=i,
+            index=self.first + i,
+            source=self.source,
             sentence=sentence,
             region=region,
             mask=np.stack([view.mask for view in views if view.mask is not None]) if mask is not None else None,
@@ -267,15 +218,10 @@ def collate(samples: Sequence[Sample]) -> Batch:
         label=torch.from_numpy(np.stack([s["label"] for s in samples])),
         existence=torch.from_numpy(np.stack([s["existence"] for s in samples])),
         index=torch.tensor([s["index"] for s in samples]),
+        source=torch.tensor([s["source"] for s in samples]),
         sentence=collate_sentences(sentences) if sentences else None,
         region=collate_regions(regions) if regions else None,
         mask=torch.from_numpy(np.stack(masks)) if masks else None,
         box=boxes or None,
         feature=None,
     )
-
-
-def _labels(table: pa.Table, columns: Sequence[str]) -> npt.NDArray[np.int8]:
-    """Return label columns as one array (N, L)."""
-    labels = [table[column].fill_null(NOT_MENTIONED).to_numpy() for column in columns]
-    return np.stack(labels, 1) if labels else np.empty((len(table), 0), np.int8)

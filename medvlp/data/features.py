@@ -62,12 +62,13 @@ class FeatureStore:
         rows = np.unique(rows)
         return rows[~np.load(self._done)[rows]] if self._done.exists() else rows
 
-    def fill(self, rows: Rows, encode: Callable[[Rows], Sequence[Tensor]]) -> None:
+    def fill(self, rows: Rows, encode: Callable[[Rows], Sequence[Tensor]], chunk: int = CHUNK) -> None:
         """Compute what is missing of some rows.
 
         Args:
             rows: Rows of images.npy.
             encode: Returns the tensors (M, ...) of M rows.
+            chunk: Number of images that are encoded at once, and lost by an interruption.
 
         Raises:
             UserError: If the disk has no room for them.
@@ -79,18 +80,18 @@ class FeatureStore:
                 return
             (self.folder / "settings.json").write_text(self._settings)
             maps: list[Any] = []
-            for start in track(range(0, len(missing), CHUNK), f"Encoding {len(missing):,} images"):
-                chunk = missing[start : start + CHUNK]
-                tensors = [tensor.half().cpu().numpy() for tensor in encode(chunk)]
+            for start in track(range(0, len(missing), chunk), f"Encoding {len(missing):,} images"):
+                some = missing[start : start + chunk]
+                tensors = [tensor.half().cpu().numpy() for tensor in encode(some)]
                 if not maps:
                     self._make_room(sum(tensor[0].nbytes for tensor in tensors) * len(missing))
                     maps = [self._open(self._map(i), np.float16, x.shape[1:]) for i, x in enumerate(tensors)]
                     done = self._open(self._done, np.bool_, ())
                 for array, tensor in zip(maps, tensors, strict=True):
-                    array[chunk] = tensor
+                    array[some] = tensor
                     array.flush()
                 # Last, since a row counts once it is marked.
-                done[chunk] = True
+                done[some] = True
                 done.flush()
 
     def read(self, rows: Rows) -> list[Tensor]:
@@ -164,6 +165,7 @@ class FeatureDataset(Dataset[Batch]):
             label=torch.from_numpy(samples.label[index]),
             existence=torch.from_numpy(samples.existence[index]),
             index=torch.from_numpy(index),
+            source=torch.zeros(len(index), dtype=torch.int64),
             sentence=None,
             region=None,
             mask=None,

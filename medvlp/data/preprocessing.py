@@ -36,9 +36,24 @@ class Preprocessing:
 
     @classmethod
     def of(cls, data: CXRDataModule) -> Preprocessing:
-        """Return the preprocessing of a data module's images."""
-        options = Prepared.open(data.root).manifest["options"]
-        return cls(options["size"], options["resize"], data.framing.resize, data.framing.crop)
+        """Return the preprocessing of a data module's images.
+
+        Raises:
+            UserError: If they fill their squares in different ways.
+        """
+        folders = data.roots.open()
+        first = folders[0].manifest["options"]
+        if others := [one for one in folders if one.manifest["options"]["resize"] != first["resize"]]:
+            # Squares look the same however they are fitted.
+            wider = next((one for one in (folders[0], *others) if not one.of_squares), None)
+            if wider:
+                raise UserError(
+                    f"root: '{folders[0].root}' was prepared with --resize {first['resize']}, '{others[0].root}' with "
+                    f"--resize {others[0].manifest['options']['resize']}: prepare all folders in the same way."
+                )
+        # Of several sizes, all of which are resized, the least is in reach of every folder.
+        size = min(one.manifest["options"]["size"] for one in folders)
+        return cls(size, first["resize"], data.framing.resize, data.framing.crop)
 
     @property
     def side(self) -> int:

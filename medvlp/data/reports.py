@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import lightning as L
@@ -10,33 +10,43 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from medvlp.data.roots import Roots
+from medvlp.data.selection import Rows, without
 from medvlp.data.sentences import ReportSentences
 from medvlp.data.triplets import ReportTriplets
+from medvlp.parse import FINDINGS
 from medvlp.prepared import TRIPLETS, Prepared
+from medvlp.types import NOT_MENTIONED
 
 
 class ReportDataModule(L.LightningDataModule):
     """A data module that knows the reports of its splits.
 
     Attributes:
-        root: The prepared folder.
+        roots: The prepared folders.
         splits: The splits of `train`, `validate` and `test`.
         split: Name of the split variant; None for the first.
+        left_out: Rows of images.npy of each folder that are not trained on, by its number.
     """
 
-    root: Path
+    roots: Roots
     splits: Mapping[str, Sequence[str]]
     split: str | None
+    left_out: Mapping[int, Rows]
 
     def reports(self, names: Sequence[str]) -> tuple[list[str], list[str]]:
         """Return Findings and Impressions, empty if missing, of some of `train`, `validate` and `test`."""
-        index = self._index(names, ["findings", "impression"])
-        return index["findings"].fill_null("").to_pylist(), index["impression"].fill_null("").to_pylist()
+        findings: list[str] = []
+        impression: list[str] = []
+        for _, index in self.indices(names, ["findings", "impression"]):
+            findings += index["findings"].fill_null("").to_pylist()
+            impression += index["impression"].fill_null("").to_pylist()
+        return findings, impression
 
     def region_sentences(self, names: Sequence[str]) -> list[str]:
         """Return the distinct sentences about regions in some of `train`, `validate` and `test`."""
-        triplets = self._triplets(names)
-        return triplets.texts if triplets else []
+        read = (_triplets(root, index["study_id"]) for root, index in self.indices(names, ["study_id"]))
+        return list(dict.fromkeys(text for triplets in read if triplets for text in triplets.texts))
 
     def sentences(self, names: Sequence[str], placed: bool = False) -> list[str]:
         """Return the distinct sentences of the reports in some of `train`, `validate` and `test`.
@@ -45,20 +55,38 @@ class ReportDataModule(L.LightningDataModule):
             names: The names.
             placed: Only those that mention a region.
         """
-        index = self._index(names, ["study_id", "findings", "impression"])
-        findings, impression = (index[name].fill_null("").combine_chunks() for name in ("findings", "impression"))
-        return ReportSentences(index["study_id"].to_pylist(), findings, impression, self._triplets(names)).texts(placed)
+        texts: dict[str, None] = {}
+        for root, index in self.indices(names, ["study_id", "findings", "impression"]):
+            findings, impression = (index[name].fill_null("").combine_chunks() for name in ("findings", "impression"))
+            studies = index["study_id"]
+            read = ReportSentences(studies.to_pylist(), findings, impression, _triplets(root, studies))
+            texts |= dict.fromkeys(read.texts(placed))
+        return list(texts)
 
     def existences(self, names: Sequence[str]) -> npt.NDArray[np.int8] | None:
         """Return the findings of reports, int8 (N, F), see `Batch.existence`; None if there are no triplets."""
-        triplets = self._triplets(names, sentences=False)
-        return triplets.existence if triplets else None
+        read = [
+            (len(index), _triplets(root, index["study_id"], sentences=False))
+            for root, index in self.indices(names, ["study_id"])
+        ]
+        if not any(triplets for _, triplets in read):
+            return None
+        silent = (len(FINDINGS),)
+        return np.concatenate([t.existence if t else np.full((n, *silent), NOT_MENTIONED, np.int8) for n, t in read])
 
-    def _triplets(self, names: Sequence[str], sentences: bool = True) -> ReportTriplets | None:
-        studies = self._index(names, ["study_id"])["study_id"].to_pylist()
-        path = Path(self.root) / TRIPLETS
-        return ReportTriplets(path, studies, sentences) if studies and path.exists() else None
+    def indices(self, names: Sequence[str], columns: Sequence[str]) -> Iterator[tuple[Path, pa.Table]]:
+        """Yield each folder with columns of its images in some of `train`, `validate` and `test`.
 
-    def _index(self, names: Sequence[str], columns: Sequence[str]) -> pa.Table:
+        Args:
+            names: The names. Of `train` alone, the images that are left out are missing.
+            columns: Columns of the index; `row` is always there.
+        """
         splits = [split for name in names for split in self.splits[name]]
-        return Prepared.open(self.root).of_splits(splits, columns, self.split)
+        for number, path in enumerate(self.roots.paths):
+            index = Prepared.open(path).of_splits(splits, ["row", *columns], self.split)
+            yield path, without(index, self.left_out.get(number) if [*names] == ["train"] else None)
+
+
+def _triplets(root: Path, studies: pa.ChunkedArray, sentences: bool = True) -> ReportTriplets | None:
+    path = root / TRIPLETS
+    return ReportTriplets(path, studies.to_pylist(), sentences) if len(studies) and path.exists() else None

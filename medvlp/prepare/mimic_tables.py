@@ -16,6 +16,7 @@ from pathlib import Path
 from medvlp.errors import UserError
 from medvlp.prepare.chexpert_table import LABEL_BYTES
 from medvlp.prepare.dataset import DataSet
+from medvlp.prepare.order import moment
 from medvlp.prepare.splits import SPLITS, hash_split
 from medvlp.prepare.study import Skip
 from medvlp.prepare.tables import column_names, read_table
@@ -24,6 +25,8 @@ from medvlp.tables import find_column
 TABLE = "mimic-cxr-2.0.0-{}"
 RADIOLOGISTS = "mimic-cxr-2.1.0-test-set-labeled"
 RECORDS = "cxr-record-list"
+# Columns with the moment of a study; dates are shifted, alike for all studies of a patient.
+DATED = ("StudyDate", "StudyTime")
 OTHER_NAMES = {"Lung Opacity": "Airspace Opacity"}
 
 # Subject, study, split, image, view: in the order of the index.
@@ -40,8 +43,10 @@ def image_suffix(files: Path) -> str:
     return ".jpg"
 
 
-def read_rows(data: DataSet, table: Path, has_views: bool, splits: dict[str, str] | None, skip: Skip) -> list[Row]:
-    """Return all images, sorted.
+def read_rows(
+    data: DataSet, table: Path, has_views: bool, splits: dict[str, str] | None, skip: Skip
+) -> tuple[list[Row], dict[int, int | None]]:
+    """Return all images, sorted, and the order in time of each study, None where the table has no dates.
 
     Args:
         data: Counts the rows.
@@ -51,9 +56,13 @@ def read_rows(data: DataSet, table: Path, has_views: bool, splits: dict[str, str
         skip: Called for each row that cannot be used.
     """
     rows: list[Row] = []
+    orders: dict[int, int | None] = {}
     ids = set()
-    columns = ["subject_id", "study_id", "dicom_id", *(["ViewPosition"] if has_views else [])]
-    for place, (subject, study, image_id, *views) in data.counted_rows(table, columns, skip):
+    present = column_names(table)
+    dated = [name for name in DATED if name in present] if DATED[0] in present else []
+    columns = ["subject_id", "study_id", "dicom_id", *(["ViewPosition"] if has_views else []), *dated]
+    for place, (subject, study, image_id, *more) in data.counted_rows(table, columns, skip):
+        views, when = (more[:1], more[1:]) if has_views else ([], more)
         if not (subject.isdecimal() and study.isdecimal() and image_id):
             skip(place, "unreadable row: subject_id, study_id or dicom_id")
         elif image_id in ids:
@@ -62,10 +71,11 @@ def read_rows(data: DataSet, table: Path, has_views: bool, splits: dict[str, str
             skip(image_id, "not in the split table")
         else:
             ids.add(image_id)
+            orders.setdefault(int(study), moment(*when) if when else None)
             split = sys.intern(hash_split(subject)) if splits is None else splits[image_id]
             rows.append((int(subject), int(study), split, image_id, sys.intern(views[0]) if views else None))
     # No two images have the same name, so that a view is never compared.
-    return sorted(rows, key=lambda row: row[:4])
+    return sorted(rows, key=lambda row: row[:4]), orders
 
 
 def read_splits(table: Path, skip: Skip) -> dict[str, str]:

@@ -161,6 +161,7 @@ def _rows(data: DataSet, keep: Filter, skip: Skip, advance: Callable[[int], None
                 **asdict(picture),
                 "study_id": study.study_id,
                 "subject_id": study.subject_id,
+                "order": study.order,
                 "split": study.split,
                 **{SPLIT_PREFIX + name: split for name, split in split_of.items()},
                 "findings": report.findings,

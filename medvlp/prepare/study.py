@@ -60,6 +60,7 @@ class Study:
         labels: A value for each of `DataSet.labels`: 1 present, 0 absent, -1 uncertain, None not mentioned.
         report: Reads the report, and raises LeftOutError if it is missing. None in a data set without reports.
         other_splits: Its split by each other variant of `DataSet.splits`.
+        order: A number that is larger for a later study of the patient; None if the data set does not say it.
     """
 
     study_id: str
@@ -69,3 +70,4 @@ class Study:
     labels: list[int | None]
     report: Callable[[], Report] | None = None
     other_splits: Mapping[str, str] = field(default_factory=dict)
+    order: int | None = None

@@ -7,7 +7,6 @@ Without these checks such a run would reach its end and write checkpoints.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
@@ -41,6 +40,9 @@ def check_training(
         UserError: If a split is empty, images are all alike, there are no texts that differ, no findings, no region
             sentences or other labels for an objective that learns from them, or a batch has no negatives.
     """
+    taken = {*objectives, "retrieval", "zeroshot"} & {*data.roots.names} if len(data.roots) > 1 else set()
+    if taken:
+        raise UserError(f"root: rename the folder '{min(taken)}': the metrics have parts of this name.")
     images = len(data.subset)
     _check_batch(data, objectives, images, processes)
     _check_images(data)
@@ -53,7 +55,7 @@ def check_training(
             _check_reports(data, _named(objectives, need))
     if any(objective.reads_findings for objective in objectives.values()):
         _check_findings(data, _named(objectives, "reads_findings"))
-    rank_zero_info(f"Training on {images:,} images of root='{data.root}'{''.join(f', {part}' for part in notes)}.")
+    rank_zero_info(f"Training on {images:,} images of root='{data.roots}'{''.join(f', {part}' for part in notes)}.")
     if validated:
         _check_validation(data, objectives)
 
@@ -67,7 +69,7 @@ def other_labels(data: CXRDataModule, objectives: Mapping[str, Objective]) -> se
     for name in sorted(others):
         rank_zero_warn(
             f"objective '{name}' has learned the labels {list(objectives[name].reads_labels)}; those of "
-            f"root='{data.root}' are {data.labels}: its own metrics are left out."
+            f"root='{data.roots}' are {data.labels}: its own metrics are left out."
         )
     return others
 
@@ -90,14 +92,15 @@ def _check_batch(data: CXRDataModule, objectives: Mapping[str, Objective], image
 
 
 def _check_images(data: CXRDataModule) -> None:
-    rows = data.rows("train")
-    rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), IMAGES)).astype(np.int64)]
-    images = Prepared.open(data.root).images
-    if len(rows) > 1 and all((images[row] == images[rows[0]]).all() for row in rows[1:]):
-        raise UserError(
-            f"the training images of root='{data.root}' are all the same, {len(rows)} of {len(rows)} compared: "
-            "images.npy is damaged, or was made of damaged files. Prepare the data again."
-        )
+    for path, index in data.indices(["train"], []):
+        rows = index["row"].to_numpy()
+        rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), IMAGES)).astype(np.int64)]
+        images = Prepared.open(path).images
+        if len(rows) > 1 and all((images[row] == images[rows[0]]).all() for row in rows[1:]):
+            raise UserError(
+                f"the training images of root='{path}' are all the same, {len(rows)} of {len(rows)} compared: "
+                "images.npy is damaged, or was made of damaged files. Prepare the data again."
+            )
 
 
 def _check_labels(data: CXRDataModule, objectives: Mapping[str, Objective]) -> None:
@@ -105,7 +108,7 @@ def _check_labels(data: CXRDataModule, objectives: Mapping[str, Objective]) -> N
         if objective.reads_labels and list(objective.reads_labels) != data.labels:
             raise UserError(
                 f"objective '{name}' learns from the labels {list(objective.reads_labels)}, but those of "
-                f"root='{data.root}' are, in this order: {data.labels}. Name them all so."
+                f"root='{data.roots}' are, in this order: {data.labels}. Name them all so."
             )
 
 
@@ -125,11 +128,11 @@ def _check_sections(data: CXRDataModule, objectives: Mapping[str, Objective], te
             advice = "" if any(texts.values()) else " The data set comes without reports, or was prepared without them."
             raise UserError(
                 f"objective '{name}' aligns images with texts, but of the {len(findings):,} training images of "
-                f"root='{data.root}' {' and '.join(reasons.values())}.{advice}"
+                f"root='{data.roots}' {' and '.join(reasons.values())}.{advice}"
             )
         for reason in reasons.values():
             rank_zero_warn(
-                f"Of the {len(findings):,} training images of root='{data.root}' {reason}: objective '{name}' learns "
+                f"Of the {len(findings):,} training images of root='{data.roots}' {reason}: objective '{name}' learns "
                 "from the other section alone, and that term of its loss says nothing."
             )
     for strings in (strings for strings in distinct.values() if len(strings) > 1):
@@ -155,7 +158,7 @@ def _check_reports(data: CXRDataModule, reader: str) -> None:
         state = "say word for word the same" if reports else "have no words"
         raise UserError(
             f"objective '{reader}' learns from the sentences of reports, but the reports of the training images of "
-            f"root='{data.root}' {state}."
+            f"root='{data.roots}' {state}."
         )
 
 
@@ -164,7 +167,7 @@ def _check_sentences(data: CXRDataModule, reader: str) -> str:
     if not sentences:
         raise UserError(
             f"objective '{reader}' aligns regions with sentences, but no report of the training images of "
-            f"root='{data.root}' mentions a region."
+            f"root='{data.roots}' mentions a region."
         )
     return f"{len(sentences):,} different sentences about regions"
 
@@ -172,11 +175,12 @@ def _check_sentences(data: CXRDataModule, reader: str) -> str:
 def _check_findings(data: CXRDataModule, reader: str) -> None:
     existence = data.existences(["train"])
     if existence is None or (existence == existence[0]).all():
+        folder = data.roots.paths[0]
         state = "has no triplets" if existence is None else "says the same of every finding in every training image"
         raise UserError(
-            f"objective '{reader}' learns from the findings that reports name, but root='{data.root}' {state}. With "
-            f"reports, parse them: 'medvlp parse --input {Path(data.root) / 'index.parquet'} --id study_id --out "
-            f"{Path(data.root) / 'triplets.parquet'}'. Without any, leave out TagDecoding, give GlobalAlignment "
+            f"objective '{reader}' learns from the findings that reports name, but root='{data.roots}' {state}. With "
+            f"reports, parse them: 'medvlp parse --input {folder / 'index.parquet'} --id study_id --out "
+            f"{folder / 'triplets.parquet'}'. Without any, leave out TagDecoding, give GlobalAlignment "
             "soft_label_weight 0, and name the labels of the folder to an objective of labels."
         )
 
@@ -185,7 +189,7 @@ def _check_validation(data: CXRDataModule, objectives: Mapping[str, Objective]) 
     findings, impression = data.reports(["validate"])
     if not findings:
         raise UserError(
-            f"validation_splits={list(data.splits['validate'])} of root='{data.root}' have no image: name others with "
+            f"validation_splits={list(data.splits['validate'])} of root='{data.roots}' have no image: name others with "
             "--data.validation_splits, or train without validation, --trainer.limit_val_batches 0."
         )
     if both := sorted({*data.splits["train"]} & {*data.splits["validate"]}):
@@ -197,6 +201,6 @@ def _check_validation(data: CXRDataModule, objectives: Mapping[str, Objective]) 
         map(str.strip, findings + impression)
     ):
         rank_zero_warn(
-            f"The validation images of root='{data.root}' have no reports: val/quality, which chooses the best "
+            f"The validation images of root='{data.roots}' have no reports: val/quality, which chooses the best "
             "checkpoint, is 0 for all."
         )

@@ -135,9 +135,9 @@ def part_of(key: str) -> str:
 
 
 def lineage(trained: Mapping[str, Any] | None) -> Iterator[Mapping[str, Any]]:
-    """Yield the description of a model's training data, and those of the models that it was continued from."""
+    """Yield the descriptions of the folders that a model was trained on, then those of what it was continued from."""
     while trained:
-        yield trained
+        yield from trained.get("sources", [trained])
         trained = (trained.get("continued_from") or {}).get("data")
 
 

@@ -122,8 +122,10 @@ class DownstreamTask(PerImageTask):
         """Compute the features of the images of this run that are not stored yet.
 
         Raises:
-            UserError: If an augmentation would change images whose features are computed once.
+            UserError: If there are several folders, or an augmentation would change images whose features are computed
+                once.
         """
+        Prepared.open(self.datamodule.root)
         self.encoder.fit(self.datamodule.framing.crop)
         if not self.cache_features:
             return

@@ -7,14 +7,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import numpy as np
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor, nn
 
-from medvlp.data import CXRDataModule
+from medvlp.data.audit import Audit
+from medvlp.data.audit_report import audit
 from medvlp.data.preprocessing import Preprocessing
 from medvlp.errors import StoppedWithOthersError, UserError
 from medvlp.metrics import label_auroc
@@ -22,12 +22,12 @@ from medvlp.models import ImageEncoder, TextEncoder
 from medvlp.models.recipe import RECIPE
 from medvlp.models.temperature import learned_temperatures
 from medvlp.objectives import Objective
-from medvlp.objectives.base import section_texts
 from medvlp.protocols import Protocol
-from medvlp.tasks.base import READ
 from medvlp.tasks.checks import check_training, other_labels
 from medvlp.tasks.continued import continue_from, start_of_encoder
 from medvlp.tasks.embeddings import EmbeddingCollector, report_retrieval, under
+from medvlp.tasks.per_folder import Means, by_folder, with_known_labels
+from medvlp.tasks.texts import embed_ahead
 from medvlp.tasks.training_data import describe
 from medvlp.tasks.vision_language import VisionLanguageTask
 from medvlp.types import Batch, ImageFeatures, TextFeatures
@@ -96,13 +96,19 @@ class PretrainingTask(VisionLanguageTask):
         self.preprocessing: Preprocessing | None = None
         self.trained_on: dict[str, Any] = {}
         self._weights, self._fresh = weights, True
+        self._audit: Audit | None = None
         self._continued_from: dict[str, Any] | None = None
-        self._collector = EmbeddingCollector()
+        self._collector, self._means = EmbeddingCollector(), Means()
         self._unlabelled: set[str] = set()
 
     def prepare_data(self) -> None:
-        """Embed all texts of the run with a frozen text encoder, on one process, before training."""
-        self.embed_ahead(self.trainer)
+        """Look for known test sets in the training data, and embed all texts of the run, on one process.
+
+        Only a frozen text encoder embeds ahead.
+        """
+        if self.trainer.state.fn == TrainerFn.FITTING and not self.datamodule.overfits:
+            self._audit = audit(self.datamodule, Path(self.trainer.default_root_dir))
+        embed_ahead(self, self.datamodule)
 
     def setup(self, stage: str) -> None:
         """Check the data, fit the image encoder to its images, and open the cache of text embeddings, on every process.
@@ -111,6 +117,9 @@ class PretrainingTask(VisionLanguageTask):
             UserError: If an objective cannot learn from the data.
         """
         if stage == TrainerFn.FITTING:
+            self._audit = self.trainer.strategy.broadcast(self._audit)
+            if self._audit and self.datamodule.leave_out_known_tests:
+                self.datamodule.leave_out(self._audit)
             validated = self.trainer.limit_val_batches != 0 and not self.datamodule.overfits
             try:
                 check_training(
@@ -158,13 +167,17 @@ class PretrainingTask(VisionLanguageTask):
         """Return the sum of all terms, and log each term."""
         return self._loss("train", batch, *self.encode_batch(batch))
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Log the terms, and collect the embeddings for the end of the epoch."""
+    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Log the terms, also those of each of several folders, and collect the embeddings for the end of the epoch."""
         image, text = self.encode_batch(batch)
-        self._loss("val", batch, image, text)
+        loaders: Any = self.trainer.val_dataloaders
+        folder = (
+            self.datamodule.roots.names[loaders[dataloader_idx].dataset.source] if isinstance(loaders, list) else ""
+        )
+        self._loss("val", batch, image, text, folder)
         self.collect(batch, image, text)
 
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
+    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Collect the embeddings for the end of the epoch."""
         self.collect(batch, *self.encode_batch(batch))
 
@@ -176,39 +189,31 @@ class PretrainingTask(VisionLanguageTask):
         """Log retrieval, zero-shot classification and the objectives' own metrics."""
         self._log_metrics("test")
 
-    def embed_ahead(self, trainer: L.Trainer) -> None:
-        """Store the embeddings of all reports, sentences and prompts of a run, if the text encoder is frozen."""
-        data: CXRDataModule = trainer.datamodule  # type: ignore[attr-defined]  # set by a connector
-        # A run that overfits reads the texts of a few batches, which it embeds as it reads them.
-        names = [] if data.overfits else READ[trainer.state.fn]
-        findings, impression = data.reports(names)
-        texts = [text for section in self.read_sections for text in section_texts(section, findings, impression)]
-        texts += self.protocol.texts(filter(self.protocol.knows, data.labels))
-        self.text_encoder.open_cache(data.text_cache)
-        if self.text_encoder.cache is not None and (self.reads_sentences or (self._reads_words and data.regions)):
-            sentences = data.sentences(names, placed=not self.reads_sentences)
-            about = "" if self.reads_sentences else " about regions"
-            rank_zero_info(f"The reports of this run have {len(sentences):,} different sentences{about}.")
-            texts += sentences
-        self.text_encoder.fill(texts, trainer.strategy.root_device, progress=True)
-
     def collect(self, batch: Batch, image: ImageFeatures, text: TextFeatures) -> None:
         """Collect the inputs of the metrics from an evaluation batch and its features, see `encode_batch`."""
+        batch = with_known_labels(batch, self.datamodule.roots)
         rows = self.embedded(batch, image, text)
         for name, objective in self._named():
             # Zero-shot classification runs on data without regions, too.
             if (not objective.reads_regions or batch["region"] is not None) and name not in self._unlabelled:
                 inputs = objective.evaluate(image, text, batch)
                 rows |= {f"own/{name}/{key}": value for key, value in inputs.items()}
-        self._collector.add(batch["index"], {**rows, "label": batch["label"]})
+        self._collector.add(batch["index"], {**rows, "label": batch["label"], "source": batch["source"]})
 
-    def metrics(self, labels: list[str]) -> dict[str, float]:
+    def metrics(self) -> dict[str, float]:
         """Return retrieval, zero-shot AUROC and the objectives' own metrics, and clear the collected batches.
 
-        Args:
-            labels: Names of the labels in the batches.
+        Of several folders, those of all images, and under the name of each folder those of its own.
         """
-        rows = self._collector.collect()
+        rows, roots, labels = self._collector.collect(), self.datamodule.roots, self.datamodule.labels
+        if len(roots) == 1:
+            return self._measure(rows, labels)
+        metrics = self._measure(rows, labels)
+        for name, own, known in by_folder(rows, roots):
+            metrics |= {f"{name}/{key}": value for key, value in self._measure(own, known).items()}
+        return metrics
+
+    def _measure(self, rows: dict[str, Tensor], labels: list[str]) -> dict[str, float]:
         image, text, ids = (under(rows, prefix) for prefix in ("image", "text", "id"))
         metrics = {
             f"retrieval/{name}/{key}": value
@@ -263,9 +268,10 @@ class PretrainingTask(VisionLanguageTask):
 
     def _describe(self) -> dict[str, Any]:
         ancestors = {"continued_from": self._continued_from} if self._continued_from else {}
-        return describe(self.datamodule) | ancestors
+        return describe(self.datamodule, self._audit) | ancestors
 
-    def _loss(self, stage: str, batch: Batch, image: ImageFeatures, text: TextFeatures) -> Tensor:
+    def _loss(self, stage: str, batch: Batch, image: ImageFeatures, text: TextFeatures, folder: str = "") -> Tensor:
+        """Return the sum of all terms, and log it and them, those of one of several folders under its name."""
         terms = {
             f"{stage}/{name}/{term}": value
             for name, objective in self._named()
@@ -273,17 +279,25 @@ class PretrainingTask(VisionLanguageTask):
         }
         loss = torch.stack(list(terms.values())).sum()
         options: dict[str, Any] = {"batch_size": len(batch["image"]), "sync_dist": stage == "val"}
-        self.log_dict({name: value.detach() for name, value in terms.items()}, **options)
+        values = {name: value.detach() for name, value in terms.items()}
+        if folder:
+            values |= {f"{stage}/loss": loss.detach()}
+            self._means.add(values, len(batch["image"]))
+            named = {f"{stage}/{folder}/{name.removeprefix(f'{stage}/')}": value for name, value in values.items()}
+            self.log_dict(named, add_dataloader_idx=False, **options)
+            return loss
+        self.log_dict(values, **options)
         if stage == "train":
             self.log_dict({f"train/{name}": value for name, value in learned_temperatures(self.objectives).items()})
         self.log(f"{stage}/loss", loss.detach(), prog_bar=True, **options)
         return loss
 
     def _log_metrics(self, stage: str) -> None:
-        metrics = self.metrics(self.datamodule.labels)
+        metrics = self.metrics()
         if stage == "val":
             # The best checkpoint is chosen by `quality`; validation images may have no reports to retrieve.
             qualities = [metrics[key] for name, o in self._named() if (key := f"{name}/{o.quality}") in metrics]
             own = sum(qualities) / max(len(qualities), 1)
             metrics["quality"] = metrics.get("retrieval/report/i2t_R@5", own) if self._judged_by_retrieval else own
         self.log_dict({f"{stage}/{name}": value for name, value in metrics.items()}, sync_dist=True)
+        self.log_dict(self._means.collect(), sync_dist=True)

@@ -6,21 +6,53 @@ from dataclasses import asdict
 from typing import Any
 
 from medvlp.data import CXRDataModule
+from medvlp.data.audit import Audit
+from medvlp.data.audit_report import describe_overlaps
 from medvlp.data.preprocessing import Preprocessing
 from medvlp.prepared import Prepared
 
 
-def describe(data: CXRDataModule) -> dict[str, Any]:
-    """Return a description of the training data, and the preprocessing of its images."""
-    prepared = Prepared.open(data.root)
+def describe(data: CXRDataModule, audit: Audit | None = None) -> dict[str, Any]:
+    """Return a description of the training data, and the preprocessing of its images.
+
+    Of several folders, `sources` describes each; the description of a folder has the keys of a run that reads it alone.
+
+    Args:
+        data: The data of the run.
+        audit: Its leak audit, which `known_tests` of each folder describes.
+    """
+    sizes = [len(names) for names in data.subsets]
+    sources = [_describe_folder(data, *folder) for folder in zip(data.roots.open(), sizes, strict=True)]
+    if audit is not None:
+        for number, source in enumerate(sources):
+            source["known_tests"] = describe_overlaps(audit, number, data.leave_out_known_tests)
+    preprocessing = {"preprocessing": asdict(Preprocessing.of(data))}
+    if len(sources) == 1:
+        return preprocessing | sources[0]
+    counts = data.roots.counts(sizes)
+    return preprocessing | {
+        "dataset": " + ".join(source["dataset"] for source in sources),
+        "synthetic": all(source["synthetic"] for source in sources),
+        "sha256": {},
+        "split": sources[0]["split"],
+        "split_sha256": None,
+        "train_splits": list(data.splits["train"]),
+        "images": sum(sizes),
+        "sources": [
+            {"name": name, **source, "share": count / sum(counts)}
+            for name, source, count in zip(data.roots.names, sources, counts, strict=True)
+        ],
+    }
+
+
+def _describe_folder(data: CXRDataModule, prepared: Prepared, images: int) -> dict[str, Any]:
     name = data.split or next(iter(prepared.split_variants), "")
     return {
-        "preprocessing": asdict(Preprocessing.of(data)),
         "dataset": prepared.manifest["options"]["dataset"],
         "synthetic": prepared.synthetic,
         "sha256": dict(prepared.manifest["sha256"]),
         "split": name,
         "split_sha256": prepared.split_variants.get(name, {}).get("sha256"),
         "train_splits": list(data.splits["train"]),
-        "images": len(data.subset),
+        "images": images,
     }

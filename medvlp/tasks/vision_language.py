@@ -201,7 +201,8 @@ class VisionLanguageTask(BaseTask):
         return torch.stack([o.text_heat(features, places, text) for o in asked]).mean(0)
 
     @property
-    def _reads_words(self) -> bool:
+    def reads_words(self) -> bool:
+        """Whether an objective reads words of the reports."""
         return any(objective.reads_words for _, objective in self._named())
 
     def _sentences_read(self, batch: Batch) -> Tensor | None:

@@ -8,6 +8,7 @@ import json
 import os
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 from medvlp import __version__
+from medvlp.data import CXRDataModule
 from medvlp.errors import UserError
 from medvlp.metrics.bootstrap import interval
 from medvlp.models.published import fingerprint, names_published, origin
@@ -41,6 +43,8 @@ class Throughput(Callback):
       counts once, as it is one row of `batch["image"]` (B, ...).
     - `time/data_wait`: Share of the time, between 0 and 1, that the first rank waits because the loader has no batch
       ready. Other time between two batches is not part of it, such as the wait for a GPU to finish.
+    - of several prepared folders, `time/NAME/images_per_second` and `train/NAME/share`: those of the studies from the
+      folder NAME, and their share of the samples of the first rank.
 
     The window excludes validation and the time between epochs. Nothing here synchronises with a GPU. The host can run
     ahead of it by the length of the launch queue only, less than a step of most models. Over a window, the times of
@@ -62,11 +66,16 @@ class Throughput(Callback):
         self.fetch_began = 0.0
         self.fetching = 0.0
         self.window: deque[tuple[float, float, int]] = deque()
+        self.names: Sequence[str] = ()
+        self.folders: deque[torch.Tensor] = deque()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start with an empty window, and hook into the profiler to time the fetches of batches."""
         self.every_n_steps = trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by a connector
         self.window = deque(maxlen=self.every_n_steps * trainer.accumulate_grad_batches)
+        self.folders = deque(maxlen=self.window.maxlen)
+        data = trainer.datamodule  # type: ignore[attr-defined]  # set by a connector
+        self.names = data.roots.names if isinstance(data, CXRDataModule) else ()
         self.logged_step = trainer.global_step
         # The Trainer has no hook around a fetch, but reports it to its profiler.
         self.teardown(trainer, pl_module, "fit")  # hooks of a run that failed
@@ -105,6 +114,10 @@ class Throughput(Callback):
         ended = time.perf_counter()
         images = len(batch["image"]) * trainer.world_size
         self.window.append((self.fetching, ended - self.began, images))
+        if len(self.names) > 1:
+            # Counted where the batch is, and read when the Trainer logs: no wait for a GPU.
+            numbers = torch.arange(len(self.names), device=batch["source"].device)
+            self.folders.append((batch["source"][:, None] == numbers).sum(0))
         self.began, self.fetching = ended, 0.0
         self.batches_seen += 1
         # With gradient accumulation, several batches end with the same step.
@@ -116,6 +129,11 @@ class Throughput(Callback):
         data_wait = waited / elapsed
         times = {"time/images_per_second": count / elapsed, "time/data_wait": data_wait}
         pl_module.log_dict(times, rank_zero_only=True)
+        if self.folders:
+            counts = torch.stack(list(self.folders)).sum(0)
+            for name, share in zip(self.names, counts / counts.sum(), strict=True):
+                pl_module.log(f"train/{name}/share", share, rank_zero_only=True)
+                pl_module.log(f"time/{name}/images_per_second", share * count / elapsed, rank_zero_only=True)
         if data_wait > self.warn_above and self.batches_seen >= self.warn_after and not self.warned:
             self.warned = True
             rank_zero_warn(f"Training spends {data_wait:.0%} of its time waiting for data: raise --data.num_workers.")

@@ -12,7 +12,6 @@ from torch import Tensor
 from medvlp.data import CXRDataModule, collate
 from medvlp.inference.drawing import Bytes, Scale, coloured, enlarge
 from medvlp.objectives import HeatMap
-from medvlp.prepared import Prepared
 from medvlp.tasks import PretrainingTask
 from medvlp.types import Batch
 
@@ -63,7 +62,7 @@ class HeatMaps(Callback):
         data: CXRDataModule = trainer.datamodule  # type: ignore[attr-defined]  # set by a connector
         if not isinstance(pl_module, PretrainingTask):
             return
-        if not (self.log_patient_data or Prepared.open(data.root).synthetic):
+        if not (self.log_patient_data or all(folder.synthetic for folder in data.roots.open())):
             return
         if self._batch is None:
             dataset = data.dataset("validate")

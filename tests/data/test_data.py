@@ -42,6 +42,7 @@ def test_a_batch_has_the_documented_keys(root):
         "label": (torch.int8, (8, len(LABELS))),
         "existence": (torch.int8, (8, len(FINDINGS))),
         "index": (torch.int64, (8,)),
+        "source": (torch.int64, (8,)),
     }
 
 

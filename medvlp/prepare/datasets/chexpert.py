@@ -17,6 +17,7 @@ from medvlp.prepare.chexpert_table import FRONTAL, LABELS, Row, draw_5x200, firs
 from medvlp.prepare.dataset import DataSet
 from medvlp.prepare.files import require_folder
 from medvlp.prepare.five_by_200 import CLASSES, EACH
+from medvlp.prepare.order import number_at_end
 from medvlp.prepare.pipeline import prepare
 from medvlp.prepare.plan import Options, parse_views
 from medvlp.prepare.screening import parse_flags
@@ -182,4 +183,5 @@ class CheXpert(DataSet):
         splits = {"reported": reported, "5x200": drawn, "official": official}
         splits["official_studies"] = official if studies is None else studies
         picture = Picture(row.image_id, row.view, self.folders.path_of(row.image_id))
-        return Study(row.study, row.patient, split, [picture], row.values, other_splits=splits)
+        order = number_at_end(row.study)
+        return Study(row.study, row.patient, split, [picture], row.values, other_splits=splits, order=order)

@@ -203,7 +203,7 @@ class MimicCxr(DataSet):
     def studies(self, skip: Skip) -> Iterator[Study]:
         """Yield the studies by subject and study number, and their images by name."""
         splits = read_splits(self.split, skip) if self.split else None
-        rows = read_rows(self, self.table, self.has_views, splits, skip)
+        rows, orders = read_rows(self, self.table, self.has_views, splits, skip)
         values = read_labels(self.label_table, self.labels, skip) if self.label_table else {}
         unlabelled = bytes(len(self.labels))
         locate_report = locator(self.reports, lambda name: name.startswith("s") and name.endswith(".txt"), skip)
@@ -243,6 +243,7 @@ class MimicCxr(DataSet):
                 labels=[LABEL_VALUES[value] for value in values.get(study, unlabelled)],
                 report=report_of(subject, study),
                 other_splits=dict.fromkeys(others, "test" if test else elsewhere),
+                order=orders[study],
             )
 
     def _draw(

@@ -17,6 +17,7 @@ from medvlp.prepare.annotations import Box
 from medvlp.prepare.boxes import Boxes, boxes_text
 from medvlp.prepare.dataset import DataSet
 from medvlp.prepare.files import find_images, missing
+from medvlp.prepare.order import number_at_end
 from medvlp.prepare.pipeline import prepare
 from medvlp.prepare.plan import Options, parse_views
 from medvlp.prepare.screening import parse_flags
@@ -174,7 +175,9 @@ class Nih(DataSet):
             path = paths.get(stem, f"images/{image_id}")
             annotation = boxes_text(boxes[image_id]) if image_id in boxes else None
             picture = Picture(image_id, view, path, annotation=annotation)
-            yield Study(image_id, patient, split_of.pop("kad"), [picture], labels, other_splits=split_of)
+            # The follow-up number.
+            order = number_at_end(stem)
+            yield Study(image_id, patient, split_of.pop("kad"), [picture], labels, other_splits=split_of, order=order)
 
     def _read_lists(self, skip: Skip) -> dict[str, str]:
         """Return the list of each image; an image in both lists belongs to test."""
