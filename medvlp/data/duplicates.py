@@ -81,7 +81,8 @@ class Descriptions:
         """Return what a prepared image shows, without what fills its square up."""
         image = self.prepared.images[row]
         fit = self.prepared.manifest["options"]["resize"]
-        left, top, right, bottom = Geometry.of(*self._sides[row].tolist(), self.prepared.size, fit).filled
+        height, width = self._sides[row].tolist()
+        left, top, right, bottom = Geometry.of(height, width, self.prepared.size, fit).filled
         return np.ascontiguousarray(image[top:bottom, left:right])
 
 
@@ -90,7 +91,7 @@ def ranks(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     coarse = np.asarray(cv2.resize(image, (COARSE, COARSE), interpolation=cv2.INTER_AREA), np.uint8).reshape(-1)
     counts = np.bincount(coarse, minlength=256)
     middle = np.cumsum(counts) - (counts + 1) / 2
-    return middle[coarse].round().astype(np.uint8)
+    return np.asarray(middle[coarse].round(), np.uint8)
 
 
 def normalised(values: Floats) -> Floats:

@@ -228,8 +228,10 @@ def probe_rows(folder: Path, crop: int, rounds: int) -> dict[str, list[float]]:
 
     def one_pass() -> None:
         module = CXRDataModule(root, **data)
+        loader = module.test_dataloader()
+        assert not isinstance(loader, list)  # It reads one folder.
         with torch.inference_mode():
-            for batch in module.test_dataloader():
+            for batch in loader:
                 encoder(batch["image"][:, 0].to(device())).pooled.cpu()
 
     def probes(cached: bool) -> None:

@@ -27,7 +27,7 @@ class JsonItems(Listing):
         brackets: What opens and what closes it.
     """
 
-    def __init__(self, path: Path, brackets: str) -> None:
+    def __init__(self, path: Path, brackets: tuple[str, str]) -> None:
         super().__init__(path)
         self._opening, self._closing = brackets
         self._before = self._opening
@@ -51,7 +51,7 @@ class JsonList(JsonItems):
 
     def __init__(self, path: Path) -> None:
         """Begin the list."""
-        super().__init__(path, "[]")
+        super().__init__(path, ("[", "]"))
 
     def rows(self, rows: Sequence[Mapping[str, object]]) -> None:
         """Add objects."""
@@ -64,7 +64,7 @@ class JsonObject(JsonItems):
 
     def __init__(self, path: Path) -> None:
         """Begin the object."""
-        super().__init__(path, "{}")
+        super().__init__(path, ("{", "}"))
 
     def rows(self, rows: Sequence[Mapping[str, object]]) -> None:
         """Add entries.

@@ -64,4 +64,4 @@ def _read_mask(path: str) -> npt.NDArray[np.bool_]:
     except Exception as error:  # Pillow raises any exception for a damaged file.
         raise LeftOutError("unreadable mask") from error
     # 1 or 255 stands for an object.
-    return grey > grey.max() // 2
+    return np.asarray(grey > grey.max() // 2)

@@ -34,7 +34,8 @@ JOIN: Literal["join"] = "join"
 NAME = re.compile(r"(\d+)-of-(\d+)")
 
 
-class Part(NamedTuple):
+@dataclass(frozen=True)
+class Part:
     """One of the parts of a preparation.
 
     Attributes:

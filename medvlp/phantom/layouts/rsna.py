@@ -52,8 +52,8 @@ def write_study(out: Path, study: Study, pictures: Pictures, report: Report) -> 
         kind = "Lung Opacity" if boxes else "Normal" if normal else "No Lung Opacity / Not Normal"
         rows["classes"] += [{"patientId": patient, "class": kind}] * max(len(boxes), 1)
         keys = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
-        names = {"subset_img_id": patient, "img_id": name}
-        rows["mappings"].append(names | dict(zip(keys, uids(number.int), strict=True)))
+        names: dict[str, object] = {"subset_img_id": patient, "img_id": name}
+        rows["mappings"].append({**names, **dict(zip(keys, uids(number.int), strict=True))})
     return rows
 
 

@@ -135,9 +135,9 @@ class CovidX(DataSet):
             variants[variant] = listed | dict.fromkeys(validate, "validate")
         tested = {line.patient for line in lines.values() if line.split == "test"}
         patients = {image_id: lines[image_id].patient for image_id in train if lines[image_id].patient not in tested}
-        validate = by_patient(patients, math.ceil(VALIDATE["mgca"] * len(patients)), "covidx")
+        held_out = by_patient(patients, math.ceil(VALIDATE["mgca"] * len(patients)), "covidx")
         by_image = listed | dict.fromkeys(train, "") | dict.fromkeys(patients, "train")
-        return {**variants, "patients": by_image | dict.fromkeys(validate, "validate")}
+        return {**variants, "patients": by_image | dict.fromkeys(held_out, "validate")}
 
     def _locator(self) -> Callable[[Line], str]:
         """Return a function from an image to its path: in the folder of its list, or in another one that has it."""

@@ -12,11 +12,11 @@ from medvlp.prepare.own.data import OwnData
 from medvlp.prepare.own.gather import Sources, gather
 from medvlp.prepare.own.overview import overview
 from medvlp.prepare.own.words import FRONTAL_VIEWS, MEANINGS
-from medvlp.prepare.pipeline import WORK, prepare
+from medvlp.prepare.pipeline import prepare
 from medvlp.prepare.plan import Options, parse_views
 from medvlp.prepare.regions import Automatic, Regions
 from medvlp.prepare.screening import parse_flags
-from medvlp.prepared import Resize
+from medvlp.prepared import WORK, Resize
 
 
 def table(
