@@ -110,9 +110,9 @@ def mirror(root: Path | str, manifest: str, tables: Sequence[str]) -> Path:
                 local.fetch(local.folder / table)
             except NotFoundError:
                 continue  # A data set without reports has no triplets.
-        (local.folder / ORIGIN).write_text(url)
+        _place(local.folder / ORIGIN, url.encode())
         # Last: where it is, the others are.
-        local.fetch(local.folder / manifest)
+        _place(local.folder / manifest, content)
     return local.folder
 
 
@@ -129,6 +129,13 @@ def cache() -> Path:
     return Path(os.environ.get("MEDVLP_CACHE") or "~/.cache/medvlp").expanduser()
 
 
+def _place(path: Path, content: bytes) -> None:
+    """Write a small file at once: other processes may be reading or writing it."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary.write_bytes(content)
+    os.replace(temporary, path)
+
+
 def _open(url: str, name: str) -> Any:
     """Open a file of a folder for reading.
 
@@ -138,7 +145,7 @@ def _open(url: str, name: str) -> Any:
     """
     try:
         files, folder = fs.FileSystem.from_uri(url)
-    except pa.ArrowInvalid:
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):  # Arrow may have been built without some of them.
         import fsspec
 
         try:

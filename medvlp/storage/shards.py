@@ -23,8 +23,8 @@ from medvlp.errors import UserError
 
 # Number of images in a file.
 ROWS = 1024
-# Files that a process holds open, below the 1,024 that most systems allow.
-OPEN = 256
+# Files of a folder that a process holds open: most systems allow it 1,024, and a training may read several folders.
+OPEN = 64
 SUFFIX = ".arrow"
 SCHEMA = pa.schema([pa.field("image", pa.binary(), metadata={"encoding": "image/png"})])
 # Run lengths after a filter: on radiographs smaller and faster than zlib's search for repetitions.

@@ -64,8 +64,8 @@ def test_files_are_copied_when_they_are_wanted_and_once(remote, tmp_path, opened
     np.testing.assert_array_equal(prepared.masks[20], expected.masks[20])
     again = Prepared.open(Path(f"file://{remote}"))
     np.testing.assert_array_equal(np.stack(list(again.images)), np.stack(list(expected.images)))
-    # Each opening asks for the manifest; the first copies it.
-    assert sorted(opened).count("manifest.json") == 3
+    # Each opening asks for the manifest.
+    assert sorted(opened).count("manifest.json") == 2
     others = [name for name in opened if name != "manifest.json"]
     assert len(others) == len(set(others)) == 2 + 3 + 1
     shutil.rmtree(remote)

@@ -47,7 +47,7 @@ def shards(tmp_path, images):
 def places(path):
     """Return where the bytes of each image of a file lie in it; None for a black one."""
     with pa.memory_map(str(path)) as source:
-        start = source.read_buffer(0).address
+        start = source.read_buffer(source.size()).address
         reader = pa.ipc.open_file(source)
         scalars = [value for n in range(reader.num_record_batches) for value in reader.get_batch(n)["image"]]
         buffers = [value.as_buffer() for value in scalars]
