@@ -89,6 +89,8 @@ class Unpacked:
         """
         self._joined = Joined(parts)
         head = self._joined.read(4)
+        while len(head) < 4 and (more := self._joined.read(4 - len(head))):
+            head += more
         codec = next((codec for magic, codec in MAGIC.items() if head.startswith(magic)), None)
         self._joined.close()
         self._joined = Joined(parts)
