@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from medvlp.errors import UserError
 from medvlp.prepare.chunks import pixel_digests
+from medvlp.prepare.job import synchronise
 from medvlp.prepare.journal import Journal
 from medvlp.prepare.progress import progress
 from medvlp.prepared import IMAGES, MASKS
@@ -57,21 +58,25 @@ class Arrays:
         """What the manifest says of this store: nothing, for a folder without a word of it has this one."""
         return {}
 
-    def open(self) -> None:
+    def open(self, images: int, advice: str) -> None:
         """Give each file its header and its final size.
+
+        Args:
+            images: Number of rows that will be written, those of earlier runs included; the others take no room.
+            advice: What to do if the disk has too little room.
 
         Raises:
             UserError: If the disk has too little room.
         """
         length = len(self.header) + self.rows * self.size * self.size
-        allocated = sum(min(length, path.stat().st_blocks * 512) for path in self.paths if path.exists())
-        needed = len(self.paths) * length - allocated + self.rows * ROW_BYTES
+        wanted = len(self.header) + images * self.size * self.size
+        allocated = sum(min(wanted, path.stat().st_blocks * 512) for path in self.paths if path.exists())
+        needed = len(self.paths) * wanted - allocated + images * ROW_BYTES
         free = shutil.disk_usage(self.out).free
         if needed > free:
             raise UserError(
-                f"--out='{self.out}' needs {needed:,} more bytes for {self.rows:,} images of {self.size}x{self.size}, "
-                f"but only {free:,} are free there. Free some, give another --out, a smaller --size or --store "
-                "compressed, and run again to go on."
+                f"--out: '{self.out}' needs {needed:,} more bytes for {images:,} images of {self.size}x{self.size}, "
+                f"but only {free:,} are free there. {advice}, and run again to go on."
             )
         for path in self.paths:
             with open(path, "r+b" if path.exists() else "w+b") as file:
@@ -104,9 +109,7 @@ class Arrays:
     def finish(self, workers: int) -> None:
         """Return when all pixels are on the disk."""
         for path in self.paths:
-            descriptor = os.open(path, os.O_RDONLY)
-            os.fsync(descriptor)
-            os.close(descriptor)
+            synchronise(path)
 
     def remove(self) -> None:
         """Remove the files."""

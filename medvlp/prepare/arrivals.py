@@ -5,13 +5,13 @@ So each image goes into its row as it comes, with a line in work/arrived.jsonl, 
 chunks are collected from the rows. An interrupted run reads the archive from its beginning, and decodes what is new: an
 image whose content is the one that was decoded is passed over.
 
-In memory are a few chunks of files, and a few bytes for each row.
+In memory are a few chunks of files, and some hundred bytes for each row.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ from medvlp.errors import UserError
 from medvlp.prepare.archive import Archive
 from medvlp.prepare.archive_tar import Member
 from medvlp.prepare.arrays import Arrays
-from medvlp.prepare.chunks import CHUNK, Chunk, Decoder, pixel_digests
+from medvlp.prepare.chunks import CHUNK, Decoder, PixelWriter, pixel_digests
 from medvlp.prepare.files import MAX_BYTES
 from medvlp.prepare.journal import Journal
 from medvlp.prepare.members import Members
@@ -99,32 +99,27 @@ class Rows:
 
 @dataclass(frozen=True)
 class Collector:
-    """Makes the results of chunks out of rows that have all been filled.
+    """Makes the results of chunks out of rows that have all been filled. It is pickled into the worker processes.
 
     Attributes:
-        rows: The rows.
-        journal: The journal of arrivals.
+        arrays: The rows.
+        writer: Where the pixels of chunks go: the arrays themselves, where they are already, or another store.
     """
 
-    rows: Rows
-    journal: Journal
+    arrays: Arrays
+    writer: PixelWriter
 
-    def __call__(self, chunk: Chunk) -> dict[str, Any]:
-        """Return the line of a chunk in the journal of chunks; see `Decoder`."""
-        count = len(chunk.pictures)
-        lines = [self.journal.read(row) for row in range(chunk.first, chunk.first + count)]
-        pixels, writer = self.rows.arrays.read(chunk.first, count), self.rows.decoder.writer
-        if writer is not self.rows.arrays:
-            writer.write(chunk.first, pixels)
+    def __call__(self, lines: list[dict[str, Any]]) -> dict[str, Any]:
+        """Return the line of a chunk in the journal of chunks, see `Decoder`, from those of its rows."""
+        first = lines[0]["first"]
+        pixels = self.arrays.read(first, len(lines))
+        if self.writer != self.arrays:
+            self.writer.write(first, pixels)
         return {
-            "first": chunk.first,
+            "first": first,
             "sha256": pixel_digests(pixels),
             **{name: [item for line in lines for item in line[name]] for name in ("images", "views", "skipped")},
         }
-
-    def close(self) -> None:
-        """Close the journal."""
-        self.journal.close()
 
 
 class Arrivals:
@@ -148,9 +143,11 @@ class Arrivals:
             advance: Called with the number of images that an earlier run has decoded.
         """
         self.archive = archive
-        self.counts = dict.fromkeys(("taken", "twice", "left out by the filters", "in no table"), 0)
+        kinds = ("taken", "twice", "of rows that are not wanted now", "left out by the filters", "in no table")
+        self.counts = dict.fromkeys(kinds, 0)
         self.stranger = ""
         self._members = members
+        self._wanted = wanted
         self._open = wanted.copy()
         self._marks = marks
         self._advance = advance
@@ -178,6 +175,9 @@ class Arrivals:
             self.counts["left out by the filters" if left_out else "in no table"] += 1
             self.stranger = self.stranger or ("" if left_out else member.name)
             return
+        if not any(self._wanted[row] for row, _ in rows):
+            self.counts["of rows that are not wanted now"] += 1
+            return
         rows = [(row, picture) for row, picture in rows if self._open[row]]
         self.counts["taken" if rows else "twice"] += 1
         if not rows:
@@ -203,7 +203,7 @@ class Arrivals:
         Raises:
             UserError: If it has none of the images.
         """
-        if not self.counts["taken"]:
+        if not (self.counts["taken"] or self.counts["of rows that are not wanted now"]):
             has = f"its files are named as '{self.stranger}'" if self.stranger else "it has no other files"
             raise UserError(
                 f"'{self.archive.parts[0]}' has no image of the tables: they name '{self._members.example}', and "
@@ -213,19 +213,16 @@ class Arrivals:
         print(f"Files in the archive: {words}" + (f", the first one '{self.stranger}'." if self.stranger else "."))
 
 
-def receive(archive: Archive, rows: Rows, plan: Path, chunks: Iterable[int], work: Path, workers: int) -> Collector:
+def receive(archive: Archive, rows: Rows, journal: Journal, plan: Path, chunks: Iterable[int], workers: int) -> None:
     """Decode the images of some chunks as they come out of an archive.
 
     Args:
         archive: The archive.
         rows: The rows to fill.
-        plan: Table of the images.
+        journal: The journal of arrivals. Its folder gets a database while the archive is read.
+        plan: Table of the images, beside the list of those that the filters have left out.
         chunks: First row of each chunk that is wanted.
-        work: Folder of the files from which an interrupted run resumes.
         workers: Number of processes.
-
-    Returns:
-        A function that collects the result of a chunk. It has a file open.
 
     Raises:
         UserError: If the archive is damaged or truncated, or has none of the images.
@@ -233,17 +230,15 @@ def receive(archive: Archive, rows: Rows, plan: Path, chunks: Iterable[int], wor
     wanted = np.zeros(pq.read_metadata(plan).num_rows, np.bool_)
     for first in chunks:
         wanted[first : first + CHUNK] = True
-    journal = Journal(work / "arrived.jsonl")
-    collector = Collector(rows, journal)
-    marks = arrived_marks(journal, rows, len(wanted))
-    count = int(wanted.sum())
-    done = sum(bool(wanted[row]) for row in journal.offsets)
+    marks = arrived_marks(journal, rows, wanted)
+    count, done = int(wanted.sum()), int((marks != NOTHING).sum())
     if done == count:
-        return collector
+        return
     if done:
         print(f"{done:,} of {count:,} images in the archive are decoded. It is read again from its beginning.")
-    with closing(Members(work / "members.sqlite", plan, work / SKIPPED)) as members:
-        with progress("images", count) as advance:
+    database = journal.path.with_name("members.sqlite")
+    with closing(Members(database, plan, plan.with_name(SKIPPED))) as members:
+        with progress("images in the archive", count) as advance:
             arrivals = Arrivals(archive, members, wanted, marks, advance)
             for lines in in_parallel(rows, arrivals.groups(), workers):
                 for line in lines:
@@ -254,24 +249,44 @@ def receive(archive: Archive, rows: Rows, plan: Path, chunks: Iterable[int], wor
         for row, picture in enumerate(chunk.pictures, chunk.first):
             if wanted[row] and row not in journal.offsets:
                 journal.append(*rows([Arrived(row, picture, "missing file", MISSING)]))
-    return collector
 
 
-def arrived_marks(journal: Journal, rows: Rows, total: int) -> Marks:
+def collect(
+    arrays: Arrays, writer: PixelWriter, journal: Journal, chunks: Mapping[int, int], workers: int
+) -> Iterator[dict[str, Any]]:
+    """Yield the results of chunks whose images have all come.
+
+    Args:
+        arrays: Their pixels.
+        writer: Where the pixels go.
+        journal: The journal of arrivals.
+        chunks: Number of images in each chunk, by its first row.
+        workers: Number of processes.
+    """
+    lines = ([journal.read(row) for row in range(first, first + count)] for first, count in chunks.items())
+    return in_parallel(Collector(arrays, writer), lines, workers)
+
+
+def arrived_marks(journal: Journal, rows: Rows, wanted: Mask) -> Marks:
     """Return the mark of each row, and forget those whose pixels did not reach the disk.
 
     Args:
         journal: The journal of arrivals.
         rows: The rows.
-        total: Their number.
+        wanted: Which rows are wanted; the others count as not there.
     """
-    marks = np.full(total, NOTHING, np.int64)
-    for row in sorted(journal.offsets):
-        line = journal.read(row)
-        if checksums(rows.arrays.read(row, 1)) == line["crc32"]:
-            marks[row] = line["mark"]
-        else:
-            journal.forget(row)
+    marks = np.full(len(wanted), NOTHING, np.int64)
+    there = [row for row in sorted(journal.offsets) if wanted[row]]
+    if not there:
+        return marks
+    with progress("images checked", len(there)) as advance:
+        for row in there:
+            advance(1)
+            line = journal.read(row)
+            if checksums(rows.arrays.read(row, 1)) == line["crc32"]:
+                marks[row] = line["mark"]
+            else:
+                journal.forget(row)
     return marks
 
 

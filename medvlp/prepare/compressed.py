@@ -21,7 +21,7 @@ from medvlp.prepare.journal import Journal
 from medvlp.prepare.progress import progress
 from medvlp.prepare.workers import in_parallel
 from medvlp.storage.pixels import COMPRESSED, IMAGES, MASKS, folder_of
-from medvlp.storage.shards import ROWS, file_name, join_files, read_images, write_images
+from medvlp.storage.shards import SUFFIX, file_name, join_files, read_images, write_images
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,7 @@ class Compressed:
         out: The folder.
         rows: Number of images.
         size: Side of the prepared images in pixels.
+        file_rows: Number of images in a joined file.
         chunks: Where this run writes its chunks.
         others: Chunks of other runs, the parts that are joined.
     """
@@ -95,6 +96,7 @@ class Compressed:
     out: Path
     rows: int
     size: int
+    file_rows: int
     chunks: ChunkFiles
     others: list[ChunkFiles] = field(default_factory=list)
 
@@ -106,12 +108,15 @@ class Compressed:
     @property
     def entry(self) -> dict[str, Any]:
         """What the manifest says of this store; see `medvlp.prepared`."""
-        return {"store": {"kind": COMPRESSED, "shape": [self.rows, self.size, self.size], "rows": ROWS}}
+        return {"store": {"kind": COMPRESSED, "shape": [self.rows, self.size, self.size], "rows": self.file_rows}}
 
     def open(self) -> None:
-        """Make the folders."""
+        """Make the folders, and remove what a killed process has left in them."""
         self.chunks.open()
         self._joined.open()
+        for folder in self._joined.folders:
+            for path in folder.glob(f"*{SUFFIX}.*.tmp"):
+                path.unlink()
 
     def write(self, first: int, pixels: npt.NDArray[np.uint8]) -> None:
         """Write a chunk; see `PixelWriter`."""
@@ -119,20 +124,27 @@ class Compressed:
 
     def forget_lost(self, journal: Journal) -> None:
         """Remove from the journal the chunks that are neither in a joined file nor in one of their own."""
-        for first in [*journal.offsets]:
-            if not (self._joined.has(first - first % ROWS) or any(files.has(first) for files in self._all)):
-                journal.forget(first)
+        for start in range(0, self.rows, self.file_rows):
+            done = [first for first in self._chunks(start) if first in journal.offsets]
+            if len(done) < len(self._chunks(start)):
+                # Files are joined when all chunks are there: this one is of an earlier preparation.
+                self._joined.remove(start)
+            if not self._joined.has(start):
+                for first in done:
+                    if not any(files.has(first) for files in self._all):
+                        journal.forget(first)
 
     def finish(self, workers: int) -> None:
         """Join all chunks, in as many processes."""
-        starts = [first for first in range(0, self.rows, ROWS) if not self._joined.has(first)]
-        with progress("files", -(-self.rows // ROWS), -(-self.rows // ROWS) - len(starts)) as advance:
+        every = range(0, self.rows, self.file_rows)
+        starts = [start for start in every if not self._joined.has(start)]
+        with progress("files", len(every), len(every) - len(starts)) as advance:
             for _ in in_parallel(self.join, starts, min(workers, len(starts) or 1)):
                 advance(1)
 
     def join(self, start: int) -> None:
         """Join the chunks of the file that starts at this row, and remove them."""
-        chunks = range(start, min(start + ROWS, self.rows), CHUNK)
+        chunks = self._chunks(start)
         sources = [next(files for files in self._all if files.has(first)) for first in chunks]
         for number, target in enumerate(self._joined.paths(start)):
             paths = (files.paths(first)[number] for files, first in zip(sources, chunks, strict=True))
@@ -142,12 +154,16 @@ class Compressed:
 
     def remove(self) -> None:
         """Remove the files."""
-        for start in range(0, self.rows, ROWS):
+        for start in range(0, self.rows, self.file_rows):
             self._joined.remove(start)
         for folder in self._joined.folders:
             # Somebody may have put other files there.
             with suppress(OSError):
                 folder.rmdir()
+
+    def _chunks(self, start: int) -> range:
+        """Return the first row of each chunk of the file that starts at this row."""
+        return range(start, min(start + self.file_rows, self.rows), CHUNK)
 
     @property
     def _joined(self) -> ChunkFiles:

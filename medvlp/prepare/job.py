@@ -131,7 +131,8 @@ def lock(out: Path, path: Path, shared: bool = False, wait: bool = False) -> Ite
         UserError: If another process holds it, and this one does not wait.
     """
     kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-    with open(path, "w") as file:
+    # On NFS a shared lock needs a file that can be read, an exclusive one a file that can be written.
+    with open(path, "a+") as file:
         try:
             fcntl.flock(file, kind | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -158,6 +159,15 @@ def compare(out: Path, present: dict[str, Any], wanted: dict[str, Any]) -> None:
             f"--out='{out}' was begun with other options: {'; '.join(differences)}. "
             "Give the same ones, or another --out, or delete the folder."
         )
+
+
+def synchronise(path: Path) -> None:
+    """Return when a file is on the disk."""
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ class Journal:
     """Results of chunks, on disk.
 
     Attributes:
+        path: The file.
         offsets: Offset of the line of each chunk in the file, by the first row of the chunk.
     """
 
@@ -20,6 +21,7 @@ class Journal:
         Args:
             path: The file, which need not exist yet.
         """
+        self.path = path
         self.offsets: dict[int, int] = {}
         self._file = open(path, "a+b")  # noqa: SIM115
         self._file.seek(0)

@@ -189,6 +189,8 @@ def take(parts: Parts, taker: Taker, journal: Journal, workers: int) -> None:
         journal: Chunks that were taken before; those that are taken now are added.
         workers: Number of processes.
     """
+    if not parts.journals:
+        return
     done = set(journal.offsets)
     waiting = parts.finished(lambda first: first not in done)
     with progress("chunks joined", None) as advance:
@@ -220,9 +222,12 @@ def check_head(part: Part, path: Path, head: dict[str, Any]) -> None:
     """Compare a part with the preparation.
 
     Raises:
-        UserError: If it has other options, versions or another plan.
+        UserError: If it has other options, versions or another plan, or cannot be read.
     """
-    present = json.loads(path.read_text())
+    try:
+        present = json.loads(path.read_text())
+    except ValueError:
+        raise UserError(f"--shard: '{path}' of part {part} is damaged. Copy that folder again, or delete it.") from None
     if present == head:
         return
     if present.get("plan") != head["plan"] and present.get("settings") == head["settings"]:

@@ -4,8 +4,8 @@ Each of its three steps leaves in OUT/work the files from which the next run res
 
 1. `plan_images` writes plan.parquet, the index of all images that pass the filters on tables and reports, and, last,
    plan.json.
-2. `decode_images` writes the pixels into the store, OUT/images.npy and masks.npy or compressed files, and a line for
-   each chunk into journal.jsonl.
+2. `medvlp.prepare.decoding` writes the pixels into the store, OUT/images.npy and masks.npy or compressed files, and a
+   line for each chunk into journal.jsonl.
 3. `write_outputs` writes triplets.parquet, index.parquet, skipped.csv and, last, manifest.json. Then OUT/work is
    removed.
 
@@ -19,8 +19,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -28,23 +28,20 @@ import pyarrow.parquet as pq
 
 from medvlp.errors import UserError
 from medvlp.prepare.arrays import Arrays, digests
-from medvlp.prepare.arrivals import Rows, receive
-from medvlp.prepare.chunks import CHUNK, Chunk, Decoder, PixelWriter
-from medvlp.prepare.compressed import ChunkFiles, Compressed
+from medvlp.prepare.chunks import CHUNK
+from medvlp.prepare.compressed import Compressed
 from medvlp.prepare.dataset import DataSet
+from medvlp.prepare.decoding import decode_images, decode_part, join_parts, open_store
 from medvlp.prepare.hashes import sha256_of
 from medvlp.prepare.index import write_index
-from medvlp.prepare.job import Job, compare, lock, store_kind, write_json, writing
+from medvlp.prepare.job import Job, compare, lock, store_kind, synchronise, write_json, writing
 from medvlp.prepare.journal import Journal
-from medvlp.prepare.parts import HEAD, JOURNAL, Part, Parts, Taker, check_head, part_head, refuse_missing, take
-from medvlp.prepare.plan import Options, read_chunks, write_plan
-from medvlp.prepare.progress import progress
+from medvlp.prepare.parts import JOURNAL, Part
+from medvlp.prepare.plan import Options, write_plan
 from medvlp.prepare.splits import describe_splits
 from medvlp.prepare.storing import CURRENT, Storing
 from medvlp.prepare.summary import nothing_left, summarise
-from medvlp.prepare.workers import in_parallel
 from medvlp.prepared import FORMAT_VERSION, IMAGES, INDEX, MANIFEST, MASKS, SKIPPED, TRIPLETS
-from medvlp.storage.pixels import COMPRESSED
 
 
 def prepare(data: DataSet, out: Path, options: Options, workers: int | None, storing: Storing | None = None) -> None:
@@ -76,16 +73,16 @@ def prepare(data: DataSet, out: Path, options: Options, workers: int | None, sto
         job.work.mkdir(parents=True, exist_ok=True)
         if isinstance(part, Part):
             with lock(out, job.work / "lock", shared=True):
-                prepare_part(job, part)
+                plan_images(job)
+                decode_part(job, part)
             return
         with lock(out, job.work / "lock"), closing(Journal(job.work / JOURNAL)) as journal:
-            counts = plan_images(job)
-            store = make_store(job)
-            store.open()
+            plan = plan_images(job)
+            store = open_store(job, plan["store"])
             join_parts(job, store, journal)
             decode_images(job, store, journal, range(0, job.rows, CHUNK), job.work)
             store.finish(job.workers)
-            manifest = write_outputs(job, store, journal, counts)
+            manifest = write_outputs(job, store, journal, plan["counts"])
         shutil.rmtree(job.work)
     summarise(manifest, out)
 
@@ -94,7 +91,7 @@ def plan_images(job: Job) -> dict[str, Any]:
     """Write the list of images to decode, unless an earlier run has done so.
 
     Returns:
-        Counts of the filters, for the manifest.
+        The content of plan.json: options, versions, the counts of the filters, and the kind of store.
 
     Raises:
         UserError: If no image passes the filters, or the earlier run had other options or versions.
@@ -105,120 +102,19 @@ def plan_images(job: Job) -> dict[str, Any]:
             counts = write_plan(job.data, job.options, job.schema, job.plan, job.work / SKIPPED)
             if not job.rows:
                 raise nothing_left(counts)
-            content = {"options": job.identity, "versions": job.versions, "counts": counts, "store": job.kind(None)}
-            write_json(head, content)
-    content = json.loads(head.read_text())
-    begun = content.get("store", "array")
-    present, wanted = {**content["options"], **content["versions"]}, {**job.identity, **job.versions}
-    compare(job.out, {**present, "store": begun}, {**wanted, "store": job.kind(begun)})
-    counts = content["counts"]
-    return dict(counts)
-
-
-def make_store(job: Job) -> Arrays | Compressed:
-    """Return the store of a folder that is planned."""
-    begun = json.loads((job.work / "plan.json").read_text()).get("store", "array")
-    if begun != COMPRESSED:
-        return Arrays(job.out, job.rows, job.options.size, job.masks)
-    return Compressed(job.out, job.rows, job.options.size, ChunkFiles(job.work, job.masks))
-
-
-def prepare_part(job: Job, part: Part) -> None:
-    """Decode the images of a part that its journal lacks.
-
-    Raises:
-        UserError: If the part was begun with other options, or another process makes it.
-    """
-    plan_images(job)
-    folder = part.folder(job.work)
-    folder.mkdir(parents=True, exist_ok=True)
-    files = ChunkFiles(folder, job.masks)
-    head = part_head({**job.identity, **job.versions}, job.plan)
-    with lock(job.out, folder / "lock"), closing(Journal(folder / JOURNAL)) as journal:
-        if (folder / HEAD).exists():
-            check_head(part, folder / HEAD, head)
-        else:
-            write_json(folder / HEAD, head)
-        files.open()
-        files.forget_lost(journal)
-        chunks = part.chunks(job.rows)
-        decode_images(job, files, journal, chunks, folder)
-    images = sum(min(CHUNK, job.rows - first) for first in chunks)
-    print(f"Part {part} has ended: {images:,} of {job.rows:,} images. When all have, give --shard join.")
-
-
-def join_parts(job: Job, store: Arrays | Compressed, journal: Journal) -> None:
-    """Drop what was lost, and take over what parts have decoded.
-
-    Raises:
-        UserError: If a part was made with other options, or parts that are to be joined are missing.
-    """
-    head = part_head({**job.identity, **job.versions}, job.plan)
-    with Parts.opened(job.work, head, job.masks) as parts:
-        if isinstance(store, Compressed):
-            store.others.extend(files for _, files in parts.journals)
-        store.forget_lost(journal)
-        writer = None if isinstance(store, Compressed) else store
-        take(parts, Taker(job.options.size, writer), journal, job.workers)
-        if job.storing.part is not None:
-            refuse_missing(parts, journal, job.rows)
-
-
-def decode_images(job: Job, writer: PixelWriter, journal: Journal, chunks: range, work: Path) -> None:
-    """Decode the images that the journal lacks.
-
-    Args:
-        job: The preparation.
-        writer: Where the pixels go.
-        journal: Results of chunks.
-        chunks: First row of each chunk that is wanted.
-        work: Folder of the files from which an interrupted run resumes.
-
-    Raises:
-        UserError: If the disk has too little room, or a worker process dies.
-    """
-    total, size = job.rows, job.options.size
-    decoder = Decoder(
-        root=job.data.images,
-        real_roots=job.data.real_images,
-        regions=job.data.regions,
-        annotations=job.data.annotations,
-        writer=writer,
-        size=size,
-        resize=job.options.resize,
-        leave_out=frozenset(job.options.leave_out),
-        views=frozenset(job.options.views),
-        view_teller=job.data.view_teller,
-    )
-    images = {first: min(CHUNK, total - first) for first in chunks}
-    wanted = sum(images.values())
-    done = sum(count for first, count in images.items() if first in journal.offsets)
-    if done:
-        print(f"Going on with {done:,} of {wanted:,} images decoded. Tables and reports are not read again.")
-    processes = min(job.workers, -(-(wanted - done) // CHUNK) or 1)
-    with ExitStack() as stack:
-        step: Callable[[Chunk], dict[str, Any]] = decoder
-        if job.data.archive is not None:
-            # Its images are all decoded before the chunks are collected.
-            missing = [first for first in images if first not in journal.offsets]
-            arrays = writer if isinstance(writer, Arrays) else make_scratch(job, work / "arrived")
-            collector = receive(job.data.archive, Rows(decoder, arrays), job.plan, missing, work, processes)
-            step, processes = stack.enter_context(closing(collector)), 1
-        todo = (
-            chunk for chunk in read_chunks(job.plan) if chunk.first in images and chunk.first not in journal.offsets
+            for path in (job.plan, job.work / SKIPPED):
+                synchronise(path)
+            begun = {"options": job.identity, "versions": job.versions, "counts": counts, "store": job.kind(None)}
+            write_json(head, begun)
+    plan: dict[str, Any] = json.loads(head.read_text())
+    if "store" not in plan:
+        raise UserError(
+            f"--out='{job.out}' was begun by an older medvlp, whose unfinished folders this one does not read. "
+            "Delete the folder, or give another --out."
         )
-        advance = stack.enter_context(progress("images", wanted, done))
-        for result in in_parallel(step, todo, processes):
-            journal.append(result)
-            advance(len(result["images"]))
-
-
-def make_scratch(job: Job, folder: Path) -> Arrays:
-    """Return arrays for images that come in any order, where the store takes whole chunks."""
-    folder.mkdir(exist_ok=True)
-    arrays = Arrays(folder, job.rows, job.options.size, job.masks)
-    arrays.open()
-    return arrays
+    present, wanted = {**plan["options"], **plan["versions"]}, {**job.identity, **job.versions}
+    compare(job.out, {**present, "store": plan["store"]}, {**wanted, "store": job.kind(plan["store"])})
+    return plan
 
 
 def write_outputs(
@@ -253,6 +149,7 @@ def write_outputs(
         # The reports are read back from the index, so that parsing can be parallel and resume on its own.
         write_triplets(_reports(tables[INDEX]), tables[TRIPLETS], counts["studies"], job.workers)
     for name, path in tables.items():
+        synchronise(path)
         os.replace(path, job.out / name)
     pixels = (IMAGES, MASKS) if store.masks else (IMAGES,)
     manifest = {

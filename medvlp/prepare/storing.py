@@ -17,7 +17,7 @@ from medvlp.prepare.parts import JOIN, Part
 Kind = Literal["auto", "array", "compressed"]
 HELP = """
         store: Keep the images in one array that is mapped into memory, or compressed without loss in files of 1,024.
-            With auto, images of more than 64 GB as an array are compressed.
+            With auto, images of more than 64 GiB as an array are compressed.
         shard: Prepare one part of the folder, such as 3/16 on the third of 16 machines; 'join' when all have ended."""
 
 

@@ -27,6 +27,7 @@ class Squares:
     regions = None
     documented = 100
     view_teller = None
+    archive = None
 
     def __init__(self, root, masks=True):
         self.options = {"dataset": "squares"}

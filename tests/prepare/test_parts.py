@@ -1,5 +1,7 @@
 """Folders that several machines prepare in parts: the same bytes as from one machine."""
 
+import errno
+import fcntl
 import json
 import os
 import shutil
@@ -9,7 +11,7 @@ import sys
 import pytest
 
 from medvlp.errors import UserError
-from medvlp.prepare import compressed
+from medvlp.prepare import decoding
 from medvlp.prepare.chunks import Decoder
 from medvlp.prepare.journal import Journal
 from medvlp.prepare.parts import Part
@@ -24,7 +26,7 @@ STORES = pytest.mark.parametrize("store", ["array", "compressed"])
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     """Prepares 100 images and masks, 4 chunks, or a part of them."""
-    monkeypatch.setattr(compressed, "ROWS", 64)
+    monkeypatch.setattr(decoding, "ROWS", 64)
     (tmp_path / "raw").mkdir()
     data = Squares(tmp_path / "raw")
 
@@ -150,6 +152,28 @@ def test_other_tables_are_refused(run, tmp_path):
     for part in ("1/2", "join"):
         with pytest.raises(UserError, match=r"part 1/2 in '.*' read other tables or reports: its list of images"):
             run("out", part)
+
+
+def test_a_damaged_head_is_named(run, tmp_path):
+    run("out", "1/2")
+    (tmp_path / "out/work/parts/1-of-2/part.json").write_text('{"settings": {"si')
+    for part in ("1/2", "join"):
+        with pytest.raises(UserError, match=r"--shard: '.*1-of-2/part.json' of part 1/2 is damaged\. Copy that folder"):
+            run("out", part)
+
+
+def test_locks_on_nfs(run, monkeypatch):
+    """There a lock is one of bytes, which needs a file that is open for reading or writing, by the kind of lock."""
+    flock = fcntl.flock
+
+    def of_nfs(file, kind):
+        if not (file.readable() if kind & fcntl.LOCK_SH else file.writable()):
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        flock(file, kind)
+
+    monkeypatch.setattr(fcntl, "flock", of_nfs)
+    run("out", "1/1")
+    run("out", "join")
 
 
 def test_a_part_is_made_once_at_a_time(run, monkeypatch):

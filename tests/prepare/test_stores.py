@@ -2,12 +2,13 @@
 
 import json
 import os
+import shutil
 
 import numpy as np
 import pytest
 
 from medvlp.errors import UserError
-from medvlp.prepare import compressed, job
+from medvlp.prepare import compressed, decoding, job
 from medvlp.prepare.datasets import COMMANDS
 from medvlp.prepare.journal import Journal
 from medvlp.prepare.pipeline import prepare
@@ -38,7 +39,7 @@ def raw(tmp_path):
 @pytest.fixture
 def run(raw, tmp_path, monkeypatch):
     """Prepares 100 images and masks in files of 64."""
-    monkeypatch.setattr(compressed, "ROWS", ROWS)
+    monkeypatch.setattr(decoding, "ROWS", ROWS)
 
     def prepare_squares(name, store="compressed", workers=1, data=Squares):
         out = tmp_path / name
@@ -86,7 +87,7 @@ def test_interrupted_after_some_chunks(run, folder_bytes, monkeypatch, chunks):
     assert folder_bytes(run("out")) == folder_bytes(run("whole"))
 
 
-@pytest.mark.parametrize("write", range(1, 13))
+@pytest.mark.parametrize("write", range(1, 18))
 def test_interrupted_in_the_middle_of_a_file(run, folder_bytes, monkeypatch, write):
     """The k-th write to the disk, of a chunk or of the files joined from them, never ends."""
     fsync, calls = os.fsync, []
@@ -150,6 +151,27 @@ def test_another_store_in_a_folder_that_was_begun(run, monkeypatch):
     with pytest.raises(UserError, match="other options: store is compressed there and array now"):
         run("out", "array")
     assert Prepared.open(run("out", "auto")).manifest["store"]["kind"] == "compressed"
+
+
+def test_joined_files_of_an_earlier_preparation_are_not_kept(run, folder_bytes):
+    out = run("out")
+    (out / "manifest.json").unlink()
+    shutil.copyfile(out / "masks/000000064.arrow", out / "images/000000064.arrow")
+    (out / "images/000000000.arrow.77.tmp").write_bytes(b"left by a process that was killed")
+    assert folder_bytes(run("out")) == folder_bytes(run("whole"))
+
+
+def test_a_folder_that_an_older_version_has_begun(run, monkeypatch, tmp_path):
+    with monkeypatch.context() as patch:
+        patch.setattr("medvlp.prepare.pipeline.write_index", lambda *arguments: 1 // 0)
+        with pytest.raises(ZeroDivisionError):
+            run("out", "array")
+    plan = tmp_path / "out/work/plan.json"
+    plan.write_text(
+        json.dumps({name: value for name, value in json.loads(plan.read_text()).items() if name != "store"})
+    )
+    with pytest.raises(UserError, match=r"begun by an older medvlp, .* Delete the folder, or give another --out"):
+        run("out", "array")
 
 
 def test_nothing_is_left(run, tmp_path):
