@@ -1,5 +1,7 @@
 """Archives of images that are read as a stream: one tar, plain or compressed, in one file or in parts.
 
+`medvlp.prepare.archive_parquet` has another kind.
+
 Nothing is unpacked to disk. The parts are those of `split`: their concatenation is the archive, and may be cut at any
 byte.
 """

@@ -12,6 +12,7 @@ import re
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from medvlp.prepare.archive_stream import Unpacked
 
@@ -22,8 +23,17 @@ EMPTY = (tarfile.DIRTYPE, tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.CHRTYPE, tar
 FILES = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
 # Greatest length of a long name or of a pax header; usual ones have some hundred bytes.
 LONGEST = 1 << 20
+# Bytes of a name that are no UTF-8 become text that can be printed and looked up.
+ODD = "backslashreplace"
 BEGINNING = "it begins neither as tar nor as Zstandard or gzip (is its first part missing?)"
 RECORD = re.compile(rb"([0-9]+) ([^=]+)=")
+
+
+class Stream(Protocol):
+    """Bytes that are read once."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return this number of bytes."""
 
 
 @dataclass
@@ -38,7 +48,7 @@ class Member:
 
     name: str
     size: int
-    stream: Unpacked = field(repr=False)
+    stream: Stream = field(repr=False)
 
     def read(self) -> bytes:
         """Return the content, once.
@@ -86,7 +96,7 @@ def read_tar(stream: Unpacked) -> Iterator[Member]:
 def _header(block: bytes, stream: Unpacked) -> tarfile.TarInfo:
     first = stream.position == BLOCK
     try:
-        return tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+        return tarfile.TarInfo.frombuf(block, "utf-8", ODD)
     except tarfile.HeaderError:
         raise stream.fault(BEGINNING if first else "no header of tar where one is due") from None
 
@@ -114,4 +124,4 @@ def _size(size: int | str, stream: Unpacked) -> int:
 
 
 def _text(data: bytes) -> str:
-    return data.decode("utf-8", "surrogateescape")
+    return data.decode("utf-8", ODD)

@@ -1,8 +1,9 @@
 """TAIX-Ray: bedside chest radiographs of intensive care, with findings graded by radiologists in the report.
 
 Truhn et al., A comprehensive bedside chest radiography dataset with structured, itemized and graded radiologic reports,
-Scientific Data 13:632, 2026, https://doi.org/10.1038/s41597-026-07271-7. The layout is that of the script in the
-authors' README (mueller-franzes/TAIX-Ray); no file of it has been seen. The parquet files themselves are not read.
+Scientific Data 13:632, 2026, https://doi.org/10.1038/s41597-026-07271-7. The images and grades lie in the parquet files
+of the download, or unpacked by the script in the authors' README (mueller-franzes/TAIX-Ray), from which the columns are
+known; no file of it has been seen, nor the names of the parquet files, which may be any in the folder.
 
 The heart has the grades 0 normal, 1 borderline, 2 enlarged, 3 massively enlarged; all else 0 none, 1 questionable,
 2 mild, 3 moderate, 4 severe, for each side. A label is present from grade 1, as in the authors' code, or from another
@@ -13,11 +14,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 from medvlp.errors import LeftOutError, UserError
+from medvlp.prepare.archive_parquet import ParquetArchive
 from medvlp.prepare.dataset import DataSet
-from medvlp.prepare.files import find_images, require_folder
+from medvlp.prepare.files import find_images, missing, require_folder
 from medvlp.prepare.folds import read_folds
 from medvlp.prepare.grades import label_of, read_grade
 from medvlp.prepare.pipeline import prepare
@@ -29,9 +32,10 @@ from medvlp.prepare.tables import find_table, require_table
 from medvlp.prepared import SYNTHETIC, Resize
 
 HOW = (
-    "Download TAIX-Ray from https://huggingface.co/datasets/TLAIM/TAIX-Ray (account and terms of use) with the script "
-    "under 'Option B' there, and give the folder that holds 'data', with a PNG for each UID, and 'metadata', with "
-    "annotation.csv and split.csv. 'medvlp phantom --layouts taix_ray' writes a synthetic stand-in."
+    "Accept the terms at https://huggingface.co/datasets/TLAIM/TAIX-Ray, run 'hf download TLAIM/TAIX-Ray --repo-type "
+    "dataset --local-dir TAIX-Ray' and give that folder, which holds split.csv and the parquet files of one size of "
+    "images; or run the script under 'Option B' there, which writes 'data' and 'metadata'. 'medvlp phantom --layouts "
+    "taix_ray' writes a synthetic stand-in."
 )
 # Columns with the grades of each label. CheXpert's spelling, if it has the finding.
 LABELS = {"Cardiomegaly": ["HeartSize"], "Pulmonary Congestion": ["PulmonaryCongestion"]}
@@ -57,7 +61,8 @@ def taix_ray(
     The same command resumes an interrupted run.
 
     Args:
-        root: Folder with 'data' (UID.png) and 'metadata' (annotation.csv and split.csv).
+        root: Folder with split.csv and parquet files, which are read as a stream; or with 'data' (UID.png) and
+            'metadata' (annotation.csv and split.csv).
         out: Folder to write, the --data.root of training.
         present: Lowest grade that counts as present: 1 includes borderline and questionable, as in the authors' code.
         size: Side of the prepared images in pixels.
@@ -78,11 +83,19 @@ class TaixRay(DataSet):
         if not 1 <= present <= min(GRADES.values()):
             raise UserError(f"--present={present} must be a grade from 1 to {min(GRADES.values())}.")
         self.images, self.present, self.labels = root, present, [*LABELS]
-        metadata = require_folder(root, ["metadata"], HOW)
+        metadata = root / "metadata" if (root / "metadata").is_dir() else root
+        self.folds = require_table(metadata, "split", HOW)
         # The README writes one name, the authors' code reads the other.
-        name = "annotations" if find_table(metadata, "annotations") else "annotation"
-        self.table, self.folds = require_table(metadata, name, HOW), require_table(metadata, "split", HOW)
-        self.folder = require_folder(root, ["data", "data_png_resize_512"], HOW)
+        tables = filter(None, (find_table(metadata, name) for name in ("annotations", "annotation")))
+        if table := next(tables, None):
+            self.tables, self.folder = [table], require_folder(root, ["data", "data_png_resize_512"], HOW)
+        else:
+            self.tables, self.folder = sorted(root.rglob("*.parquet")), root / "data"
+            if not self.tables:
+                raise missing(root, "neither metadata/annotation.csv nor parquet files", HOW)
+            if len({path.parent for path in self.tables}) > 1:
+                raise UserError(f"--root='{root}' has parquet files in several folders: leave those of one size there.")
+            self.archive = ParquetArchive(self.tables, "UID", "Image", "data/{}.png")
         self.real_images = [os.path.realpath(folder) for folder in (root, self.folder)]
         rule = "split.csv, fold {}: whole patients, a fifth of them test, a fifth of the others validate"
         self.splits = {f"fold_{fold}": SplitVariant(rule.format(fold)) for fold in range(5)}
@@ -91,9 +104,11 @@ class TaixRay(DataSet):
     def studies(self, skip: Skip) -> Iterator[Study]:
         """Yield each image as a study, in the order of the table."""
         split_of = read_folds(self.folds, len(self.splits), skip)
-        paths = find_images(self.images, self.folder)
+        paths = {} if self.archive else find_images(self.images, self.folder)
         ids: set[str] = set()
-        for place, (uid, patient, *fields) in self.counted_rows(self.table, ["UID", "PatientID", *GRADES], skip):
+        columns = ["UID", "PatientID", *GRADES]
+        rows_of = (self.counted_rows(table, columns, skip) for table in self.tables)
+        for place, (uid, patient, *fields) in chain.from_iterable(rows_of):
             rows = zip(GRADES.items(), fields, strict=True)
             try:
                 grades = {column: read_grade(column, text, highest) for (column, highest), text in rows}

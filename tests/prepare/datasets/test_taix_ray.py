@@ -3,6 +3,8 @@
 import csv
 import shutil
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from medvlp.data import CXRDataModule
@@ -131,5 +133,67 @@ def test_the_names_that_the_code_reads(raw, tmp_path):
     (raw / "data").rename(raw / "data_png_resize_512")
     assert prepare(raw, tmp_path / "out").index.drop_columns(["path"]).equals(expected)
     (raw / "metadata/split.csv").unlink()
-    with pytest.raises(NotFoundError, match=r"metadata' holds neither split\.csv nor split\.csv\.gz\. Download"):
+    with pytest.raises(NotFoundError, match=r"metadata' holds neither split\.csv nor split\.csv\.gz\. Accept"):
+        TaixRay(raw, 1)
+
+
+def shard(raw, count=3, struct=True):
+    """Turn the unpacked data into parquet files, as the hub holds them, in another order than the table's."""
+    rows = read(raw / "metadata/annotation.csv")
+    fold = {line["UID"]: line["Split"] for line in read(raw / "metadata/split.csv") if line["Fold"] == "0"}
+    for row in rows:
+        image = (raw / "data" / f"{row['UID']}.png").read_bytes()
+        row["Image"] = {"bytes": image, "path": f"{row['UID']}.png"} if struct else image
+        row |= {name: int(row[name]) for name in GRADES} | {"Fold": 0, "Split": fold[row["UID"]]}
+    (raw / "metadata/split.csv").rename(raw / "split.csv")
+    shutil.rmtree(raw / "metadata")
+    shutil.rmtree(raw / "data")
+    (raw / "data").mkdir()
+    paths = [raw / f"data/train-{number:05}-of-{count:05}.parquet" for number in range(count)]
+    for number, path in enumerate(paths):
+        pq.write_table(pa.Table.from_pylist(rows[number::count]), path, row_group_size=5)
+    return paths
+
+
+@pytest.mark.parametrize("struct", [True, False])
+def test_the_parquet_files_of_the_hub(raw, tmp_path, skipped, struct):
+    expected = prepare(raw, tmp_path / "expected")
+    shard(raw, struct=struct)
+    prepared = prepare(raw, tmp_path / "out")
+    assert skipped(prepared.root) == []
+    assert prepared.manifest["options"] == expected.manifest["options"]
+    rows, others = ({row["image_id"]: row for row in each.index.to_pylist()} for each in (prepared, expected))
+    assert rows.keys() == others.keys()
+    for uid, row in rows.items():
+        other = others[uid]
+        assert (prepared.images[row.pop("row")] == expected.images[other.pop("row")]).all()
+        assert row == other
+
+
+def test_damaged_parquet_files(raw, tmp_path, skipped):
+    first, second, _ = shard(raw)
+    table = pq.read_table(first).to_pylist()
+    table[0]["Image"] = None
+    table[1]["Image"]["bytes"] = b"no picture"
+    table[2]["UID"] = None
+    pq.write_table(pa.Table.from_pylist(table, pq.read_schema(first)), first)
+    reasons = dict(skipped(prepare(raw, tmp_path / "out").root))
+    assert reasons.pop(table[1]["UID"]).startswith("unreadable image")
+    assert reasons == {f"{first.name}:3": "unreadable row: UID or PatientID", table[0]["UID"]: "missing file"}
+    shutil.copyfile(second, raw / "other.parquet")
+    with pytest.raises(UserError, match="has parquet files in several folders: leave those of one size there"):
+        TaixRay(raw, 1)
+    (raw / "other.parquet").unlink()
+    archive = TaixRay(raw, 1).archive
+    second.write_bytes(second.read_bytes()[:-100])
+    with pytest.raises(
+        UserError, match=rf"'{second}' cannot be read \(.*Download it again; then the same command goes"
+    ):
+        list(archive.members())
+    pq.write_table(pq.read_table(first).drop_columns(["Image"]), second)
+    with pytest.raises(UserError, match=rf"'{second}' has no column Image\."):
+        list(archive.members())
+    for path in raw.glob("data/*"):
+        path.unlink()
+    with pytest.raises(NotFoundError, match=r"holds neither metadata/annotation\.csv nor parquet files\. Accept"):
         TaixRay(raw, 1)
