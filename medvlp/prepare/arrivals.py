@@ -143,7 +143,7 @@ class Arrivals:
             advance: Called with the number of images that an earlier run has decoded.
         """
         self.archive = archive
-        kinds = ("taken", "twice", "of rows that are not wanted now", "left out by the filters", "in no table")
+        kinds = ("taken", "twice", "not wanted now", "left out by the filters", "in no table")
         self.counts = dict.fromkeys(kinds, 0)
         self.stranger = ""
         self._members = members
@@ -176,7 +176,7 @@ class Arrivals:
             self.stranger = self.stranger or ("" if left_out else member.name)
             return
         if not any(self._wanted[row] for row, _ in rows):
-            self.counts["of rows that are not wanted now"] += 1
+            self.counts["not wanted now"] += 1
             return
         rows = [(row, picture) for row, picture in rows if self._open[row]]
         self.counts["taken" if rows else "twice"] += 1
@@ -203,7 +203,7 @@ class Arrivals:
         Raises:
             UserError: If it has none of the images.
         """
-        if not (self.counts["taken"] or self.counts["of rows that are not wanted now"]):
+        if not (self.counts["taken"] or self.counts["not wanted now"]):
             has = f"its files are named as '{self.stranger}'" if self.stranger else "it has no other files"
             raise UserError(
                 f"'{self.archive.parts[0]}' has no image of the tables: they name '{self._members.example}', and "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -138,6 +139,9 @@ def unarchived(
 ) -> Iterator[Iterator[dict[str, Any]]]:
     """Decode images out of an archive, and then collect their chunks.
 
+    They come in any order. A store that takes whole chunks has its images in an array first, work/arrived, which goes
+    when all chunks are there.
+
     Args:
         job: The preparation.
         archive: The archive.
@@ -149,12 +153,13 @@ def unarchived(
     Yields:
         The results of the chunks; see `Decoder`.
     """
-    arrays = decoder.writer
+    arrays, scratch = decoder.writer, work / "arrived"
     if not isinstance(arrays, Arrays):
-        folder = work / "arrived"
-        folder.mkdir(exist_ok=True)
-        arrays = Arrays(folder, job.rows, job.options.size, job.masks)
+        scratch.mkdir(exist_ok=True)
+        arrays = Arrays(scratch, job.rows, job.options.size, job.masks)
         arrays.open(sum(missing.values()), NOT_YET)
     with closing(Journal(work / "arrived.jsonl")) as arrived:
         receive(archive, Rows(decoder, arrays), arrived, job.plan, missing, workers)
         yield collect(arrays, decoder.writer, arrived, missing, workers)
+    if scratch.is_dir():
+        shutil.rmtree(scratch)

@@ -166,11 +166,17 @@ class Taker:
     writer: PixelWriter | None
 
     def __call__(self, chunk: Finished) -> dict[str, Any] | None:
-        """Return the line of the chunk for the journal; None if it is damaged, and then removed."""
+        """Return the line of the chunk for the journal; None if it is damaged, and then removed.
+
+        Raises:
+            OSError: If the chunk cannot be read or written.
+        """
         first = int(chunk.line["first"])
         try:
             pixels = chunk.files.read(first, self.size)
-        except (OSError, ValueError):
+        except (OSError, ValueError) as error:
+            if isinstance(error, OSError) and error.errno:
+                raise  # The storage fails, perhaps for a moment, not the file.
             pixels = None
         if pixels is None or pixel_digests(pixels) != chunk.line["sha256"]:
             chunk.files.remove(first)  # So that the part, or this run, decodes it again.

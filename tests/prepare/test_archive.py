@@ -50,6 +50,19 @@ def test_parts_may_be_cut_anywhere(tmp_path, parts):
     assert read(tmp_path) == FILES
 
 
+def test_a_first_part_of_two_bytes(tmp_path):
+    data = zstd(tar(members()))
+    (tmp_path / f"{NAME}.part00").write_bytes(data[:2])
+    (tmp_path / f"{NAME}.part01").write_bytes(data[2:])
+    assert read(tmp_path) == FILES
+
+
+def test_names_that_are_no_utf8(tmp_path):
+    """They can be printed, and looked up in a database."""
+    cut(tar([("caf\udce9.png", b"x"), ("b.png", b"y")], tarfile.GNU_FORMAT), tmp_path)
+    assert read(tmp_path) == [(r"caf\xe9.png", b"x"), ("b.png", b"y")]
+
+
 def test_a_member_need_not_be_read(tmp_path):
     cut(zstd(tar(members())), tmp_path)
     names = []

@@ -13,6 +13,7 @@ import pytest
 from medvlp.errors import UserError
 from medvlp.prepare import decoding
 from medvlp.prepare.chunks import Decoder
+from medvlp.prepare.compressed import ChunkFiles
 from medvlp.prepare.journal import Journal
 from medvlp.prepare.parts import Part
 from medvlp.prepare.pipeline import prepare
@@ -152,6 +153,20 @@ def test_other_tables_are_refused(run, tmp_path):
     for part in ("1/2", "join"):
         with pytest.raises(UserError, match=r"part 1/2 in '.*' read other tables or reports: its list of images"):
             run("out", part)
+
+
+def test_a_storage_that_fails_damages_no_part(run, tmp_path, monkeypatch):
+    run("out", "1/1")
+
+    def fail(self, first, size):
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ChunkFiles, "read", fail)
+        with pytest.raises(UserError, match="Stale file handle"):
+            run("out", "join")
+    assert len([*(tmp_path / "out/work/parts").rglob("*.arrow")]) == 2 * 4
+    run("out", "join")
 
 
 def test_a_damaged_head_is_named(run, tmp_path):
