@@ -64,10 +64,11 @@ def decode_part(job: Job, part: Part) -> None:
             write_json(folder / HEAD, head)
         files.open()
         files.forget_lost(journal)
-        chunks = part.chunks(job.rows)
+        total = job.rows
+        chunks = part.chunks(total)
         decode_images(job, files, journal, chunks, folder)
-    images = sum(min(CHUNK, job.rows - first) for first in chunks)
-    print(f"Part {part} has ended: {images:,} of {job.rows:,} images. When all have, give --shard join.")
+    images = sum(min(CHUNK, total - first) for first in chunks)
+    print(f"Part {part} has ended: {images:,} of {total:,} images. When all have, give --shard join.")
 
 
 def join_parts(job: Job, store: Arrays | Compressed, journal: Journal) -> None:
@@ -112,7 +113,8 @@ def decode_images(job: Job, writer: PixelWriter, journal: Journal, chunks: range
         views=frozenset(job.options.views),
         view_teller=job.data.view_teller,
     )
-    images = {first: min(CHUNK, job.rows - first) for first in chunks}
+    total = job.rows
+    images = {first: min(CHUNK, total - first) for first in chunks}
     missing = {first: count for first, count in images.items() if first not in journal.offsets}
     if not missing:
         return
