@@ -32,6 +32,7 @@ class Members:
             OSError: If it cannot be written.
         """
         path.unlink(missing_ok=True)
+        self._path = path
         self.example = ""
         try:
             self._database = sqlite3.connect(path)
@@ -51,8 +52,9 @@ class Members:
         return self._database.execute("SELECT 1 FROM left_out WHERE id IN (?, ?, ?)", ids).fetchone() is not None
 
     def close(self) -> None:
-        """Close the file."""
+        """Remove the file."""
         self._database.close()
+        self._path.unlink(missing_ok=True)
 
     def _fill(self, plan: Path, skipped: Path) -> None:
         # Each run makes it anew: it need not survive a crash.
