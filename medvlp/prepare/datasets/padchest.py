@@ -5,8 +5,8 @@ Bustos et al., PadChest: A large chest x-ray image dataset with multi-label anno
 The table is read as the makers and public code describe it; the files were not seen. The images have 16 bits; see
 `medvlp.prepare.pixels.scale_to_bytes`. Some are said to be negatives: the screening flags those that it recognises.
 
-Labels are the words of the table, which are its narrowest terms: an image with `laminar atelectasis` does not have
-`atelectasis`, as in published tests. Beside other data sets, `atelectasis`, `fracture` and such are absent too often.
+Labels are the words of the table, which are its narrowest terms: an image with `laminar atelectasis` has no value of
+`atelectasis`. Tests count that as absent, as published ones do, and it is no absence beside other data sets.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from medvlp.prepare.below import images_below
 from medvlp.prepare.dataset import DataSet
 from medvlp.prepare.files import missing
 from medvlp.prepare.order import moment
-from medvlp.prepare.padchest_labels import PHYSICIAN, Labels, choose_labels, words
+from medvlp.prepare.padchest_labels import PHYSICIAN, Labels, choose_labels, value_of, words
 from medvlp.prepare.pipeline import prepare
 from medvlp.prepare.plan import Options, parse_views
 from medvlp.prepare.screening import parse_flags
@@ -126,7 +126,7 @@ class PadChest(DataSet):
                     subject_id=patient,
                     split="" if UNFIT & {*found} else hash_split(patient),
                     pictures=[Picture(image_id, VIEWS.get(view, view), path)],
-                    labels=[int(name in found) for name in self.labels],
+                    labels=[value_of(name, found) for name in self.labels],
                     other_splits={"physician": "test" if method.strip().lower() == PHYSICIAN else ""},
                     order=moment(*date) if date else None,
                 )
