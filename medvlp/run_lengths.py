@@ -47,16 +47,15 @@ def decode(text: str, height: int, width: int) -> npt.NDArray[np.bool_]:
         array([[0, 1],
                [1, 1]])
     """
-    mask = np.zeros(height * width, np.bool_)
-    if text.strip() != EMPTY:
-        if not PAIRS.fullmatch(text):
-            raise ValueError("no pairs of offset and length")
-        runs = np.array(text.split(), np.int64)
-        if runs.sum() > mask.size:
-            raise ValueError(f"ends at pixel {runs.sum()} of {mask.size}")
-        inside = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
-        mask[: len(inside)] = inside
-    return mask.reshape(height, width, order="F")
+    if text.strip() == EMPTY:
+        return np.zeros((height, width), np.bool_)
+    if not PAIRS.fullmatch(text):
+        raise ValueError("no pairs of offset and length")
+    runs = [int(word) for word in text.split()]
+    rest = height * width - sum(runs)
+    if rest < 0:
+        raise ValueError(f"ends at pixel {sum(runs)} of {height * width}")
+    return _mask([*runs, rest], height, width)
 
 
 def encode_coco(mask: npt.NDArray[np.bool_]) -> str:
@@ -103,8 +102,12 @@ def decode_coco(counts: str | Sequence[int], height: int, width: int) -> npt.NDA
         raise ValueError("no lengths of runs")
     if sum(lengths) != height * width:
         raise ValueError(f"ends at pixel {sum(lengths)} of {height * width}")
-    inside = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths)
-    return inside.reshape(height, width, order="F")
+    return _mask(lengths, height, width)
+
+
+def _mask(lengths: Sequence[int], height: int, width: int) -> npt.NDArray[np.bool_]:
+    """Return the mask of the lengths of all runs, the first one outside of it."""
+    return np.repeat(np.arange(len(lengths)) % 2 == 1, lengths).reshape(height, width, order="F")
 
 
 def _lengths(text: str) -> list[int]:

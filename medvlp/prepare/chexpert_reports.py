@@ -12,8 +12,8 @@ from medvlp.prepare.chexpert_table import LABEL_BYTES, LABEL_VALUES, LABELS, ima
 from medvlp.prepare.dataset import DataSet
 from medvlp.prepare.files import missing
 from medvlp.prepare.reports import read_report
-from medvlp.prepare.spool import Spool
 from medvlp.prepare.study import Report, Skip
+from medvlp.prepare.text_file import TextFile
 from medvlp.tables import read_table
 
 TABLE = "df_chexpert_plus_*.csv"
@@ -30,7 +30,7 @@ class ReportedStudy:
     Attributes:
         name: For example patient00001/study1.
         split: train or validate.
-        text: Position of its report in the spool.
+        text: Position of its report in the file of texts.
         digest: Of its report.
         images: Name and view of each image.
     """
@@ -58,7 +58,7 @@ class ReportTable:
             path: The table.
             skip: Called for each row that cannot be used.
         """
-        self._spool = Spool()
+        self._texts = TextFile()
         self._studies: dict[str, ReportedStudy] = {}
         ids: set[str] = set()
         for place, (name, view, split, *texts) in data.counted_rows(path, COLUMNS, skip):
@@ -85,7 +85,7 @@ class ReportTable:
         digest = hashlib.blake2b("\0".join(present).encode(), digest_size=8).digest()
         study = self._studies.get(name)
         if study is None:
-            study = self._studies[name] = ReportedStudy(name, split, self._spool.add(present), digest)
+            study = self._studies[name] = ReportedStudy(name, split, self._texts.add(present), digest)
         elif study.digest != digest:
             return "unreadable row: another report than above in its study"
         elif study.split != split:
@@ -95,7 +95,7 @@ class ReportTable:
 
     def read(self, study: ReportedStudy) -> Report:
         """Return the report of a study."""
-        findings, impression = self._spool.read(study.text)
+        findings, impression = self._texts.read(study.text)
         return read_report({"findings": findings, "impression": impression})
 
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from medvlp.errors import LeftOutError, UserError
+from medvlp.errors import LeftOutError
 from medvlp.prepare.annotations import Annotation, Box
 from medvlp.run_lengths import decode_coco
 
@@ -69,18 +67,3 @@ class CocoMasks:
                 corners = (left * across, top * down, (left + wide) * across, (top + high) * down)
                 boxes.append(Box(self.names[word], *corners))
         return Annotation(boxes, np.zeros((height, width), np.bool_) if union is None else union)
-
-
-def read_masks(path: Path) -> dict[str, Any]:
-    """Return the masks in a JSON file by the name of the image.
-
-    Raises:
-        UserError: If the file cannot be read.
-    """
-    try:
-        masks = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise UserError(f"'{path}' cannot be read to its end ({error}). Download it again.") from error
-    if not isinstance(masks, dict):
-        raise UserError(f"'{path}' holds no masks by image, but a {type(masks).__name__}. Download it again.")
-    return masks

@@ -72,8 +72,9 @@ def download(url: str, target: Path, sha256: str = "", pause: float = PAUSE) -> 
     if sha256 and _digest(part) != sha256:
         part.unlink()
         raise UserError(f"'{url}' has another checksum than published: run the same command again.")
-    version.unlink(missing_ok=True)
+    # Without its version, what has come would be fetched again.
     os.replace(part, target)
+    version.unlink(missing_ok=True)
 
 
 def _fetch(url: str, part: Path, version: Path) -> int:

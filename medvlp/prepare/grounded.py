@@ -6,33 +6,15 @@ It is a list of studies, each with `StudyID`, `ImageID` and `findings`. A findin
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
-from medvlp.errors import LeftOutError, UserError
+from medvlp.errors import LeftOutError
 from medvlp.prepare.annotations import Box
-from medvlp.prepare.tables import decode
 
 Language = Literal["en", "es"]
 # Rounding may put a box beyond the image by this share of it.
 BEYOND = 0.01
-
-
-def read_entries(path: Path) -> list[Any]:
-    """Return the studies of the file of sentences.
-
-    Raises:
-        UserError: If it is no JSON list.
-    """
-    try:
-        content = json.loads(decode(path.read_bytes())[0])
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"'{path}' cannot be read ({error}). Download it again.") from error
-    if not isinstance(content, list):
-        raise UserError(f"'{path}' is no list of studies. Download it again.")
-    return content
 
 
 def present(entry: Mapping[str, Any]) -> Iterator[str]:

@@ -19,7 +19,7 @@ from medvlp.prepare.dataset import DataSet
 from medvlp.prepare.order import moment
 from medvlp.prepare.splits import SPLITS, hash_split
 from medvlp.prepare.study import Skip
-from medvlp.prepare.tables import column_names, read_table
+from medvlp.prepare.tables import column_names, present_columns, read_table
 from medvlp.tables import find_column
 
 TABLE = "mimic-cxr-2.0.0-{}"
@@ -58,8 +58,8 @@ def read_rows(
     rows: list[Row] = []
     orders: dict[int, int | None] = {}
     ids = set()
-    present = column_names(table)
-    dated = [name for name in DATED if name in present] if DATED[0] in present else []
+    dated = present_columns(table, DATED)
+    dated = dated if DATED[0] in dated else []
     columns = ["subject_id", "study_id", "dicom_id", *(["ViewPosition"] if has_views else []), *dated]
     for place, (subject, study, image_id, *more) in data.counted_rows(table, columns, skip):
         views, when = (more[:1], more[1:]) if has_views else ([], more)

@@ -15,11 +15,12 @@ def moment(date: str, time: str = "") -> int | None:
     """Return a date and a time of DICOM as a number that grows with time; None without a readable date.
 
     Args:
-        date: As YYYYMMDD.
+        date: As YYYYMMDD or YYYY-MM-DD.
         time: As HHMMSS, perhaps with a fraction of the second; anything else counts as midnight.
     """
-    if not re.fullmatch(r"\d{8}", date.strip()):
+    day = re.fullmatch(r"(\d{4})(-?)(\d\d)\2(\d\d)", date.strip())
+    if day is None:
         return None
     hour = re.fullmatch(r"(\d{1,6})(\.\d*)?", time.strip())
     # A reader that takes times for numbers drops their leading zeros.
-    return int(date) * 1_000_000 + (int(hour[1]) if hour else 0)
+    return int(day[1] + day[3] + day[4]) * 1_000_000 + (int(hour[1]) if hour else 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 from typing import Literal
 
@@ -29,6 +30,20 @@ def choose_labels(table: Path, labels: Labels) -> list[str]:
             counts.update({*words(text)} - {NORMAL})
     rarest = sorted(counts, key=lambda name: (counts[name], name))[:RAREST]
     return sorted(rarest if labels == "padchest20" else counts)
+
+
+def value_of(name: str, found: Collection[str]) -> int | None:
+    """Return the value of a label: 1 present, 0 absent, None where the list has a narrower term in place of it.
+
+    The list has the narrowest terms: `laminar atelectasis` says nothing of `atelectasis`.
+
+    Args:
+        name: The label.
+        found: Names of the list.
+    """
+    if name in found:
+        return 1
+    return None if any(other.endswith(f" {name}") for other in found) else 0
 
 
 def words(text: str) -> list[str]:

@@ -64,8 +64,7 @@ def mgca_split(ids: Sequence[str], rest: int, seed: int = 0) -> dict[str, str]:
 
 def hash_split(name: str) -> str:
     """Return the split of a study or patient, TRAIN : VALIDATE : the rest, which does not depend on the others."""
-    share = int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) / 16**8
-    return "train" if share < TRAIN else "validate" if share < TRAIN + VALIDATE else "test"
+    return by_share(name, TRAIN, VALIDATE)
 
 
 def by_patient(patients: Mapping[str, str], count: int, salt: str) -> set[str]:

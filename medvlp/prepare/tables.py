@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from medvlp.prepare.files import missing
-from medvlp.tables import column_names, decode, read_lines, read_table
+from medvlp.tables import column_names, decode, find_column, read_lines, read_table
 
-__all__ = ["column_names", "decode", "find_table", "read_lines", "read_table", "require_table"]
+__all__ = [
+    "column_names",
+    "decode",
+    "find_table",
+    "present_columns",
+    "read_lines",
+    "read_table",
+    "require_table",
+]
+
+
+def present_columns(table: Path, columns: Sequence[str]) -> list[str]:
+    """Return those of the columns that a table has, for columns that some copies lack."""
+    names = column_names(table)
+    return [column for column in columns if find_column(table, names, column) is not None]
 
 
 def find_table(folder: Path, name: str, suffix: str = ".csv") -> Path | None:

@@ -238,7 +238,7 @@ def test_weights_are_told_apart_by_their_hash(tmp_path):
     ("arguments", "message"),
     [
         ("rnsa --weights random", "there is no benchmark 'rnsa'. Did you mean 'rsna'?"),
-        ("zzz --weights random", "There are: chexpert, covidx, covidx-binary, mimic, nih, open-i, rsna,"),
+        ("zzz --weights random", "There are: chexpert, covidx, covidx-binary, mimic, nih, open-i-labels, rsna,"),
         ("rsna", "weights"),
         ("rsna --weights random --fractions 0", "shares in percent are above 0"),
         ("rsna --weights random --fractions many", "--fractions 'many' are not numbers"),
@@ -275,7 +275,7 @@ def test_foreign_files_are_not_deleted(capsys):
 def test_names_of_benchmarks():
     """Results and published figures are kept under these names."""
     names = {
-        "classification": {"chexpert", "covidx", "covidx-binary", "mimic", "nih", "open-i", "rsna"},
+        "classification": {"chexpert", "covidx", "covidx-binary", "mimic", "nih", "open-i-labels", "rsna"},
         "detection": {"object-cxr", "rsna-det"},
         "segmentation": {"rsna-seg", "siim"},
     }

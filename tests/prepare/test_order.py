@@ -22,7 +22,8 @@ from tests.support.tiny import make_prepared
         ("21800506", "", 21800506000000),
         (" 21800506 ", "noon", 21800506000000),
         ("", "213014", None),
-        ("2180-05-06", "213014", None),
+        ("2180-05-06", "213014", 21800506213014),
+        ("2180-0506", "213014", None),
     ],
 )
 def test_moments_grow_with_time(date, time, expected):
@@ -44,9 +45,9 @@ def test_a_folder_without_the_column_opens(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["mimic_cxr", "chexpert", "nih"])
+@pytest.mark.parametrize("name", ["mimic_cxr", "chexpert", "chexpert_plus", "nih", "rexgradient", "padchest"])
 def test_the_studies_of_a_patient_are_in_order(name, tmp_path):
-    phantom(tmp_path / "phantom", studies=40, seed=1, size=64, workers=1, layouts="all")
+    phantom(tmp_path / "phantom", studies=40, seed=1, size=64, workers=1, layouts=name)
     raw = make_raw(name, tmp_path / "phantom", tmp_path / "raw")
     index = raw.prepare(tmp_path / "out").index.to_pylist()
     studies = {(row["subject_id"], row["study_id"]): row["order"] for row in index}

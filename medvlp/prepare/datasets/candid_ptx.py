@@ -8,7 +8,6 @@ it was seen, and the names of the image folder and of the table of fractures dif
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import os
 from collections.abc import Iterator
@@ -27,12 +26,11 @@ from medvlp.prepare.plan import Options
 from medvlp.prepare.regions import Automatic, Regions, RegionSource
 from medvlp.prepare.reports import read_report
 from medvlp.prepare.screening import parse_flags
-from medvlp.prepare.splits import SplitVariant
+from medvlp.prepare.splits import TRAIN, VALIDATE, SplitVariant, hash_split
 from medvlp.prepare.study import Picture, Skip, Study
-from medvlp.prepare.tables import column_names, find_table, read_table, require_table
+from medvlp.prepare.tables import find_table, present_columns, read_table, require_table
 from medvlp.prepare.words import read_text
 from medvlp.prepared import SYNTHETIC, Resize
-from medvlp.tables import find_column
 
 HOW = (
     "Ask for CANDID-PTX as https://doi.org/10.1148/ryai.2021210136 describes, and give the folder that holds "
@@ -46,8 +44,6 @@ EXTRA = ("StudyInstanceUID", "filename")
 # Names of the table of each other label.
 TABLES = {"Chest Tube": ("chest_tube",), "Rib Fracture": ("acute_rib_fracture", "Rib_fracture_mask_rle")}
 LABELS = ("Pneumothorax", *TABLES)
-# Shares of the split, as in the front end of Open-I.
-TRAIN, VALIDATE = 0.7, 0.1
 
 
 class Facts(NamedTuple):
@@ -160,8 +156,7 @@ class CandidPtx(DataSet):
 
     def _read_reports(self, facts: dict[str, Facts], skip: Skip) -> Iterator[tuple[str, tuple[str, ...]]]:
         """Yield image, code and fault of each row. `facts` gets the facts of each image."""
-        names = column_names(self.reports)
-        extra = [name for name in EXTRA if find_column(self.reports, names, name) is not None]
+        extra = present_columns(self.reports, EXTRA)
         columns = ["SOPInstanceUID", "EncodedPixels", "Report", *extra]
         for place, (uid, code, report, *more) in read_table(self.reports, columns, skip):
             fields = dict(zip(extra, more, strict=True))
@@ -170,9 +165,3 @@ class CandidPtx(DataSet):
             fact = Facts(report, fields.get("StudyInstanceUID", ""), patient)
             same = facts.setdefault(uid, fact) == fact
             yield place, (uid, code, "" if same else CONTRADICTION)
-
-
-def hash_split(patient: str) -> str:
-    """Return the split of a patient, which does not depend on the other ones."""
-    share = int(hashlib.sha256(f"candid_ptx {patient}".encode()).hexdigest()[:8], 16) / 16**8
-    return "train" if share < TRAIN else "validate" if share < TRAIN + VALIDATE else "test"

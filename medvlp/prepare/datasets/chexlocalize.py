@@ -14,8 +14,9 @@ from pathlib import Path
 from medvlp.errors import UserError, suggestion
 from medvlp.prepare.chexpert_images import patient_folders
 from medvlp.prepare.chexpert_table import LABELS, OTHER_NAME, first_frontal, read_rows
-from medvlp.prepare.coco_masks import CocoMasks, read_masks
+from medvlp.prepare.coco_masks import CocoMasks
 from medvlp.prepare.dataset import DataSet
+from medvlp.prepare.entries import read_entries
 from medvlp.prepare.files import missing, require_folder
 from medvlp.prepare.pipeline import prepare
 from medvlp.prepare.plan import Options, parse_views
@@ -107,7 +108,7 @@ class CheXlocalize(DataSet):
         """Yield each image as a study, in the order of the tables, those of validate first."""
         ids: set[str] = set()
         for split, table in self.tables.items():
-            masks = read_masks(self.masks[split])
+            masks = dict(read_entries(self.masks[split]))
             for row, is_first in first_frontal(read_rows(self.counted_rows, table, ids, skip, view_column=False)):
                 code = masks.pop(row.image_id.partition("/")[2].rpartition(".")[0].replace("/", "_"), None)
                 # Only images with one of the findings have masks: without it, no mask means that there is nothing.

@@ -21,6 +21,7 @@ from medvlp.prepare.chexpert_images import find_folders
 from medvlp.prepare.chexpert_reports import TABLE, ReportTable, find_files, read_labels
 from medvlp.prepare.chexpert_table import LABELS, draw_5x200, read_rows
 from medvlp.prepare.dataset import DataSet
+from medvlp.prepare.order import number_at_end
 from medvlp.prepare.pipeline import prepare
 from medvlp.prepare.plan import Options, parse_views
 from medvlp.prepare.regions import Automatic, Regions, RegionSource
@@ -117,4 +118,5 @@ class CheXpertPlus(DataSet):
                 first = pictures[0].image_id
                 labels = values.get(first, [None] * len(self.labels))
                 other = {"patients": "test" if first in apart else study.split, "5x200": "test" if is_drawn else alone}
-                yield Study(study.name, study.patient, study.split, pictures, labels, partial(table.read, study), other)
+                report, order = partial(table.read, study), number_at_end(study.name)
+                yield Study(study.name, study.patient, study.split, pictures, labels, report, other, order)

@@ -230,10 +230,12 @@ class Nih(DataSet):
             except ValueError as error:
                 skip(place, f"unreadable row: {error}")
                 continue
-            if image_id in images:
-                boxes.setdefault(image_id, []).append(box)
-            else:
+            if image_id not in images:
                 skip(place, "box of an unknown image")
+            elif box in boxes.setdefault(image_id, []):
+                skip(place, "duplicate id")
+            else:
+                boxes[image_id].append(box)
         return boxes
 
 

@@ -4,6 +4,9 @@ Bustos et al., PadChest: A large chest x-ray image dataset with multi-label anno
 66, 2020, https://arxiv.org/abs/1901.07441. The reports are no training text: they are Spanish words without endings.
 The table is read as the makers and public code describe it; the files were not seen. The images have 16 bits; see
 `medvlp.prepare.pixels.scale_to_bytes`. Some are said to be negatives: the screening flags those that it recognises.
+
+Labels are the words of the table, which are its narrowest terms: an image with `laminar atelectasis` has no value of
+`atelectasis`. Tests count that as absent, as published ones do, and it is no absence beside other data sets.
 """
 
 from __future__ import annotations
@@ -15,12 +18,14 @@ from pathlib import Path
 from medvlp.prepare.below import images_below
 from medvlp.prepare.dataset import DataSet
 from medvlp.prepare.files import missing
-from medvlp.prepare.padchest_labels import PHYSICIAN, Labels, choose_labels, words
+from medvlp.prepare.order import moment
+from medvlp.prepare.padchest_labels import PHYSICIAN, Labels, choose_labels, value_of, words
 from medvlp.prepare.pipeline import prepare
 from medvlp.prepare.plan import Options, parse_views
 from medvlp.prepare.screening import parse_flags
 from medvlp.prepare.splits import TRAIN, VALIDATE, SplitVariant, hash_split
 from medvlp.prepare.study import Picture, Skip, Study
+from medvlp.prepare.tables import present_columns
 from medvlp.prepared import SYNTHETIC, Resize
 
 TABLE = "PADCHEST_chest_x_ray_images_labels_160K*.csv"
@@ -30,6 +35,7 @@ HOW = (
     "'medvlp phantom --layouts padchest' writes a synthetic stand-in."
 )
 COLUMNS = ["ImageID", "ImageDir", "StudyID", "PatientID", "Projection", "MethodLabel", "Labels"]
+DATE = "StudyDate_DICOM"
 # Words that say that an image is not to be used.
 UNFIT = frozenset({"exclude", "suboptimal study"})
 VIEWS = {"L": "LATERAL"}
@@ -100,8 +106,9 @@ class PadChest(DataSet):
     def studies(self, skip: Skip) -> Iterator[Study]:
         """Yield each image as a study, in the order of the table."""
         ids = set()
-        for place, row in self.counted_rows(self.table, COLUMNS, skip):
-            image_id, folder, study, patient, view, method, text = row
+        dated = present_columns(self.table, [DATE])
+        for place, row in self.counted_rows(self.table, [*COLUMNS, *dated], skip):
+            image_id, folder, study, patient, view, method, text, *date = row
             if not (image_id and study and patient):
                 skip(place, "unreadable row: ImageID, StudyID or PatientID")
             elif image_id in ids:
@@ -119,6 +126,7 @@ class PadChest(DataSet):
                     subject_id=patient,
                     split="" if UNFIT & {*found} else hash_split(patient),
                     pictures=[Picture(image_id, VIEWS.get(view, view), path)],
-                    labels=[int(name in found) for name in self.labels],
+                    labels=[value_of(name, found) for name in self.labels],
                     other_splits={"physician": "test" if method.strip().lower() == PHYSICIAN else ""},
+                    order=moment(*date) if date else None,
                 )

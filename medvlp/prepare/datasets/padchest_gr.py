@@ -18,7 +18,8 @@ from medvlp.prepare.below import images_below
 from medvlp.prepare.boxes import Boxes, boxes_text
 from medvlp.prepare.dataset import DataSet
 from medvlp.prepare.files import missing
-from medvlp.prepare.grounded import Language, present, read_entries, read_findings
+from medvlp.prepare.grounded import Language, present, read_findings
+from medvlp.prepare.json_lists import read_objects
 from medvlp.prepare.pipeline import prepare
 from medvlp.prepare.plan import Options, parse_views
 from medvlp.prepare.regions import Automatic, Regions, RegionSource
@@ -98,9 +99,9 @@ class PadChestGr(DataSet):
         self.reports, self.images, self.language, self.regions = reports[-1], root, language, regions
         self.table = require_table(root, TABLE, HOW)
         self.paths, self.real_images = images_below(root, HOW, ["PadChest_GR.zip*", "*/PadChest_GR.zip*"], UNPACK)
-        self.entries = read_entries(self.reports)
-        found = {name for entry in self.entries if isinstance(entry, dict) for name in present(entry)}
-        self.labels = sorted(found)
+        self.faults: list[tuple[str, str]] = []
+        self.entries = [*read_objects(self.reports, lambda place, reason: self.faults.append((place, reason)))]
+        self.labels = sorted({name for _, entry in self.entries for name in present(entry)})
         self.options = {
             "dataset": "padchest_gr",
             "language": language,
@@ -111,13 +112,14 @@ class PadChestGr(DataSet):
     def studies(self, skip: Skip) -> Iterator[Study]:
         """Yield the studies in the order of the file of sentences; each has one image."""
         splits = self._read_splits(skip)
-        ids: set[object] = set()
-        for number, entry in enumerate(self.entries, 1):
-            self.rows += 1
-            place = f"{self.reports.name}:{number}"
-            image_id, study = (entry.get(key) if isinstance(entry, dict) else None for key in ("ImageID", "StudyID"))
+        self.rows = len(self.entries) + len(self.faults)
+        for fault in self.faults:
+            skip(*fault)
+        ids: set[str] = set()
+        for place, entry in self.entries:
+            image_id, study = entry.get("ImageID"), entry.get("StudyID")
             if not (isinstance(image_id, str) and image_id and study):
-                skip(place, "unreadable row: ImageID or StudyID")
+                skip(place, "unreadable entry: ImageID or StudyID")
             elif image_id in ids:
                 skip(place, "duplicate id")
             elif str(study) not in splits:

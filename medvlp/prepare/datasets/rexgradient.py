@@ -19,6 +19,7 @@ from medvlp.prepare.archive import find_archive
 from medvlp.prepare.dataset import DataSet
 from medvlp.prepare.entries import read_entries
 from medvlp.prepare.files import missing, require_folder
+from medvlp.prepare.order import moment
 from medvlp.prepare.pipeline import prepare
 from medvlp.prepare.plan import Options, parse_views
 from medvlp.prepare.regions import Automatic, Regions, RegionSource
@@ -131,8 +132,8 @@ class ReXGradient(DataSet):
                         new.append(picture)
                 studies.add(study_id)
                 sections = {name.lower(): read_text(entry.get(name)) for name in ("Findings", "Impression")}
-                report = read_report(sections)
-                yield Study(study_id, str(entry["PatientID"]), split, new, [], report=partial(replace, report))
+                report, order = partial(replace, read_report(sections)), moment(str(entry.get("StudyDate")))
+                yield Study(study_id, str(entry["PatientID"]), split, new, [], report, order=order)
 
 
 def read_pictures(entry: Any) -> list[Picture]:

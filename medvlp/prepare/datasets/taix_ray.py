@@ -23,12 +23,13 @@ from medvlp.prepare.dataset import DataSet
 from medvlp.prepare.files import find_images, missing, require_folder
 from medvlp.prepare.folds import read_folds
 from medvlp.prepare.grades import label_of, read_grade
+from medvlp.prepare.order import moment
 from medvlp.prepare.pipeline import prepare
 from medvlp.prepare.plan import Options
 from medvlp.prepare.screening import parse_flags
 from medvlp.prepare.splits import SplitVariant
 from medvlp.prepare.study import Picture, Skip, Study
-from medvlp.prepare.tables import find_table, require_table
+from medvlp.prepare.tables import find_table, present_columns, require_table
 from medvlp.prepared import SYNTHETIC, Resize
 
 HOW = (
@@ -106,10 +107,11 @@ class TaixRay(DataSet):
         split_of = read_folds(self.folds, len(self.splits), skip)
         paths = {} if self.archive else find_images(self.images, self.folder)
         ids: set[str] = set()
-        columns = ["UID", "PatientID", *GRADES]
+        dated = present_columns(self.tables[0], ["StudyDate"])
+        columns = ["UID", "PatientID", *GRADES, *dated]
         rows_of = (self.counted_rows(table, columns, skip) for table in self.tables)
         for place, (uid, patient, *fields) in chain.from_iterable(rows_of):
-            rows = zip(GRADES.items(), fields, strict=True)
+            rows = zip(GRADES.items(), fields[: len(GRADES)], strict=True)
             try:
                 grades = {column: read_grade(column, text, highest) for (column, highest), text in rows}
             except LeftOutError as error:
@@ -126,4 +128,5 @@ class TaixRay(DataSet):
                 picture = Picture(uid, "AP", paths.get(uid, f"{self.folder.name}/{uid}.png"))
                 labels = [label_of([grades[name] for name in names], self.present) for names in LABELS.values()]
                 splits = dict(zip(self.splits, split_of[uid], strict=True))
-                yield Study(uid, patient, splits["fold_0"], [picture], labels, other_splits=splits)
+                order = moment(fields[-1]) if dated else None
+                yield Study(uid, patient, splits["fold_0"], [picture], labels, other_splits=splits, order=order)

@@ -10,7 +10,8 @@ import pytest
 from medvlp.data.datamodule import CXRDataModule
 from medvlp.errors import NotFoundError, UserError
 from medvlp.phantom import phantom
-from medvlp.prepare.datasets.candid_ptx import candid_ptx, hash_split
+from medvlp.prepare.datasets.candid_ptx import candid_ptx
+from medvlp.prepare.splits import hash_split
 from medvlp.prepared import Prepared
 from medvlp.run_lengths import encode
 

@@ -13,7 +13,7 @@ from medvlp.phantom import phantom
 from medvlp.prepare import chexpert_table
 from medvlp.prepare.datasets.chexpert import chexpert
 from medvlp.prepare.datasets.chexpert_plus import CheXpertPlus, chexpert_plus
-from medvlp.prepare.spool import Spool
+from medvlp.prepare.text_file import TextFile
 from medvlp.prepared import Prepared
 
 pytestmark = pytest.mark.slow
@@ -247,8 +247,8 @@ def test_the_latest_of_several_tables(raw, tmp_path):
 
 
 def test_texts_on_disk():
-    spool = Spool()
+    file = TextFile()
     texts = [["", "a\nb", "\u00e4"], ["c"], []]
-    positions = [spool.add(text) for text in texts]
-    assert [spool.read(position) for position in reversed(positions)] == texts[::-1]
-    assert spool.read(spool.add(["d"])) == ["d"]
+    positions = [file.add(text) for text in texts]
+    assert [file.read(position) for position in reversed(positions)] == texts[::-1]
+    assert file.read(file.add(["d"])) == ["d"]

@@ -5,14 +5,13 @@ import shutil
 from fnmatch import fnmatch
 from importlib import import_module
 
-import pyarrow.compute as pc
 import pytest
 
 from medvlp.errors import NotFoundError, UserError
 from medvlp.phantom import phantom
 from medvlp.phantom.layouts import NAMES
 from medvlp.prepare.datasets import COMMANDS
-from medvlp.prepared import SYNTHETIC
+from medvlp.prepared import MANIFEST, SYNTHETIC
 from tests.support.raw import make_raw, read_lines, write_lines
 
 pytestmark = pytest.mark.slow
@@ -28,18 +27,30 @@ def layouts(tmp_path_factory):
     return out / "all"
 
 
-@pytest.fixture(params=COMMANDS)
-def raw(request, layouts, tmp_path):
-    return make_raw(request.param, layouts, tmp_path / "raw")
+@pytest.fixture(scope="module", params=COMMANDS)
+def raw(request, layouts, tmp_path_factory):
+    """The raw folder of a front end. All tests share it: they restore what they change."""
+    return make_raw(request.param, layouts, tmp_path_factory.mktemp(request.param) / "raw")
+
+
+@pytest.fixture(scope="module")
+def clean(raw, tmp_path_factory):
+    return raw.prepare(tmp_path_factory.mktemp(raw.name) / "clean")
 
 
 @pytest.fixture
-def clean(raw, tmp_path):
-    return raw.prepare(tmp_path / "clean")
+def tables(raw):
+    """The tables and lists, to be damaged."""
+    contents = {path: path.read_bytes() for path in raw.tables}
+    yield [*contents]
+    for path in raw.tables:
+        path.unlink()
+    for path, data in contents.items():
+        path.write_bytes(data)
 
 
-def without(index, image_id):
-    return index.filter(pc.not_equal(index["image_id"], image_id))
+def is_csv(table):
+    return ".csv" in table.suffixes
 
 
 def test_every_image_is_in_the_index_or_in_skipped_csv(raw, clean, skipped):
@@ -57,27 +68,30 @@ def test_every_image_is_in_the_index_or_in_skipped_csv(raw, clean, skipped):
     assert not [value for value in clean.manifest["options"].values() if str(raw.folder) in str(value)]
 
 
-def test_the_mark_of_invented_patients(raw, clean, tmp_path):
-    marks = [path for path in raw.folder.rglob(SYNTHETIC)]
-    assert clean.synthetic == bool(marks) == (raw.name in NAMES)
-    for path in marks:
-        path.unlink()
-    assert not raw.prepare(tmp_path / "out").synthetic
-
-
-def test_tables_may_be_packed_or_not(raw, clean, tmp_path, folder_bytes):
-    tables = [path for path in raw.tables if ".csv" in path.suffixes]
-    for path in tables:
+def test_the_mark_of_invented_patients_and_packed_tables(raw, clean, tables, tmp_path, folder_bytes):
+    """Tables may be packed or not; without the mark of the phantom, patients count as real."""
+    for path in filter(is_csv, tables):
         lines = read_lines(path)
         write_lines(path.with_suffix("") if path.suffix == ".gz" else path.with_name(f"{path.name}.gz"), lines)
         path.unlink()
-    raw.prepare(tmp_path / "out")
-    assert folder_bytes(tmp_path / "out") == folder_bytes(clean.root)
+    marks = {path: path.read_bytes() for path in raw.folder.rglob(SYNTHETIC)}
+    assert clean.synthetic == bool(marks) == (raw.name in NAMES)
+    for path in marks:
+        path.unlink()
+    try:
+        assert not raw.prepare(tmp_path / "out").synthetic
+    finally:
+        for path, data in marks.items():
+            path.write_bytes(data)
+    files, expected = folder_bytes(tmp_path / "out"), folder_bytes(clean.root)
+    assert files.keys() == expected.keys()
+    # The manifest tells whether the patients are invented.
+    assert {name for name in files if files[name] != expected[name]} <= {MANIFEST}
 
 
-def test_truncated_tables(raw, tmp_path):
+def test_truncated_tables(raw, tables, tmp_path):
     errors = 0
-    for table in raw.tables:
+    for table in tables:
         lines = read_lines(table)
         packed = table if table.suffix == ".gz" else table.with_name(f"{table.name}.gz")
         table.unlink()
@@ -93,7 +107,7 @@ def test_truncated_tables(raw, tmp_path):
         shutil.rmtree(tmp_path / "out", ignore_errors=True)
         packed.unlink()
         write_lines(table, lines)
-    assert errors or not any(".csv" in path.suffixes for path in raw.tables)
+    assert errors or not any(map(is_csv, tables))
 
 
 @pytest.mark.parametrize("option", [{"size": 0}, {"workers": 0}])
@@ -145,95 +159,105 @@ def test_missing_files_and_folders(raw, clean, tmp_path, skipped):
     assert errors > len(raw.arguments)
 
 
-def test_missing_columns(raw, clean, tmp_path):
+def test_missing_columns(raw, clean, tables, tmp_path):
     """Other columns than the needed ones may have any name: all are renamed, then each one that is asked for is not."""
+    contents = {table: read_lines(table) for table in filter(is_csv, tables)}
+    needed = {table: set() for table in contents}
     errors = 0
-    for number, table in enumerate(path for path in raw.tables if ".csv" in path.suffixes):
-        header, *lines = read_lines(table)
-        names = header.split(",")
-        needed = set()
-        while True:
-            present = [name if name.strip() in needed else f"other{i}" for i, name in enumerate(names)]
+    while True:
+        for table, (header, *lines) in contents.items():
+            names = header.split(",")
+            present = [name if name.strip() in needed[table] else f"other{i}" for i, name in enumerate(names)]
             write_lines(table, [",".join(present), *lines])
-            try:
-                prepared = raw.prepare(tmp_path / f"out{number}")
-            except UserError as error:
-                errors += 1
-                message = str(error)
-                assert f"'{table}'" in message
-                if "does not begin with" in message:
-                    assert header[:12] in message
-                    assert ",".join(present)[:60] in message
-                    break
-                assert f"; its columns are {', '.join(name.strip() for name in present)}" in message
-                (name,) = re.findall("has no column '(.*?)'", message)
-                assert name in {name.strip() for name in names} - needed
-                needed.add(name)
-            else:
-                assert prepared.index["image_id"] == clean.index["image_id"]
-                break
-        write_lines(table, [header, *lines])
-    assert errors or not any(".csv" in path.suffixes for path in raw.tables)
+        try:
+            prepared = raw.prepare(tmp_path / "out")
+        except UserError as error:
+            errors += 1
+            shutil.rmtree(tmp_path / "out", ignore_errors=True)
+            message = str(error)
+            (table,) = [table for table in contents if f"'{table}'" in message]
+            names = [name.strip() for name in contents[table][0].split(",")]
+            if "does not begin with" in message:
+                assert contents[table][0][:12] in message
+                assert read_lines(table)[0][:60] in message
+                needed[table] = set(names)
+                continue
+            present = [name.strip() for name in read_lines(table)[0].split(",")]
+            assert f"; its columns are {', '.join(present)}" in message
+            (name,) = re.findall("has no column '(.*?)'", message)
+            assert name in {*names} - needed[table]
+            needed[table].add(name)
+        else:
+            break
+    assert errors or not contents
+    assert prepared.index["image_id"] == clean.index["image_id"]
 
 
-def test_rows_of_the_wrong_length(raw, clean, tmp_path, skipped):
-    reasons = set()
-    for number, table in enumerate(raw.tables):
-        lines = read_lines(table)
-        count = lines[0].count(",") + 1
-        write_lines(table, [*lines, "single", "," * (count - 1)])
-        prepared = raw.prepare(tmp_path / f"out{number}")
-        assert prepared.index.equals(clean.index)
-        news = dict(set(skipped(prepared.root)) - set(skipped(clean.root)))
-        assert set(news) <= {"single", ",", *(f"{table.name}:{len(lines) + n}" for n in (1, 2)), "," * (count - 1)}
-        reason = news.get(f"{table.name}:{len(lines) + 1}")
-        if ".csv" in table.suffixes and news:
-            assert re.fullmatch(r"unreadable row: 1 fields, not \d+", reason)
-        reasons.add(reason)
-        write_lines(table, lines)
-    assert reasons - {None} or not raw.tables
-
-
-def test_duplicate_rows(raw, clean, tmp_path, skipped):
-    """All rows of a table twice."""
-    places = set()
-    for number, table in enumerate(raw.tables):
-        lines = read_lines(table)
-        first = int(".csv" in table.suffixes)
-        write_lines(table, [*lines, *lines[first:]])
-        prepared = raw.prepare(tmp_path / f"out{number}")
-        assert prepared.index["image_id"] == clean.index["image_id"]
-        news = set(skipped(prepared.root)) - set(skipped(clean.root))
-        if news:
-            assert prepared.index.equals(clean.index)
-            copies = range(len(lines) + 1, 2 * len(lines) + 1 - first)
-            assert news == {(f"{table.name}:{place}", "duplicate id") for place in copies}
-        places |= news
-        write_lines(table, lines)
-    assert places or not raw.tables
-
-
-@pytest.mark.parametrize("damage", ["missing", "outside", 0, 100, 500, -100])
-def test_an_image_that_cannot_be_read_is_left_out(raw, clean, tmp_path, skipped, damage):
-    """All else, the splits of the others included, is as before. A number is that of the bytes left."""
-    image = clean.index.to_pylist()[1]
-    path = raw.image(image)
-    data = path.read_bytes()
-    path.unlink()
-    if damage == "outside":
-        (tmp_path / "secret").write_bytes(data)
-        path.symlink_to(tmp_path / "secret")
-    elif damage != "missing":
-        path.write_bytes(data[:damage])
+def test_rows_of_the_wrong_length(raw, clean, tables, tmp_path, skipped):
+    contents = {table: read_lines(table) for table in tables}
+    for table, lines in contents.items():
+        write_lines(table, [*lines, "single", "," * lines[0].count(",")])
     prepared = raw.prepare(tmp_path / "out")
-    (new,) = set(skipped(prepared.root)) - set(skipped(clean.root))
-    assert new[0] == image["image_id"]
-    assert {"missing": "missing file", "outside": "escapes root", 0: "empty file"}.get(damage, new[1]) == new[1]
-    assert new[1].startswith(("missing file", "escapes root", "empty file", "truncated image", "unreadable image"))
-    expected = without(clean.index, image["image_id"])
-    if raw.name == "table" and damage == "missing":
-        # Its files are looked up before the images are decoded: there is no row for one that is not there.
-        assert prepared.index.drop_columns(["row"]).equals(expected.drop_columns(["row"]))
-    else:
-        assert prepared.index.equals(expected)
-    assert prepared.manifest["counts"]["table"] == clean.manifest["counts"]["table"]
+    assert prepared.index.equals(clean.index)
+    news = dict(set(skipped(prepared.root)) - set(skipped(clean.root)))
+    places = {f"{table.name}:{len(lines) + n}" for table, lines in contents.items() for n in (1, 2)}
+    assert set(news) <= {"single", *places, *("," * n for n in range(99))}
+    assert news or not contents
+    for table, lines in contents.items():
+        if is_csv(table) and (reason := news.get(f"{table.name}:{len(lines) + 1}")):
+            assert re.fullmatch(r"unreadable row: 1 fields, not \d+", reason)
+
+
+def test_duplicate_rows(raw, clean, tables, tmp_path, skipped):
+    """All rows of all tables twice."""
+    copies = {}
+    for table in tables:
+        lines = read_lines(table)
+        first = int(is_csv(table))
+        write_lines(table, [*lines, *lines[first:]])
+        copies[table] = {f"{table.name}:{place}" for place in range(len(lines) + 1, 2 * len(lines) + 1 - first)}
+    prepared = raw.prepare(tmp_path / "out")
+    assert prepared.index.equals(clean.index)
+    news = set(skipped(prepared.root)) - set(skipped(clean.root))
+    assert {reason for _, reason in news} <= {"duplicate id"}
+    read = [table for table in tables if copies[table] & {place for place, _ in news}]
+    assert {place for place, _ in news} == {place for table in read for place in copies[table]}
+    assert read or not tables
+
+
+REASONS = ("missing file", "escapes root", "empty file", "truncated image", "unreadable image")
+DAMAGES = ["missing", "outside", 0, 100, 500, -100]
+
+
+def test_images_that_cannot_be_read_are_left_out(raw, clean, tmp_path, skipped):
+    """All else, the splits of the others included, is as before. A number is that of the bytes left."""
+    # One damage for each image; the first one stays.
+    rows = clean.index.to_pylist()[1:]
+    for first in range(0, len(DAMAGES), len(rows)):
+        damages = dict(zip((row["image_id"] for row in rows), DAMAGES[first:], strict=False))
+        contents = {name: raw.image(row).read_bytes() for row in rows if (name := row["image_id"]) in damages}
+        paths = {name: raw.image(row) for row in rows if (name := row["image_id"]) in damages}
+        for name, damage in damages.items():
+            paths[name].unlink()
+            if damage == "outside":
+                (tmp_path / "secret").write_bytes(contents[name])
+                paths[name].symlink_to(tmp_path / "secret")
+            elif damage != "missing":
+                paths[name].write_bytes(contents[name][:damage])
+        try:
+            prepared = raw.prepare(tmp_path / f"out{first}")
+        finally:
+            for name, path in paths.items():
+                path.unlink(missing_ok=True)
+                path.write_bytes(contents[name])
+        news = dict(set(skipped(prepared.root)) - set(skipped(clean.root)))
+        assert news.keys() == damages.keys()
+        for name, damage in damages.items():
+            reason = news[name]
+            assert {"missing": "missing file", "outside": "escapes root", 0: "empty file"}.get(damage, reason) == reason
+            assert reason.startswith(REASONS)
+        kept = clean.index.filter([name not in damages for name in clean.index["image_id"].to_pylist()])
+        # One's own files are looked up before the images are decoded: there is no row for one that is not there.
+        dropped = ["row"] if raw.name == "table" else []
+        assert prepared.index.drop_columns(dropped).equals(kept.drop_columns(dropped))
+        assert prepared.manifest["counts"]["table"] == clean.manifest["counts"]["table"]

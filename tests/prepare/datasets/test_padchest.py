@@ -9,7 +9,7 @@ from medvlp.data import CXRDataModule
 from medvlp.errors import NotFoundError
 from medvlp.phantom import phantom
 from medvlp.prepare.datasets.padchest import padchest
-from medvlp.prepare.padchest_labels import words
+from medvlp.prepare.padchest_labels import value_of, words
 from medvlp.prepare.splits import hash_split
 from medvlp.prepared import Prepared
 from tests.support.raw import write_lines
@@ -58,6 +58,7 @@ def test_end_to_end(raw, tmp_path, skipped):
         unfit = row["label/exclude"] or row["label/suboptimal study"]
         assert row["split"] == ("" if unfit else hash_split(row["subject_id"]))
         assert row["findings"] is row["impression"] is None
+        assert row["order"] % 1_000_000 == 0 < row["order"]
     assert {row["split/physician"] for row in rows} == {"", "test"}
     assert run(raw, tmp_path / "frontal").manifest["counts"]["skipped"]["view LATERAL"] > 0
     data = CXRDataModule(prepared.root, batch_size=4, crop=28, num_workers=0)
@@ -80,6 +81,20 @@ def test_labels_of_physicians_and_the_rarest_of_them(tmp_path, jpeg):
     assert prepared.split_variants["physician"]["documented"]["test"] == 39_053
     # Of 24 labels with one image the first 20; rare00 has two.
     assert run(root, tmp_path / "rarest", labels="padchest20").labels == rare[1:21]
+
+
+@pytest.mark.parametrize(
+    ("found", "value"),
+    [
+        (["atelectasis"], 1),
+        (["laminar atelectasis", "atelectasis"], 1),
+        (["laminar atelectasis"], None),
+        (["atelectasis basal", "paratelectasis"], 0),
+        (["normal"], 0),
+    ],
+)
+def test_a_narrower_term_says_nothing_of_a_label(found, value):
+    assert value_of("atelectasis", found) == value
 
 
 @pytest.mark.parametrize("place", ["{}", "images", "5", "images/5", "linked"])

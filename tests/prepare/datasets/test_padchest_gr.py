@@ -101,9 +101,9 @@ def test_damaged_entries(root, clean, tmp_path, skipped):
     assert dict(skipped(tmp_path / "out")) == {
         lost[0]: "unreadable row: a box",
         lost[1]: "unreadable row: a finding without sentence_en",
-        f"{REPORTS}:{first}": "duplicate id",
-        f"{REPORTS}:{first + 1}": "unreadable row: ImageID or StudyID",
-        f"{REPORTS}:{first + 2}": "unreadable row: ImageID or StudyID",
+        f"{REPORTS}:entry {first}": "duplicate id",
+        f"{REPORTS}:entry {first + 1}": "unreadable entry: ImageID or StudyID",
+        f"{REPORTS}:entry {first + 2}": "unreadable entry: no object",
         "x.png": "not in the split table",
         "../secret.png": "escapes root",
     }
@@ -130,7 +130,7 @@ def test_rows_of_the_table_that_contradict(root, clean, tmp_path, skipped):
 @pytest.mark.parametrize("content", [b"[{", b'{"a": 1}', b"", b"<html>"])
 def test_a_broken_file_of_sentences(root, tmp_path, content):
     (root / REPORTS).write_bytes(content)
-    with pytest.raises(UserError, match=rf"{REPORTS}' (cannot be read|is no list).*Download it again"):
+    with pytest.raises(UserError, match=rf"{REPORTS}' (cannot be read as JSON|holds no JSON list)"):
         run(root, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

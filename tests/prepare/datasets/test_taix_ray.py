@@ -59,6 +59,7 @@ def test_end_to_end(raw, tmp_path, skipped):
         assert row[f"split/fold_{split['Fold']}"] == words[split["Split"]]
     for row, of_table in zip(rows, table, strict=True):
         assert (row["subject_id"], row["view"], row["split"]) == (of_table["PatientID"], "AP", row["split/fold_0"])
+        assert row["order"] == int(of_table["StudyDate"]) * 1_000_000
         for name, columns in LABELS.items():
             assert row[f"label/{name}"] == int(any(int(of_table[column]) >= 1 for column in columns))
     assert sum(row["label/Pleural Effusion"] for row in rows) > 1

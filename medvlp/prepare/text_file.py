@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Sequence
 
 
-class Spool:
+class TextFile:
     """A temporary file of texts; it goes with the object."""
 
     def __init__(self) -> None:
