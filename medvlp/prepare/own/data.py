@@ -21,6 +21,7 @@ from medvlp.prepare.own.words import MEANINGS
 from medvlp.prepare.regions import RegionSource
 from medvlp.prepare.splits import SplitVariant, by_share
 from medvlp.prepare.study import Picture, Skip, Study
+from medvlp.prepare.views import ByScreening
 from medvlp.prepared import SYNTHETIC
 
 # Shares of the splits where the table has none.
@@ -51,6 +52,8 @@ class OwnData(DataSet):
         self.real_images = [os.path.realpath(sources.images)]
         self.rows = survey.rows
         self.has_reports = any(meaning in understood.columns for meaning in TEXTS)
+        if None in survey.spool.views():
+            self.view_teller = ByScreening()
         digest = hashlib.sha256()
         listed: set[str] = set()
         for record in survey.spool.records():

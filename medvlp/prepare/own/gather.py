@@ -17,7 +17,6 @@ from medvlp.prepare.own.labels import LabelColumns
 from medvlp.prepare.own.profile import Profile, read_profile, rows_of
 from medvlp.prepare.own.survey import DUPLICATE, Survey, joined_key
 from medvlp.prepare.progress import progress
-from medvlp.prepare.study import UNKNOWN_VIEW
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".json", ".parquet", ".xlsx", ".xlsm")
 # Number of rows between two steps of the progress.
@@ -123,7 +122,7 @@ def gather(sources: Sources) -> Gathered:
     elif "patient" not in understood.columns:
         headers = _with_folders(headers or {path: Header() for path in files}, notes)
     if sources.wanted.columns.get("view") == NONE:
-        headers = {path: header._replace(view=UNKNOWN_VIEW) for path, header in headers.items()}
+        headers = {path: header._replace(view=None) for path, header in headers.items()}
     survey = Survey(understood, files, masks, headers, _by_path(coco, files, notes))
     if table is None or profile is None:
         _add_files(survey, [*coco])

@@ -185,7 +185,7 @@ class Guess:
             self._choose(meaning, clear, BY_VALUES)
 
     def _kinds(self, name: str) -> int:
-        return len({words.view_word(value) for value in self.profile.filled(name)} - {None})
+        return len({words.view_word(value) for value in self.profile.filled(name)} - {None, ""})
 
     def _is_clear(self, column: Column, holds: Callable[[str], bool]) -> bool:
         values = [*column.values]

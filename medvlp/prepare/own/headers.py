@@ -19,7 +19,6 @@ from medvlp.prepare.own.words import view_word
 from medvlp.prepare.progress import progress
 from medvlp.prepare.screening.flags import FLAGS
 from medvlp.prepare.screening.header import TAGS, header_flags
-from medvlp.prepare.study import UNKNOWN_VIEW
 from medvlp.prepare.workers import in_parallel
 
 # Number of files that a process reads at a time, and of files from which several processes are faster than one.
@@ -43,7 +42,7 @@ class Header(NamedTuple):
         patient: Patient ID.
         accession: Accession number.
         date: Date and time of the study, as they are written.
-        view: Such as PA; UNKNOWN if it is not given.
+        view: Such as PA; None if it is not given.
         modality: Such as DX.
     """
 
@@ -54,7 +53,7 @@ class Header(NamedTuple):
     patient: str = ""
     accession: str = ""
     date: str = ""
-    view: str = UNKNOWN_VIEW
+    view: str | None = None
     modality: str = ""
 
 
@@ -94,7 +93,10 @@ def _of(ds: Any) -> Header:
         fault = f"no radiograph: modality {modality or 'by its storage class'}"
     elif "other-body-part" in flags and text("BodyPartExamined"):
         fault = f"another part of the body: {text('BodyPartExamined')}"
-    view = next((VIEWS[flag] for flag in flags if flag in VIEWS), None)
+    view, position = next((VIEWS[flag] for flag in flags if flag in VIEWS), None), text("ViewPosition")
+    if view is None:
+        view = view_word(position)
+        view = position.upper() if view is None else view or None
     return Header(
         fault=fault,
         is_dicom=True,
@@ -103,7 +105,7 @@ def _of(ds: Any) -> Header:
         patient=text("PatientID"),
         accession=text("AccessionNumber"),
         date=f"{text('StudyDate')} {text('StudyTime')}".strip(),
-        view=view or view_word(text("ViewPosition")) or text("ViewPosition").upper(),
+        view=view,
         modality=modality,
     )
 

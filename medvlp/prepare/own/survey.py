@@ -174,14 +174,12 @@ class Survey:
             raise LeftOutError(f"unreadable row: split '{text[:40]}'")
         return word
 
-    def _view(self, text: str, header: Header) -> str:
-        if not text:
-            return header.view
+    def _view(self, text: str, header: Header) -> str | None:
         view = view_word(text)
         if view is None:
             self.unknown_views[text] += 1
             return " ".join(text.upper().replace(",", " ").split())
-        return view
+        return view or header.view
 
     def _boxes(self, path: str, fields: Mapping[str, str]) -> list[list[object]] | None:
         drawn = self.understood.corners.read(fields) if self.understood.corners else None

@@ -11,8 +11,6 @@ from typing import Any
 
 import yaml
 
-from medvlp.prepare.study import UNKNOWN_VIEW
-
 MEANINGS = (
     "image",
     "report",
@@ -31,7 +29,6 @@ FILE = Path(__file__).with_name("words.yaml")
 # The border between two words of a name in camel case.
 CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 WORD = re.compile(r"[^\W_]+")
-FRONTAL_VIEWS = ("AP", "FRONTAL", "PA", UNKNOWN_VIEW)
 
 
 @lru_cache(maxsize=1)
@@ -123,8 +120,8 @@ def split_word(text: str) -> str | None:
 
 
 def view_word(text: str) -> str | None:
-    """Return the view that a word means, such as PA; UNKNOWN for an empty text, None for a word that means none."""
-    return _views().get(key(text)) if text else UNKNOWN_VIEW
+    """Return the view that a word means, such as PA; empty if it says that the view is not known, else None."""
+    return _views().get(key(text)) if text else ""
 
 
 def label_value(text: str) -> int | None:

@@ -10,9 +10,11 @@ from medvlp.prepare.own.columns import Wanted
 from medvlp.prepare.own.data import OwnData
 from medvlp.prepare.own.gather import Sources, gather
 from medvlp.prepare.own.overview import overview
-from medvlp.prepare.own.words import FRONTAL_VIEWS, key, words
+from medvlp.prepare.own.words import key, words
+from medvlp.prepare.views import ByScreening
 from tests.support.strangers import picture, write_csv, write_xlsx
 
+VIEWS = ["AP", "FRONTAL", "PA"]
 REPORT = "FINDINGS: The heart is normal in size. IMPRESSION: No effusion."
 
 
@@ -55,7 +57,7 @@ def of(path, images, labels="", box_label="", box_format="", coco=None, masks=No
     data = OwnData(
         gather(Sources(images, path, coco, masks, Wanted(columns, labels, box_label, box_format))), None, None
     )
-    return data, "\n".join(overview(data, FRONTAL_VIEWS, ["medvlp"]))
+    return data, "\n".join(overview(data, VIEWS, ["medvlp"]))
 
 
 def understood(data):
@@ -251,7 +253,7 @@ def test_values_decide_between_columns(read):
     assert understood(data).columns == {"image": "file", "view": "frontal_lateral", "patient": "patient"}
     assert "image_id: its values, such as 'x1', are no files in --images" in text
     assert "subject_id: 'patient' is the patient already; --patient 'subject_id' takes this one" in text
-    assert "Left out: LATERAL 2. --views AP,FRONTAL,LATERAL,PA,UNKNOWN keeps them." in text
+    assert "Left out: LATERAL 2. --views AP,FRONTAL,LATERAL,PA keeps them." in text
 
 
 def test_the_finer_column_of_views(read):
@@ -296,11 +298,13 @@ def test_splits(read):
 
 
 def test_views(read):
-    data, text = read(rows(view=["postero-anterior", "LL", "", "swimmer's"]))
+    data, text = read(rows(view=["postero-anterior", "LL", "unknown", "swimmer's"]))
     pictures = [study.pictures[0].view for study in studies(data)[0]]
-    assert pictures == ["PA", "LATERAL", "UNKNOWN", "SWIMMER'S"]
+    assert pictures == ["PA", "LATERAL", None, "SWIMMER'S"]
     assert "No known views: swimmer's 1" in text
-    assert "--leave_out lateral" in text
+    assert "1 image has no view: the screening tells whether" in text
+    assert data.view_teller == ByScreening()
+    assert read(rows(view=["PA", "LL"]))[0].view_teller is None
 
 
 def test_reports_of_a_study_are_shared_and_contradictions_left_out(read):

@@ -44,8 +44,8 @@ def test_a_folder_alone(folder):
     assert {path: (s.subject_id, s.study_id, p.view) for path, (s, p) in found.items()} == {
         "1.2.3.4": ("p1", "1.2.3", "PA"),
         "x/IM2.dcm": ("p1", "1.2.3", "LATERAL"),
-        "x/IM3.dcm": ("p2", "1.2.9", "UNKNOWN"),
-        "x/photo.png": ("x/photo.png", "x/photo.png", "UNKNOWN"),
+        "x/IM3.dcm": ("p2", "1.2.9", None),
+        "x/photo.png": ("x/photo.png", "x/photo.png", None),
     }
     assert skips.pop("x/IM7.dcm").startswith(("unreadable", "no image"))
     assert skips == {
@@ -60,7 +60,7 @@ def test_a_folder_alone(folder):
 def test_headers_that_options_leave_out(folder):
     _, found, _ = read(folder, patient="none", view="none")
     assert {s.subject_id for s, _ in found.values()} == {"1.2.3", "1.2.9", "x/photo.png"}
-    assert {p.view for _, p in found.values()} == {"UNKNOWN"}
+    assert {p.view for _, p in found.values()} == {None}
 
 
 @pytest.mark.parametrize("zeros", ["A007", " a007 "])
@@ -92,7 +92,7 @@ def test_images_by_uid_and_headers_beside_a_table(folder, tmp_path):
     assert {path: (s.subject_id, p.view) for path, (s, p) in found.items()} == {
         "1.2.3.4": ("p1", "PA"),
         "x/IM2.dcm": ("p1", "LATERAL"),
-        "x/IM3.dcm": ("p2", "UNKNOWN"),
+        "x/IM3.dcm": ("p2", None),
     }
     assert skips == {"1.2.826.0.1.77": "missing file"}
     assert data.rows == 4
