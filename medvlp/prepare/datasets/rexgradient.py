@@ -19,6 +19,7 @@ from medvlp.prepare.archive import find_archive
 from medvlp.prepare.dataset import DataSet
 from medvlp.prepare.entries import read_entries
 from medvlp.prepare.files import missing, require_folder
+from medvlp.prepare.own.words import read_view
 from medvlp.prepare.pipeline import prepare
 from medvlp.prepare.plan import Options, parse_views
 from medvlp.prepare.regions import Automatic, Regions, RegionSource
@@ -27,7 +28,7 @@ from medvlp.prepare.screening import parse_flags
 from medvlp.prepare.splits import SplitVariant
 from medvlp.prepare.study import Picture, Skip, Study
 from medvlp.prepare.views import ByScreening
-from medvlp.prepare.words import read_text, read_view
+from medvlp.prepare.words import read_text
 from medvlp.prepared import SYNTHETIC, Resize
 
 HOW = (
@@ -157,4 +158,5 @@ def read_pictures(entry: Any) -> list[Picture]:
         raise LeftOutError("unreadable row: ImageViewPosition is not as long as ImagePath")
     # The paths start from the folder of the metadata.
     places = [path.removeprefix("../").removeprefix("./") for path in paths]
-    return [Picture(PurePosixPath(path).stem, read_view(view), path) for path, view in zip(places, views, strict=True)]
+    views = [read_view(str(view or "")) for view in views]
+    return [Picture(PurePosixPath(path).stem, view, path) for path, view in zip(places, views, strict=True)]

@@ -89,6 +89,7 @@ class OwnData(DataSet):
             texts: dict[str, str] = {}
             for record in records:
                 texts = {**record.texts, **texts}
+            order = min((record.order for record in records if record.order is not None), default=None)
             kept = []
             for record in records:
                 if any(texts[name] != text for name, text in record.texts.items()):
@@ -107,6 +108,7 @@ class OwnData(DataSet):
                     pictures=[Picture(r.image_id, r.view, r.path, annotation=_annotation(r)) for r in (first, *others)],
                     labels=values,
                     report=partial(read_texts, texts) if self.has_reports else None,
+                    order=order,
                 )
 
     def split_of(self, record: Record) -> str:

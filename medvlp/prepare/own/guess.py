@@ -177,7 +177,8 @@ class Guess:
         for name in named:
             if name not in fitting:
                 odd = quoted(_short(value for value in self.profile.filled(name) if not holds(value)))
-                self.doubts.setdefault(name, f"its values {odd} are no {meaning}s; --{meaning} '{name}' takes it")
+                advice = f"--view '{name}' takes it" if meaning == "view" else "write train, validate (or val) and test"
+                self.doubts.setdefault(name, f"its values {odd} are no {meaning}s; {advice}")
         if fitting:
             return
         clear = [name for name in self._others(*TEXTS) if self._is_clear(self.profile.columns[name], holds)]

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from medvlp.prepare.files import EscapesRootError, inside
-from medvlp.prepare.own.words import view_word
+from medvlp.prepare.own.words import read_view
 from medvlp.prepare.progress import progress
 from medvlp.prepare.screening.flags import FLAGS
 from medvlp.prepare.screening.header import TAGS, header_flags
@@ -93,10 +93,7 @@ def _of(ds: Any) -> Header:
         fault = f"no radiograph: modality {modality or 'by its storage class'}"
     elif "other-body-part" in flags and text("BodyPartExamined"):
         fault = f"another part of the body: {text('BodyPartExamined')}"
-    view, position = next((VIEWS[flag] for flag in flags if flag in VIEWS), None), text("ViewPosition")
-    if view is None:
-        view = view_word(position)
-        view = position.upper() if view is None else view or None
+    view = next((VIEWS[flag] for flag in flags if flag in VIEWS), None)
     return Header(
         fault=fault,
         is_dicom=True,
@@ -105,7 +102,7 @@ def _of(ds: Any) -> Header:
         patient=text("PatientID"),
         accession=text("AccessionNumber"),
         date=f"{text('StudyDate')} {text('StudyTime')}".strip(),
-        view=view,
+        view=view or read_view(text("ViewPosition")),
         modality=modality,
     )
 

@@ -103,9 +103,8 @@ def doubts(column: Column) -> str | None:
         return "its values are no labels (1, 0, -1, yes, no and the like)"
     unknown = [value for value in column.values if label_value(value) is None]
     if len(unknown) == len(column.values):
-        return (
-            f"no meaning is known for its name; its values, such as '{unknown[0]}', are no labels (1, 0, yes, no, ...)"
-        )
+        name = "" if is_known_label(column.name) else "no meaning is known for its name; "
+        return f"{name}its values, such as '{unknown[0]}', are no labels (1, 0, yes, no, ...)"
     if unknown:
         return f"{quoted(unknown)} beside label values; --labels takes it, without the rows that hold them"
     if is_known_label(column.name):

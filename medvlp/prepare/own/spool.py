@@ -21,6 +21,7 @@ class Record:
         path: File relative to the image root.
         study: The study.
         subject: The patient.
+        order: A number that grows with the time of its study; None without a readable date.
         split: train, validate, test, or empty.
         view: Such as PA; None if neither the table nor the header says it.
         values: Values of the label columns.
@@ -34,6 +35,7 @@ class Record:
     path: str
     study: str
     subject: str
+    order: int | None = None
     split: str = ""
     view: str | None = None
     values: list[int | None] = field(default_factory=list)

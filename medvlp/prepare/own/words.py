@@ -28,6 +28,8 @@ MEANINGS = (
 FILE = Path(__file__).with_name("words.yaml")
 # The border between two words of a name in camel case.
 CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+# A label as German spreadsheets write it.
+DECIMAL_COMMA = re.compile(r"^(-?[01]),00?$")
 WORD = re.compile(r"[^\W_]+")
 
 
@@ -124,15 +126,28 @@ def view_word(text: str) -> str | None:
     return _views().get(key(text)) if text else ""
 
 
+def read_view(text: str) -> str | None:
+    """Return a view by the name that medvlp has for it, another one in capitals, or None if none is given.
+
+    Example:
+        >>> read_view("Postero-anterior"), read_view("N/A"), read_view("AP (KUB)")
+        ('PA', None, 'AP (KUB)')
+    """
+    if is_blank(text.strip()):
+        return None
+    view = view_word(text)
+    return " ".join(text.upper().replace(",", " ").split()) if view is None else view or None
+
+
 def label_value(text: str) -> int | None:
     """Return 1 for present, 0 for absent, -1 for uncertain, None for a text that is not known.
 
     Example:
-        >>> label_value("1.0"), label_value("Nein"), label_value("-1"), label_value("2")
+        >>> label_value("1.0"), label_value("Nein"), label_value("-1,0"), label_value("2")
         (1, 0, -1, None)
     """
     try:
-        number = float(text)
+        number = float(DECIMAL_COMMA.sub(r"\1", text))
     except ValueError:
         return {"present": 1, "absent": 0, "uncertain": -1}.get(_values().get(plain(text), ""))
     return int(number) if number in (1, 0, -1) else None

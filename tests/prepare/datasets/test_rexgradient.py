@@ -12,7 +12,7 @@ from medvlp.phantom import phantom
 from medvlp.prepare import entries
 from medvlp.prepare.datasets.rexgradient import ReXGradient, rexgradient
 from medvlp.prepare.entries import read_entries
-from medvlp.prepare.words import read_view
+from medvlp.prepare.own.words import read_view
 from medvlp.prepared import Prepared
 from tests.support.archives import NAME, cut, tar, tree_members, zstd
 
@@ -72,7 +72,7 @@ def test_rows_are_those_of_the_metadata(raw, tmp_path, skipped):
             for path, view in zip(entry["ImagePath"], entry["ImageViewPosition"], strict=True):
                 row = rows.pop(path.rpartition("/")[2].removesuffix(".png"))
                 assert (row["split"], row["study_id"], row["subject_id"]) == (split, key, entry["PatientID"])
-                assert row["view"] == read_view(view) or (read_view(view) is None and row["view"] in TOLD)
+                assert row["view"] == read_view(view or "") or (read_view(view or "") is None and row["view"] in TOLD)
                 assert f"../{row['path']}" == path
                 for name in ("Findings", "Impression"):
                     assert (row[name.lower()] is None) == (entry[name] == "None")
@@ -83,15 +83,24 @@ def test_rows_are_those_of_the_metadata(raw, tmp_path, skipped):
 
 def test_views(raw, tmp_path, skipped):
     spellings = ["POSTERO_ANTERIOR", "ap", "LL", "AP (KUB)", None, "N/A", "LAO", "UNKNOWN"]
-    assert [read_view(view) for view in spellings] == ["PA", "AP", "LATERAL", "AP (KUB)", None, None, "LAO", None]
+    assert [read_view(view or "") for view in spellings] == [
+        "PA",
+        "AP",
+        "LATERAL",
+        "AP (KUB)",
+        None,
+        None,
+        "OBLIQUE",
+        None,
+    ]
     for entry, view in zip(raw.studies().values(), spellings, strict=False):
         entry["ImageViewPosition"] = [view] * len(entry["ImagePath"])
     raw.write()
     prepared = run(raw, tmp_path / "out")
     reasons = {reason for _, reason in skipped(tmp_path / "out")}
-    assert {"view LATERAL", "view AP (KUB)", "view LAO"} <= reasons
+    assert {"view LATERAL", "view AP (KUB)", "view OBLIQUE"} <= reasons
     # Of the images without a view, the screening tells it.
-    views = [read_view(view) for entry in raw.studies().values() for view in entry["ImageViewPosition"]]
+    views = [read_view(view or "") for entry in raw.studies().values() for view in entry["ImageViewPosition"]]
     lateral = sum(reason == "view LATERAL: told by the screening" for _, reason in skipped(tmp_path / "out"))
     counts = Counter(prepared.index["view"].to_pylist())
     assert counts.keys() <= {"PA", "AP", "FRONTAL"}

@@ -111,7 +111,7 @@ def test_images_are_found_by_their_values(read):
 
 
 @pytest.mark.parametrize(
-    "name", ["A", "a", "a.png", "./a.png", "/mnt/x/images/a.png", "C:\\x\\a.png", "A.PNG", "a.dcm"]
+    "name", ["A", "a", "a.png", "./a.png", " a.png ", "/mnt/x/images/a.png", "C:\\x\\a.png", "A.PNG", "a.dcm"]
 )
 def test_ways_to_name_an_image(name, read):
     data, _ = read([{"image": name, "report": REPORT}])
@@ -154,6 +154,7 @@ def test_folders_that_tell_images_apart_are_never_mixed_up(read):
         (["True", "FALSE", "", ""], [1, 0, None, None]),
         (["positive", "negative", "possible", ""], [1, 0, -1, None]),
         (["present", "absent", "", ""], [1, 0, None, None]),
+        (["1,0", "0,0", "-1,0", "-0"], [1, 0, -1, 0]),
     ],
 )
 def test_values_of_labels(values, expected, read):
@@ -178,7 +179,7 @@ def test_columns_with_other_words_are_left_out_and_shown(read):
     assert data.labels == []
     assert "Edema: 'vielleicht' beside label values; --labels takes it, without the rows that hold them" in text
     assert "grade: '2', '3' beside label values" in text
-    assert "Mass: no meaning is known for its name; its values, such as '0.2', are no labels" in text
+    assert "Mass: its values, such as '0.2', are no labels" in text
 
 
 def test_a_named_column_with_other_words_skips_their_rows(read):
@@ -285,10 +286,10 @@ def test_splits(read):
     assert "LEAK: 1 patient has images in several splits: 1." in text
     assert "train 1, validate 1, test 1, in no split 1; by the column split" in text
     data, text = read(rows(split=["0", "1", "2", "0"]))
-    assert "split: its values '0', '1', '2' are no splits; --split 'split' takes it" in text
+    assert "split: its values '0', '1', '2' are no splits; write train, validate (or val) and test" in text
     assert "by sha256 of the patient, or its study or image" in text
     data, text = read(rows(official_split=["train_val", "train_val", "train_val", "test"]))
-    assert "official_split: its values 'train_val' are no splits; --split 'official_split' takes it" in text
+    assert "official_split: its values 'train_val' are no splits; write train," in text
     with pytest.raises(
         UserError, match=r"--split names 'official_split', whose values 'train_val' are no splits: write"
     ):
@@ -305,6 +306,42 @@ def test_views(read):
     assert "1 image has no view: the screening tells whether" in text
     assert data.view_teller == ByScreening()
     assert read(rows(view=["PA", "LL"]))[0].view_teller is None
+
+
+def test_names_that_a_program_has_taken_for_numbers(read):
+    """Files are found; a patient 7 is one, however JSON writes the number, and 007 another."""
+    table = [{"image": 1.0, "patient": 7}, {"image": "2.0", "patient": 7.0}, {"image": "a", "patient": "007"}]
+    data, _ = read(table, "json")
+    assert [(s.pictures[0].path, s.subject_id) for s in studies(data)[0]] == [
+        ("1.png", "7"),
+        ("2.png", "7"),
+        ("a.png", "007"),
+    ]
+
+
+def test_a_study_without_a_name_is_called_like_its_file(read):
+    """And not like a path that another machine writes otherwise: the split follows from it."""
+    data, _ = read([{"image": "C:\\scans\\deep\\d.png"}, {"image": "/mnt/b.png"}])
+    assert [(s.study_id, s.subject_id) for s in studies(data)[0]] == [("deep/d.png",) * 2, ("b.png",) * 2]
+
+
+def test_the_order_of_studies(read):
+    dates = ["2020-01-31 09:30", "20210203", "3.2.2022", "31/12/2019"]
+    data, _ = read(rows(patient=["p"], date=dates))
+    assert [study.order for study in studies(data)[0]] == [
+        20200131093000,
+        20210203000000,
+        20220203000000,
+        20191231000000,
+    ]
+    assert [s.order for s in studies(read(rows(patient=["p"], date=["02/03/2020", "01/31/2020"]))[0])[0]][:2] == [
+        20200203000000,
+        20200131000000,
+    ]
+    ranks, _ = read(rows(patient=["p"], patient_report_date_order=["1", "2"]))
+    assert [study.order for study in studies(ranks)[0]] == [1, 2]  # two studies of two images
+    unclear, _ = read(rows(patient=["p"], date=["02/03/2020"]))
+    assert {study.order for study in studies(unclear)[0]} == {None}
 
 
 def test_reports_of_a_study_are_shared_and_contradictions_left_out(read):

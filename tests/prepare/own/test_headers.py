@@ -82,6 +82,12 @@ def test_reports_by_study_or_by_patient_and_date(folder, tmp_path):
     assert read(folder, by_study)[1]["x/IM3.dcm"][0].report().impression == "No effusion."
     by_date = write_csv(tmp_path / "d.csv", [{"patient": "p2", "date": "3.2.2021", "text": REPORT}])
     assert read(folder, by_date)[1]["x/IM3.dcm"][0].report().impression == "No effusion."
+    # The third of February or the second of March: the report of another study would be the worst.
+    table = [{"patient": "p2", "date": "03/02/2021", "text": REPORT}]
+    with pytest.raises(UserError, match="has no column that names images"):
+        read(folder, write_csv(tmp_path / "d.csv", table))
+    table.append({"patient": "p1", "date": "31/01/2020", "text": REPORT})
+    assert read(folder, write_csv(tmp_path / "d.csv", table))[1]["x/IM3.dcm"][0].report().impression == "No effusion."
     with pytest.raises(UserError, match="has no column that names images"):
         read(folder, write_csv(tmp_path / "n.csv", [{"patient": "p9", "text": REPORT}]))
 
