@@ -60,6 +60,7 @@ class OwnData(DataSet):
             digest.update(json.dumps(asdict(record)).encode())
             listed.update(record.listed or ())
         self.labels = sorted(listed) if understood.labels.are_listed else [*understood.labels.columns]
+        digest.update(json.dumps(self.labels).encode())
         self._prefix_patient = survey.spool.shared_studies() > 0
         by_column = "split" in understood.columns
         unit = "patient" if not survey.fallbacks else "patient, or its study or image where none is named"

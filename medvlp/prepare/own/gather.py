@@ -101,6 +101,11 @@ def gather(sources: Sources) -> Gathered:
         UserError: If a table cannot be understood, or no image is left.
     """
     table = find_table(sources.table) if sources.table else None
+    if sources.masks and sources.images.resolve().is_relative_to(sources.masks.resolve()):
+        raise UserError(
+            f"--images='{sources.images}' lies in --masks='{sources.masks}', so that an image would be its own mask: "
+            "move the masks to a folder of their own."
+        )
     coco = read_coco(sources.coco) if sources.coco else {}
     files = ImageFiles.below(sources.images, sources.masks)
     masks = ImageFiles.below(sources.masks, option="masks") if sources.masks else None

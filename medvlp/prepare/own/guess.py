@@ -10,7 +10,7 @@ from medvlp.prepare.own.columns import NONE, Understood, Wanted, find_name
 from medvlp.prepare.own.drawn import find_corners
 from medvlp.prepare.own.image_files import ImageFiles
 from medvlp.prepare.own.labels import LabelColumns, check_named, doubts, is_list, label_names, quoted
-from medvlp.prepare.own.profile import Column, Profile
+from medvlp.prepare.own.profile import Column, Profile, no_header
 
 BY_NAME, BY_VALUES, BY_OPTION = "by its name", "by its values", "as the option says"
 TEXTS = ("report", "findings", "impression")
@@ -146,6 +146,8 @@ class Guess:
             best = max(shares.values(), default=0.0)
             if best and best >= least:
                 self._choose("image", [name for name in names if shares[name] == best], how)
+                if how == BY_VALUES and self.files.find(self.result.columns["image"]).path:
+                    raise no_header(self.profile, self.result.columns["image"])
                 break
         for name in named:
             if name not in self.result.used:

@@ -114,6 +114,8 @@ class Survey:
             return
         self.rows += 1
         self.found[how] += 1
+        if not self._patient(path, fields):
+            self.fallbacks["image" if record.study == path else "study"] += 1
         self.spool.put(record)
 
     def _merge(self, place: str, earlier: Record, record: Record) -> None:
@@ -148,12 +150,10 @@ class Survey:
             return fields.get(columns[meaning], "") if meaning in columns else ""
 
         date = of("date") or header.date
-        patient = of("patient") or header.patient
+        patient = self._patient(path, fields)
         dated = f"{patient} {date}" if patient and date and "date" in columns and "image" in columns else ""
         # The path below the folder is the same on every machine, as a name with its drive is not.
         study = of("study") or of("accession") or header.study or header.accession or dated or path
-        if not patient:
-            self.fallbacks["image" if study == path else "study"] += 1
         boxes = self._boxes(path, fields)
         listed = read_labels(fields.get(labels.listed, "")) if labels.listed else None
         if labels.of_boxes and boxes is not None:
@@ -173,6 +173,11 @@ class Survey:
             mask=self._mask(path, of("mask")),
         )
 
+    def _patient(self, path: str, fields: Mapping[str, str]) -> str:
+        """Return the patient of an image; empty if neither its row nor its header names one."""
+        column = self.understood.columns.get("patient", "")
+        return fields.get(column, "") or self.headers.get(path, Header()).patient
+
     def _split(self, text: str) -> str:
         word = split_word(text) if text else ""
         if word is None:
@@ -180,7 +185,8 @@ class Survey:
         return word
 
     def _view(self, text: str, header: Header) -> str | None:
-        self.unknown_views[text] += view_word(text) is None
+        if view_word(text) is None:
+            self.unknown_views[text] += 1
         return read_view(text) or header.view
 
     def _boxes(self, path: str, fields: Mapping[str, str]) -> list[list[object]] | None:

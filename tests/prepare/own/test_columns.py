@@ -188,10 +188,13 @@ def test_a_named_column_with_other_words_skips_their_rows(read):
     assert [study.labels for study in found] == [[0], [1], [0]]
     assert skips == [("table.csv:4", "unreadable row: label Edema is 'vielleicht'")]
     assert data.rows == 4
-    with pytest.raises(
-        UserError, match=r"--labels names 'grade', whose values '2', '3' are no labels: a label is 1, 0, -1"
-    ):
-        read(rows(grade=["2", "3", "2", "0"]), labels="grade")
+    for values in (["2", "3", "2", "0"], ["2", "3"]):
+        with pytest.raises(
+            UserError, match=r"--labels names 'grade', whose values '2', '3' are no labels: a label is 1, 0, -1"
+        ):
+            read(rows(grade=values), labels="grade")
+    with pytest.raises(UserError, match=r"--labels names 'note', whose values"):
+        read(rows(note=["The lungs are clear. " * 9, "No effusion."]), labels="note")
 
 
 @pytest.mark.parametrize(
@@ -304,6 +307,7 @@ def test_views(read):
     assert pictures == ["PA", "LATERAL", None, "SWIMMER'S"]
     assert "No known views: swimmer's 1" in text
     assert "1 image has no view: the screening tells whether" in text
+    assert "No known views: swimmer's 1." in text
     assert data.view_teller == ByScreening()
     assert read(rows(view=["PA", "LL"]))[0].view_teller is None
 
@@ -368,6 +372,7 @@ def test_formats_say_the_same(form, read):
         ("", "holds no column|has no rows; its columns are none: the file is empty"),
         ("image,report\n", "has no rows; its columns are image, report"),
         ("a.png,Some report\nb.png,Other\n", r"has no header line: its first line holds 'a\.png'"),
+        ("a\nb\nc\n", "has no header line: its first line holds 'a'"),
         ("name:report\nfoo:bar\n", "Is it separated by a comma, a semicolon, a tab or a bar"),
         (
             "image,report\nx.png,a\ny.png,b\n",

@@ -198,6 +198,12 @@ def test_masks(by_column, prepare, images, tmp_path, skipped):
     assert ("c.png", "unreadable mask: the file is damaged") in skipped(prepared.root)
 
 
+def test_masks_among_the_images(prepare, images, capsys):
+    with pytest.raises(SystemExit):
+        prepare(masks=images)
+    assert "an image would be its own mask: move the masks" in capsys.readouterr().err
+
+
 def test_a_mask_of_another_shape_or_none_at_all(prepare, tmp_path, skipped):
     masks = tmp_path / "masks"
     masks.mkdir()
