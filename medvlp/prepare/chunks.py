@@ -17,14 +17,12 @@ from medvlp.prepare.images import read_image, resize_mask
 from medvlp.prepare.regions import Region, RegionSource, Square, joined
 from medvlp.prepare.screening import FLAGS, screen
 from medvlp.prepare.source import Source
-from medvlp.prepare.study import UNKNOWN_VIEW, Picture
+from medvlp.prepare.study import Picture
 from medvlp.prepare.views import ViewTeller
 from medvlp.prepared import Geometry, Resize
 
 # Number of rows that are decoded, hashed and written at once. The hashes in the manifest depend on it.
 CHUNK = 32
-# Flags by which an image of an unknown view is no frontal one.
-NOT_FRONTAL = frozenset({"lateral", "oblique", "not-frontal"})
 # Height, width, flags, regions and boxes of an image.
 Decoded = tuple[int, int, list[str], list[Region] | None, list[Box] | None]
 
@@ -142,7 +140,7 @@ class Decoder:
         output[0] = square.pixels
         if annotation and annotation.mask is not None:
             output[1] = resize_mask(annotation.mask, geometry)
-        regions = self._regions(picture, square, flags, skipped)
+        regions = self._regions(picture, square, skipped)
         boxes: list[Box] | None = None
         if annotation:
             boxes = [box.at(*geometry.box(box.x1, box.y1, box.x2, box.y2)) for box in annotation.boxes]
@@ -176,13 +174,8 @@ class Decoder:
             raise LeftOutError(f"view {view or 'not given'}: told by {self.view_teller.name}")
         return view
 
-    def _regions(
-        self, picture: Picture, square: Square, flags: list[str], skipped: list[tuple[str, str]]
-    ) -> list[Region] | None:
+    def _regions(self, picture: Picture, square: Square, skipped: list[tuple[str, str]]) -> list[Region] | None:
         if self.regions is None:
-            return None
-        if picture.view == UNKNOWN_VIEW and not NOT_FRONTAL.isdisjoint(flags):
-            skipped.append((f"regions of {picture.image_id}", "no regions: the screening says that it is not frontal"))
             return None
 
         def skip(name: str, reason: str) -> None:

@@ -67,6 +67,7 @@ class Filter:
         self.options = options
         self.skip = skip
         self.table_counts = Counter(dict.fromkeys(("readable", "view"), 0))
+        self.untold = 0
         self.report_counts = Counter(dict.fromkeys(("report", "sections", "min_words"), 0))
         self.has_reports = False
         self.sections = Counter(dict.fromkeys(("both", "findings_only", "impression_only"), 0))
@@ -76,9 +77,12 @@ class Filter:
     @property
     def counts(self) -> dict[str, Any]:
         """Number of images after each filter, in the order of the filters, and by sections of their reports."""
+        counts: dict[str, Any] = dict(self.table_counts)
+        if self.untold:
+            counts["views_to_tell"] = self.untold
         if not self.has_reports:
-            return dict(self.table_counts)
-        counts: dict[str, Any] = {**self.table_counts, **self.report_counts}
+            return counts
+        counts |= self.report_counts
         counts |= {"sections_found": dict(self.sections), "reports_not_utf8": self.reports_not_utf8}
         return {**counts, **self.headers.counts}
 
@@ -87,6 +91,7 @@ class Filter:
         self.table_counts["readable"] += len(study.pictures)
         pictures = [picture for picture in study.pictures if self._is_wanted(picture)]
         self.table_counts["view"] += len(pictures)
+        self.untold += sum(picture.view is None for picture in pictures)
         if study.report is None:
             return pictures, NO_REPORT
         self.has_reports = True

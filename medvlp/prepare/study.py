@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 
 # Called with the name of a skipped row or image, and the reason. The part before its first colon is its kind.
 Skip = Callable[[str, str], None]
-# The view of an image whose table and header name none.
-UNKNOWN_VIEW = "UNKNOWN"
 
 
 @dataclass(frozen=True)

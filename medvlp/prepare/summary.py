@@ -25,11 +25,12 @@ def summarise(manifest: dict[str, Any], out: Path) -> None:
 
     table = Table("filter", "images left")
     table.columns[1].justify = "right"
-    counts, teller = manifest["counts"], manifest["options"].get("views_told_by")
+    counts, views = manifest["counts"], ", ".join(manifest["options"]["views"])
+    untold = counts.get("views_to_tell", 0)
     filters = {
         "table": "in the table",
         "readable": "readable rows, unique, in a split",
-        "view": "view not known yet" if teller else f"view {', '.join(manifest['options']['views'])}",
+        "view": f"view {views}{', or not known yet' if untold else ''}",
         "report": "with a report",
         "sections": "with findings or impression",
         "min_words": f"report of {manifest['options']['min_words']} words or more",
@@ -44,9 +45,10 @@ def summarise(manifest: dict[str, Any], out: Path) -> None:
     console.print(table)
     for line in compared(manifest):
         console.print(line, highlight=False, soft_wrap=True)
-    if teller:
-        views = ", ".join(manifest["options"]["views"])
-        console.print(f"The tables know no views: {teller} told them. Kept: {views}.", highlight=False)
+    if untold:
+        lack = "know no views" if untold == counts["view"] else f"lack the view of {untold:,} images"
+        teller = manifest["options"]["views_told_by"]
+        console.print(f"The tables {lack}: {teller} told them. Kept: {views}.", highlight=False, soft_wrap=True)
     if "headers" in counts:
         _print_headers(console, counts["reports"], counts["headers"])
     studies, subjects = counts["studies"], counts["subjects"]

@@ -1,26 +1,8 @@
-"""Words of tables: the names of views, and the words that stand for a missing text."""
+"""Words of tables that stand for a missing text."""
 
 from __future__ import annotations
 
-# Spellings of views; others stay as they are.
-VIEWS = {
-    **dict.fromkeys(("PA", "POSTERO ANTERIOR", "POSTEROANTERIOR"), "PA"),
-    **dict.fromkeys(("AP", "ANTERO POSTERIOR", "ANTEROPOSTERIOR"), "AP"),
-    **dict.fromkeys(("LATERAL", "LAT", "LL", "RL", "LLAT", "RLAT", "LEFT LATERAL", "RIGHT LATERAL"), "LATERAL"),
-    **dict.fromkeys(("", "NONE", "N/A", "NA", "NAN", "NULL", "UNKNOWN"), "UNKNOWN"),
-}
 NO_TEXTS = frozenset({"none", "nan", "n/a", "na", "null"})
-
-
-def read_view(view: object) -> str:
-    """Return a view by the name that medvlp has for it: PA, AP, LATERAL, UNKNOWN, or another one in capitals.
-
-    Example:
-        >>> read_view("Postero-anterior"), read_view(None), read_view("AP (KUB)")
-        ('PA', 'UNKNOWN', 'AP (KUB)')
-    """
-    name = " ".join(str(view or "").upper().replace("_", " ").replace("-", " ").split())
-    return VIEWS.get(name, name)
 
 
 def read_text(value: object) -> str:

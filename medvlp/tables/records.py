@@ -50,7 +50,10 @@ def raw_rows(path: Path, skip: SkipRow, tell: Tell) -> Iterator[tuple[str, Mappi
     try:
         with open_table(path) as file:
             if kind == "csv":
-                names = [name for name in read_header(file, ())[0] if name]
+                header = read_header(file, ())[0]
+                names = [name for name in header if name]
+                if nameless := [str(number) for number, name in enumerate(header, 1) if not name]:
+                    tell(f"{path.name}: not read, for they have no name: columns {', '.join(nameless)}.")
                 for place, fields in separated_rows(path, file, names, skip, tell):
                     yield place, dict(zip(names, fields, strict=True))
                 if not file.encoding.startswith("utf-8"):
@@ -151,6 +154,8 @@ def as_text(value: object) -> str:
         return ""
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))  # A whole column is of floats where one value is missing.
     if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
         return json.dumps(value, ensure_ascii=False, default=str)
     return str(value)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import datetime
+import re
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,8 @@ from medvlp.errors import UserError
 
 # Number of rows in which the names of the columns are looked for.
 TITLES = 20
+# Format of numbers that are shown with zeros in front, and are names: 007.
+ZEROS = re.compile("0{2,}")
 MISSING = (
     "is a workbook, and openpyxl, which reads it, is not installed: 'pip install openpyxl' (the extra 'tables', which "
     "'make install' includes), or save the sheet as 'CSV UTF-8 (Comma delimited)' and give that file"
@@ -37,8 +41,8 @@ def workbook_rows(path: Path, tell: Callable[[str], None]) -> Iterator[tuple[str
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             book = load_workbook(path, read_only=True, data_only=True)
+        with closing(book):
             yield from _sheet_rows(path, book, tell)
-            book.close()
     except UserError:
         raise
     except Exception as error:
@@ -49,7 +53,7 @@ def _sheet_rows(path: Path, book: Any, tell: Callable[[str], None]) -> Iterator[
     for sheet in book.worksheets:
         # Some programs write the size of a sheet wrongly.
         sheet.reset_dimensions()
-        rows = enumerate(sheet.iter_rows(values_only=True), 1)
+        rows = enumerate(sheet.iter_rows(), 1)
         first = [row for row in islice(rows, TITLES) if any(map(_is_filled, row[1]))]
         if not first:
             continue
@@ -64,21 +68,33 @@ def _sheet_rows(path: Path, book: Any, tell: Callable[[str], None]) -> Iterator[
         names = [str(_plain(name)).strip() if _is_filled(name) else "" for name in header]
         if twice := sorted({name for name in names if name and names.count(name) > 1}):
             raise UserError(f"'{path}' has the column '{twice[0]}' {names.count(twice[0])} times. Rename all but one.")
+        nameless: set[str] = set()
         for number, row in chain(first[start + 1 :], rows):
-            if any(_is_filled(value) for value in row):
+            if any(map(_is_filled, row)):
                 fields = zip(names, row, strict=False)
-                yield f"{path.name}:{number}", {name: _plain(value) for name, value in fields if name}
+                yield f"{path.name}:{number}", {name: _plain(cell) for name, cell in fields if name}
+                unnamed = (cell for place, cell in enumerate(row) if place >= len(names) or not names[place])
+                nameless.update(cell.column_letter for cell in unnamed if _is_filled(cell))
+        if nameless:
+            columns = ", ".join(sorted(nameless, key=lambda letters: (len(letters), letters)))
+            tell(
+                f"{path.name}: not read, for they have no name in row {first[start][0]}: columns {columns}. Of merged "
+                "names each column needs one of its own."
+            )
         return
 
 
-def _is_filled(value: object) -> bool:
-    return value is not None and str(value).strip() != ""
+def _is_filled(cell: Any) -> bool:
+    return cell.value is not None and str(cell.value).strip() != ""
 
 
-def _plain(value: object) -> object:
-    """Return the value of a cell as a csv file would have it: `1` for 1.0, `2020-01-31` for a date."""
+def _plain(cell: Any) -> object:
+    """Return the value of a cell as a csv file would have it: `1` for 1.0, `007` as shown, `2020-01-31` for a date."""
+    value: object = cell.value
     if isinstance(value, float) and value.is_integer():
-        return int(value)
+        value = int(value)
+    if type(value) is int and ZEROS.fullmatch(cell.number_format):
+        return str(value).zfill(len(cell.number_format))
     if isinstance(value, datetime.datetime) and value.time() == datetime.time():
         return value.date().isoformat()
     if isinstance(value, (datetime.date, datetime.time)):

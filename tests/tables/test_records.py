@@ -55,11 +55,20 @@ def test_formats(form, tmp_path):
 
 
 def test_objects_lists_and_bytes(tmp_path):
-    rows = [{"a": {"b": {"c": 1}, "d": b"x"}, "boxes": [{"x": 1.5}], "ok": True, "none": None, "nan": float("nan")}]
+    rows = [
+        {
+            "a": {"b": {"c": 1}, "d": b"x"},
+            "boxes": [{"x": 1.5}],
+            "ok": True,
+            "none": None,
+            "nan": float("nan"),
+            "id": 7.0,
+        }
+    ]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "t.parquet")
     notes = []
     ((place, row),) = read_records(tmp_path / "t.parquet", lambda *_: None, notes.append)
-    assert row == {"a.b.c": "1", "boxes": '[{"x": 1.5}]', "ok": "true", "none": "", "nan": ""}
+    assert row == {"a.b.c": "1", "boxes": '[{"x": 1.5}]', "ok": "true", "none": "", "nan": "", "id": "7"}
     assert place == "t.parquet:1"
     assert notes == ["t.parquet: not read, for they hold bytes: a.d."]
 
@@ -110,6 +119,23 @@ def test_a_title_above_the_names(tmp_path):
     rows = [*read_records(tmp_path / "t.xlsx", lambda *_: None, notes.append)]
     assert rows == [("t.xlsx:4", {"image": "a.png", "n": "1"}), ("t.xlsx:6", {"image": "b.png", "n": "2.5"})]
     assert notes == ["t.xlsx: the names of the columns are taken from row 3, below a title."]
+
+
+def test_numbers_with_zeros_in_front_and_columns_without_a_name(tmp_path):
+    """A merged name of two columns stands in the first alone; a patient is 007 as the sheet shows it."""
+    book = openpyxl.Workbook()
+    for row in (["patient", "labels", None], [7, 1, 0], ["008", None, 1.0]):
+        book.active.append(row)
+    book.active["A2"].number_format = "000"
+    book.active.merge_cells("B1:C1")
+    book.save(tmp_path / "t.xlsx")
+    notes = []
+    rows = [row for _, row in read_records(tmp_path / "t.xlsx", lambda *_: None, notes.append)]
+    assert rows == [{"patient": "007", "labels": "1"}, {"patient": "008", "labels": ""}]
+    assert notes[0].startswith("t.xlsx: not read, for they have no name in row 1: columns C.")
+    (tmp_path / "t.csv").write_text(",a,\n0,1,2\n")
+    assert [row for _, row in read_records(tmp_path / "t.csv", lambda *_: None, notes.append)] == [{"a": "1"}]
+    assert notes[1:] == ["t.csv: not read, for they have no name: columns 1, 3."]
 
 
 def test_damaged_files(tmp_path):

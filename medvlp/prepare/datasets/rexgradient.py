@@ -20,6 +20,7 @@ from medvlp.prepare.dataset import DataSet
 from medvlp.prepare.entries import read_entries
 from medvlp.prepare.files import missing, require_folder
 from medvlp.prepare.order import moment
+from medvlp.prepare.own.words import read_view
 from medvlp.prepare.pipeline import prepare
 from medvlp.prepare.plan import Options, parse_views
 from medvlp.prepare.regions import Automatic, Regions, RegionSource
@@ -27,7 +28,8 @@ from medvlp.prepare.reports import read_report
 from medvlp.prepare.screening import parse_flags
 from medvlp.prepare.splits import SplitVariant
 from medvlp.prepare.study import Picture, Skip, Study
-from medvlp.prepare.words import read_text, read_view
+from medvlp.prepare.views import ByScreening
+from medvlp.prepare.words import read_text
 from medvlp.prepared import SYNTHETIC, Resize
 
 HOW = (
@@ -46,7 +48,7 @@ def rexgradient(
     regions: Regions = "automatic",
     size: int = 256,
     resize: Resize = "pad",
-    views: str = "PA,AP",
+    views: str = "PA,AP,FRONTAL",
     min_words: int = 3,
     leave_out: str = "",
     workers: int | None = None,
@@ -62,8 +64,8 @@ def rexgradient(
         regions: Find the anatomical regions in frontal images, or none.
         size: Side of the prepared images in pixels.
         resize: Keep the aspect ratio and pad with black, squash, or keep it and crop to the square.
-        views: Views to keep, separated by commas, such as PA,AP,LATERAL. UNKNOWN are images without one, most of them
-            frontal: with them, give --leave_out lateral,not-frontal.
+        views: Views to keep, separated by commas, such as PA,AP,LATERAL. Of an image without one the screening tells
+            whether it is FRONTAL or LATERAL.
         min_words: Least number of words in a report, counted as by MGCA.
         leave_out: Flags whose images are left out, separated by commas, such as lateral,inverted; by default none.
         workers: Number of processes; one per CPU core if not given.
@@ -78,6 +80,8 @@ class ReXGradient(DataSet):
     # The splits have no documented sizes: they depend on the filter on views.
     documented = 273_004
     labels: tuple[str, ...] = ()
+    # Some images have no view in the metadata.
+    view_teller = ByScreening()
 
     def __init__(self, root: Path, regions: RegionSource | None) -> None:
         """Find all files.
@@ -155,4 +159,5 @@ def read_pictures(entry: Any) -> list[Picture]:
         raise LeftOutError("unreadable row: ImageViewPosition is not as long as ImagePath")
     # The paths start from the folder of the metadata.
     places = [path.removeprefix("../").removeprefix("./") for path in paths]
-    return [Picture(PurePosixPath(path).stem, read_view(view), path) for path, view in zip(places, views, strict=True)]
+    views = [read_view(str(view or "")) for view in views]
+    return [Picture(PurePosixPath(path).stem, view, path) for path, view in zip(places, views, strict=True)]

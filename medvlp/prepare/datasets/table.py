@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from inspect import signature
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,7 +12,7 @@ from medvlp.prepare.own.columns import Wanted
 from medvlp.prepare.own.data import OwnData
 from medvlp.prepare.own.gather import Sources, gather
 from medvlp.prepare.own.overview import overview
-from medvlp.prepare.own.words import FRONTAL_VIEWS, MEANINGS
+from medvlp.prepare.own.words import MEANINGS
 from medvlp.prepare.pipeline import prepare
 from medvlp.prepare.plan import Options, parse_views
 from medvlp.prepare.regions import Automatic, Regions
@@ -45,7 +46,7 @@ def table(
     regions: Regions = "automatic",
     size: int = 256,
     resize: Resize = "pad",
-    views: str = "",
+    views: str = "PA,AP,FRONTAL",
     min_words: int = 3,
     leave_out: str = "",
     workers: int | None = None,
@@ -71,7 +72,7 @@ def table(
         study: Column of studies: images that share a report. Without it, DICOM headers, else each image is one.
         accession: Column of accession numbers, by which rows are joined to DICOM files without a column of images.
         date: Column of dates, for the same.
-        view: Column of views (PA, AP, frontal, lateral, ...). Without it, DICOM headers.
+        view: Column of views (PA, AP, frontal, lateral, ...). Without it, DICOM headers, else the screening.
         split: Column of train, validate and test, in usual words. With none: 80 : 10 : 10 by a hash of the patient.
         labels: Columns of labels, separated by commas: 1, 0, -1 (uncertain), empty (not mentioned), or words such as
             yes and no; or one column of lists such as 'Edema|Effusion'. With none: no labels.
@@ -87,13 +88,14 @@ def table(
         regions: Find the anatomical regions in frontal images, or none.
         size: Side of the prepared images in pixels.
         resize: Keep the aspect ratio and pad with black, squash, or keep it and crop to the square.
-        views: Views to keep, separated by commas; if not given AP, FRONTAL, PA and UNKNOWN, which is no view given.
+        views: Views to keep, separated by commas, such as PA,AP,LATERAL. Of an image without one the screening tells
+            whether it is FRONTAL or LATERAL.
         min_words: Least number of words in a report, counted as by MGCA.
         leave_out: Flags whose images are left out, separated by commas, such as lateral,inverted; by default none.
         workers: Number of processes; one per CPU core if not given.
     """
     given = locals()
-    options = Options(size, resize, parse_views(views) or [*FRONTAL_VIEWS], min_words, leave_out=parse_flags(leave_out))
+    options = Options(size, resize, parse_views(views), min_words, leave_out=parse_flags(leave_out))
     if annotation_size is not None and annotation_size < 1:
         raise UserError(f"--annotation_size={annotation_size} must be at least 1.")
     wanted = Wanted({meaning: given[meaning] for meaning in MEANINGS}, labels, box_label, box_format)
@@ -130,10 +132,10 @@ def command(given: dict[str, Any], data: OwnData) -> list[str]:
         settled["labels"] = settled["labels"] or ("" if labels.of_boxes else "none")
         if corners and not any("," in name for name in corners.columns):
             settled |= {"boxes": ",".join(corners.columns), "box_format": corners.form}
-    defaults = {"regions": "automatic", "size": 256, "resize": "pad", "min_words": 3}
+    defaults = {name: parameter.default for name, parameter in signature(table).parameters.items()}
     words = ["medvlp", "prepare", "table"]
     for name in given:
         value = settled.get(name)
-        if value not in (None, "") and value != defaults.get(name):
+        if value not in (None, "") and value != defaults[name]:
             words += [f"--{name}", str(value)]
     return words

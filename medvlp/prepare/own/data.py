@@ -21,6 +21,7 @@ from medvlp.prepare.own.words import MEANINGS
 from medvlp.prepare.regions import RegionSource
 from medvlp.prepare.splits import SplitVariant, by_share
 from medvlp.prepare.study import Picture, Skip, Study
+from medvlp.prepare.views import ByScreening
 from medvlp.prepared import SYNTHETIC
 
 # Shares of the splits where the table has none.
@@ -51,12 +52,15 @@ class OwnData(DataSet):
         self.real_images = [os.path.realpath(sources.images)]
         self.rows = survey.rows
         self.has_reports = any(meaning in understood.columns for meaning in TEXTS)
+        if None in survey.spool.views():
+            self.view_teller = ByScreening()
         digest = hashlib.sha256()
         listed: set[str] = set()
         for record in survey.spool.records():
             digest.update(json.dumps(asdict(record)).encode())
             listed.update(record.listed or ())
         self.labels = sorted(listed) if understood.labels.are_listed else [*understood.labels.columns]
+        digest.update(json.dumps(self.labels).encode())
         self._prefix_patient = survey.spool.shared_studies() > 0
         by_column = "split" in understood.columns
         unit = "patient" if not survey.fallbacks else "patient, or its study or image where none is named"
@@ -86,6 +90,7 @@ class OwnData(DataSet):
             texts: dict[str, str] = {}
             for record in records:
                 texts = {**record.texts, **texts}
+            order = min((record.order for record in records if record.order is not None), default=None)
             kept = []
             for record in records:
                 if any(texts[name] != text for name, text in record.texts.items()):
@@ -104,6 +109,7 @@ class OwnData(DataSet):
                     pictures=[Picture(r.image_id, r.view, r.path, annotation=_annotation(r)) for r in (first, *others)],
                     labels=values,
                     report=partial(read_texts, texts) if self.has_reports else None,
+                    order=order,
                 )
 
     def split_of(self, record: Record) -> str:

@@ -9,6 +9,7 @@ import ast
 import json
 import math
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,8 @@ from medvlp.prepare.own.profile import Profile
 XYWH, XYXY = "xywh", "xyxy"
 # Name of a box without a name.
 OBJECT = "object"
+# A number as German spreadsheets write it; 1,024 may be a thousand.
+DECIMAL_COMMA = re.compile(r"^(-?\d+),(\d{1,2}|\d{4,})$")
 Numbers = tuple[float, float, float, float]
 
 
@@ -172,7 +175,7 @@ def _numbers(values: Any) -> Numbers:
     if not isinstance(values, (list, tuple)) or len(values) != 4:
         raise ValueError("no four numbers")
     try:
-        a, b, c, d = (float(value) for value in values)
+        a, b, c, d = (float(DECIMAL_COMMA.sub(r"\1.\2", v) if isinstance(v, str) else v) for v in values)
     except (TypeError, OverflowError):
         raise ValueError("no numbers") from None
     if not math.isfinite(a + b + c + d):
@@ -229,7 +232,7 @@ class Drawn:
     Attributes:
         root: Folder of the masks; None without masks.
         boxes: Reader of the boxes.
-        label: Name of the box around a mask without boxes.
+        label: Name of the boxes around the connected parts of a mask without boxes.
     """
 
     root: Path | None
@@ -254,10 +257,12 @@ class Drawn:
         mask = read_mask(self.root, content["mask"], height, width)
         if annotation.boxes or not mask.any():
             return Annotation(annotation.boxes, mask)
-        ys, xs = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
+        import cv2
+
+        _, _, parts, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8)
         x, y = width / mask.shape[1], height / mask.shape[0]
-        box = Box(self.label, float(xs[0] * x), float(ys[0] * y), float((xs[-1] + 1) * x), float((ys[-1] + 1) * y))
-        return Annotation([box], mask)
+        boxes = [Box(self.label, a * x, b * y, (a + w) * x, (b + h) * y) for a, b, w, h, _ in parts[1:].tolist()]
+        return Annotation(boxes, mask)
 
 
 def read_mask(root: Path, path: str, height: int, width: int) -> npt.NDArray[np.bool_]:

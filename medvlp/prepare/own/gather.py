@@ -9,6 +9,7 @@ from pathlib import Path
 
 from medvlp.errors import NotFoundError, UserError
 from medvlp.prepare.own.columns import NONE, Understood, Wanted, no_image_column
+from medvlp.prepare.own.dates import day, month_first
 from medvlp.prepare.own.drawn import Numbers, read_coco
 from medvlp.prepare.own.guess import Guess
 from medvlp.prepare.own.headers import Header, has_dicom, read_headers
@@ -17,7 +18,6 @@ from medvlp.prepare.own.labels import LabelColumns
 from medvlp.prepare.own.profile import Profile, read_profile, rows_of
 from medvlp.prepare.own.survey import DUPLICATE, Survey, joined_key
 from medvlp.prepare.progress import progress
-from medvlp.prepare.study import UNKNOWN_VIEW
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".json", ".parquet", ".xlsx", ".xlsm")
 # Number of rows between two steps of the progress.
@@ -29,7 +29,7 @@ NUMBERED_PATIENT = re.compile(r"(?!(?:19|20)\d{2}(?:\d{4})?$)\d{4,}")
 KEYS: dict[str, tuple[tuple[str, ...], Callable[[Header], str]]] = {
     "accession number": (("accession",), lambda header: header.accession),
     "study UID": (("study",), lambda header: header.study),
-    "patient and date": (("patient", "date"), lambda header: f"{header.patient} {_day(header.date)}"),
+    "patient and date": (("patient", "date"), lambda header: f"{header.patient} {day(header.date, None)}"),
 }
 
 
@@ -101,6 +101,11 @@ def gather(sources: Sources) -> Gathered:
         UserError: If a table cannot be understood, or no image is left.
     """
     table = find_table(sources.table) if sources.table else None
+    if sources.masks and sources.images.resolve().is_relative_to(sources.masks.resolve()):
+        raise UserError(
+            f"--images='{sources.images}' lies in --masks='{sources.masks}', so that an image would be its own mask: "
+            "move the masks to a folder of their own."
+        )
     coco = read_coco(sources.coco) if sources.coco else {}
     files = ImageFiles.below(sources.images, sources.masks)
     masks = ImageFiles.below(sources.masks, option="masks") if sources.masks else None
@@ -123,8 +128,9 @@ def gather(sources: Sources) -> Gathered:
     elif "patient" not in understood.columns:
         headers = _with_folders(headers or {path: Header() for path in files}, notes)
     if sources.wanted.columns.get("view") == NONE:
-        headers = {path: header._replace(view=UNKNOWN_VIEW) for path, header in headers.items()}
-    survey = Survey(understood, files, masks, headers, _by_path(coco, files, notes))
+        headers = {path: header._replace(view=None) for path, header in headers.items()}
+    dates = profile.filled(understood.columns["date"]) if profile and "date" in understood.columns else []
+    survey = Survey(understood, files, masks, headers, _by_path(coco, files, notes), month_first(dates))
     if table is None or profile is None:
         _add_files(survey, [*coco])
         survey.check(f"--coco='{sources.coco}'" if coco else f"--images='{files.root}'")
@@ -243,7 +249,7 @@ def _join(survey: Survey, profile: Profile, table: Path, notes: list[str]) -> No
         raise no_image_column(table, profile, survey.files)
     columns.pop("image", None)
     for place, row in rows_of(table, survey.skip, lambda _: None):
-        key = _row_key(row, survey.understood, name)
+        key = _row_key(row, survey, name)
         if not key:
             survey.skip(place, f"unreadable row: no {name}")
         elif not survey.spool.put_report(key, place, row):
@@ -265,25 +271,14 @@ def _join(survey: Survey, profile: Profile, table: Path, notes: list[str]) -> No
 def _hits(survey: Survey, profile: Profile, name: str) -> int:
     """Return the number of first rows whose key is in a header."""
     keys = {joined_key(KEYS[name][1](header)) for header in survey.headers.values()}
-    wanted = (_row_key(row, survey.understood, name) for row in profile.sample)
+    wanted = (_row_key(row, survey, name) for row in profile.sample)
     return sum(bool(key) and key in keys for key in wanted)
 
 
-def _row_key(row: dict[str, str], understood: Understood, name: str) -> str:
-    """Return the key of a row; empty without it."""
-    meanings = KEYS[name][0]
-    fields = [row.get(understood.columns[meaning], "") if meaning in understood.columns else "" for meaning in meanings]
-    if not all(fields):
-        return ""
-    return joined_key(f"{fields[0]} {_day(fields[1])}" if len(fields) > 1 else fields[0])
-
-
-def _day(date: str) -> str:
-    """Return a date as 20200131, from 2020-01-31, 20200131 101500 or 31.01.2020."""
-    numbers: list[str] = re.findall(r"\d{1,8}", date)[:3]
-    if numbers and len(numbers[0]) == 8:
-        return numbers[0]
-    if len(numbers) < 3:
-        return date
-    year, month, day = numbers if len(numbers[0]) == 4 else reversed(numbers)
-    return f"{year}{int(month):02d}{int(day):02d}"
+def _row_key(row: dict[str, str], survey: Survey, name: str) -> str:
+    """Return the key of a row; empty without it, or if its date may be either of two days."""
+    columns, meanings = survey.understood.columns, KEYS[name][0]
+    fields = [row.get(columns[meaning], "") if meaning in columns else "" for meaning in meanings]
+    if "date" in meanings:
+        fields[-1] = day(fields[-1], survey.month_first)
+    return joined_key(" ".join(fields)) if all(fields) else ""

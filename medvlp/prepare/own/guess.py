@@ -10,7 +10,7 @@ from medvlp.prepare.own.columns import NONE, Understood, Wanted, find_name
 from medvlp.prepare.own.drawn import find_corners
 from medvlp.prepare.own.image_files import ImageFiles
 from medvlp.prepare.own.labels import LabelColumns, check_named, doubts, is_list, label_names, quoted
-from medvlp.prepare.own.profile import Column, Profile
+from medvlp.prepare.own.profile import Column, Profile, no_header
 
 BY_NAME, BY_VALUES, BY_OPTION = "by its name", "by its values", "as the option says"
 TEXTS = ("report", "findings", "impression")
@@ -146,6 +146,8 @@ class Guess:
             best = max(shares.values(), default=0.0)
             if best and best >= least:
                 self._choose("image", [name for name in names if shares[name] == best], how)
+                if how == BY_VALUES and self.files.find(self.result.columns["image"]).path:
+                    raise no_header(self.profile, self.result.columns["image"])
                 break
         for name in named:
             if name not in self.result.used:
@@ -177,7 +179,8 @@ class Guess:
         for name in named:
             if name not in fitting:
                 odd = quoted(_short(value for value in self.profile.filled(name) if not holds(value)))
-                self.doubts.setdefault(name, f"its values {odd} are no {meaning}s; --{meaning} '{name}' takes it")
+                advice = f"--view '{name}' takes it" if meaning == "view" else "write train, validate (or val) and test"
+                self.doubts.setdefault(name, f"its values {odd} are no {meaning}s; {advice}")
         if fitting:
             return
         clear = [name for name in self._others(*TEXTS) if self._is_clear(self.profile.columns[name], holds)]
@@ -185,7 +188,7 @@ class Guess:
             self._choose(meaning, clear, BY_VALUES)
 
     def _kinds(self, name: str) -> int:
-        return len({words.view_word(value) for value in self.profile.filled(name)} - {None})
+        return len({words.view_word(value) for value in self.profile.filled(name)} - {None, ""})
 
     def _is_clear(self, column: Column, holds: Callable[[str], bool]) -> bool:
         values = [*column.values]

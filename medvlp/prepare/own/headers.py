@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from medvlp.prepare.files import EscapesRootError, inside
-from medvlp.prepare.own.words import view_word
+from medvlp.prepare.own.words import read_view
 from medvlp.prepare.progress import progress
 from medvlp.prepare.screening.flags import FLAGS
 from medvlp.prepare.screening.header import TAGS, header_flags
-from medvlp.prepare.study import UNKNOWN_VIEW
 from medvlp.prepare.workers import in_parallel
 
 # Number of files that a process reads at a time, and of files from which several processes are faster than one.
@@ -43,7 +42,7 @@ class Header(NamedTuple):
         patient: Patient ID.
         accession: Accession number.
         date: Date and time of the study, as they are written.
-        view: Such as PA; UNKNOWN if it is not given.
+        view: Such as PA; None if it is not given.
         modality: Such as DX.
     """
 
@@ -54,7 +53,7 @@ class Header(NamedTuple):
     patient: str = ""
     accession: str = ""
     date: str = ""
-    view: str = UNKNOWN_VIEW
+    view: str | None = None
     modality: str = ""
 
 
@@ -103,7 +102,7 @@ def _of(ds: Any) -> Header:
         patient=text("PatientID"),
         accession=text("AccessionNumber"),
         date=f"{text('StudyDate')} {text('StudyTime')}".strip(),
-        view=view or view_word(text("ViewPosition")) or text("ViewPosition").upper(),
+        view=view or read_view(text("ViewPosition")),
         modality=modality,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import string
 from collections import Counter
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from medvlp.prepare.files import IMAGE_SUFFIXES, missing
 HOW = "Give the folder that holds the images, in folders of any depth."
 # Suffixes of images, the originals first; a file without suffix, or with digits behind its last dot, may be a DICOM.
 SUFFIXES = (*IMAGE_SUFFIXES, ".tif", ".tiff", ".bmp", ".gif", ".pgm", ".ppm", ".jp2", ".j2k", ".webp")
+WHOLE = re.compile(r"\d+\.0")
 NO_IMAGES = frozenset({"dicomdir", "license", "readme", "makefile", "version"})
 SAME, OTHER_SUFFIX, OTHER_CASE, OTHER_FOLDER = "as written", "another suffix", "another case", "another folder"
 BY_UID = "by the SOP instance UID in the header"
@@ -107,6 +109,9 @@ class ImageFiles:
         name = parts[-1]
         # A name such as 1.2.840.5 has no suffix; one such as 12.png may name the file 12.dcm.
         candidates = self.paths.get(stem(name).casefold(), []) or self.paths.get(name.casefold(), [])
+        if not candidates and WHOLE.fullmatch(name):
+            # A program has taken the names for numbers.
+            return self.find(text.strip().removesuffix(".0"))
         if not candidates:
             return Match("", "missing file")
         tails = {path: _tail(parts, path.split("/")) for path in candidates}

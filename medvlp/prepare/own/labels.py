@@ -103,9 +103,8 @@ def doubts(column: Column) -> str | None:
         return "its values are no labels (1, 0, -1, yes, no and the like)"
     unknown = [value for value in column.values if label_value(value) is None]
     if len(unknown) == len(column.values):
-        return (
-            f"no meaning is known for its name; its values, such as '{unknown[0]}', are no labels (1, 0, yes, no, ...)"
-        )
+        name = "" if is_known_label(column.name) else "no meaning is known for its name; "
+        return f"{name}its values, such as '{unknown[0]}', are no labels (1, 0, yes, no, ...)"
     if unknown:
         return f"{quoted(unknown)} beside label values; --labels takes it, without the rows that hold them"
     if is_known_label(column.name):
@@ -122,9 +121,8 @@ def check_named(profile: Profile, names: Sequence[str]) -> LabelColumns:
         UserError: If a column has hardly a value that is a label.
     """
     columns = [profile.columns[name] for name in names]
-    if len(columns) == 1 and (
-        columns[0].many or not any(label_value(value) is not None for value in columns[0].values)
-    ):
+    no_values = columns[0].many or not any(label_value(value) is not None for value in columns[0].values)
+    if len(columns) == 1 and no_values and listed_names(profile.filled(names[0])):
         return LabelColumns(listed=names[0])
     for column in columns:
         unknown = {value: number for value, number in column.values.items() if label_value(value) is None}
@@ -146,9 +144,13 @@ def is_list(column: Column, filled: Sequence[str]) -> bool:
     """
     if not column.filled or (column.values and all(label_value(value) is not None for value in column.values)):
         return False
-    items = {item for text in filled for item in split_list(text)}
-    short = all(len(item) <= LONGEST_LABEL and any(map(str.isalpha, item)) for item in items)
-    return bool(items) and short and len(items) <= max(MOST_LABELS // 10, min(MOST_LABELS, len(filled)))
+    return 0 < len(listed_names(filled)) <= max(MOST_LABELS // 10, min(MOST_LABELS, len(filled)))
+
+
+def listed_names(texts: Sequence[str]) -> set[str]:
+    """Return the labels in the fields of lists; none if one of them is a number or a text."""
+    items = {item for text in texts for item in split_list(text)}
+    return items if all(len(item) <= LONGEST_LABEL and any(map(str.isalpha, item)) for item in items) else set()
 
 
 def quoted(values: Sequence[str]) -> str:

@@ -14,9 +14,8 @@ from medvlp.prepare.own.image_files import SAME
 from medvlp.prepare.own.profile import Profile
 from medvlp.prepare.own.survey import AMBIGUOUS, MISSING
 from medvlp.prepare.own.texts import read_texts
-from medvlp.prepare.own.words import FRONTAL_VIEWS, MEANINGS
+from medvlp.prepare.own.words import MEANINGS
 from medvlp.prepare.splits import SPLITS
-from medvlp.prepare.study import UNKNOWN_VIEW
 
 # Longest example of a field, number of columns and reasons on the screen, and of reports whose sections are counted.
 LONGEST, MANY, REASONS, READ = 48, 40, 12, 2000
@@ -110,19 +109,22 @@ def _images(data: OwnData) -> Iterator[str]:
 
 
 def _views(data: OwnData, views: Sequence[str]) -> Iterator[str]:
-    counts = data.gathered.survey.spool.counts("view")
-    kept = {view: number for view, number in counts.items() if view in views}
-    left = {view: number for view, number in counts.items() if view not in views}
-    yield f"Views: {_list(kept) or 'none is kept'}."
+    counts = data.gathered.survey.spool.views()
+    kept = {view: number for view, number in counts.items() if view is not None and view in views}
+    left = {view: number for view, number in counts.items() if view is not None and view not in views}
+    untold = counts.get(None, 0)
+    yield f"Views: {_list(kept) or ('no image names one' if untold and not left else 'none is kept')}."
+    if untold:
+        told = [view for view in ("FRONTAL", "LATERAL") if view in views]
+        yield (
+            f"  {untold:,} {_have(untold)} no view: the screening tells whether they are FRONTAL or LATERAL when they "
+            f"are decoded, and {' and '.join(told) or 'none of them'} stays, as --views says."
+        )
     if left:
         every = ",".join(sorted({*views, *left}))
         yield f"  Left out: {_list(left)}. --views {shlex.quote(every)} keeps them."
     if odd := data.gathered.survey.unknown_views:
         yield f"  No known views: {_list(dict(odd.most_common(8)))}. --views names what is to be kept."
-    if UNKNOWN_VIEW in kept:
-        yield "  Of images without a view, the screening flags lateral ones: --leave_out lateral leaves them out."
-    if tuple(sorted(views)) != FRONTAL_VIEWS and not kept:
-        yield f"  --views {','.join(views)} keeps no image."
 
 
 def _splits(data: OwnData) -> Iterator[str]:
@@ -222,3 +224,7 @@ def _list(counts: Mapping[str, int]) -> str:
 
 def _are(number: int) -> str:
     return "is" if number == 1 else "are"
+
+
+def _have(number: int) -> str:
+    return "image has" if number == 1 else "images have"

@@ -134,7 +134,17 @@ def _check_header(profile: Profile, files: ImageFiles) -> None:
     for name in profile.columns:
         match = files.find(name) if len(name) > 2 and key(name) else None
         if match and match.path and ("." in name or "/" in name):
-            raise UserError(
-                f"--table='{profile.path}' has no header line: its first line holds '{name}', which is an image in "
-                "--images. Write the names of the columns above it, such as image,report."
-            )
+            raise no_header(profile, name)
+
+
+def no_header(profile: Profile, name: str) -> UserError:
+    """Return the error for a table whose first line is a row.
+
+    Args:
+        profile: The table.
+        name: The field of this line that is an image.
+    """
+    return UserError(
+        f"--table='{profile.path}' has no header line: its first line holds '{name}', which is an image in --images. "
+        "Write the names of the columns above it, such as image,report."
+    )

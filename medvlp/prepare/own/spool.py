@@ -21,8 +21,9 @@ class Record:
         path: File relative to the image root.
         study: The study.
         subject: The patient.
+        order: A number that grows with the time of its study; None without a readable date.
         split: train, validate, test, or empty.
-        view: Such as PA.
+        view: Such as PA; None if neither the table nor the header says it.
         values: Values of the label columns.
         listed: Labels of the column of lists; None if its field is empty.
         texts: Fields of the report by `report`, `findings` and `impression`.
@@ -34,8 +35,9 @@ class Record:
     path: str
     study: str
     subject: str
+    order: int | None = None
     split: str = ""
-    view: str = ""
+    view: str | None = None
     values: list[int | None] = field(default_factory=list)
     listed: list[str] | None = None
     texts: dict[str, str] = field(default_factory=dict)
@@ -134,11 +136,9 @@ class Spool:
         """Return the number of studies; those of two patients are two, whatever their name."""
         return self._number("SELECT COUNT(*) FROM (SELECT DISTINCT study, subject FROM images)")
 
-    def counts(self, what: str) -> Counter[str]:
-        """Return the number of images by the values of a column, the commonest first."""
-        return Counter(
-            dict(self._base.execute(f"SELECT {what}, COUNT(*) FROM images GROUP BY 1 ORDER BY 2 DESC, 1").fetchall())
-        )
+    def views(self) -> dict[str | None, int]:
+        """Return the number of images by view, the commonest first; None is no view."""
+        return dict(self._base.execute("SELECT view, COUNT(*) FROM images GROUP BY 1 ORDER BY 2 DESC, 1").fetchall())
 
     def skipped(self) -> dict[str, Counter[str]]:
         """Return the number of skipped entries by kind of reason, the commonest first, and by what follows it."""

@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from medvlp.errors import LeftOutError, UserError
 from medvlp.prepare.annotations import Box
 from medvlp.prepare.own.columns import Understood
+from medvlp.prepare.own.dates import order_of
 from medvlp.prepare.own.drawn import OBJECT, Numbers
 from medvlp.prepare.own.headers import Header
 from medvlp.prepare.own.image_files import ImageFiles, stem
 from medvlp.prepare.own.labels import read_label, read_labels
 from medvlp.prepare.own.spool import Record, Spool
-from medvlp.prepare.own.words import split_word, view_word
+from medvlp.prepare.own.words import read_view, split_word, view_word
 
 TEXTS = ("report", "findings", "impression")
 DUPLICATE = "duplicate id"
@@ -33,6 +34,7 @@ class Survey:
         masks: The masks of a folder of their own; None without one.
         headers: DICOM headers by path, where they were read.
         coco: Boxes of a file of COCO, as category and numbers, by path.
+        month_first: Whether dates that end in the year begin with the month; None if it cannot be told.
         spool: The images.
         rows: Number of rows; those that add an object to an image of an earlier row do not count.
         found: Number of images by how their names differ from the table.
@@ -47,6 +49,7 @@ class Survey:
     masks: ImageFiles | None = None
     headers: Mapping[str, Header] = field(default_factory=dict)
     coco: Mapping[str, list[tuple[str, Numbers]]] = field(default_factory=dict)
+    month_first: bool | None = None
     spool: Spool = field(default_factory=Spool)
     rows: int = 0
     found: Counter[str] = field(default_factory=Counter)
@@ -111,6 +114,8 @@ class Survey:
             return
         self.rows += 1
         self.found[how] += 1
+        if not self._patient(path, fields):
+            self.fallbacks["image" if record.study == path else "study"] += 1
         self.spool.put(record)
 
     def _merge(self, place: str, earlier: Record, record: Record) -> None:
@@ -145,11 +150,10 @@ class Survey:
             return fields.get(columns[meaning], "") if meaning in columns else ""
 
         date = of("date") or header.date
-        patient = of("patient") or header.patient
+        patient = self._patient(path, fields)
         dated = f"{patient} {date}" if patient and date and "date" in columns and "image" in columns else ""
-        study = of("study") or of("accession") or header.study or header.accession or dated or image_id
-        if not patient:
-            self.fallbacks["image" if study == image_id else "study"] += 1
+        # The path below the folder is the same on every machine, as a name with its drive is not.
+        study = of("study") or of("accession") or header.study or header.accession or dated or path
         boxes = self._boxes(path, fields)
         listed = read_labels(fields.get(labels.listed, "")) if labels.listed else None
         if labels.of_boxes and boxes is not None:
@@ -159,6 +163,7 @@ class Survey:
             path=path,
             study=study,
             subject=patient or study,
+            order=order_of(of("date") if "date" in columns else header.date, self.month_first),
             split=self._split(of("split")),
             view=self._view(of("view"), header),
             values=[read_label(column, fields.get(column, "")) for column in labels.columns.values()],
@@ -168,26 +173,29 @@ class Survey:
             mask=self._mask(path, of("mask")),
         )
 
+    def _patient(self, path: str, fields: Mapping[str, str]) -> str:
+        """Return the patient of an image; empty if neither its row nor its header names one."""
+        column = self.understood.columns.get("patient", "")
+        return fields.get(column, "") or self.headers.get(path, Header()).patient
+
     def _split(self, text: str) -> str:
         word = split_word(text) if text else ""
         if word is None:
             raise LeftOutError(f"unreadable row: split '{text[:40]}'")
         return word
 
-    def _view(self, text: str, header: Header) -> str:
-        if not text:
-            return header.view
-        view = view_word(text)
-        if view is None:
+    def _view(self, text: str, header: Header) -> str | None:
+        if view_word(text) is None:
             self.unknown_views[text] += 1
-            return " ".join(text.upper().replace(",", " ").split())
-        return view
+        return read_view(text) or header.view
 
     def _boxes(self, path: str, fields: Mapping[str, str]) -> list[list[object]] | None:
         drawn = self.understood.corners.read(fields) if self.understood.corners else None
         if path in self.coco:
-            boxes = [Box(name, a, b, a + c, b + d) for name, (a, b, c, d) in self.coco[path] if c > 0 and d > 0]
-            drawn = [*(drawn or ()), *boxes]
+            if flat := [numbers for _, numbers in self.coco[path] if not (numbers[2] > 0 and numbers[3] > 0)]:
+                # Without it the image would count as one without this object.
+                raise LeftOutError(f"unreadable box: bbox {list(flat[0])} of --coco has no area")
+            drawn = [*(drawn or ()), *(Box(name, a, b, a + c, b + d) for name, (a, b, c, d) in self.coco[path])]
         return None if drawn is None else [list(box) for box in drawn]
 
     def _mask(self, path: str, text: str) -> str:

@@ -11,8 +11,6 @@ from typing import Any
 
 import yaml
 
-from medvlp.prepare.study import UNKNOWN_VIEW
-
 MEANINGS = (
     "image",
     "report",
@@ -30,8 +28,9 @@ MEANINGS = (
 FILE = Path(__file__).with_name("words.yaml")
 # The border between two words of a name in camel case.
 CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+# A label as German spreadsheets write it.
+DECIMAL_COMMA = re.compile(r"^(-?[01]),00?$")
 WORD = re.compile(r"[^\W_]+")
-FRONTAL_VIEWS = ("AP", "FRONTAL", "PA", UNKNOWN_VIEW)
 
 
 @lru_cache(maxsize=1)
@@ -123,19 +122,32 @@ def split_word(text: str) -> str | None:
 
 
 def view_word(text: str) -> str | None:
-    """Return the view that a word means, such as PA; UNKNOWN for an empty text, None for a word that means none."""
-    return _views().get(key(text)) if text else UNKNOWN_VIEW
+    """Return the view that a word means, such as PA; empty if it says that the view is not known, else None."""
+    return _views().get(key(text)) if text else ""
+
+
+def read_view(text: str) -> str | None:
+    """Return a view by the name that medvlp has for it, another one in capitals, or None if none is given.
+
+    Example:
+        >>> read_view("Postero-anterior"), read_view("N/A"), read_view("AP (KUB)")
+        ('PA', None, 'AP (KUB)')
+    """
+    if is_blank(text.strip()):
+        return None
+    view = view_word(text)
+    return " ".join(text.upper().replace(",", " ").split()) if view is None else view or None
 
 
 def label_value(text: str) -> int | None:
     """Return 1 for present, 0 for absent, -1 for uncertain, None for a text that is not known.
 
     Example:
-        >>> label_value("1.0"), label_value("Nein"), label_value("-1"), label_value("2")
+        >>> label_value("1.0"), label_value("Nein"), label_value("-1,0"), label_value("2")
         (1, 0, -1, None)
     """
     try:
-        number = float(text)
+        number = float(DECIMAL_COMMA.sub(r"\1", text))
     except ValueError:
         return {"present": 1, "absent": 0, "uncertain": -1}.get(_values().get(plain(text), ""))
     return int(number) if number in (1, 0, -1) else None

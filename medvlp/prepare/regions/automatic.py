@@ -15,12 +15,12 @@ from medvlp.prepare.regions.lung_fields import Landmarks, find_masks, landmarks,
 from medvlp.prepare.regions.network import Network
 from medvlp.prepare.regions.source import Region
 from medvlp.prepare.regions.square import DATA, Square, network
-from medvlp.prepare.study import UNKNOWN_VIEW, Picture, Skip
+from medvlp.prepare.study import Picture, Skip
 
 # x1, y1, x2, y2 of each region, in shares of the image.
 Boxes = dict[str, tuple[float, float, float, float]]
-# First words of the views that show the chest from the front or the back, or may do so.
-FRONTAL = ("PA", "AP", "FRONTAL", UNKNOWN_VIEW)
+# First words of the views that show the chest from the front or the back.
+FRONTAL = ("PA", "AP", "FRONTAL")
 # Least share of a side of a box that lies in the image; other boxes are dropped.
 LEAST_INSIDE = 0.25
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections import Counter
 
 import pytest
 
@@ -11,10 +12,11 @@ from medvlp.phantom import phantom
 from medvlp.prepare import entries
 from medvlp.prepare.datasets.rexgradient import ReXGradient, rexgradient
 from medvlp.prepare.entries import read_entries
-from medvlp.prepare.words import read_view
+from medvlp.prepare.own.words import read_view
 from medvlp.prepared import Prepared
 from tests.support.archives import NAME, cut, tar, tree_members, zstd
 
+TOLD = ("FRONTAL", "LATERAL")
 FILES = {"train": "train", "validate": "valid", "test": "test"}
 
 
@@ -59,7 +61,7 @@ def run(raw, out, **options):
 
 
 def test_rows_are_those_of_the_metadata(raw, tmp_path, skipped):
-    views = "PA,AP,LATERAL,UNKNOWN"
+    views = "PA,AP,FRONTAL,LATERAL"
     prepared = run(raw, tmp_path / "out", views=views)
     rows = {row["image_id"]: row for row in prepared.index.to_pylist()}
     assert not skipped(tmp_path / "out") or {reason for _, reason in skipped(tmp_path / "out")} == {
@@ -70,7 +72,7 @@ def test_rows_are_those_of_the_metadata(raw, tmp_path, skipped):
             for path, view in zip(entry["ImagePath"], entry["ImageViewPosition"], strict=True):
                 row = rows.pop(path.rpartition("/")[2].removesuffix(".png"))
                 assert (row["split"], row["study_id"], row["subject_id"]) == (split, key, entry["PatientID"])
-                assert row["view"] == read_view(view)
+                assert row["view"] == read_view(view or "") or (read_view(view or "") is None and row["view"] in TOLD)
                 assert f"../{row['path']}" == path
                 for name in ("Findings", "Impression"):
                     assert (row[name.lower()] is None) == (entry[name] == "None")
@@ -81,18 +83,30 @@ def test_rows_are_those_of_the_metadata(raw, tmp_path, skipped):
 
 def test_views(raw, tmp_path, skipped):
     spellings = ["POSTERO_ANTERIOR", "ap", "LL", "AP (KUB)", None, "N/A", "LAO", "UNKNOWN"]
-    assert [read_view(view) for view in spellings] == [
-        "PA", "AP", "LATERAL", "AP (KUB)", "UNKNOWN", "UNKNOWN", "LAO", "UNKNOWN"
-    ]  # fmt: skip
+    assert [read_view(view or "") for view in spellings] == [
+        "PA",
+        "AP",
+        "LATERAL",
+        "AP (KUB)",
+        None,
+        None,
+        "OBLIQUE",
+        None,
+    ]
     for entry, view in zip(raw.studies().values(), spellings, strict=False):
         entry["ImageViewPosition"] = [view] * len(entry["ImagePath"])
     raw.write()
     prepared = run(raw, tmp_path / "out")
-    assert {*prepared.index["view"].to_pylist()} == {"PA", "AP"}
     reasons = {reason for _, reason in skipped(tmp_path / "out")}
-    assert {"view LATERAL", "view AP (KUB)", "view UNKNOWN", "view LAO"} <= reasons
-    both = run(raw, tmp_path / "both", views="PA,AP,unknown")
-    assert "UNKNOWN" in both.index["view"].to_pylist()
+    assert {"view LATERAL", "view AP (KUB)", "view OBLIQUE"} <= reasons
+    # Of the images without a view, the screening tells it.
+    views = [read_view(view or "") for entry in raw.studies().values() for view in entry["ImageViewPosition"]]
+    lateral = sum(reason == "view LATERAL: told by the screening" for _, reason in skipped(tmp_path / "out"))
+    counts = Counter(prepared.index["view"].to_pylist())
+    assert counts.keys() <= {"PA", "AP", "FRONTAL"}
+    assert prepared.manifest["counts"]["views_to_tell"] == views.count(None)
+    # Some have no report.
+    assert 0 < counts["FRONTAL"] + lateral <= views.count(None)
 
 
 def test_texts_that_are_none(raw, tmp_path, skipped):
@@ -101,7 +115,7 @@ def test_texts_that_are_none(raw, tmp_path, skipped):
     two |= {"Findings": None, "Impression": "none."}
     three |= {"Findings": "  Clear lungs. ", "Impression": float("nan")}
     raw.write()
-    prepared = run(raw, tmp_path / "out", views="PA,AP,LATERAL,UNKNOWN")
+    prepared = run(raw, tmp_path / "out", views="PA,AP,FRONTAL,LATERAL")
     texts = {row["study_id"]: (row["findings"], row["impression"]) for row in prepared.index.to_pylist()}
     assert texts[first] == (None, "No change.")
     assert second not in texts
@@ -111,9 +125,9 @@ def test_texts_that_are_none(raw, tmp_path, skipped):
 
 
 def test_from_the_archive_to_a_batch(raw, tmp_path, folder_bytes):
-    run(raw, tmp_path / "tree", views="PA,AP,LATERAL,UNKNOWN")
+    run(raw, tmp_path / "tree", views="PA,AP,FRONTAL,LATERAL")
     raw.pack()
-    run(raw, tmp_path / "stream", views="PA,AP,LATERAL,UNKNOWN")
+    run(raw, tmp_path / "stream", views="PA,AP,FRONTAL,LATERAL")
     assert folder_bytes(tmp_path / "tree") == folder_bytes(tmp_path / "stream")
     batch = next(iter(CXRDataModule(tmp_path / "stream", batch_size=4, crop=32, num_workers=0).train_dataloader()))
     assert len(batch["index"]) == 4
@@ -142,7 +156,7 @@ def test_unreadable_entries(raw, tmp_path, skipped):
     del content[keys[4]]["PatientID"]
     content[keys[5]]["ImagePath"] = ["../../secret.png"] * len(content[keys[5]]["ImagePath"])
     raw.write()
-    prepared = run(raw, tmp_path / "out", views="PA,AP,LATERAL,UNKNOWN")
+    prepared = run(raw, tmp_path / "out", views="PA,AP,FRONTAL,LATERAL")
     assert not {*keys} & {*prepared.index["study_id"].to_pylist()}
     assert {*clean.index["study_id"].to_pylist()} - {*keys} <= {*prepared.index["study_id"].to_pylist()}
     place = "train_metadata_view_position.json:{}"
@@ -155,12 +169,12 @@ def test_unreadable_entries(raw, tmp_path, skipped):
 
 
 def test_duplicates(raw, tmp_path, skipped):
-    clean = run(raw, tmp_path / "clean", views="PA,AP,LATERAL,UNKNOWN")
+    clean = run(raw, tmp_path / "clean", views="PA,AP,FRONTAL,LATERAL")
     key, entry = next(iter(raw.metadata["train"].items()))
     raw.metadata["test"][key] = entry
     raw.metadata["test"]["another"] = {**entry, "ImagePath": [*entry["ImagePath"]]}
     raw.write()
-    prepared = run(raw, tmp_path / "out", views="PA,AP,LATERAL,UNKNOWN")
+    prepared = run(raw, tmp_path / "out", views="PA,AP,FRONTAL,LATERAL")
     assert prepared.index["image_id"] == clean.index["image_id"]
     news = [name for name, reason in skipped(tmp_path / "out") if reason == "duplicate id"]
     assert len(news) == 2 * len(entry["ImagePath"])

@@ -10,9 +10,11 @@ from medvlp.prepare.own.columns import Wanted
 from medvlp.prepare.own.data import OwnData
 from medvlp.prepare.own.gather import Sources, gather
 from medvlp.prepare.own.overview import overview
-from medvlp.prepare.own.words import FRONTAL_VIEWS, key, words
+from medvlp.prepare.own.words import key, words
+from medvlp.prepare.views import ByScreening
 from tests.support.strangers import picture, write_csv, write_xlsx
 
+VIEWS = ["AP", "FRONTAL", "PA"]
 REPORT = "FINDINGS: The heart is normal in size. IMPRESSION: No effusion."
 
 
@@ -55,7 +57,7 @@ def of(path, images, labels="", box_label="", box_format="", coco=None, masks=No
     data = OwnData(
         gather(Sources(images, path, coco, masks, Wanted(columns, labels, box_label, box_format))), None, None
     )
-    return data, "\n".join(overview(data, FRONTAL_VIEWS, ["medvlp"]))
+    return data, "\n".join(overview(data, VIEWS, ["medvlp"]))
 
 
 def understood(data):
@@ -109,7 +111,7 @@ def test_images_are_found_by_their_values(read):
 
 
 @pytest.mark.parametrize(
-    "name", ["A", "a", "a.png", "./a.png", "/mnt/x/images/a.png", "C:\\x\\a.png", "A.PNG", "a.dcm"]
+    "name", ["A", "a", "a.png", "./a.png", " a.png ", "/mnt/x/images/a.png", "C:\\x\\a.png", "A.PNG", "a.dcm"]
 )
 def test_ways_to_name_an_image(name, read):
     data, _ = read([{"image": name, "report": REPORT}])
@@ -152,6 +154,7 @@ def test_folders_that_tell_images_apart_are_never_mixed_up(read):
         (["True", "FALSE", "", ""], [1, 0, None, None]),
         (["positive", "negative", "possible", ""], [1, 0, -1, None]),
         (["present", "absent", "", ""], [1, 0, None, None]),
+        (["1,0", "0,0", "-1,0", "-0"], [1, 0, -1, 0]),
     ],
 )
 def test_values_of_labels(values, expected, read):
@@ -176,7 +179,7 @@ def test_columns_with_other_words_are_left_out_and_shown(read):
     assert data.labels == []
     assert "Edema: 'vielleicht' beside label values; --labels takes it, without the rows that hold them" in text
     assert "grade: '2', '3' beside label values" in text
-    assert "Mass: no meaning is known for its name; its values, such as '0.2', are no labels" in text
+    assert "Mass: its values, such as '0.2', are no labels" in text
 
 
 def test_a_named_column_with_other_words_skips_their_rows(read):
@@ -185,10 +188,13 @@ def test_a_named_column_with_other_words_skips_their_rows(read):
     assert [study.labels for study in found] == [[0], [1], [0]]
     assert skips == [("table.csv:4", "unreadable row: label Edema is 'vielleicht'")]
     assert data.rows == 4
-    with pytest.raises(
-        UserError, match=r"--labels names 'grade', whose values '2', '3' are no labels: a label is 1, 0, -1"
-    ):
-        read(rows(grade=["2", "3", "2", "0"]), labels="grade")
+    for values in (["2", "3", "2", "0"], ["2", "3"]):
+        with pytest.raises(
+            UserError, match=r"--labels names 'grade', whose values '2', '3' are no labels: a label is 1, 0, -1"
+        ):
+            read(rows(grade=values), labels="grade")
+    with pytest.raises(UserError, match=r"--labels names 'note', whose values"):
+        read(rows(note=["The lungs are clear. " * 9, "No effusion."]), labels="note")
 
 
 @pytest.mark.parametrize(
@@ -251,7 +257,7 @@ def test_values_decide_between_columns(read):
     assert understood(data).columns == {"image": "file", "view": "frontal_lateral", "patient": "patient"}
     assert "image_id: its values, such as 'x1', are no files in --images" in text
     assert "subject_id: 'patient' is the patient already; --patient 'subject_id' takes this one" in text
-    assert "Left out: LATERAL 2. --views AP,FRONTAL,LATERAL,PA,UNKNOWN keeps them." in text
+    assert "Left out: LATERAL 2. --views AP,FRONTAL,LATERAL,PA keeps them." in text
 
 
 def test_the_finer_column_of_views(read):
@@ -283,10 +289,10 @@ def test_splits(read):
     assert "LEAK: 1 patient has images in several splits: 1." in text
     assert "train 1, validate 1, test 1, in no split 1; by the column split" in text
     data, text = read(rows(split=["0", "1", "2", "0"]))
-    assert "split: its values '0', '1', '2' are no splits; --split 'split' takes it" in text
+    assert "split: its values '0', '1', '2' are no splits; write train, validate (or val) and test" in text
     assert "by sha256 of the patient, or its study or image" in text
     data, text = read(rows(official_split=["train_val", "train_val", "train_val", "test"]))
-    assert "official_split: its values 'train_val' are no splits; --split 'official_split' takes it" in text
+    assert "official_split: its values 'train_val' are no splits; write train," in text
     with pytest.raises(
         UserError, match=r"--split names 'official_split', whose values 'train_val' are no splits: write"
     ):
@@ -296,11 +302,50 @@ def test_splits(read):
 
 
 def test_views(read):
-    data, text = read(rows(view=["postero-anterior", "LL", "", "swimmer's"]))
+    data, text = read(rows(view=["postero-anterior", "LL", "unknown", "swimmer's"]))
     pictures = [study.pictures[0].view for study in studies(data)[0]]
-    assert pictures == ["PA", "LATERAL", "UNKNOWN", "SWIMMER'S"]
+    assert pictures == ["PA", "LATERAL", None, "SWIMMER'S"]
     assert "No known views: swimmer's 1" in text
-    assert "--leave_out lateral" in text
+    assert "1 image has no view: the screening tells whether" in text
+    assert "No known views: swimmer's 1." in text
+    assert data.view_teller == ByScreening()
+    assert read(rows(view=["PA", "LL"]))[0].view_teller is None
+
+
+def test_names_that_a_program_has_taken_for_numbers(read):
+    """Files are found; a patient 7 is one, however JSON writes the number, and 007 another."""
+    table = [{"image": 1.0, "patient": 7}, {"image": "2.0", "patient": 7.0}, {"image": "a", "patient": "007"}]
+    data, _ = read(table, "json")
+    assert [(s.pictures[0].path, s.subject_id) for s in studies(data)[0]] == [
+        ("1.png", "7"),
+        ("2.png", "7"),
+        ("a.png", "007"),
+    ]
+
+
+def test_a_study_without_a_name_is_called_like_its_file(read):
+    """And not like a path that another machine writes otherwise: the split follows from it."""
+    data, _ = read([{"image": "C:\\scans\\deep\\d.png"}, {"image": "/mnt/b.png"}])
+    assert [(s.study_id, s.subject_id) for s in studies(data)[0]] == [("deep/d.png",) * 2, ("b.png",) * 2]
+
+
+def test_the_order_of_studies(read):
+    dates = ["2020-01-31 09:30", "20210203", "3.2.2022", "31/12/2019"]
+    data, _ = read(rows(patient=["p"], date=dates))
+    assert [study.order for study in studies(data)[0]] == [
+        20200131093000,
+        20210203000000,
+        20220203000000,
+        20191231000000,
+    ]
+    assert [s.order for s in studies(read(rows(patient=["p"], date=["02/03/2020", "01/31/2020"]))[0])[0]][:2] == [
+        20200203000000,
+        20200131000000,
+    ]
+    ranks, _ = read(rows(patient=["p"], patient_report_date_order=["1", "2"]))
+    assert [study.order for study in studies(ranks)[0]] == [1, 2]  # two studies of two images
+    unclear, _ = read(rows(patient=["p"], date=["02/03/2020"]))
+    assert {study.order for study in studies(unclear)[0]} == {None}
 
 
 def test_reports_of_a_study_are_shared_and_contradictions_left_out(read):
@@ -327,6 +372,7 @@ def test_formats_say_the_same(form, read):
         ("", "holds no column|has no rows; its columns are none: the file is empty"),
         ("image,report\n", "has no rows; its columns are image, report"),
         ("a.png,Some report\nb.png,Other\n", r"has no header line: its first line holds 'a\.png'"),
+        ("a\nb\nc\n", "has no header line: its first line holds 'a'"),
         ("name:report\nfoo:bar\n", "Is it separated by a comma, a semicolon, a tab or a bar"),
         (
             "image,report\nx.png,a\ny.png,b\n",

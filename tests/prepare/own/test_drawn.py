@@ -179,6 +179,7 @@ def test_masks(by_column, prepare, images, tmp_path, skipped):
     masks.mkdir()
     mask = np.zeros((SIDE, SIDE), np.uint8)
     mask[10:20, 4:14] = 255
+    mask[10:20, 30:40] = 255
     Image.fromarray(mask).save(masks / ("a_mask.png" if not by_column else "left.png"))
     Image.fromarray(np.zeros_like(mask)).save(masks / ("b.png" if not by_column else "right.png"))
     (masks / ("c.png" if not by_column else "broken.png")).write_bytes(b"no image")
@@ -189,8 +190,18 @@ def test_masks(by_column, prepare, images, tmp_path, skipped):
     prepared = prepare(rows, masks=masks)
     index = {row["image_id"]: row for row in prepared.index.to_pylist()}
     assert np.array_equal(prepared.masks[index["a.png"]["row"]], mask)
-    assert boxes_of(prepared) == {"a.png": [("mask", 4, 10, 14, 20)], "b.png": [], "d.png": None}
+    assert boxes_of(prepared) == {
+        "a.png": [("mask", 4, 10, 14, 20), ("mask", 30, 10, 40, 20)],
+        "b.png": [],
+        "d.png": None,
+    }
     assert ("c.png", "unreadable mask: the file is damaged") in skipped(prepared.root)
+
+
+def test_masks_among_the_images(prepare, images, capsys):
+    with pytest.raises(SystemExit):
+        prepare(masks=images)
+    assert "an image would be its own mask: move the masks" in capsys.readouterr().err
 
 
 def test_a_mask_of_another_shape_or_none_at_all(prepare, tmp_path, skipped):
@@ -219,6 +230,24 @@ def test_options_that_name_no_boxes(prepare, capsys):
         with pytest.raises(SystemExit):
             prepare([{"image": "a.png", "patient": "p"}], **options)
         assert message in capsys.readouterr().err
+
+
+def test_coordinates_with_a_decimal_comma(prepare, skipped):
+    rows = [
+        {"image": "a.png", "x": "4,5", "y": "5,25", "w": "10,0", "h": "8"},
+        {"image": "b.png", "x": "1,024", "y": "5", "w": "10", "h": "8"},  # 1.024 or 1024
+    ]
+    prepared = prepare(rows)
+    assert boxes_of(prepared) == {"a.png": [("object", 4.5, 5.25, 14.5, 13.25)]}
+    assert ("t.csv:3", "unreadable row: box 1,024,5,10,8") in skipped(prepared.root)
+
+
+def test_a_box_of_coco_without_area(prepare, tmp_path, skipped):
+    flat = {"image_id": 1, "bbox": [4, 5, 0, 20], "category_id": 7}
+    (tmp_path / "coco.json").write_text(json.dumps({**COCO, "annotations": [*COCO["annotations"], flat]}))
+    prepared = prepare(coco=tmp_path / "coco.json")
+    assert [*boxes_of(prepared)] == ["b.png"]
+    assert ("a.png", "unreadable box: bbox [4.0, 5.0, 0.0, 20.0] of --coco has no area") in skipped(prepared.root)
 
 
 def test_a_missing_file_of_coco(images, tmp_path):

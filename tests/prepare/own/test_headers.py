@@ -44,8 +44,8 @@ def test_a_folder_alone(folder):
     assert {path: (s.subject_id, s.study_id, p.view) for path, (s, p) in found.items()} == {
         "1.2.3.4": ("p1", "1.2.3", "PA"),
         "x/IM2.dcm": ("p1", "1.2.3", "LATERAL"),
-        "x/IM3.dcm": ("p2", "1.2.9", "UNKNOWN"),
-        "x/photo.png": ("x/photo.png", "x/photo.png", "UNKNOWN"),
+        "x/IM3.dcm": ("p2", "1.2.9", None),
+        "x/photo.png": ("x/photo.png", "x/photo.png", None),
     }
     assert skips.pop("x/IM7.dcm").startswith(("unreadable", "no image"))
     assert skips == {
@@ -60,7 +60,7 @@ def test_a_folder_alone(folder):
 def test_headers_that_options_leave_out(folder):
     _, found, _ = read(folder, patient="none", view="none")
     assert {s.subject_id for s, _ in found.values()} == {"1.2.3", "1.2.9", "x/photo.png"}
-    assert {p.view for _, p in found.values()} == {"UNKNOWN"}
+    assert {p.view for _, p in found.values()} == {None}
 
 
 @pytest.mark.parametrize("zeros", ["A007", " a007 "])
@@ -82,6 +82,12 @@ def test_reports_by_study_or_by_patient_and_date(folder, tmp_path):
     assert read(folder, by_study)[1]["x/IM3.dcm"][0].report().impression == "No effusion."
     by_date = write_csv(tmp_path / "d.csv", [{"patient": "p2", "date": "3.2.2021", "text": REPORT}])
     assert read(folder, by_date)[1]["x/IM3.dcm"][0].report().impression == "No effusion."
+    # The third of February or the second of March: the report of another study would be the worst.
+    table = [{"patient": "p2", "date": "03/02/2021", "text": REPORT}]
+    with pytest.raises(UserError, match="has no column that names images"):
+        read(folder, write_csv(tmp_path / "d.csv", table))
+    table.append({"patient": "p1", "date": "31/01/2020", "text": REPORT})
+    assert read(folder, write_csv(tmp_path / "d.csv", table))[1]["x/IM3.dcm"][0].report().impression == "No effusion."
     with pytest.raises(UserError, match="has no column that names images"):
         read(folder, write_csv(tmp_path / "n.csv", [{"patient": "p9", "text": REPORT}]))
 
@@ -92,7 +98,7 @@ def test_images_by_uid_and_headers_beside_a_table(folder, tmp_path):
     assert {path: (s.subject_id, p.view) for path, (s, p) in found.items()} == {
         "1.2.3.4": ("p1", "PA"),
         "x/IM2.dcm": ("p1", "LATERAL"),
-        "x/IM3.dcm": ("p2", "UNKNOWN"),
+        "x/IM3.dcm": ("p2", None),
     }
     assert skips == {"1.2.826.0.1.77": "missing file"}
     assert data.rows == 4

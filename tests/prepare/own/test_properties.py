@@ -15,7 +15,7 @@ from medvlp.prepare.own.data import OwnData
 from medvlp.prepare.own.gather import Sources, gather
 from medvlp.prepare.own.overview import overview
 from medvlp.prepare.own.texts import read_texts
-from medvlp.prepare.own.words import FRONTAL_VIEWS, words
+from medvlp.prepare.own.words import words
 from tests.support.strangers import picture
 
 NAMES = ["a", "a.png", "b.png", "x/c.png", "c", "zz.png", "../a.png", "/etc/passwd", ""]
@@ -65,7 +65,7 @@ def check(path, images, **wanted):
         data = OwnData(gather(Sources(images, path, wanted=Wanted(**wanted))), None, None)
     except UserError:
         return
-    lines = [*overview(data, FRONTAL_VIEWS, ["medvlp"])]
+    lines = [*overview(data, ["AP", "FRONTAL", "PA"], ["medvlp"])]
     assert all(line.isprintable() for line in lines)
     skips = []
     studies = [*data.studies(lambda *skip: skips.append(skip))]
