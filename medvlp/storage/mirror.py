@@ -25,6 +25,7 @@ from medvlp.errors import NotFoundError, UserError
 
 # Says in a folder of copies where they are from.
 ORIGIN = "origin.txt"
+LOCKS = "locks"
 # A drive of Windows has one letter. Paths have lost the second slash.
 URL = re.compile(r"([a-z][a-z0-9+.-]+):/+(.*)", re.DOTALL)
 BLOCK = 8 << 20
@@ -60,7 +61,7 @@ class Mirror:
         if self.url is None or path.exists():
             return
         name = path.relative_to(self.folder).as_posix()
-        lock = self.folder / "locks" / name.replace("/", "-")
+        lock = self.folder / LOCKS / name.replace("/", "-")
         lock.parent.mkdir(parents=True, exist_ok=True)
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(lock):
@@ -105,14 +106,18 @@ def mirror(root: Path | str, manifest: str, tables: Sequence[str]) -> Path:
     name = PurePosixPath(url.partition("?")[0]).name
     local = Mirror(cache() / f"{name}-{digest[:16]}", url)
     if not (local.folder / manifest).is_file():
-        for table in tables:
-            try:
-                local.fetch(local.folder / table)
-            except NotFoundError:
-                continue  # A data set without reports has no triplets.
-        (local.folder / ORIGIN).write_text(url)
-        # Last: where it is, the others are.
-        local.fetch(local.folder / manifest)
+        (local.folder / LOCKS).mkdir(parents=True, exist_ok=True)
+        with FileLock(local.folder / LOCKS / ORIGIN):
+            for table in tables:
+                try:
+                    local.fetch(local.folder / table)
+                except NotFoundError:
+                    continue  # A data set without reports has no triplets.
+            # One that is there may be read by another process.
+            if not (local.folder / manifest).is_file():
+                (local.folder / ORIGIN).write_text(url)
+            # Last: where it is, the others are.
+            local.fetch(local.folder / manifest)
     return local.folder
 
 
