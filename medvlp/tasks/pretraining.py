@@ -27,7 +27,7 @@ from medvlp.tasks.continued import continue_from, start_of_encoder
 from medvlp.tasks.embeddings import EmbeddingCollector
 from medvlp.tasks.per_folder import Means, by_folder, without_lacking
 from medvlp.tasks.texts import embed_ahead
-from medvlp.tasks.training_data import describe
+from medvlp.tasks.training_data import check_resumed, describe
 from medvlp.tasks.vision_language import VisionLanguageTask
 from medvlp.types import Batch, ImageFeatures, TextFeatures
 
@@ -139,9 +139,15 @@ class PretrainingTask(VisionLanguageTask):
         self._collector.folder = Path(self.trainer.default_root_dir)
 
     def on_fit_start(self) -> None:
-        """Load the weights to start from, unless the run is resumed, and describe the training data."""
+        """Load the weights to start from, unless the run is resumed, and describe the training data.
+
+        Raises:
+            UserError: If a resumed run leaves out what it has been trained on.
+        """
         self._continue()
-        self.trained_on = self._describe()
+        described = self._describe()
+        check_resumed(self.trained_on, described)
+        self.trained_on = described
 
     def on_validation_start(self) -> None:
         """Load the weights to start from, if nothing else has been loaded."""

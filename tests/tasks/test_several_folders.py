@@ -182,6 +182,13 @@ def test_what_is_known_is_left_out_of_training(tmp_path, folders, language):
     assert len(losses) == (one["images"] + two["images"]) // 2
 
 
+def test_a_run_is_not_resumed_without_what_it_has_seen(run, folders, language, tmp_path):
+    trainer, _ = make_trainer(tmp_path, 2)
+    data = data_of(folders, leave_out_known_tests=True)
+    with pytest.raises(UserError, match="was trained on 36 images, and without those"):
+        trainer.fit(make_task(language), data, ckpt_path=run[0] / "last.ckpt", weights_only=False)
+
+
 def test_tasks_that_read_one_folder_say_so(run, folders, tmp_path):
     for task in (
         ClassificationTask(weights=str(run[0] / "last.ckpt"), labels=["Pleural Effusion"]),
@@ -210,5 +217,10 @@ def test_an_objective_of_labels_learns_the_joined_labels(tmp_path, folders, lang
     labels = data_of(folders).labels
     task = make_task(language, {**IMITATE, "labels": partial(LabelClassification, labels=labels)})
     trainer, _ = make_trainer(tmp_path, 1)
-    trainer.fit(task, data_of(folders))
+    with pytest.warns(UserWarning, match="one' has no labels Mass: objective 'labels'"):
+        trainer.fit(task, data_of(folders))
     assert "val/two/loss" in trainer.callback_metrics
+    # Only the second folder has the label, and both say No Finding.
+    metrics = trainer.callback_metrics
+    assert metrics["val/labels/auroc/Mass"] == pytest.approx(float(metrics["val/two/labels/auroc/Mass"]), abs=1e-6)
+    assert "val/one/labels/auroc/Mass" not in metrics
