@@ -90,3 +90,17 @@ def test_no_candidate_is_lost_between_chunks(monkeypatch):
     expected = np.argwhere(one @ two.T >= ALIKE)
     assert 10 < len(expected) < 100
     np.testing.assert_array_equal(sorted(np.concatenate([*candidates(one, two)]).tolist()), sorted(expected.tolist()))
+
+
+def test_descriptions_are_kept_elsewhere_if_the_folder_is_read_only(tmp_path, monkeypatch):
+    root = make_folder(tmp_path / "folder", [radiograph(i) for i in range(3)])
+    monkeypatch.setattr("medvlp.data.duplicates.is_writable", lambda folder: False)
+    there = Descriptions(Prepared.open(root), tmp_path / "run").of(np.arange(3))
+    assert not (root / "features").exists()
+    assert (tmp_path / "run" / "features").exists()
+    monkeypatch.undo()
+    np.testing.assert_array_equal(Descriptions(Prepared.open(root), tmp_path / "run").of(np.arange(3)), there)
+    # What another has described is read, not described again.
+    monkeypatch.setattr("medvlp.data.duplicates.is_writable", lambda folder: False)
+    monkeypatch.setattr("medvlp.data.duplicates.ranks", None)
+    np.testing.assert_array_equal(Descriptions(Prepared.open(root), tmp_path / "none").of(np.arange(3)), there)
