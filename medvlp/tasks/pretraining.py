@@ -202,7 +202,7 @@ class PretrainingTask(VisionLanguageTask):
             # Zero-shot classification runs on data without regions, too.
             if (not objective.reads_regions or batch["region"] is not None) and name not in self._unlabelled:
                 inputs = objective.evaluate(image, text, batch)
-                if objective.reads_labels:
+                if objective.reads_labels and "label" in inputs:
                     inputs["label"] = without_lacking(inputs["label"], source, roots)
                 rows |= {f"own/{name}/{key}": value for key, value in inputs.items()}
         label = without_lacking(batch["label"], source, roots)
