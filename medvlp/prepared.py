@@ -58,7 +58,7 @@ import pyarrow.parquet as pq
 
 from medvlp.errors import NotFoundError, UserError
 from medvlp.storage import pixels
-from medvlp.storage.mirror import mirror
+from medvlp.storage.mirror import Mirror, mirror
 from medvlp.storage.pixels import Images
 
 Resize = Literal["pad", "squash", "crop"]
@@ -129,6 +129,11 @@ def index_schema(labels: Sequence[str], variants: Sequence[str] = ()) -> pa.Sche
 def local_root(root: Path | str) -> Path:
     """Return the folder; of a URL, such as s3://bucket/folder, that of its copies: see `medvlp.storage.mirror`."""
     return mirror(root, MANIFEST, (INDEX, TRIPLETS))
+
+
+def is_copy(root: Path) -> bool:
+    """Return whether a folder holds the copies of a URL."""
+    return Mirror.of(root).url is not None
 
 
 @dataclass(frozen=True)

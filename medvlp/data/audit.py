@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -20,6 +20,9 @@ from medvlp.prepared import Prepared
 
 if TYPE_CHECKING:
     from medvlp.data.datamodule import CXRDataModule
+
+
+NO_ROWS: Rows = np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True)
@@ -63,8 +66,7 @@ class Audit:
 
     def rows(self, source: int) -> Rows:
         """Return the rows of images.npy of a training folder that stand in a known test set, ascending."""
-        rows = [one.training for one in self.overlaps if one.source == source]
-        return np.unique(np.concatenate([np.zeros(0, np.int64), *(np.array(r, np.int64) for r in rows)]))
+        return union(one.training for one in self.overlaps if one.source == source)
 
 
 @dataclass(frozen=True)
@@ -100,9 +102,11 @@ def compared_folders(data: CXRDataModule) -> list[Prepared]:
     Raises:
         NotFoundError: If one of `known_tests` is no prepared folder.
     """
-    if data.known_tests is not None:
-        return [*data.roots.open(), *(Prepared.open(path) for path in data.known_tests)]
-    return [*data.roots.open(), *open_readable(folders_beside(data.roots.paths))]
+    own = data.roots.open()
+    if data.known_tests is None:
+        return [*own, *open_readable(folders_beside(data.roots.paths))]
+    named = {folder.root.resolve(): folder for folder in map(Prepared.open, data.known_tests)}
+    return [*own, *(folder for path, folder in named.items() if path not in [one.root.resolve() for one in own])]
 
 
 def compare(trained: Sequence[Training], folders: Sequence[Prepared], elsewhere: Path) -> Audit:
@@ -122,18 +126,20 @@ def compare(trained: Sequence[Training], folders: Sequence[Prepared], elsewhere:
     for one in trained:
         for number, prepared in enumerate(folders):
             tests = list(known_tests(prepared))
+            later = trained[number].rows if one.number < number < len(trained) else NO_ROWS
+            wanted = union([later, *(test.rows for test in tests)])
             pairs = np.empty((0, 2), np.int64)
-            if number != one.number:
-                rows = [test.rows for test in tests]
-                if one.number < number < len(trained):
-                    rows.append(trained[number].rows)
-                wanted = np.unique(np.concatenate([np.zeros(0, np.int64), *rows]))
+            if number != one.number and len(wanted):
                 pairs = copies(described(one.number), described(number), (one.rows, wanted))
-                if one.number < number < len(trained):
-                    shared = np.intersect1d(pairs[:, 1], trained[number].rows)
-                    twice[one.number, number] = len(shared)
+            if len(later):
+                twice[one.number, number] = len(np.intersect1d(pairs[:, 1], later))
             overlaps += [_overlap(one, test, pairs, number == one.number) for test in tests]
     return Audit(overlaps, twice)
+
+
+def union(rows: Iterable[Sequence[int] | Rows]) -> Rows:
+    """Return the distinct rows of several lists, ascending."""
+    return np.unique(np.concatenate([NO_ROWS, *(np.asarray(some, np.int64) for some in rows)]))
 
 
 def _overlap(one: Training, test: KnownTest, pairs: Rows, same_folder: bool) -> Overlap:

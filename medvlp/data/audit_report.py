@@ -5,16 +5,19 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from filelock import FileLock
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 
 from medvlp.data.audit import Audit, Overlap, Training, compare, compared_folders
+from medvlp.data.features import is_writable
 from medvlp.prepared import INDEX, Prepared
 
 if TYPE_CHECKING:
@@ -35,26 +38,13 @@ def audit(data: CXRDataModule, elsewhere: Path) -> Audit:
         data: The data of the run.
         elsewhere: Folder for what cannot be kept in a prepared folder.
     """
-    trained, folders = Training.of(data), compared_folders(data)
-    first = data.roots.paths[0]
-    path = (first if os.access(first, os.W_OK) else elsewhere) / FOLDER / f"{_fingerprint(data, folders)}.json"
-    if path.exists():
-        content = json.loads(path.read_text())
-        result = Audit(
-            [Overlap(**overlap) for overlap in content["overlaps"]],
-            {(first, second): count for first, second, count in content["twice"]},
-        )
-    else:
-        result = compare(trained, folders, elsewhere)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        content = {
-            "overlaps": [asdict(overlap) for overlap in result.overlaps],
-            "twice": [[*pair, count] for pair, count in result.twice.items()],
-        }
-        unfinished = path.with_suffix(".tmp")
-        unfinished.write_text(json.dumps(content))
-        _write_table(path.with_suffix(".csv"), result, trained)
-        unfinished.replace(path)
+    folders = compared_folders(data)
+    own, other = (root / FOLDER for root in (data.roots.paths[0], elsewhere))
+    path = (own if is_writable(own) else other) / f"{_fingerprint(data, folders)}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Another run on the same data waits, and reads the result.
+    with FileLock(path.with_suffix(".lock")):
+        result = _read(path) if path.exists() else _make(path, data, folders, elsewhere)
     _report(data, result, len(folders), path.with_suffix(".csv"))
     return result
 
@@ -76,6 +66,32 @@ def describe_overlaps(result: Audit, source: int, left_out: bool) -> list[dict[s
     return kept
 
 
+def _make(path: Path, data: CXRDataModule, folders: Sequence[Prepared], elsewhere: Path) -> Audit:
+    """Make the audit, and keep it and its table."""
+    if others := len(folders) - 1:
+        rank_zero_info(
+            f"Leak audit: the training images are compared with those of {others} other folder{'s' * (others > 1)}. "
+            "Each image is described once, and the result is kept."
+        )
+    trained = Training.of(data)
+    result = compare(trained, folders, elsewhere)
+    content = {
+        "overlaps": [asdict(overlap) for overlap in result.overlaps],
+        "twice": [[*pair, count] for pair, count in result.twice.items()],
+    }
+    _write_table(path.with_suffix(".csv"), result, trained)
+    unfinished = path.with_suffix(".tmp")
+    unfinished.write_text(json.dumps(content))
+    unfinished.replace(path)
+    return result
+
+
+def _read(path: Path) -> Audit:
+    content = json.loads(path.read_text())
+    twice = {(first, second): count for first, second, count in content["twice"]}
+    return Audit([Overlap(**overlap) for overlap in content["overlaps"]], twice)
+
+
 def _fingerprint(data: CXRDataModule, folders: Sequence[Prepared]) -> str:
     """Return a hash of all that decides the result."""
     share = asdict(data.share)
@@ -92,8 +108,9 @@ def _write_table(path: Path, result: Audit, trained: Sequence[Training]) -> None
         writer = csv.writer(file)
         writer.writerow(["folder", "image_id", "subject_id", "known_test"])
         for one in trained:
-            index = pq.read_table(one.prepared.root / INDEX, columns=["row", "image_id", "subject_id"]).to_pydict()
-            names = dict(zip(index["row"], zip(index["image_id"], index["subject_id"], strict=True), strict=True))
+            index = pq.read_table(one.prepared.root / INDEX, columns=["row", "image_id", "subject_id"])
+            found = index.filter(pc.is_in(index["row"], pa.array(result.rows(one.number)))).to_pydict()
+            names = dict(zip(found["row"], zip(found["image_id"], found["subject_id"], strict=True), strict=True))
             for overlap in result.overlaps:
                 if overlap.source == one.number:
                     title = "/".join((overlap.folder, *overlap.splits))

@@ -141,18 +141,17 @@ class CXRDataModule(FolderDataModule):
             UserError: If the resized images are smaller than the crop, no image is in the splits, or folders hold
                 images of different sizes that are not resized.
         """
-        numbers = self.sources(name)
         sizes = {prepared.size: prepared.root for prepared in self.roots.open()}
         if len(sizes) > 1 and not self.framing.resize:
             raise UserError(
                 f"root: the images of {' and '.join(f'{root} have {size}' for size, root in sizes.items())} pixels a "
                 f"side: give them one size, --data.resize {min(sizes)}."
             )
-        datasets = [self._dataset(name, number) for number in numbers]
-        first = 0
-        for number, dataset in zip(numbers, datasets, strict=True):
-            dataset.source, dataset.first = number, first
-            first += len(dataset)
+        datasets: list[PreparedDataset] = []
+        for number in self.sources(name):
+            dataset = self._dataset(name, number)
+            dataset.source, dataset.first = number, sum(map(len, datasets))
+            datasets.append(dataset)
         return datasets
 
     def dataset(self, name: str) -> PreparedDataset:

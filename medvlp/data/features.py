@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -73,8 +74,11 @@ class FeatureStore:
         Raises:
             UserError: If the disk has no room for them.
         """
+        if not len(self.missing(rows)):
+            return
         self.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(self.folder / "lock"):
+            # Another process may have computed them meanwhile.
             missing = self.missing(rows)
             if not len(missing):
                 return
@@ -172,6 +176,12 @@ class FeatureDataset(Dataset[Batch]):
             box=None,
             feature=None,
         )
+
+
+def is_writable(folder: Path) -> bool:
+    """Return whether a folder can be written to, or made."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    return os.access(there, os.W_OK)
 
 
 def as_it_is(batch: Any) -> Any:

@@ -14,7 +14,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 from medvlp.data.families import patients
 from medvlp.errors import UserError
-from medvlp.prepared import INDEX, MANIFEST, SPLIT_PREFIX, Prepared
+from medvlp.prepared import INDEX, MANIFEST, SPLIT_PREFIX, Prepared, is_copy
 
 TEST = "test"
 
@@ -35,16 +35,14 @@ class KnownTest:
     rows: npt.NDArray[np.int64]
     patient: pa.ChunkedArray
 
-    @property
-    def title(self) -> str:
-        """Name for messages."""
-        return f"'{self.prepared.root}' ({', '.join(self.variants) or 'its split'})"
-
 
 def folders_beside(roots: Sequence[Path]) -> list[Path]:
-    """Return the prepared folders that lie beside others, without these."""
+    """Return the prepared folders that lie beside others, without these; none beside copies of a URL.
+
+    Copies lie beside those of other URLs, and beside older copies of the same.
+    """
     own = {root.resolve() for root in roots}
-    parents = sorted({root.resolve().parent for root in roots})
+    parents = sorted({root.resolve().parent for root in roots if not is_copy(root)})
     # Links may show one folder under several names.
     found = {path.parent.resolve(): path.parent for parent in parents for path in sorted(parent.glob(f"*/{MANIFEST}"))}
     return [path for folder, path in found.items() if folder not in own]
@@ -55,9 +53,12 @@ def open_readable(paths: Sequence[Path]) -> list[Prepared]:
     opened = []
     for path in paths:
         try:
-            opened.append(Prepared.open(path))
-        except (UserError, OSError, ValueError, KeyError) as error:
+            prepared = Prepared.open(path)
+            pq.read_schema(prepared.root / INDEX)
+        except (UserError, OSError, ValueError, KeyError, TypeError) as error:
             rank_zero_warn(f"The test set in '{path}' is not compared with the training data: {error}")
+        else:
+            opened.append(prepared)
     return opened
 
 

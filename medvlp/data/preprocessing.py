@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -42,18 +43,17 @@ class Preprocessing:
             UserError: If they fill their squares in different ways.
         """
         folders = data.roots.open()
-        first = folders[0].manifest["options"]
-        if others := [one for one in folders if one.manifest["options"]["resize"] != first["resize"]]:
+        fits: dict[Resize, Path] = {one.manifest["options"]["resize"]: one.root for one in folders}
+        if len(fits) > 1:
             # Squares look the same however they are fitted.
-            wider = next((one for one in (folders[0], *others) if not one.of_squares), None)
-            if wider:
-                raise UserError(
-                    f"root: '{folders[0].root}' was prepared with --resize {first['resize']}, '{others[0].root}' with "
-                    f"--resize {others[0].manifest['options']['resize']}: prepare all folders in the same way."
-                )
+            of_others = {one.manifest["options"]["resize"]: one.root for one in folders if not one.of_squares}
+            if len(of_others) > 1:
+                said = ", ".join(f"'{root}' with --resize {fit}" for fit, root in of_others.items())
+                raise UserError(f"root: prepare all folders in the same way: {said}.")
+            fits = of_others or fits
         # Of several sizes, all of which are resized, the least is in reach of every folder.
         size = min(one.manifest["options"]["size"] for one in folders)
-        return cls(size, first["resize"], data.framing.resize, data.framing.crop)
+        return cls(size, next(iter(fits)), data.framing.resize, data.framing.crop)
 
     @property
     def side(self) -> int:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from medvlp.data.roots import Roots
-from medvlp.data.selection import Rows, without
+from medvlp.data.selection import Rows
 from medvlp.data.sentences import ReportSentences
 from medvlp.data.triplets import ReportTriplets
 from medvlp.parse import FINDINGS
@@ -84,7 +84,10 @@ class ReportDataModule(L.LightningDataModule):
         splits = [split for name in names for split in self.splits[name]]
         for number, path in enumerate(self.roots.paths):
             index = Prepared.open(path).of_splits(splits, ["row", *columns], self.split)
-            yield path, without(index, self.left_out.get(number) if [*names] == ["train"] else None)
+            left_out = self.left_out.get(number)
+            if [*names] == ["train"] and left_out is not None:
+                index = index.filter(pa.array(~np.isin(index["row"].to_numpy(), left_out)))
+            yield path, index
 
 
 def _triplets(root: Path, studies: pa.ChunkedArray, sentences: bool = True) -> ReportTriplets | None:

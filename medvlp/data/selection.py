@@ -51,19 +51,14 @@ def select(
         targets: Annotations that images must have.
         subset: Which of the images to keep.
         columns: Columns of the index that the table holds beside `row` and `image_id`.
-        left_out: Rows of images.npy to leave out.
+        left_out: Rows of images.npy to leave out of those chosen.
 
     Raises:
-        UserError: If no image is in these splits, or none has targets.
+        UserError: If no image is in these splits, none has targets, or all are left out.
     """
     label_columns = [LABEL_PREFIX + name for name in prepared.labels]
     names = ["row", "image_id", *columns, *label_columns, *(["boxes"] if targets else [])]
-    table = without(prepared.of_splits(splits, names, variant), left_out)
-    if not len(table) and left_out is not None and len(left_out):
-        raise UserError(
-            f"all images of splits={list(splits)} of root='{prepared.root}' are those of patients and images in known "
-            "test sets: pass --data.leave_out_known_tests false, or train on other splits."
-        )
+    table = prepared.of_splits(splits, names, variant)
     if not len(table):
         column = SPLIT_PREFIX + variant if variant else "split"
         splits_there = ", ".join(sorted(filter(None, prepared.index[column].unique().to_pylist())))
@@ -81,14 +76,16 @@ def select(
     if subset is not None:
         chosen = subset.choose(table["image_id"].to_pylist(), (label == PRESENT).any(1))
         table, label = table.take(pa.array(chosen)), label[chosen]
+    if left_out is not None and len(left_out):
+        # Last: the leak audit knows the images that were chosen, and no others must take their places.
+        kept = ~np.isin(table["row"].to_numpy(), left_out)
+        table, label = table.filter(pa.array(kept)), label[kept]
+        if not len(table):
+            raise UserError(
+                f"all training images of root='{prepared.root}' are those of patients and images in known test sets: "
+                "pass --data.leave_out_known_tests false, or train on other splits."
+            )
     return Selection(table, label, unannotated)
-
-
-def without(table: pa.Table, left_out: Rows | None) -> pa.Table:
-    """Return a part of an index, with its column `row`, without the images in some rows of images.npy."""
-    if left_out is None or not len(left_out):
-        return table
-    return table.filter(pc.invert(pc.is_in(table["row"], pa.array(left_out))))
 
 
 def joined(label: npt.NDArray[np.int8], own: Sequence[str], names: Sequence[str]) -> npt.NDArray[np.int8]:

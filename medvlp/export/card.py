@@ -179,12 +179,15 @@ def _seeing(preprocessing: Preprocessing) -> str:
 
 
 def _data(data: Mapping[str, Any]) -> list[list[str]]:
-    split_hash = f", SHA-256 of its images {data['split_sha256'][:16]}" if data["split_sha256"] else ""
-    rows = [
-        ["data set", data["dataset"] + (", **synthetic**" if data["synthetic"] else "")],
-        ["trained on", f"{data['images']:,} images of {', '.join(data['train_splits'])}"],
-        ["split", f"{data['split'] or 'the only one'}{split_hash}"],
-    ]
+    rows = []
+    for one in data.get("sources", [data]):
+        split_hash = f", SHA-256 of its images {one['split_sha256'][:16]}" if one["split_sha256"] else ""
+        share = f", {one['share']:.1%} of the samples" if "share" in one else ""
+        rows += [
+            ["data set", one["dataset"] + (", **synthetic**" if one["synthetic"] else "")],
+            ["trained on", f"{one['images']:,} images of {', '.join(one['train_splits'])}{share}"],
+            ["split", f"{one['split'] or 'the only one'}{split_hash}"],
+        ]
     if start := data.get("continued_from"):
         rows += [["started from", f"{start['weights']}, SHA-256 {start['sha256'][:16]}"], *_data(start["data"])]
     return rows

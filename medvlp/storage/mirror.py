@@ -25,6 +25,7 @@ from medvlp.errors import NotFoundError, UserError
 
 # Says in a folder of copies where they are from.
 ORIGIN = "origin.txt"
+LOCKS = "locks"
 # A drive of Windows has one letter. Paths have lost the second slash.
 URL = re.compile(r"([a-z][a-z0-9+.-]+):/+(.*)", re.DOTALL)
 BLOCK = 8 << 20
@@ -60,7 +61,7 @@ class Mirror:
         if self.url is None or path.exists():
             return
         name = path.relative_to(self.folder).as_posix()
-        lock = self.folder / "locks" / name.replace("/", "-")
+        lock = self.folder / LOCKS / name.replace("/", "-")
         lock.parent.mkdir(parents=True, exist_ok=True)
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(lock):

@@ -110,6 +110,12 @@ def _check_labels(data: CXRDataModule, objectives: Mapping[str, Objective]) -> N
                 f"objective '{name}' learns from the labels {list(objective.reads_labels)}, but those of "
                 f"root='{data.roots}' are, in this order: {data.labels}. Name them all so."
             )
+        for path, has in zip(data.roots.paths, data.roots.has_label if objective.reads_labels else (), strict=False):
+            if lacking := [label for label, there in zip(data.labels, has, strict=True) if not there]:
+                rank_zero_warn(
+                    f"root='{path}' has no labels {', '.join(lacking)}: objective '{name}' takes them as not mentioned "
+                    "in its images, not as unknown."
+                )
 
 
 def _check_sections(data: CXRDataModule, objectives: Mapping[str, Objective], text_encoder: TextEncoder) -> list[str]:

@@ -6,17 +6,24 @@ from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from medvlp.data.roots import Roots
-from medvlp.types import UNCERTAIN, Batch
+from medvlp.types import UNCERTAIN
 
 
-def with_known_labels(batch: Batch, roots: Roots) -> Batch:
-    """Return a batch for metrics: labels that a folder lacks are not absent in its images, and so not counted."""
+def without_lacking(label: Tensor, source: Tensor, roots: Roots) -> Tensor:
+    """Return labels for metrics: those that the folder of an image lacks are not absent in it, and so not counted.
+
+    Args:
+        label: The joined labels, int8 (B, L), or more columns after these.
+        source: Numbers of the folders (B,).
+        roots: The folders.
+    """
     if len(roots) == 1:
-        return batch
-    lacking = ~torch.from_numpy(roots.has_label).to(batch["source"].device)[batch["source"]]
-    return {**batch, "label": batch["label"].masked_fill(lacking, UNCERTAIN)}
+        return label
+    lacking = ~torch.from_numpy(roots.has_label).to(source.device)[source]
+    return label.masked_fill(F.pad(lacking, (0, label.shape[1] - lacking.shape[1])), UNCERTAIN)
 
 
 def by_folder(rows: Mapping[str, Tensor], roots: Roots) -> Iterator[tuple[str, dict[str, Tensor], list[str]]]:
@@ -45,7 +52,7 @@ class Means:
     def add(self, values: Mapping[str, Tensor], images: int) -> None:
         """Add the values of a batch of so many images."""
         for name, value in values.items():
-            self._sums[name] = self._sums.get(name, torch.zeros_like(value)) + images * value
+            self._sums[name] = self._sums.get(name, 0) + images * value.float()
         self._images += images
 
     def collect(self) -> dict[str, Tensor]:

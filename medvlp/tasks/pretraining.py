@@ -17,7 +17,6 @@ from medvlp.data.audit import Audit
 from medvlp.data.audit_report import audit
 from medvlp.data.preprocessing import Preprocessing
 from medvlp.errors import StoppedWithOthersError, UserError
-from medvlp.metrics import label_auroc
 from medvlp.models import ImageEncoder, TextEncoder
 from medvlp.models.recipe import RECIPE
 from medvlp.models.temperature import learned_temperatures
@@ -25,10 +24,10 @@ from medvlp.objectives import Objective
 from medvlp.protocols import Protocol
 from medvlp.tasks.checks import check_training, other_labels
 from medvlp.tasks.continued import continue_from, start_of_encoder
-from medvlp.tasks.embeddings import EmbeddingCollector, report_retrieval, under
-from medvlp.tasks.per_folder import Means, by_folder, with_known_labels
+from medvlp.tasks.embeddings import EmbeddingCollector
+from medvlp.tasks.per_folder import Means, by_folder, without_lacking
 from medvlp.tasks.texts import embed_ahead
-from medvlp.tasks.training_data import describe
+from medvlp.tasks.training_data import check_resumed, describe
 from medvlp.tasks.vision_language import VisionLanguageTask
 from medvlp.types import Batch, ImageFeatures, TextFeatures
 
@@ -140,9 +139,15 @@ class PretrainingTask(VisionLanguageTask):
         self._collector.folder = Path(self.trainer.default_root_dir)
 
     def on_fit_start(self) -> None:
-        """Load the weights to start from, unless the run is resumed, and describe the training data."""
+        """Load the weights to start from, unless the run is resumed, and describe the training data.
+
+        Raises:
+            UserError: If a resumed run leaves out what it has been trained on.
+        """
         self._continue()
-        self.trained_on = self._describe()
+        described = self._describe()
+        check_resumed(self.trained_on, described)
+        self.trained_on = described
 
     def on_validation_start(self) -> None:
         """Load the weights to start from, if nothing else has been loaded."""
@@ -191,14 +196,17 @@ class PretrainingTask(VisionLanguageTask):
 
     def collect(self, batch: Batch, image: ImageFeatures, text: TextFeatures) -> None:
         """Collect the inputs of the metrics from an evaluation batch and its features, see `encode_batch`."""
-        batch = with_known_labels(batch, self.datamodule.roots)
+        source, roots = batch["source"], self.datamodule.roots
         rows = self.embedded(batch, image, text)
         for name, objective in self._named():
             # Zero-shot classification runs on data without regions, too.
             if (not objective.reads_regions or batch["region"] is not None) and name not in self._unlabelled:
                 inputs = objective.evaluate(image, text, batch)
+                if objective.reads_labels and "label" in inputs:
+                    inputs["label"] = without_lacking(inputs["label"], source, roots)
                 rows |= {f"own/{name}/{key}": value for key, value in inputs.items()}
-        self._collector.add(batch["index"], {**rows, "label": batch["label"], "source": batch["source"]})
+        label = without_lacking(batch["label"], source, roots)
+        self._collector.add(batch["index"], {**rows, "label": label, "source": source})
 
     def metrics(self) -> dict[str, float]:
         """Return retrieval, zero-shot AUROC and the objectives' own metrics, and clear the collected batches.
@@ -206,27 +214,9 @@ class PretrainingTask(VisionLanguageTask):
         Of several folders, those of all images, and under the name of each folder those of its own.
         """
         rows, roots, labels = self._collector.collect(), self.datamodule.roots, self.datamodule.labels
-        if len(roots) == 1:
-            return self._measure(rows, labels)
-        metrics = self._measure(rows, labels)
-        for name, own, known in by_folder(rows, roots):
-            metrics |= {f"{name}/{key}": value for key, value in self._measure(own, known).items()}
-        return metrics
-
-    def _measure(self, rows: dict[str, Tensor], labels: list[str]) -> dict[str, float]:
-        image, text, ids = (under(rows, prefix) for prefix in ("image", "text", "id"))
-        metrics = {
-            f"retrieval/{name}/{key}": value
-            for name, values in report_retrieval(image, text, ids, self.compare).items()
-            for key, value in values.items()
-        }
-        if (scored := [label for label in labels if self.protocol.knows(label)]) and image:
-            columns = [labels.index(label) for label in scored]
-            aurocs = label_auroc(self.zero_shot_scores(image, scored), rows["label"][:, columns], scored)
-            metrics |= {f"zeroshot/{name}": value for name, value in aurocs.items()}
-        for name, objective in self._named():
-            if inputs := under(rows, f"own/{name}"):
-                metrics |= {f"{name}/{key}": value for key, value in objective.summarise(inputs).items()}
+        metrics = self.measured(rows, labels)
+        for name, own, known in by_folder(rows, roots) if len(roots) > 1 else ():
+            metrics |= {f"{name}/{key}": value for key, value in self.measured(own, known).items()}
         return metrics
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -300,4 +290,5 @@ class PretrainingTask(VisionLanguageTask):
             own = sum(qualities) / max(len(qualities), 1)
             metrics["quality"] = metrics.get("retrieval/report/i2t_R@5", own) if self._judged_by_retrieval else own
         self.log_dict({f"{stage}/{name}": value for name, value in metrics.items()}, sync_dist=True)
-        self.log_dict(self._means.collect(), sync_dist=True)
+        # Of several loaders; those of one are logged as they come.
+        self.log_dict(self._means.collect(), prog_bar=True, sync_dist=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow.compute as pc
@@ -46,15 +46,22 @@ def seen_in_training(data: CXRDataModule, trained: Mapping[str, Any] | None) -> 
             continue
         patients = prepared.of_splits(one["train_splits"], ["subject_id"], one["split"])["subject_id"].unique()
         seen = pc.or_(seen, pc.is_in(tested, patients))
-    count = max([pc.sum(seen).as_py() or 0, *(known["patients_seen"] for known in audited)])
-    copied = max((known["images_seen"] for known in audited), default=0)
-    notes = [f"{count:,} of {len(tested):,} test patients were in the model's training data."] if count else []
-    if copied and not count:
-        notes = [f"{copied:,} of {audited[0]['images']:,} test images have a copy in the model's training data."]
+    people = [pc.sum(seen).as_py() or 0, *(known["patients_seen"] for known in audited)]
+    copied = [known["images_seen"] for known in audited]
+    notes = []
+    if any(people):
+        notes = [f"{_most(people)} of {len(tested):,} test patients were in the model's training data."]
+    elif any(copied):
+        notes = [f"{_most(copied)} of {audited[0]['images']:,} test images have a copy in the model's training data."]
     return notes + [
         f"whether test patients were in the model's training data ({which}) is not known."
         for which in dict.fromkeys(unknown)
     ]
+
+
+def _most(counts: Sequence[int]) -> str:
+    """Return the largest count, of which those of other folders may not be a part."""
+    return f"{'at least ' * (sum(map(bool, counts)) > 1)}{max(counts):,}"
 
 
 def _audited(data: CXRDataModule, prepared: Prepared, one: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -9,6 +10,7 @@ from medvlp.data import CXRDataModule
 from medvlp.data.audit import Audit
 from medvlp.data.audit_report import describe_overlaps
 from medvlp.data.preprocessing import Preprocessing
+from medvlp.errors import UserError
 from medvlp.prepared import Prepared
 
 
@@ -43,6 +45,25 @@ def describe(data: CXRDataModule, audit: Audit | None = None) -> dict[str, Any]:
             for name, source, count in zip(data.roots.names, sources, counts, strict=True)
         ],
     }
+
+
+def check_resumed(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Refuse to resume a run without images that it has been trained on: its checkpoints would say that it has not.
+
+    Args:
+        before: The description in the checkpoint; empty for a run that begins.
+        now: That of the run.
+
+    Raises:
+        UserError: If the run leaves out what the checkpoint was trained on.
+    """
+    left_out = any(test["left_out"] for one in now.get("sources", [now]) for test in one.get("known_tests", []))
+    if before and left_out and before["images"] != now["images"]:
+        raise UserError(
+            f"leave_out_known_tests=True, but --ckpt_path was trained on {before['images']:,} images, and without "
+            f"those in known test sets {now['images']:,} are left. Start a new run, or one from its weights, "
+            "--model.weights: its checkpoints say what these have seen."
+        )
 
 
 def _describe_folder(data: CXRDataModule, prepared: Prepared, images: int) -> dict[str, Any]:

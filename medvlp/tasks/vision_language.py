@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from medvlp.errors import UserError
+from medvlp.metrics import label_auroc
 from medvlp.models import ImageEncoder, TextEncoder
 from medvlp.objectives import HeatMap, Objective
 from medvlp.objectives.base import section_texts
@@ -16,6 +17,7 @@ from medvlp.objectives.similarity import blockwise
 from medvlp.objectives.tag_prediction import TagPrediction
 from medvlp.protocols import Protocol, zero_shot_scores
 from medvlp.tasks.base import BaseTask
+from medvlp.tasks.embeddings import report_retrieval, under
 from medvlp.tasks.parameter_groups import Layers
 from medvlp.tasks.precision import own_precision
 from medvlp.types import Batch, HeatSource, ImageFeatures, Section, TextFeatures, text_ids
@@ -144,6 +146,28 @@ class VisionLanguageTask(BaseTask):
                 ids = text_ids(section_texts(section, batch["findings"], batch["impression"]))
                 rows[f"id/{name}/{section}"] = ids.to(self.device)
         return rows
+
+    def measured(self, rows: dict[str, Tensor], labels: Sequence[str]) -> dict[str, float]:
+        """Return retrieval, zero-shot AUROC and the objectives' own metrics of collected samples.
+
+        Args:
+            rows: Those of `embedded`, `own/NAME/...` for what the objective NAME evaluates, and `label`.
+            labels: Names of the labels.
+        """
+        image, text, ids = (under(rows, prefix) for prefix in ("image", "text", "id"))
+        metrics = {
+            f"retrieval/{name}/{key}": value
+            for name, values in report_retrieval(image, text, ids, self.compare).items()
+            for key, value in values.items()
+        }
+        if (scored := [label for label in labels if self.protocol.knows(label)]) and image:
+            columns = [labels.index(label) for label in scored]
+            aurocs = label_auroc(self.zero_shot_scores(image, scored), rows["label"][:, columns], scored)
+            metrics |= {f"zeroshot/{name}": value for name, value in aurocs.items()}
+        for name, objective in self._named():
+            if inputs := under(rows, f"own/{name}"):
+                metrics |= {f"{name}/{key}": value for key, value in objective.summarise(inputs).items()}
+        return metrics
 
     def zero_shot_scores(
         self, image: dict[str, Tensor], labels: Sequence[str], protocol: Protocol | None = None

@@ -8,6 +8,7 @@ import pytest
 from medvlp.data import CXRDataModule
 from medvlp.data.audit import compare
 from medvlp.data.audit_report import audit, describe_overlaps
+from medvlp.data.known_tests import folders_beside
 from medvlp.errors import NotFoundError
 from tests.support.radiographs import make_folder, radiograph
 
@@ -136,6 +137,8 @@ def test_a_folder_that_cannot_be_read_is_named(place, tmp_path):
     make_folder(tmp_path / "train", [radiograph(0), radiograph(1)])
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / "manifest.json").write_text('{"format_version": 1}')
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign" / "manifest.json").write_text("[]")
     with pytest.warns(UserWarning, match="old' is not compared"):
         result = audit(CXRDataModule(tmp_path / "train", crop=32), tmp_path)
     assert result.overlaps == []
@@ -151,6 +154,46 @@ def test_own_tables_share_patients_with_no_other_folder(tmp_path):
     assert overlaps(result)["three", "official"] == (0, 0, [])
     # It holds the same pictures, but tests on one that is tested here, too.
     assert overlaps(result)["two", "official"] == (0, 0, [])
+
+
+@pytest.mark.parametrize("fraction", [0.3, 0.6])
+def test_no_other_images_take_the_places_of_those_left_out(place, fraction):
+    data = data_of(place, "mimic", fraction=fraction)
+    chosen = {*data.dataset("train").rows.tolist()}
+    found = audit(data, place)
+    data.leave_out(found)
+    left = {*data.dataset("train").rows.tolist()}
+    assert left == chosen - {0, 3, 7, 16, 17, 18, 19}
+    assert chosen - left == {*found.rows(0).tolist()} != set()
+
+
+@pytest.mark.parametrize(("dataset", "known"), [("nih", 1), ("chestx_det10", 1), ("rsna", 0), ("siim", 0)])
+def test_numbers_are_patients_of_nih_only_where_they_are_known_to_be(tmp_path, dataset, known):
+    make_folder(tmp_path / "train", [radiograph(i) for i in range(2)], "nih", ["13", "14"])
+    make_folder(tmp_path / "test", [radiograph(50 + i) for i in range(2)], dataset, ["00000013", "x.png"], ["test"] * 2)
+    result = audit(CXRDataModule(tmp_path / "train", crop=32), tmp_path)
+    assert overlaps(result)["test", "official"] == (known, 0, [0] * known)
+    if dataset == "rsna":
+        manifest = tmp_path / "test" / "manifest.json"
+        manifest.write_text(manifest.read_text().replace('"rsna"', '"rsna", "patients": "nih"'))
+        result = audit(CXRDataModule(tmp_path / "train", crop=32), tmp_path)
+        assert overlaps(result)["test", "official"] == (1, 0, [0])
+
+
+def test_a_training_folder_among_the_named_ones_is_compared_once(place):
+    named = [place / "ms", place / "mimic", place / "ms"]
+    assert overlaps(audit(data_of(place, "mimic", known_tests=named), place)).keys() == {
+        ("mimic", "other"),
+        ("ms", "official"),
+    }
+
+
+def test_copies_of_a_url_are_compared_with_nothing_beside_them(tmp_path):
+    for name in ("now", "before"):
+        make_folder(tmp_path / name, [radiograph(0)])
+    assert folders_beside([tmp_path / "now"]) == [tmp_path / "before"]
+    (tmp_path / "now" / "origin.txt").write_text("s3://bucket/now")
+    assert folders_beside([tmp_path / "now"]) == []
 
 
 def test_leaving_out(place):

@@ -79,7 +79,8 @@ def test_ranks_are_mean_ranks():
     assert np.abs(ranks(image) - expected).max() <= 0.5
 
 
-def test_the_tree_loses_no_candidate():
+def test_no_candidate_is_lost_between_chunks(monkeypatch):
+    monkeypatch.setattr("medvlp.data.duplicates.CHUNK", 64)
     rng = np.random.default_rng(0)
     one = normalised(rng.normal(size=(300, COARSE**2)).astype(np.float32))
     # Correlations from 0.9 to 1 with the first ones.
@@ -88,4 +89,18 @@ def test_the_tree_loses_no_candidate():
     two = normalised(one[:100] * np.sqrt(1 - share**2) + noise * share)
     expected = np.argwhere(one @ two.T >= ALIKE)
     assert 10 < len(expected) < 100
-    np.testing.assert_array_equal(sorted(candidates(one, two).tolist()), sorted(expected.tolist()))
+    np.testing.assert_array_equal(sorted(np.concatenate([*candidates(one, two)]).tolist()), sorted(expected.tolist()))
+
+
+def test_descriptions_are_kept_elsewhere_if_the_folder_is_read_only(tmp_path, monkeypatch):
+    root = make_folder(tmp_path / "folder", [radiograph(i) for i in range(3)])
+    monkeypatch.setattr("medvlp.data.duplicates.is_writable", lambda folder: False)
+    there = Descriptions(Prepared.open(root), tmp_path / "run").of(np.arange(3))
+    assert not (root / "features").exists()
+    assert (tmp_path / "run" / "features").exists()
+    monkeypatch.undo()
+    np.testing.assert_array_equal(Descriptions(Prepared.open(root), tmp_path / "run").of(np.arange(3)), there)
+    # What another has described is read, not described again.
+    monkeypatch.setattr("medvlp.data.duplicates.is_writable", lambda folder: False)
+    monkeypatch.setattr("medvlp.data.duplicates.ranks", None)
+    np.testing.assert_array_equal(Descriptions(Prepared.open(root), tmp_path / "none").of(np.arange(3)), there)

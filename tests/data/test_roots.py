@@ -236,11 +236,14 @@ def test_folders_of_several_sizes_need_one(place):
     assert batch["image"].shape == (8, 2, 32, 32)
 
 
-def test_folders_of_several_fits_are_refused_unless_all_are_squares(place, tmp_path):
-    squashed = make_prepared(tmp_path / "squashed")
+def test_folders_of_several_fits_are_refused_unless_one_is_of_squares(place, tmp_path):
+    squashed, padded = make_prepared(tmp_path / "squashed"), make_prepared(tmp_path / "padded")
     refit(squashed, "squash")
-    with pytest.raises(UserError, match=r"--resize pad, .*squashed' with --resize squash"):
-        Preprocessing.of(CXRDataModule([str(place / "a"), str(squashed)], crop=32))
+    # The images of a are squares, which every fit leaves as they are.
+    assert Preprocessing.of(CXRDataModule([str(place / "a"), str(squashed)], crop=32)).fit == "squash"
+    refit(padded, "pad")
+    with pytest.raises(UserError, match=r"padded' with --resize pad, .*squashed' with --resize squash"):
+        Preprocessing.of(CXRDataModule([str(place / "a"), str(padded), str(squashed)], crop=32))
 
 
 @pytest.mark.parametrize(
