@@ -32,7 +32,7 @@ def images():
     return torch.randint(256, (PART + 7, CROP, CROP), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
 
 
-# Those of the second and third are what processes import that decode files.
+# The processes that decode files import the second and the third.
 @pytest.mark.parametrize("module", ["medvlp", "medvlp.inference.reading", "medvlp.prepare.chunks"])
 def test_importing_it_is_light(module):
     code = f"import sys, medvlp, {module}; print('torch' in sys.modules, callable(medvlp.load))"

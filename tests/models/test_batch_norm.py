@@ -15,7 +15,7 @@ from medvlp.models import HFTextEncoder, TimmEncoder
 from medvlp.models.batch_norm import batch_norms, restore, synchronise
 from medvlp.objectives import HierarchicalAlignment
 from medvlp.tasks import PretrainingTask
-from tests.support.processes import ForkedProcesses, in_processes
+from tests.support.processes import WORLD, ForkedProcesses, in_processes
 from tests.support.tiny import make_language_model, make_prepared
 
 pytestmark = pytest.mark.slow
@@ -30,7 +30,7 @@ WITH = [
     "tf_efficientnet_lite0",
 ]
 NETWORKS = ["resnet50", *WITH]
-WORLD, IMAGES = 2, 8
+IMAGES = 8
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 # Every way in which timm makes a batch norm.
 FAMILIES = {

@@ -12,8 +12,8 @@ import torch.multiprocessing as mp
 from lightning.pytorch.strategies import DDPStrategy
 
 WORLD = 2
-# Processes are forks of a server that has imported these once: importing them takes each process seconds.
-multiprocessing.set_forkserver_preload(["medvlp.trainer.command", "medvlp.tasks"])
+# Processes are forks of a server that has imported this and all below it: that would take each process seconds.
+multiprocessing.set_forkserver_preload(["medvlp.trainer.command"])
 
 
 class ForkedProcesses(DDPStrategy):
