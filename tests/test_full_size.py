@@ -15,7 +15,8 @@ from lightning.pytorch.callbacks import Callback
 from transformers import BertConfig, BertModel, BertTokenizerFast
 
 from medvlp.models import TimmEncoder
-from medvlp.prepare.datasets import chexpert, covidx, nih, open_i, rsna, siim
+from medvlp.prepare import open_i_labels
+from medvlp.prepare.datasets import chexpert, covidx, nih, rsna, siim
 from medvlp.trainer.command import main
 from medvlp.trainer.composition import compose
 from tests.support.tiny import WORDS, make_prepared
@@ -62,7 +63,7 @@ LABELS = {
     **dict.fromkeys(("chexpert", "mimic_cxr"), chexpert.LABELS),
     "covidx": covidx.CLASSES.values(),
     "nih": nih.FINDINGS.values(),
-    "open_i": open_i.LABELS,
+    "open_i": open_i_labels.LABELS,
     "rsna": [rsna.LABEL],
     "siim": [siim.LABEL],
 }

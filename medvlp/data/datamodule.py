@@ -13,7 +13,6 @@ import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from torch.utils.data import DataLoader, Dataset
 
-from medvlp.data.audit import Audit
 from medvlp.data.dataset import PreparedDataset, Transform, ViewSource, collate
 from medvlp.data.features import FeatureDataset, FeatureStore, as_it_is
 from medvlp.data.folders import FolderDataModule
@@ -130,9 +129,9 @@ class CXRDataModule(FolderDataModule):
         """Stored features of evaluation views that the task reads instead of images; None for images."""
         return getattr(self._task, "stored_features", None)
 
-    def leave_out(self, audit: Audit) -> None:
-        """Train on no image that stands in a known test set."""
-        self.left_out = {number: audit.rows(number) for number in range(len(self.roots))}
+    def leave_out(self, rows: Sequence[Rows]) -> None:
+        """Do not train on these rows of images.npy, given for each folder."""
+        self.left_out = dict(enumerate(rows))
 
     def datasets(self, name: str) -> list[PreparedDataset]:
         """Return the data sets of `train`, `validate` or `test`, one for each of `sources`.

@@ -16,6 +16,7 @@ from typing import Literal, get_args
 import yaml
 
 from medvlp.errors import UserError, suggestion
+from medvlp.parse.patterns import LOADER
 
 Purpose = Literal["pre-training", "classification", "segmentation", "detection", "grounding"]
 PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
@@ -58,7 +59,7 @@ class Entry:
 @cache
 def entries() -> dict[str, Entry]:
     """Return the entries by name, in the order of the file."""
-    content = yaml.load(FILE.read_text(encoding="utf-8"), yaml.CSafeLoader)
+    content = yaml.load(FILE.read_text(encoding="utf-8"), LOADER)
     return {name: Entry(name, **fields) for name, fields in content.items()}
 
 

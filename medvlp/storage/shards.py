@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from medvlp.errors import UserError
+from medvlp.errors import NotFoundError, UserError
 
 # Number of images in a file.
 ROWS = 1024
@@ -133,6 +133,7 @@ class Shards:
         Raises:
             IndexError: If there is no such row.
             UserError: If the file is missing or damaged.
+            NotFoundError: If it is not where `fetch` looks for it.
         """
         if not isinstance(key, (int, np.integer)):
             rows = np.arange(len(self))[key]
@@ -146,6 +147,8 @@ class Shards:
             reader, starts = self._file(path)
             batch = int(np.searchsorted(starts, row - first, "right")) - 1
             return decode(reader.get_batch(batch)["image"][row - first - int(starts[batch])], self.shape[1])
+        except NotFoundError:
+            raise
         except (OSError, ValueError, IndexError) as error:
             raise UserError(
                 f"row {row} of the images in '{path}' cannot be read: {error}. Copy the file again, or prepare the "

@@ -118,7 +118,8 @@ class PretrainingTask(VisionLanguageTask):
         if stage == TrainerFn.FITTING:
             self._audit = self.trainer.strategy.broadcast(self._audit)
             if self._audit and self.datamodule.leave_out_known_tests:
-                self.datamodule.leave_out(self._audit)
+                rows = [self._audit.rows(number) for number in range(len(self.datamodule.roots))]
+                self.datamodule.leave_out(rows)
             validated = self.trainer.limit_val_batches != 0 and not self.datamodule.overfits
             try:
                 check_training(

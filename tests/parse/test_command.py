@@ -106,7 +106,7 @@ def test_radgraph(tmp_path):
         ({"input": "book.xlsx", "out": "t"}, "book.xlsx' is a workbook: save its sheet as 'CSV UTF-8"),
         ({"input": "book.csv", "out": "t"}, "book.csv' is a workbook"),
         ({"input": "page.csv", "out": "t"}, "is a web page, not a table"),
-        ({"input": "list.json", "out": "t"}, "is a JSON list: write one object a line"),
+        ({"input": "list.json", "out": "t"}, "list.json' has no column findings or impression, it has uid"),
         ({"input": "twice.csv", "out": "t"}, "uid must name each report once; not so 1 names, such as '1'"),
         ({"input": "unnamed.csv", "out": "t"}, "uid must name each report once; not so 1 names, such as ''"),
         ({"input": "lists.parquet", "out": "t"}, "holds no text"),

@@ -84,7 +84,7 @@ def test_one_in_full(capsys):
         ("datasets --purpose captioning", "purpose: expected one of 'pre-training', 'classification', "),
         ("datasets chexlocalize --no_acount", "--no_acount. Did you mean 'no_account'?"),
         ("prepare chexlocalise", "there is no 'chexlocalise'. Did you mean 'chexlocalize'?"),
-        ("prepare zzz --root x", "there is no 'zzz'. There are: chexlocalize, chexpert, "),
+        ("prepare zzz --root x", "there is no 'zzz'. There are: candid_ptx, chestx_det10, "),
         ("prepare chexlocalize --rot x", "Did you mean 'root'?"),
     ],
 )

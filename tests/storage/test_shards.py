@@ -49,9 +49,12 @@ def places(path):
     with pa.memory_map(str(path)) as source:
         start = source.read_buffer(source.size()).address
         reader = pa.ipc.open_file(source)
-        scalars = [value for n in range(reader.num_record_batches) for value in reader.get_batch(n)["image"]]
-        buffers = [value.as_buffer() for value in scalars]
-        return [buffer and slice(buffer.address - start, buffer.address - start + buffer.size) for buffer in buffers]
+        found = []
+        for column in (reader.get_batch(number)["image"] for number in range(reader.num_record_batches)):
+            _, ends, values = column.buffers()
+            ends = np.frombuffer(ends, np.int32)[: len(column) + 1].astype(np.int64) + (values.address - start)
+            found += [slice(*ends[row : row + 2]) if column[row].is_valid else None for row in range(len(column))]
+        return found
 
 
 @pytest.mark.parametrize("size", [1, 7, 64])

@@ -125,6 +125,7 @@ def boxed(folder: Path, rows=24):
         boxes += [{"label": "Mass", "x": 20, "y": 20, "width": 9, "height": 9}] * (i % 3 == 0)
         text = {"findings": FINDINGS[i % 2], "impression": IMPRESSION[i % 2]}
         lines.append({"file": f"/data/old/scans/{i}.jpg", "subject": {"id": i // 2}, "text": text, "boxes": boxes})
+        lines[-1]["view"] = "PA"
     path = folder / "scans.jsonl"
     path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
     return {"table": path, "images": folder / "scans"}

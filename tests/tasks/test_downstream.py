@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from medvlp.data import Augmentation, CXRDataModule
+from medvlp.data.features import FeatureStore
 from medvlp.errors import UserError
 from medvlp.metrics import Statistic
 from medvlp.models import TimmEncoder
@@ -247,7 +248,7 @@ def test_cached_features_are_computed_once(tmp_path, fresh, encoded):
 
 
 def test_a_cache_that_was_interrupted_is_completed(tmp_path, fresh, encoded, monkeypatch):
-    monkeypatch.setattr("medvlp.data.features.CHUNK", 10)
+    monkeypatch.setattr(FeatureStore.fill, "__defaults__", (10,))
     task = probe(cache_features=True)
     encode, calls = task.encode_images, []
 

@@ -11,6 +11,8 @@ from typing import Any
 
 import yaml
 
+from medvlp.parse.patterns import LOADER
+
 MEANINGS = (
     "image",
     "report",
@@ -36,7 +38,7 @@ WORD = re.compile(r"[^\W_]+")
 @lru_cache(maxsize=1)
 def words() -> dict[str, Any]:
     """Return the content of words.yaml."""
-    content: dict[str, Any] = yaml.load(FILE.read_text(encoding="utf-8"), yaml.CSafeLoader)
+    content: dict[str, Any] = yaml.load(FILE.read_text(encoding="utf-8"), LOADER)
     return content
 
 
