@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -102,7 +103,7 @@ def parquet_rows(path: Path, tell: Tell) -> Iterator[tuple[str, dict[str, Any]]]
     """Yield the place and the values of each row of a parquet file, without columns of bytes.
 
     Raises:
-        UserError: If it cannot be read.
+        UserError: If it cannot be read, or a column is there twice.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -110,6 +111,8 @@ def parquet_rows(path: Path, tell: Tell) -> Iterator[tuple[str, dict[str, Any]]]
     try:
         with pq.ParquetFile(path) as file:
             leaves = [*_leaves("", file.schema_arrow)]
+            if twice := [name for name, number in Counter(name for name, _ in leaves).items() if number > 1]:
+                raise UserError(f"'{path}' has the column '{twice[0]}' more than once. Rename all but one.")
             if bytes_in := [name for name, is_text in leaves if not is_text]:
                 tell(f"{path.name}: not read, for they hold bytes: {', '.join(bytes_in)}.")
             names = [name for name, is_text in leaves if is_text]
@@ -118,6 +121,8 @@ def parquet_rows(path: Path, tell: Tell) -> Iterator[tuple[str, dict[str, Any]]]
                 for row in batch.to_pylist():
                     number += 1
                     yield f"{path.name}:{number}", row
+    except UserError:
+        raise
     except (pa.ArrowException, OSError, ValueError) as error:
         raise UserError(f"'{path}' is no readable parquet table: {error}.") from error
 

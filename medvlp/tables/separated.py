@@ -105,7 +105,14 @@ def read_header(file: io.TextIOWrapper, wanted: Sequence[str]) -> tuple[list[str
         return sum(folded(name) in names for name in wanted), len(headers[separator])
 
     separator = max(candidates, key=fitness)
-    return headers[separator], separator, before + 1
+    names = headers[separator]
+    if len(names) > 2 and names[0] and not any(names[1:]):
+        # A spreadsheet writes the empty cells beside a title, too.
+        for start in range(before + 1, len(lines)):
+            below = _names(lines[start:], separator)
+            if sum(map(bool, below)) > 1:
+                return below, separator, start + 1
+    return names, separator, before + 1
 
 
 def _names(lines: list[str], separator: str) -> list[str]:

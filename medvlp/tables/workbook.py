@@ -1,4 +1,4 @@
-"""The rows of a workbook of Excel, 2007 and later: those of its first sheet that has any."""
+"""The rows of a workbook of Excel, 2007 and later: those of its fullest sheet."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import Any
 
 from medvlp.errors import UserError
 
-# Number of rows in which the names of the columns are looked for.
-TITLES = 20
+# Number of rows in which the names of the columns are looked for, and of those by which sheets are compared.
+TITLES, COMPARED = 20, 1000
 # Format of numbers that are shown with zeros in front, and are names: 007.
 ZEROS = re.compile("0{2,}")
 MISSING = (
@@ -50,9 +50,7 @@ def workbook_rows(path: Path, tell: Callable[[str], None]) -> Iterator[tuple[str
 
 
 def _sheet_rows(path: Path, book: Any, tell: Callable[[str], None]) -> Iterator[tuple[str, dict[str, object]]]:
-    for sheet in book.worksheets:
-        # Some programs write the size of a sheet wrongly.
-        sheet.reset_dimensions()
+    for sheet in _fullest_first(book.worksheets):
         rows = enumerate(sheet.iter_rows(), 1)
         first = [row for row in islice(rows, TITLES) if any(map(_is_filled, row[1]))]
         if not first:
@@ -82,6 +80,21 @@ def _sheet_rows(path: Path, book: Any, tell: Callable[[str], None]) -> Iterator[
                 "names each column needs one of its own."
             )
         return
+
+
+def _fullest_first(sheets: list[Any]) -> list[Any]:
+    """Return sheets in the order of their filled cells: before the table a sheet may explain it."""
+    for sheet in sheets:
+        # Some programs write the size of a sheet wrongly.
+        sheet.reset_dimensions()
+    if len(sheets) == 1:
+        return sheets
+    # Hidden sheets hold lists for the cells of others.
+    return sorted(sheets, key=lambda sheet: (sheet.sheet_state == "visible", _cells(sheet)), reverse=True)
+
+
+def _cells(sheet: Any) -> int:
+    return sum(_is_filled(cell) for row in islice(sheet.iter_rows(), COMPARED) for cell in row)
 
 
 def _is_filled(cell: Any) -> bool:

@@ -60,7 +60,7 @@ def table(
             headers of DICOM files give patient, study and view.
         out: Folder to write, the --data.root of training.
         table: A row for each image: csv, tsv or other separated text, JSON lines or a JSON list, parquet, or xlsx.
-            Columns are guessed from their names (in seven languages, and of public data sets), checked against their
+            Columns are guessed from their names (in nine languages, and of public data sets), checked against their
             values, and shown. Without a column of images, rows are joined to DICOM files by accession number, study
             UID, or patient and date.
         image: Column of file names or paths, with or without suffix, or of SOP instance UIDs. For this and every other

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,8 @@ from medvlp.prepare.own.labels import LabelColumns, quoted
 from medvlp.prepare.own.profile import Profile
 
 NONE = "none"
+# A long number as a spreadsheet shows it.
+ROUNDED = re.compile(r"\d[.,]\d+E\+\d{2}", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,24 @@ def find_name(profile: Profile, option: str, name: str) -> str:
             f"them.{suggestion(name, columns)}"
         )
     return same[0]
+
+
+def rounded_ids(profile: Profile, columns: Mapping[str, str]) -> list[str]:
+    """Return a problem for each column of ids of which a spreadsheet has kept the first digits: several are then one.
+
+    Args:
+        profile: The table.
+        columns: Column by meaning.
+    """
+    problems = []
+    for meaning in ("image", "patient", "study", "accession"):
+        name = columns.get(meaning, "")
+        if rounded := [value for value in profile.filled(name) if ROUNDED.fullmatch(value)]:
+            problems.append(
+                f"'{name}', the {meaning}, has ids that a spreadsheet has rounded, such as '{rounded[0]}': export the "
+                f"column as text, or leave it out, --{meaning} none."
+            )
+    return problems
 
 
 def no_image_column(path: Path, profile: Profile, files: ImageFiles) -> UserError:

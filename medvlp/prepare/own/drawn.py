@@ -252,6 +252,10 @@ class Drawn:
         """
         content = json.loads(text)
         annotation = self.boxes.read(json.dumps(content["boxes"]), height, width)
+        # Rounding, of annotated images of another size, too.
+        x, y = (1.0, 1.0) if self.boxes.side is None else (max(1.0, width / 100), max(1.0, height / 100))
+        if any(b.x1 < -x or b.y1 < -y or b.x2 > width + x or b.y2 > height + y for b in annotation.boxes):
+            raise LeftOutError(f"box beyond the image; {self.boxes.advice}")
         if not self.root or not content["mask"]:
             return Annotation(annotation.boxes, np.zeros((height, width), np.bool_) if self.root else None)
         mask = read_mask(self.root, content["mask"], height, width)

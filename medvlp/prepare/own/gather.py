@@ -252,8 +252,9 @@ def _join(survey: Survey, profile: Profile, table: Path, notes: list[str]) -> No
         key = _row_key(row, survey, name)
         if not key:
             survey.skip(place, f"unreadable row: no {name}")
-        elif not survey.spool.put_report(key, place, row):
-            survey.skip(place, DUPLICATE)
+        elif earlier := survey.spool.put_report(key, place, row):
+            again = f"unreadable row: another row of its {name} came before"
+            survey.skip(place, DUPLICATE if earlier == row else again)
     key_of = KEYS[name][1]
     for path, header in survey.headers.items():
         if header.fault:

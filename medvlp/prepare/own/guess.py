@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from medvlp.errors import UserError
 from medvlp.prepare.own import words
-from medvlp.prepare.own.columns import NONE, Understood, Wanted, find_name
+from medvlp.prepare.own.columns import NONE, Understood, Wanted, find_name, rounded_ids
 from medvlp.prepare.own.drawn import find_corners
 from medvlp.prepare.own.image_files import ImageFiles
 from medvlp.prepare.own.labels import LabelColumns, check_named, doubts, is_list, label_names, quoted
@@ -65,6 +65,7 @@ class Guess:
             self._guess_by_name(meaning)
         self._guess_mask()
         self._guess_boxes()
+        self.problems += rounded_ids(self.profile, self.result.columns)
         if self.problems:
             raise UserError(f"--table='{self.profile.path}': {' '.join(self.problems)}")
         self._guess_labels()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import string
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -85,7 +86,7 @@ class ImageFiles:
             files.links += [f"{place}{name}" for name in folders if os.path.islink(os.path.join(where, name))]
             for name in sorted(names):
                 if is_image_name(name) and _is_text(place + name):
-                    files.paths.setdefault(stem(name).casefold(), []).append(place + name)
+                    files.paths.setdefault(_folded(stem(name)), []).append(place + name)
                     files.count += 1
                 elif not name.startswith("."):
                     files.others[ascii(os.path.splitext(name)[1].lower() or name).strip("'")] += 1
@@ -108,7 +109,7 @@ class ImageFiles:
             return Match(self.by_uid[text], BY_UID)
         name = parts[-1]
         # A name such as 1.2.840.5 has no suffix; one such as 12.png may name the file 12.dcm.
-        candidates = self.paths.get(stem(name).casefold(), []) or self.paths.get(name.casefold(), [])
+        candidates = self.paths.get(_folded(stem(name)), []) or self.paths.get(_folded(name), [])
         if not candidates and WHOLE.fullmatch(name):
             # A program has taken the names for numbers.
             return self.find(text.strip().removesuffix(".0"))
@@ -127,9 +128,9 @@ class ImageFiles:
         if longest < min(folders, len(parts) - 1):
             return Match(best, OTHER_FOLDER) if self.by_name else Match("", "missing file")
         found = best.rpartition("/")[2]
-        if found == name:
+        if _composed(found) == _composed(name):
             return Match(best, SAME)
-        if found.casefold() == name.casefold() or stem(found) != stem(name):
+        if _folded(found) == _folded(name) or _composed(stem(found)) != _composed(stem(name)):
             return Match(best, OTHER_CASE)
         return Match(best, SAME if stem(name) == name else OTHER_SUFFIX)
 
@@ -151,6 +152,16 @@ def _is_text(path: str) -> bool:
     return True
 
 
+def _composed(name: str) -> str:
+    """Return a name with each letter and its accent as one character; some file systems have them as two."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
+def _folded(name: str) -> str:
+    """Return a name as it is compared with others."""
+    return _composed(name).casefold()
+
+
 def stem(name: str) -> str:
     """Return the name of an image without its suffix; that of a DICOM may end in a dot and digits."""
     start, suffix = os.path.splitext(name)
@@ -161,7 +172,7 @@ def _tail(parts: list[str], path: list[str]) -> int:
     """Return the number of folders, from the last one, that a field and a path have in common."""
     count = 0
     for first, second in zip(reversed(parts[:-1]), reversed(path[:-1]), strict=False):
-        if first.casefold() != second.casefold():
+        if _folded(first) != _folded(second):
             break
         count += 1
     return count
@@ -173,7 +184,7 @@ def _best(name: str, paths: list[str]) -> str | None:
 
     def distance(path: str) -> tuple[bool, bool, bool]:
         found = path.rpartition("/")[2]
-        return found != name, found.casefold() != name.casefold(), stem(found) != stem(name)
+        return found != name, _folded(found) != _folded(name), stem(found) != stem(name)
 
     least = min(map(distance, paths))
     nearest = [path for path in paths if distance(path) == least]

@@ -43,6 +43,7 @@ def overview(data: OwnData, views: Sequence[str], command: Sequence[str]) -> Ite
         yield f"  No patient is named for some images: a patient is then the {units} itself; see --patient."
     if shared := spool.shared_studies():
         yield f"  {shared:,} names of studies belong to several patients: studies are named patient/study."
+    yield from _dates(data)
     yield from _views(data, views)
     yield from _splits(data)
     yield from _contents(data)
@@ -106,6 +107,18 @@ def _images(data: OwnData) -> Iterator[str]:
         yield f"  Other files, which are not read: {others:,}; {kinds}."
     if counts := modalities(survey.headers):
         yield f"  DICOM modalities: {_list(counts)}."
+
+
+def _dates(data: OwnData) -> Iterator[str]:
+    survey = data.gathered.survey
+    if not (odd := survey.odd_dates):
+        return
+    yield (
+        f"Dates: {survey.dates:,} can be read, {odd.total():,} cannot: {_list(odd)}. Without them the order of a "
+        "patient's studies is not known."
+    )
+    if not survey.dates and survey.month_first is None:
+        yield "  No day above 12 tells whether the day or the month comes first: write dates as 2020-01-31."
 
 
 def _views(data: OwnData, views: Sequence[str]) -> Iterator[str]:

@@ -86,12 +86,16 @@ class Spool:
         for place, reason in self._base.execute("SELECT place, reason FROM skips ORDER BY rowid"):
             skip(place, reason)
 
-    def put_report(self, key: str, place: str, fields: dict[str, str]) -> bool:
-        """Keep a row without an image for the images of a key; return whether the key is new."""
+    def put_report(self, key: str, place: str, fields: dict[str, str]) -> dict[str, str] | None:
+        """Keep a row without an image for the images of a key; return the fields of its earlier row, if any."""
         row = (key, place, json.dumps(fields))
-        return (
-            self._base.execute("INSERT OR IGNORE INTO reports (key, place, fields) VALUES (?, ?, ?)", row).rowcount > 0
+        put = self._base.execute("INSERT OR IGNORE INTO reports (key, place, fields) VALUES (?, ?, ?)", row)
+        if put.rowcount > 0:
+            return None
+        earlier: dict[str, str] = json.loads(
+            self._base.execute("SELECT fields FROM reports WHERE key = ?", (key,)).fetchone()[0]
         )
+        return earlier
 
     def report(self, key: str) -> tuple[str, dict[str, str]] | None:
         """Return place and fields of the row of a key, and mark it as used; None if there is none."""

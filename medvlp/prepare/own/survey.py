@@ -22,6 +22,10 @@ DUPLICATE = "duplicate id"
 CONTRADICTION = "unreadable row: contradicts an earlier row of its image"
 UNREADABLE = "a row of it is unreadable"
 MISSING, AMBIGUOUS = "missing file", "ambiguous name"
+# Most letters of a name that is no file.
+LONGEST = 200
+# Number of dates that are shown, and the others.
+FEW, OTHERS = 3, "others"
 
 
 @dataclass
@@ -41,6 +45,8 @@ class Survey:
         missing: Names that are no files, the first ones.
         fallbacks: Number of images whose patient is the study or the image, for want of a name.
         unknown_views: Number of images by word of a view that is not known.
+        dates: Number of images whose date can be read.
+        odd_dates: Number of images by date that cannot be read, the first ones.
         unusable: Images of which a row is unreadable, so that an object or a label may be missing.
     """
 
@@ -56,6 +62,8 @@ class Survey:
     missing: list[str] = field(default_factory=list)
     fallbacks: Counter[str] = field(default_factory=Counter)
     unknown_views: Counter[str] = field(default_factory=Counter)
+    dates: int = 0
+    odd_dates: Counter[str] = field(default_factory=Counter)
     unusable: set[str] = field(default_factory=set)
 
     def skip(self, place: str, reason: str) -> None:
@@ -80,7 +88,7 @@ class Survey:
             if kind == MISSING and len(self.missing) < 3 and name not in self.missing:
                 self.missing.append(name)
             self.found[kind] += 1
-            self.skip(name, match.how if kind == MISSING else f"{AMBIGUOUS}: {match.how}")
+            self.skip(name[:LONGEST], match.how if kind == MISSING else f"{AMBIGUOUS}: {match.how}")
             return
         self.add(place, name, match.path, fields, match.how)
 
@@ -114,6 +122,7 @@ class Survey:
             return
         self.rows += 1
         self.found[how] += 1
+        self._count_date(record, fields)
         if not self._patient(path, fields):
             self.fallbacks["image" if record.study == path else "study"] += 1
         self.spool.put(record)
@@ -158,12 +167,13 @@ class Survey:
         listed = read_labels(fields.get(labels.listed, "")) if labels.listed else None
         if labels.of_boxes and boxes is not None:
             listed = [*dict.fromkeys(str(name) for name, *_ in boxes if name != OBJECT)]
+        order = order_of(of("date") if "date" in columns else header.date, self.month_first)
         return Record(
             image_id=image_id,
             path=path,
             study=study,
             subject=patient or study,
-            order=order_of(of("date") if "date" in columns else header.date, self.month_first),
+            order=order,
             split=self._split(of("split")),
             view=self._view(of("view"), header),
             values=[read_label(column, fields.get(column, "")) for column in labels.columns.values()],
@@ -176,7 +186,16 @@ class Survey:
     def _patient(self, path: str, fields: Mapping[str, str]) -> str:
         """Return the patient of an image; empty if neither its row nor its header names one."""
         column = self.understood.columns.get("patient", "")
-        return fields.get(column, "") or self.headers.get(path, Header()).patient
+        return without_point(fields.get(column, "") or self.headers.get(path, Header()).patient)
+
+    def _count_date(self, record: Record, fields: Mapping[str, str]) -> None:
+        text = fields.get(self.understood.columns.get("date", ""), "")
+        if text and record.order is not None:
+            self.dates += 1
+        elif text:
+            # Of many one number is kept, so that they take no memory.
+            is_kept = text in self.odd_dates or len(self.odd_dates) < FEW
+            self.odd_dates[text if is_kept else OTHERS] += 1
 
     def _split(self, text: str) -> str:
         word = split_word(text) if text else ""
@@ -242,10 +261,14 @@ def joined_key(text: str) -> str:
         >>> joined_key("00123.0") == joined_key(" 123")
         True
     """
-    text = text.strip().casefold()
-    whole = text[:-2] if text.endswith(".0") and text[:-2].isdecimal() else text
+    whole = without_point(text.strip().casefold())
     return whole.lstrip("0") or whole
 
 
+def without_point(text: str) -> str:
+    """Return a number that a program has taken for a measure as the name that it is: 12 for 12.0."""
+    return text[:-2] if text.endswith(".0") and text[:-2].isdecimal() else text
+
+
 def _quoted(names: list[str]) -> str:
-    return " and ".join(f"'{name}'" for name in names)
+    return " and ".join(f"'{' '.join(name[:LONGEST].split())}'" for name in names)

@@ -12,8 +12,8 @@ from medvlp.prepare.own.words import header_names, plain
 from medvlp.prepare.reports import read_report
 from medvlp.prepare.study import Report
 
-# The beginning of a line of at most five words before a colon, or alone on its line.
-HEADER = re.compile(r"^[ \t]*([^\W\d_][^\n:.]{2,40}?)[ \t]*(?::|$)", re.MULTILINE)
+# The beginning of a line of at most five words before a colon, that of Chinese, too, or alone on its line.
+HEADER = re.compile(r"^[ \t]*([^\W\d_][^\n:\uff1a.]{1,40}?)[ \t]*(?:[:\uff1a]|$)", re.MULTILINE)
 BREAK = re.compile(r"<br ?/?>|</(?:p|div|li|tr|h\d)>|\\par\b ?|\\line\b ?|\\\.br\\|\\X0[DA]\\|_x000D_", re.IGNORECASE)
 TAG = re.compile(
     r"</?(?:p|div|span|b|i|u|li|ul|ol|tr|td|table|strong|em|font|h\d|html|body)\b[^<>]{0,200}>", re.IGNORECASE

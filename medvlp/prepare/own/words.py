@@ -33,6 +33,10 @@ CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 # A label as German spreadsheets write it.
 DECIMAL_COMMA = re.compile(r"^(-?[01]),00?$")
 WORD = re.compile(r"[^\W_]+")
+# The parts of a name in two scripts, in plain lower case, such as those of "影像所见 findings".
+SCRIPT = re.compile(r"[\0-\u024f\u2000-\u2bff]+|[^\0-\u024f\u2000-\u2bff]+")
+# Words that may stand beside the name of an id.
+OF_IDS = frozenset({"id", "no", "nr", "n", "num", "number", "name", "file"})
 
 
 @lru_cache(maxsize=1)
@@ -79,7 +83,28 @@ def has_meaning(name: str, meaning: str) -> bool:
     known = meanings()[meaning]
     if meaning == "split" and "split" in name_words(name):
         return True
-    return key(name) in known or key(name.rpartition(".")[2]) in known
+    if key(name) in known or key(name.rpartition(".")[2]) in known:
+        return True
+    parts = _scripts(name)
+    others = [part for part in parts if part not in known]
+    return len(others) < len(parts) and not any(_is_other(part, meaning) for part in others)
+
+
+def _scripts(name: str) -> list[str]:
+    """Return the keys of the parts of a name in two scripts; none of a name in one."""
+    if name.isascii():
+        return []
+    parts = [part for part in map(key, SCRIPT.findall(plain(name))) if part]
+    return parts if len(parts) > 1 else []
+
+
+def _is_other(part: str, meaning: str) -> bool:
+    """Return whether a part of a name says something else than a meaning."""
+    if part in OF_IDS:
+        return False
+    # The number of an examination is that of its request, which headers have, too.
+    same = {meaning, "study"} if meaning == "accession" else {meaning}
+    return is_no_label(part) or any(part in keys for other, keys in meanings().items() if other not in same)
 
 
 @lru_cache(maxsize=1)
@@ -116,6 +141,17 @@ def _blank() -> frozenset[str]:
 def _no_label() -> tuple[frozenset[str], frozenset[str]]:
     names = words()["no label"]["anywhere"]
     return _keys(names), frozenset(word for name in names.split(", ") for word in name_words(name))
+
+
+@lru_cache(maxsize=1)
+def _unspaced() -> tuple[str, ...]:
+    return tuple(word for word in _no_label()[1] if min(word) >= "\u3000")
+
+
+@lru_cache(maxsize=1)
+def month_names() -> dict[str, str]:
+    """Return the two digits of each name of a month, in plain lower case."""
+    return _by_word("months", plain)
 
 
 def split_word(text: str) -> str | None:
@@ -172,18 +208,24 @@ def spelling(label: str) -> str:
         >>> spelling("pleural_effusion"), spelling("Pleuraerguss"), spelling("Aortic kinking")
         ('Pleural Effusion', 'Pleural Effusion', 'Aortic kinking')
     """
-    return _spellings().get(key(label), label.strip())
+    known = _spellings()
+    if whole := known.get(key(label)):
+        return whole
+    in_parts = {known[part] for part in _scripts(label) if part in known}
+    return in_parts.pop() if len(in_parts) == 1 else label.strip()
 
 
 def is_known_label(name: str) -> bool:
     """Return whether a column is called like a label of the public data sets."""
-    return key(name) in _spellings()
+    return key(name) in _spellings() or any(part in _spellings() for part in _scripts(name))
 
 
 def is_no_label(name: str) -> bool:
     """Return whether the name of a column says that it is about something else than findings: age, sex, split."""
     names, parts = _no_label()
-    return key(name) in names or not parts.isdisjoint(name_words(name))
+    whole = key(name)
+    # Chinese has no blanks between its words.
+    return whole in names or not parts.isdisjoint(name_words(name)) or any(word in whole for word in _unspaced())
 
 
 def corner_columns(names: Iterable[str]) -> Mapping[str, list[str]]:
