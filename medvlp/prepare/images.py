@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
 FORMATS = ["JPEG", "PNG", "TIFF", "BMP", "PPM", "GIF", "JPEG2000", "WEBP"]
+# Those that may be animations; a TIFF of several pages is none.
+ANIMATED = ("GIF", "PNG", "WEBP")
 # JPEG is decoded at the smallest scale, 1/8, 1/4, 1/2 or 1, with this many pixels for each pixel of the result.
 # With 2 the result differs from that of a full decode by about 1/500 of the range (54 dB), in 40 % of its time.
 OVERSAMPLING = 2
@@ -125,8 +127,14 @@ def _read_other(image: Image.Image, source: Source, size: int, resize: Resize) -
 
 
 def _seek_largest(image: Image.Image) -> None:
-    """Turn to the largest page of a TIFF, the first one of several."""
+    """Turn to the largest page of a TIFF, the first one of several.
+
+    Raises:
+        LeftOutError: If the image is an animation: none of its frames is known to be the radiograph.
+    """
     pages = getattr(image, "n_frames", 1)
+    if pages > 1 and image.format in ANIMATED:
+        raise LeftOutError(f"unreadable image: an animation of {pages} frames")
     if image.format != "TIFF" or pages == 1:
         return
     areas = []

@@ -243,3 +243,13 @@ def test_cut_and_changed_files_are_left_out_in_words(tmp_path, name):
         assert "Error" not in words
         assert "Exception" not in words
         assert "\n" not in words
+
+
+@pytest.mark.parametrize("form", ["gif", "png", "webp"])
+def test_an_animation_is_no_radiograph(tmp_path, form):
+    frames = [Image.fromarray(np.full((40, 40), 40 * number, np.uint8)) for number in range(3)]
+    path = tmp_path / f"x.{form}"
+    frames[0].save(path, save_all=True, append_images=frames[1:])
+    assert reason(path) == "unreadable image: an animation of 3 frames"
+    frames[0].save(path)
+    assert read(path, 16).shape == (16, 16)
