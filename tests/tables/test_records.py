@@ -121,6 +121,35 @@ def test_a_title_above_the_names(tmp_path):
     assert notes == ["t.xlsx: the names of the columns are taken from row 3, below a title."]
 
 
+def test_the_fullest_sheet_is_read(tmp_path):
+    """Before the table a sheet explains it, behind it a hidden one has lists for its cells; of equal ones the first."""
+    book = openpyxl.Workbook()
+    for row in (["contact", "Dr. Who"], ["made", "2024"]):
+        book.active.append(row)
+    for name in ("hidden", "data", "copy"):
+        sheet = book.create_sheet(name)
+        for number in range(9 if name == "hidden" else 3):
+            sheet.append([f"{name}{number}", number])
+    book["hidden"].sheet_state = "hidden"
+    book.save(tmp_path / "t.xlsx")
+    notes = []
+    rows = [row for _, row in read_records(tmp_path / "t.xlsx", lambda *_: None, notes.append)]
+    assert rows == [{"data0": "data1", "0": "1"}, {"data0": "data2", "0": "2"}]
+    assert notes == ["t.xlsx: the sheet 'data' is read; not read: Sheet, hidden, copy."]
+
+
+def test_a_title_above_a_csv_file(tmp_path):
+    """A spreadsheet writes the empty cells beside it; a column without a name is no title."""
+    path = tmp_path / "t.csv"
+    path.write_text("Export 2024;;\n;;\nimage;n;text\na.png;1;Clear.\n")
+    assert column_names(path) == ["image", "n", "text"]
+    rows = [*read_records(path, lambda *_: None, lambda _: None)]
+    assert rows == [("t.csv:4", {"image": "a.png", "n": "1", "text": "Clear."})]
+    assert read_all(path, ["text", "image"]) == [("Clear.", "a.png")]
+    path.write_text("image;;\n")
+    assert column_names(path) == ["image", "", ""]
+
+
 def test_numbers_with_zeros_in_front_and_columns_without_a_name(tmp_path):
     """A merged name of two columns stands in the first alone; a patient is 007 as the sheet shows it."""
     book = openpyxl.Workbook()
