@@ -9,6 +9,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from medvlp.errors import UserError
+
 
 class Box(NamedTuple):
     """An object, in pixels of the original image.
@@ -59,6 +61,17 @@ def cut_boxes(boxes: Iterable[Box], x1: float, y1: float, x2: float, y2: float) 
         else:
             outside.append(box.name)
     return kept, outside
+
+
+def annotated_side(annotation_size: int | None) -> int | None:
+    """Return the side in pixels of annotated squares, as an option gives it; None for that of the images at hand.
+
+    Raises:
+        UserError: If it is below 1.
+    """
+    if annotation_size is not None and annotation_size < 1:
+        raise UserError(f"--annotation_size={annotation_size} must be at least 1.")
+    return annotation_size
 
 
 class AnnotationSource(Protocol):

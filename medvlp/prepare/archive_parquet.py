@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,9 +13,30 @@ import pyarrow.parquet as pq
 from medvlp.errors import UserError
 from medvlp.prepare.archive import Archive
 from medvlp.prepare.archive_tar import Member
+from medvlp.prepare.files import missing
 
 # Rows in memory at once.
 ROWS = 16
+
+
+def find_parquet(root: Path, otherwise: str, how: str) -> list[Path]:
+    """Return the parquet files in and below a folder on the command line, by name.
+
+    Args:
+        root: The folder.
+        otherwise: What could take their place, for the error.
+        how: How to get the data, for the error.
+
+    Raises:
+        NotFoundError: If there is none.
+        UserError: If they lie in several folders: each is one copy of the images.
+    """
+    parts = sorted(root.rglob("*.parquet"))
+    if not parts:
+        raise missing(root, f"neither {otherwise} nor parquet files", how)
+    if len({path.parent for path in parts}) > 1:
+        raise UserError(f"--root='{root}' has parquet files in several folders: leave those of one size there.")
+    return parts
 
 
 @dataclass(frozen=True)

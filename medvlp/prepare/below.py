@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from medvlp.prepare.files import IMAGE_SUFFIXES, find_images, missing
+from medvlp.prepare.files import IMAGE_SUFFIXES, find_images, missing, real_paths
 
 
 def images_below(root: Path, how: str, archives: Sequence[str], unpack: str) -> tuple[dict[str, str], list[str]]:
@@ -30,4 +29,4 @@ def images_below(root: Path, how: str, archives: Sequence[str], unpack: str) -> 
         if packed is None:
             raise missing(root, "no folder of images", how)
         raise missing(root, f"no folder of images, but {packed.relative_to(root)}", f"{unpack} {how}")
-    return paths, [os.path.realpath(folder) for folder in folders]
+    return paths, real_paths(*folders)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 
 from medvlp.errors import LeftOutError
 from medvlp.prepare.annotations import Box
+from medvlp.prepare.boxes import read_corners
 from medvlp.prepare.json_lists import read_objects
 from medvlp.prepare.study import Skip
 
@@ -57,10 +57,7 @@ def _read_boxes(words: object, boxes: object, findings: Mapping[str, str]) -> li
         if not isinstance(word, str) or word not in findings:
             raise LeftOutError(f"unreadable entry: finding '{word}'")
         try:
-            x1, y1, x2, y2 = map(float, corners)
-        except (TypeError, ValueError, OverflowError):
-            raise LeftOutError("unreadable entry: not a box") from None
-        if not (math.isfinite(x1 + y1 + x2 + y2) and x1 < x2 and y1 < y2):
-            raise LeftOutError("unreadable entry: not a box")
-        found.append(Box(findings[word], x1, y1, x2, y2))
+            found.append(Box(findings[word], *read_corners(corners, sized=False)))
+        except ValueError as error:
+            raise LeftOutError(f"unreadable entry: {error}") from None
     return found

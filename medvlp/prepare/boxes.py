@@ -1,8 +1,9 @@
-"""The boxes of a table, and the masks that they fill."""
+"""The boxes of a table: their corners, their text in the plan, and the masks that they fill."""
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -11,6 +12,26 @@ import numpy as np
 from medvlp.errors import LeftOutError
 from medvlp.prepare.annotations import Annotation, Box
 from medvlp.prepare.shapes import rectangle
+
+
+def read_corners(fields: Iterable[str | float], sized: bool) -> tuple[float, float, float, float]:
+    """Return left, top, right and bottom of a box that a table or a list has as four numbers.
+
+    Args:
+        fields: Texts or numbers: left, top, and then width and height, or right and bottom.
+        sized: Whether it has width and height.
+
+    Raises:
+        ValueError: If they are no four finite numbers, or the box has no area.
+    """
+    try:
+        x1, y1, x2, y2 = map(float, fields)
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError("not a box") from None
+    x2, y2 = (x1 + x2, y1 + y2) if sized else (x2, y2)
+    if not (math.isfinite(x1 + y1 + x2 + y2) and x1 < x2 and y1 < y2):
+        raise ValueError("not a box")
+    return x1, y1, x2, y2
 
 
 def boxes_text(boxes: Iterable[Box]) -> str:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from medvlp.prepare.files import IMAGE_SUFFIXES, missing
+from medvlp.prepare.files import IMAGE_SUFFIXES, missing, real_paths
 
 # Folders of the patients of one part, train or valid, originals before copies.
 PLACES = {
@@ -40,7 +39,7 @@ class PatientFolders:
     @property
     def real_folders(self) -> list[str]:
         """The folders without links."""
-        return [os.path.realpath(folder) for folder in self.folders]
+        return real_paths(*self.folders)
 
 
 def patient_folders(root: Path, places: Mapping[str, Sequence[str]]) -> PatientFolders:

@@ -13,11 +13,14 @@ from medvlp.prepare.dataset import DataSet
 from medvlp.prepare.files import missing
 from medvlp.prepare.reports import read_report
 from medvlp.prepare.study import Report, Skip
+from medvlp.prepare.tables import read_table, require_version
 from medvlp.prepare.text_file import TextFile
-from medvlp.tables import read_table
 
 TABLE = "df_chexpert_plus_*.csv"
-COLUMNS = ["path_to_image", "frontal_lateral", "split", "section_findings", "section_impression"]
+SECTIONS = ["section_findings", "section_impression"]
+COLUMNS = ["path_to_image", "frontal_lateral", "split", *SECTIONS]
+# What the reports are, for the manifest.
+TEXT = " and ".join(SECTIONS)
 SPLITS = {"train": "train", "valid": "validate"}
 # What tables and JSON hold in place of nothing.
 NOTHING = {"", "nan", "none", "null"}
@@ -105,15 +108,13 @@ def find_files(root: Path, section: str, train_csv: Path | None, how: str) -> tu
     Raises:
         NotFoundError: If one of them is missing, or train_csv, unless the section is none.
     """
-    tables = sorted(path for suffix in ("", ".gz") for path in root.glob(f"{TABLE}{suffix}"))
-    if not tables:
-        raise missing(root, f"no {TABLE}", how)
+    table = require_version(root, [TABLE], how)
     labels = root / "chexbert_labels" / f"{section}_fixed.json"
     if section != "none" and not labels.is_file():
         raise missing(root, f"no chexbert_labels/{labels.name}", f"{how} Or give --labels none.")
     if train_csv is not None and not train_csv.is_file():
         raise NotFoundError(f"--train_csv='{train_csv}' is not there: the table of CheXpert, or leave it away.")
-    return tables[-1], labels
+    return table, labels
 
 
 def read_labels(path: Path, skip: Skip) -> dict[str, list[int | None]]:

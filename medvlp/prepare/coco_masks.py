@@ -11,12 +11,11 @@ import numpy.typing as npt
 
 from medvlp.errors import LeftOutError
 from medvlp.prepare.annotations import Annotation, Box
+from medvlp.prepare.masks import boxes_around, check_ratio
 from medvlp.run_lengths import decode_coco
 
 # More than any radiograph has: sizes that somebody has mistyped would take all memory.
 MOST_PIXELS = 1 << 28
-# Largest difference of the ratios of width and height of an image and its masks: a copy of 320 pixels is rounded.
-RATIO = 0.02
 
 
 @dataclass(frozen=True)
@@ -37,8 +36,6 @@ class CocoMasks:
 
     def read(self, text: str, height: int, width: int) -> Annotation:
         """Return the boxes and the mask of an image, whose masks may be of a larger copy; see `AnnotationSource`."""
-        import cv2
-
         boxes: list[Box] = []
         union: npt.NDArray[np.bool_] | None = None
         masks = json.loads(text)
@@ -51,19 +48,14 @@ class CocoMasks:
                 rows, columns = map(int, code["size"])
                 if not (rows > 0 and columns > 0 and rows * columns <= MOST_PIXELS):
                     raise ValueError(f"size {columns} x {rows}")
-                mask = np.ascontiguousarray(decode_coco(code["counts"], rows, columns))
+                mask = decode_coco(code["counts"], rows, columns)
             except (KeyError, TypeError, ValueError) as error:
                 raise LeftOutError(f"unreadable mask: {word}, {error}") from None
             if union is not None and union.shape != mask.shape:
                 raise LeftOutError("unreadable mask: two sizes in one image")
-            if abs(columns * height / (rows * width) - 1) > RATIO:
-                raise LeftOutError(f"mask of another image: {columns} x {rows} pixels, image of {width} x {height}")
+            check_ratio(mask, height, width)
             union = np.zeros(mask.shape, np.bool_) if union is None else union
             if self.finding in (None, self.names[word]):
                 union |= mask
-            _, _, parts, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8)
-            across, down = width / columns, height / rows
-            for left, top, wide, high, _ in parts[1:].tolist():
-                corners = (left * across, top * down, (left + wide) * across, (top + high) * down)
-                boxes.append(Box(self.names[word], *corners))
+            boxes += boxes_around(mask, self.names[word], height, width)
         return Annotation(boxes, np.zeros((height, width), np.bool_) if union is None else union)

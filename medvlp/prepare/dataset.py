@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medvlp.prepare.study import Skip, Study
-from medvlp.prepare.tables import read_table
+from medvlp.prepare.tables import present_columns, read_table
+from medvlp.prepared import SYNTHETIC
 
 if TYPE_CHECKING:
     from medvlp.prepare.annotations import AnnotationSource
@@ -59,13 +60,16 @@ class DataSet(ABC):
             skip: Called for each table row that cannot be used.
         """
 
-    def counted_rows(self, path: Path, columns: Sequence[str], skip: Skip) -> Iterator[tuple[str, tuple[str, ...]]]:
+    def counted_rows(
+        self, path: Path, columns: Sequence[str], skip: Skip, optional: Sequence[str] = ()
+    ) -> Iterator[tuple[str, tuple[str, ...]]]:
         """Yield the rows of a table of images as `read_table` does, and count them in `rows`.
 
         Args:
             path: A .csv or .csv.gz file.
             columns: Names of the columns.
             skip: Called for each row with a wrong number of fields. Such rows count, too.
+            optional: Names of further columns; their fields are empty in a copy of the table without them.
 
         Raises:
             UserError: If a column is missing or the file cannot be read to its end.
@@ -75,6 +79,19 @@ class DataSet(ABC):
             self.rows += 1
             skip(place, reason)
 
-        for row in read_table(path, columns, skip_row):
+        present = present_columns(path, optional) if optional else []
+        for place, fields in read_table(path, [*columns, *present], skip_row):
             self.rows += 1
-            yield row
+            found = dict(zip(present, fields[len(columns) :], strict=True))
+            yield place, (*fields[: len(columns)], *(found.get(name, "") for name in optional))
+
+
+def identity(name: str, root: Path, **settings: object) -> dict[str, object]:
+    """Return `DataSet.options` of a data set without anatomical regions.
+
+    Args:
+        name: The data set, as its command is called.
+        root: Folder that has the mark of the phantom if its patients are invented.
+        settings: What else tells one preparation from another.
+    """
+    return {"dataset": name, **settings, "synthetic": (root / SYNTHETIC).is_file()}

@@ -7,7 +7,7 @@ import os
 import string
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -45,6 +45,11 @@ def inside(root: Path, path: str, real_roots: Iterable[str]) -> str:
         if any(real.startswith(folder.rstrip(os.sep) + os.sep) for folder in real_roots):
             return real
     raise EscapesRootError(ESCAPES)
+
+
+def real_paths(*folders: Path) -> list[str]:
+    """Return folders without links, for `inside`."""
+    return [os.path.realpath(folder) for folder in folders]
 
 
 def missing(root: Path, content: str, how: str, argument: str = "root") -> NotFoundError:
@@ -97,6 +102,17 @@ def find_images(root: Path, *folders: Path) -> dict[str, str]:
         for name in bare:
             paths.setdefault(name, os.path.join(place, name))
     return paths
+
+
+def path_of(paths: Mapping[str, str], name: str, expected: str) -> str:
+    """Return the path of an image, which may have another suffix than in the tables.
+
+    Args:
+        paths: As `find_images` returns them.
+        name: Its name in the tables.
+        expected: The path that it should have, for an image without a file: it is reported as missing.
+    """
+    return paths.get(os.path.splitext(name)[0], expected)
 
 
 @dataclass(frozen=True)

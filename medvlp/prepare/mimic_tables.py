@@ -1,4 +1,4 @@
-"""The tables of MIMIC-CXR: images, official split, labels by a machine and by radiologists.
+"""The tables and folders of MIMIC-CXR: images, official split, labels by a machine and by radiologists.
 
 MIMIC-CXR-JPG has mimic-cxr-2.0.0-metadata, -split, -chexpert and -negbio (.csv.gz), under these names in its version
 2.1.0, too. That has mimic-cxr-2.1.0-test-set-labeled.csv as well: radiologists' labels, one row for each of 687
@@ -19,7 +19,7 @@ from medvlp.prepare.dataset import DataSet
 from medvlp.prepare.order import moment
 from medvlp.prepare.splits import SPLITS, hash_split
 from medvlp.prepare.study import Skip
-from medvlp.prepare.tables import column_names, present_columns, read_table
+from medvlp.prepare.tables import column_names, read_table
 from medvlp.tables import find_column
 
 TABLE = "mimic-cxr-2.0.0-{}"
@@ -43,6 +43,11 @@ def image_suffix(files: Path) -> str:
     return ".jpg"
 
 
+def folder(subject: int) -> str:
+    """Return the folder of a patient below 'files', with a slash at its end."""
+    return f"p{str(subject)[:2]}/p{subject}/"
+
+
 def read_rows(
     data: DataSet, table: Path, has_views: bool, splits: dict[str, str] | None, skip: Skip
 ) -> tuple[list[Row], dict[int, int | None]]:
@@ -58,11 +63,8 @@ def read_rows(
     rows: list[Row] = []
     orders: dict[int, int | None] = {}
     ids = set()
-    dated = present_columns(table, DATED)
-    dated = dated if DATED[0] in dated else []
-    columns = ["subject_id", "study_id", "dicom_id", *(["ViewPosition"] if has_views else []), *dated]
-    for place, (subject, study, image_id, *more) in data.counted_rows(table, columns, skip):
-        views, when = (more[:1], more[1:]) if has_views else ([], more)
+    columns = ["subject_id", "study_id", "dicom_id", *(["ViewPosition"] if has_views else [])]
+    for place, (subject, study, image_id, *views, date, time) in data.counted_rows(table, columns, skip, DATED):
         if not (subject.isdecimal() and study.isdecimal() and image_id):
             skip(place, "unreadable row: subject_id, study_id or dicom_id")
         elif image_id in ids:
@@ -71,7 +73,7 @@ def read_rows(
             skip(image_id, "not in the split table")
         else:
             ids.add(image_id)
-            orders.setdefault(int(study), moment(*when) if when else None)
+            orders.setdefault(int(study), moment(date, time))
             split = sys.intern(hash_split(subject)) if splits is None else splits[image_id]
             rows.append((int(subject), int(study), split, image_id, sys.intern(views[0]) if views else None))
     # No two images have the same name, so that a view is never compared.

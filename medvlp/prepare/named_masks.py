@@ -8,41 +8,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from medvlp.errors import LeftOutError
 from medvlp.prepare.annotations import Annotation, Box
-from medvlp.prepare.objects import group_objects
-from medvlp.prepare.study import Skip
-from medvlp.prepare.tables import column_names, read_table
 from medvlp.run_lengths import EMPTY, decode
-from medvlp.tables import find_column
-
-# Names of the columns with the image and with the code of an object.
-COLUMNS = (("anon_SOPUID", "SOPInstanceUID", "ImageId"), ("mask_rle", "EncodedPixels"))
-
-
-def read_codes(table: Path, skip: Skip) -> dict[str, list[str] | None]:
-    """Return the codes of each image in a table; see `group_objects`.
-
-    Args:
-        table: A table with a row for each object.
-        skip: Called for each row that cannot be used, and for each image with such a row.
-
-    Raises:
-        UserError: If a column is missing or the file cannot be read.
-    """
-    present = column_names(table)
-    columns = [
-        next((name for name in names if find_column(table, present, name) is not None), names[0]) for names in COLUMNS
-    ]
-    return group_objects(read_table(table, columns, skip), read_code, skip)
 
 
 def read_code(fields: Sequence[str]) -> str | None:
-    """Return the code of a row; None if it stands for no object. For `group_objects`.
+    """Return the code of a row; None if it stands for no object. For `medvlp.prepare.objects.group_objects`.
 
     Args:
         fields: The code and the fault of the row; the fault may be missing or empty.

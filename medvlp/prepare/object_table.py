@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Generic, TypeVar
 
-from medvlp.errors import LeftOutError, UserError
-from medvlp.prepare.dataset import DataSet
-from medvlp.prepare.files import find_images, require_folder
+from medvlp.errors import LeftOutError
+from medvlp.prepare.annotations import annotated_side
+from medvlp.prepare.dataset import DataSet, identity
+from medvlp.prepare.files import find_images, real_paths, require_folder
 from medvlp.prepare.objects import group_objects
 from medvlp.prepare.study import Picture, Skip, Study
 from medvlp.prepare.tables import find_table, read_table, require_table
-from medvlp.prepared import SYNTHETIC
 
 Item = TypeVar("Item")
 
@@ -55,15 +54,9 @@ class ObjectTable(DataSet, Generic[Item]):
         self.tables = [require_table(root, name, self.how) for name in names]
         require_folder(root, self.folder_names, self.how)
         self.folders = [root / name for name in self.folder_names if (root / name).is_dir()]
-        if annotation_size is not None and annotation_size < 1:
-            raise UserError(f"--annotation_size={annotation_size} must be at least 1.")
         self.images = root
-        self.real_images = [os.path.realpath(path) for path in (root, *self.folders)]
-        self.options = {
-            "dataset": self.name,
-            "annotation_size": annotation_size,
-            "synthetic": (root / SYNTHETIC).is_file(),
-        }
+        self.real_images = real_paths(root, *self.folders)
+        self.options = identity(self.name, root, annotation_size=annotated_side(annotation_size))
         if names != [usual]:
             self.options["table"] = ", ".join(f"{name}.csv" for name in names)
         self.labels = [self.label]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import os
 import re
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,11 +16,11 @@ from medvlp.errors import NotFoundError
 from medvlp.prepare.below import images_below
 from medvlp.prepare.dataset import DataSet
 from medvlp.prepare.ecgen import find_reports, read_reports
-from medvlp.prepare.files import require_folder
+from medvlp.prepare.files import real_paths, require_folder
 from medvlp.prepare.open_i_labels import LABELS, find_labels
-from medvlp.prepare.regions import RegionSource
+from medvlp.prepare.regions import RegionSource, region_options
 from medvlp.prepare.reports import read_report
-from medvlp.prepare.splits import SPLITS, TRAIN, VALIDATE, SplitVariant, hash_split
+from medvlp.prepare.splits import SPLITS, SplitVariant, hash_rule, hash_split
 from medvlp.prepare.study import Picture, Report, Skip, Study
 from medvlp.prepare.tables import find_table, read_table, require_table
 from medvlp.prepare.views import ByScreening
@@ -71,7 +70,7 @@ class OpenI(DataSet):
             NotFoundError: If a file or folder is missing.
         """
         self.split_file = split_file
-        split = f"{TRAIN:.0%} train, {VALIDATE:.0%} validate by sha256 of the uid"
+        split = hash_rule("uid")
         if split_file is not None:
             if not split_file.is_file():
                 raise NotFoundError(f"--split_file='{split_file}' is not there: a csv with columns uid and split.")
@@ -79,7 +78,7 @@ class OpenI(DataSet):
         self.splits = {"hash" if split_file is None else "file": SplitVariant(split)}
         self.labels = list(LABELS)
         self.regions = regions
-        self.options = {"dataset": "open_i", "split": split, "regions": regions.name if regions else "none"}
+        self.options = {"dataset": "open_i", "split": split, **region_options(regions)}
         if (root / SYNTHETIC).is_file():
             self.options["synthetic"] = True
 
@@ -123,7 +122,7 @@ class Tables(OpenI):
         self.reports = require_table(root, "indiana_reports", HOW)
         self.projections = require_table(root, "indiana_projections", HOW)
         self.images = require_folder(root, ["images/images_normalized", "images"], HOW)
-        self.real_images = [os.path.realpath(path) for path in (root, self.images)]
+        self.real_images = real_paths(root, self.images)
 
     def read(self, skip: Skip) -> tuple[Mapping[str, tuple[Report, list[int | None]]], Sequence[Row]]:
         """Read both tables; see `OpenI.read`."""

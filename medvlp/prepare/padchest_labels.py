@@ -1,4 +1,8 @@
-"""The labels of PadChest, from the lists of names in its table."""
+"""The labels of PadChest, from the lists of names in its table.
+
+They are the words of the table, which are its narrowest terms: an image with `laminar atelectasis` has no value of
+`atelectasis`. Tests count that as absent, as published ones do, and it is no absence beside other data sets.
+"""
 
 from __future__ import annotations
 
@@ -34,8 +38,6 @@ def choose_labels(table: Path, labels: Labels) -> list[str]:
 
 def value_of(name: str, found: Collection[str]) -> int | None:
     """Return the value of a label: 1 present, 0 absent, None where the list has a narrower term in place of it.
-
-    The list has the narrowest terms: `laminar atelectasis` says nothing of `atelectasis`.
 
     Args:
         name: The label.

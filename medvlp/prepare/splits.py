@@ -62,6 +62,15 @@ def mgca_split(ids: Sequence[str], rest: int, seed: int = 0) -> dict[str, str]:
     return {name: split for split, part in zip(("train", "test", "validate"), parts, strict=True) for name in part}
 
 
+def hash_rule(unit: str) -> str:
+    """Return the rule of `hash_split` in words.
+
+    Args:
+        unit: What the name is that it is called with, such as patient.
+    """
+    return f"{TRAIN:.0%} train, {VALIDATE:.0%} validate by sha256 of the {unit}"
+
+
 def hash_split(name: str) -> str:
     """Return the split of a study or patient, TRAIN : VALIDATE : the rest, which does not depend on the others."""
     return by_share(name, TRAIN, VALIDATE)

@@ -16,6 +16,7 @@ __all__ = [
     "read_lines",
     "read_table",
     "require_table",
+    "require_version",
 ]
 
 
@@ -49,6 +50,23 @@ def require_table(root: Path, name: str, how: str, suffix: str = ".csv", argumen
         advice = _near(root, f"{name}{suffix}") or how
         raise missing(root, f"neither {name}{suffix} nor {name}{suffix}.gz", advice, argument)
     return path
+
+
+def require_version(root: Path, patterns: Sequence[str], how: str) -> Path:
+    """Return the path of a file in --root, packed or not, whose name holds its version.
+
+    Args:
+        root: The folder.
+        patterns: Its name with * for the version, then perhaps the same in other folders. The last of several counts.
+        how: How to get the data, for the error.
+
+    Raises:
+        NotFoundError: If there is none.
+    """
+    tables = [path for pattern in patterns for suffix in ("", ".gz") for path in root.glob(f"{pattern}{suffix}")]
+    if not tables:
+        raise missing(root, f"no {patterns[0]}", how)
+    return max(tables, key=lambda path: path.name)
 
 
 def _near(root: Path, name: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from medvlp.errors import LeftOutError
 from medvlp.prepare.annotations import Box
+from medvlp.prepare.boxes import read_corners
 from medvlp.prepare.objects import CONTRADICTION, DUPLICATE
 from medvlp.prepare.readers import fuse, majority
 from medvlp.prepare.study import Skip
@@ -172,12 +172,9 @@ def read_box(finding: str, corners: Sequence[str]) -> Box | None:
     if finding not in BOXED:
         raise LeftOutError(f"unreadable row: finding '{finding}'")
     try:
-        x1, y1, x2, y2 = map(float, corners)
-    except ValueError:
-        x1 = y1 = x2 = y2 = math.nan
-    if not (math.isfinite(x1 + y1 + x2 + y2) and x1 < x2 and y1 < y2):
-        raise LeftOutError("unreadable row: not a box")
-    return Box(finding, x1, y1, x2, y2)
+        return Box(finding, *read_corners(corners, sized=False))
+    except ValueError as error:
+        raise LeftOutError(f"unreadable row: {error}") from None
 
 
 def _rows(

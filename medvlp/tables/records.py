@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import json
 import math
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from medvlp.errors import UserError
 from medvlp.tables.files import DAMAGED, kind_of, open_table
+from medvlp.tables.parquet import parquet_rows
 from medvlp.tables.separated import SkipRow, read_header, separated_rows
 from medvlp.tables.text import field_text
 from medvlp.tables.workbook import workbook_rows
 
 Tell = Callable[[str], None]
-# Number of rows of a parquet file in memory at once.
-BATCH = 1024
 
 
 def read_records(path: Path, skip: SkipRow, tell: Tell) -> Iterator[tuple[str, dict[str, str]]]:
@@ -97,46 +95,6 @@ def _parsed(line: str) -> Any:
         return json.loads(field_text(line))
     except (ValueError, RecursionError):
         return None
-
-
-def parquet_rows(path: Path, tell: Tell) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the place and the values of each row of a parquet file, without columns of bytes.
-
-    Raises:
-        UserError: If it cannot be read, or a column is there twice.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        with pq.ParquetFile(path) as file:
-            leaves = [*_leaves("", file.schema_arrow)]
-            if twice := [name for name, number in Counter(name for name, _ in leaves).items() if number > 1]:
-                raise UserError(f"'{path}' has the column '{twice[0]}' more than once. Rename all but one.")
-            if bytes_in := [name for name, is_text in leaves if not is_text]:
-                tell(f"{path.name}: not read, for they hold bytes: {', '.join(bytes_in)}.")
-            names = [name for name, is_text in leaves if is_text]
-            number = 0
-            for batch in file.iter_batches(BATCH, columns=names):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield f"{path.name}:{number}", row
-    except UserError:
-        raise
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise UserError(f"'{path}' is no readable parquet table: {error}.") from error
-
-
-def _leaves(above: str, fields: Iterable[Any]) -> Iterator[tuple[str, bool]]:
-    """Yield the paths of the columns in a parquet file, and whether each holds something else than bytes."""
-    from pyarrow import types
-
-    for field in fields:
-        kind = field.type
-        if types.is_struct(kind):
-            yield from _leaves(f"{above}{field.name}.", kind)
-        else:
-            yield f"{above}{field.name}", not (types.is_binary(kind) or types.is_large_binary(kind))
 
 
 def flat(row: Mapping[str, object], above: str = "") -> Iterator[tuple[str, str]]:

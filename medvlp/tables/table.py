@@ -11,6 +11,7 @@ from pathlib import Path
 from medvlp.errors import UserError
 from medvlp.tables.columns import positions_of
 from medvlp.tables.files import DAMAGED, kind_of, open_table
+from medvlp.tables.parquet import parquet_names, parquet_texts
 from medvlp.tables.records import raw_rows
 from medvlp.tables.separated import SkipRow, read_header, separated_rows
 from medvlp.tables.text import field_text
@@ -28,13 +29,7 @@ def column_names(path: Path, wanted: Sequence[str] = ()) -> list[str]:
     """
     kind = kind_of(path)
     if kind == "parquet":
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        try:
-            return list(pq.read_schema(path).names)
-        except pa.ArrowInvalid as error:
-            raise UserError(f"'{path}' is no csv, csv.gz or parquet table: {error}.") from error
+        return parquet_names(path)
     if kind != "csv":
         return list(next(raw_rows(path, lambda *_: None, lambda _: None), ("", {}))[1])
     try:
@@ -83,7 +78,7 @@ def read_table(
     tell = tell or _print_once
     kind = kind_of(path)
     if kind == "parquet":
-        yield from _parquet_rows(path, columns)
+        yield from parquet_texts(path, columns)
         return
     if kind != "csv":
         yield from _object_rows(path, raw_rows(path, skip, tell), columns, skip)
@@ -129,27 +124,6 @@ def _object_rows(
             skip(place, "unreadable row: a list or an object, not a text")
         else:
             yield place, tuple("" if value is None else str(value) for value in values)
-
-
-def _parquet_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, tuple[str, ...]]]:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
-
-    try:
-        with pq.ParquetFile(path) as file:
-            names = file.schema_arrow.names
-            wanted = [names[position] for position in positions_of(path, names, columns)]
-            number = 0
-            for batch in file.iter_batches(columns=list(dict.fromkeys(wanted))):
-                fields = [pc.cast(batch[name], pa.string()).to_pylist() for name in wanted]
-                for row in zip(*fields, strict=True):
-                    number += 1
-                    yield f"{path.name}:{number}", tuple(value or "" for value in row)
-    except pa.ArrowNotImplementedError as error:
-        raise UserError(f"'{path}': a column of {', '.join(columns)} holds no text: {error}.") from error
-    except pa.ArrowInvalid as error:
-        raise UserError(f"'{path}' is no csv, csv.gz or parquet table: {error}.") from error
 
 
 @lru_cache(maxsize=256)

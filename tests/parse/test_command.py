@@ -99,7 +99,7 @@ def test_radgraph(tmp_path):
         ({"input": "reports.csv", "out": "t", "id": "study"}, "no column study, it has uid, indication"),
         ({"input": "reports.csv", "out": "t", "sections": "finding,impression"}, "no column finding, it has"),
         ({"input": "reports.csv", "out": "t", "workers": 0}, "workers=0"),
-        ({"input": "broken.parquet", "out": "t"}, "no csv, csv.gz or parquet"),
+        ({"input": "broken.parquet", "out": "t"}, "no readable parquet table"),
         ({"input": "empty.csv", "out": "t"}, "empty.csv' is empty: the first line of a table names its columns"),
         ({"input": "ragged.csv", "out": "t"}, "none of its 2 rows can be read, the first at ragged.csv:2"),
         ({"input": "columns.csv", "out": "t"}, "has the column 'findings' 2 times: 'findings' (2), 'findings' (3)"),

@@ -180,7 +180,7 @@ def test_rows_of_parquet(tmp_path):
         ("t.json", b'[\n{"uid": 1},', "no readable JSON list"),
         ("t.csv", b"", "its columns are none: the file is empty"),
         ("t.csv", b"\xef\xbb\xbf", "its columns are none: the file is empty"),
-        ("t.parquet", b"PAR1", "no csv, csv.gz or parquet table"),
+        ("t.parquet", b"PAR1", "no readable parquet table"),
         ("t.csv.gz", b"uid,text\n", "cannot be read"),
     ],
 )

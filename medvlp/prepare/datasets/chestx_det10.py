@@ -7,23 +7,21 @@ as a patient: some copies have such names.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from medvlp.prepare.box_lists import read_box_lists
 from medvlp.prepare.boxes import Boxes, boxes_text
-from medvlp.prepare.dataset import DataSet
-from medvlp.prepare.datasets.nih import SIDE, image_folders
-from medvlp.prepare.files import find_images, require_folder
-from medvlp.prepare.nih_patients import patient_of
+from medvlp.prepare.dataset import DataSet, identity
+from medvlp.prepare.files import find_images, path_of, real_paths, require_folder
+from medvlp.prepare.nih_images import SIDE, image_folders, patient_of
 from medvlp.prepare.pipeline import prepare
 from medvlp.prepare.plan import Options
 from medvlp.prepare.screening import parse_flags
 from medvlp.prepare.splits import SplitVariant, by_patient, scaled
 from medvlp.prepare.study import Picture, Skip, Study
 from medvlp.prepare.tables import require_table
-from medvlp.prepared import SYNTHETIC, Resize
+from medvlp.prepared import Resize
 
 HOW = (
     "Download train.json and test.json from https://github.com/Deepwise-AILab/ChestX-Det10-Dataset and give the folder "
@@ -98,8 +96,8 @@ class ChestXDet10(DataSet):
             self.folders = [root / name for name in FOLDERS if (root / name).is_dir()]
         else:
             self.folders = image_folders(require_folder(images, [""], HOW, "images")) or [images]
-        self.real_images = [os.path.realpath(path) for path in (self.images, *self.folders)]
-        self.options = {"dataset": "chestx_det10", "synthetic": (self.images / SYNTHETIC).is_file()}
+        self.real_images = real_paths(self.images, *self.folders)
+        self.options = identity("chestx_det10", self.images)
 
     def studies(self, skip: Skip) -> Iterator[Study]:
         """Yield each image as a study, those of test.json and then those of train.json, in their order."""
@@ -113,7 +111,7 @@ class ChestXDet10(DataSet):
         for name, boxes in boxes_of.items():
             if boxes is not None:
                 patient, split = patients[name], split_of[name]
-                path = paths.get(os.path.splitext(name)[0], f"{FOLDERS[split != 'test']}/{name}")
+                path = path_of(paths, name, f"{FOLDERS[split != 'test']}/{name}")
                 labels: list[int | None] = [int(label in {box.name for box in boxes}) for label in self.labels]
                 picture = Picture(name, "FRONTAL", path, annotation=boxes_text(boxes))
                 apart = {"patients": "" if split != "test" and patient in tested else split}

@@ -15,7 +15,7 @@ from medvlp.errors import UserError, suggestion
 from medvlp.prepare.chexpert_images import patient_folders
 from medvlp.prepare.chexpert_table import LABELS, OTHER_NAME, first_frontal, read_rows
 from medvlp.prepare.coco_masks import CocoMasks
-from medvlp.prepare.dataset import DataSet
+from medvlp.prepare.dataset import DataSet, identity
 from medvlp.prepare.entries import read_entries
 from medvlp.prepare.files import missing, require_folder
 from medvlp.prepare.pipeline import prepare
@@ -24,7 +24,7 @@ from medvlp.prepare.screening import parse_flags
 from medvlp.prepare.splits import SplitVariant
 from medvlp.prepare.study import Picture, Skip, Study
 from medvlp.prepare.tables import find_table, require_table
-from medvlp.prepared import SYNTHETIC, Resize
+from medvlp.prepared import Resize
 
 HOW = (
     "Download the folders 'CheXpert' and 'CheXlocalize' of https://stanfordaimi.azurewebsites.net/datasets/"
@@ -101,8 +101,7 @@ class CheXlocalize(DataSet):
         self.folders = patient_folders(root, {"valid": ["*/val", "*/valid"], "test": ["*/test"]})
         self.real_images = self.folders.real_folders
         self.annotations = CocoMasks(WORDS, finding)
-        self.options = {"dataset": "chexlocalize", "finding": finding or "all"}
-        self.options["synthetic"] = (root / SYNTHETIC).is_file()
+        self.options = identity("chexlocalize", root, finding=finding or "all")
 
     def studies(self, skip: Skip) -> Iterator[Study]:
         """Yield each image as a study, in the order of the tables, those of validate first."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from medvlp.errors import UserError
 from medvlp.prepare.chexpert_images import patient_folders
 from medvlp.prepare.chexpert_table import FRONTAL, LABELS, Row, draw_5x200, first_frontal, read_rows
-from medvlp.prepare.dataset import DataSet
+from medvlp.prepare.dataset import DataSet, identity
 from medvlp.prepare.files import require_folder
 from medvlp.prepare.five_by_200 import CLASSES, EACH
 from medvlp.prepare.order import number_at_end
@@ -24,7 +24,7 @@ from medvlp.prepare.screening import parse_flags
 from medvlp.prepare.splits import SplitVariant, by_patient, scaled
 from medvlp.prepare.study import Picture, Skip, Study
 from medvlp.prepare.tables import find_table, require_table
-from medvlp.prepared import SYNTHETIC, Resize
+from medvlp.prepared import Resize
 
 HOW = (
     "Download CheXpert-v1.0 or CheXpert-v1.0-small from https://stanfordaimi.azurewebsites.net (free registration) and "
@@ -131,7 +131,7 @@ class CheXpert(DataSet):
         if not batches:
             require_folder(self.images, ["train"], HOW)
         places = {"train": ["train", BATCHES, f"{BATCHES}/train"], "valid": ["valid", f"{BATCHES}/valid"]}
-        self.options = {"dataset": "chexpert", "synthetic": (self.images / SYNTHETIC).is_file()}
+        self.options = identity("chexpert", self.images)
         place = next((place for place in TESTS if find_table(self.images / place, "test_labels")), None)
         if place is not None:
             self.tables["test"] = require_table(self.images / place, "test_labels", HOW)

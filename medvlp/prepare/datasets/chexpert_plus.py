@@ -18,18 +18,18 @@ from pathlib import Path
 from typing import Literal
 
 from medvlp.prepare.chexpert_images import find_folders
-from medvlp.prepare.chexpert_reports import TABLE, ReportTable, find_files, read_labels
+from medvlp.prepare.chexpert_reports import TABLE, TEXT, ReportTable, find_files, read_labels
 from medvlp.prepare.chexpert_table import LABELS, draw_5x200, read_rows
-from medvlp.prepare.dataset import DataSet
+from medvlp.prepare.dataset import DataSet, identity
 from medvlp.prepare.order import number_at_end
 from medvlp.prepare.pipeline import prepare
 from medvlp.prepare.plan import Options, parse_views
-from medvlp.prepare.regions import Automatic, Regions, RegionSource
+from medvlp.prepare.regions import Regions, RegionSource, finder, region_options
 from medvlp.prepare.screening import parse_flags
 from medvlp.prepare.splits import SplitVariant, by_patient, scaled
 from medvlp.prepare.study import Picture, Skip, Study
 from medvlp.prepare.tables import read_table
-from medvlp.prepared import SYNTHETIC, Resize
+from medvlp.prepared import Resize
 
 Labels = Literal["impression", "findings", "report", "none"]
 HOW = (
@@ -37,7 +37,6 @@ HOW = (
     f"(free registration) and give the folder that holds {TABLE}, 'chexbert_labels' and 'PNG' or 'DICOM'; the JPEGs of "
     "CheXpert will do. 'medvlp phantom --layouts chexpert_plus' writes a synthetic stand-in."
 )
-TEXT = "section_findings and section_impression"
 # Number of images of train and valid, and of those of train in the test split of patients.
 TRAIN, VALID, TEST = 223_228, 234, 5_000
 RULES = {
@@ -79,7 +78,7 @@ def chexpert_plus(
         leave_out: Flags whose images are left out, separated by commas, such as lateral,inverted; by default none.
         workers: Number of processes; one per CPU core if not given.
     """
-    data = CheXpertPlus(root, images, labels, train_csv, Automatic() if regions == "automatic" else None)
+    data = CheXpertPlus(root, images, labels, train_csv, finder(regions))
     prepare(data, out, Options(size, resize, parse_views(views), min_words, leave_out=parse_flags(leave_out)), workers)
 
 
@@ -98,9 +97,8 @@ class CheXpertPlus(DataSet):
         self.real_images = self.folders.real_folders
         self.splits = {name: SplitVariant(rule) for name, rule in RULES.items() if train_csv or name != "5x200"}
         self.labels = [] if labels == "none" else LABELS
-        self.options = {"dataset": "chexpert_plus", "table": self.table.name.removesuffix(".gz"), "labels": labels}
-        self.options |= {"text": TEXT, "images": self.folders.suffix, "synthetic": (root / SYNTHETIC).is_file()}
-        self.options["regions"] = regions.name if regions else "none"
+        settings = {"table": self.table.name.removesuffix(".gz"), "labels": labels, "text": TEXT}
+        self.options = identity("chexpert_plus", root, **settings, images=self.folders.suffix) | region_options(regions)
 
     def studies(self, skip: Skip) -> Iterator[Study]:
         """Yield the studies in the order of the table."""

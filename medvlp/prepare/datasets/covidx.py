@@ -16,15 +16,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from medvlp.prepare.covidx_lists import CLASSES, HOW, find_lists, words_of
-from medvlp.prepare.dataset import DataSet
-from medvlp.prepare.files import require_folder
+from medvlp.prepare.dataset import DataSet, identity
+from medvlp.prepare.files import real_paths, require_folder
 from medvlp.prepare.pipeline import prepare
 from medvlp.prepare.plan import Options
 from medvlp.prepare.screening import parse_flags
 from medvlp.prepare.splits import SplitVariant, by_patient, shuffled
 from medvlp.prepare.study import Picture, Skip, Study
 from medvlp.prepare.tables import read_lines
-from medvlp.prepared import SYNTHETIC, Resize
+from medvlp.prepared import Resize
 
 __all__ = ["CLASSES", "HOW", "CovidX", "covidx"]
 
@@ -93,16 +93,12 @@ class CovidX(DataSet):
         self.lists = lists.paths
         self.images = root
         self.folders = [name for name in FOLDERS if (root / name).is_dir()]
-        self.real_images = [os.path.realpath(root / name) for name in ("", *self.folders)]
+        self.real_images = real_paths(root, *(root / name for name in self.folders))
         self.words = words_of(self.lists["train"])
         self.labels = list(self.words.values())
         self.documented = lists.images
         self.splits = _variants(lists.documented, "validate" in self.lists)
-        self.options = {
-            "dataset": "covidx",
-            "lists": [path.name for path in self.lists.values()],
-            "synthetic": (root / SYNTHETIC).is_file(),
-        }
+        self.options = identity("covidx", root, lists=[path.name for path in self.lists.values()])
 
     def studies(self, skip: Skip) -> Iterator[Study]:
         """Yield each image as a study, those of the test list first, those of the training list last."""

@@ -11,7 +11,6 @@ labels are read as PhysioNet and public code describe them; the files were not s
 from __future__ import annotations
 
 import itertools
-import os
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -20,14 +19,15 @@ from typing import Literal
 
 from medvlp.errors import LeftOutError
 from medvlp.prepare.chexpert_table import LABEL_VALUES
-from medvlp.prepare.dataset import DataSet
-from medvlp.prepare.files import ESCAPES, EscapesRootError, Store, locator, open_store, require_folder
+from medvlp.prepare.dataset import DataSet, identity
+from medvlp.prepare.files import ESCAPES, EscapesRootError, Store, locator, open_store, real_paths, require_folder
 from medvlp.prepare.five_by_200 import CLASSES, candidates, draw
 from medvlp.prepare.mimic_tables import (
     RADIOLOGISTS,
     RECORDS,
     TABLE,
     Row,
+    folder,
     image_suffix,
     read_labels,
     read_rows,
@@ -35,15 +35,15 @@ from medvlp.prepare.mimic_tables import (
 )
 from medvlp.prepare.pipeline import prepare
 from medvlp.prepare.plan import Options, parse_views
-from medvlp.prepare.regions import Automatic, Regions, RegionSource, SceneGraphs
+from medvlp.prepare.regions import Regions, RegionSource, SceneGraphs, finder, region_options
 from medvlp.prepare.regions.scene_graphs import SUFFIX
 from medvlp.prepare.reports import has_words, read_report
 from medvlp.prepare.screening import parse_flags
-from medvlp.prepare.splits import TRAIN, VALIDATE, SplitVariant
+from medvlp.prepare.splits import SplitVariant, hash_rule
 from medvlp.prepare.study import Picture, Report, Skip, Study
 from medvlp.prepare.tables import column_names, decode, find_table, require_table
 from medvlp.prepare.views import ByHeader
-from medvlp.prepared import SYNTHETIC, Resize
+from medvlp.prepared import Resize
 
 Labels = Literal["chexpert", "negbio", "radiologists", "none"]
 
@@ -67,9 +67,7 @@ EXPERT = SplitVariant(
     "test is the studies that radiologists labelled, in version 2.1.0 of MIMIC-CXR-JPG, with their labels; train and "
     "validate are the official ones, without all images of the patients of test"
 )
-HASH = SplitVariant(
-    f"{TRAIN:.0%} train, {VALIDATE:.0%} validate by sha256 of the patient: the official table is not there"
-)
+HASH = SplitVariant(f"{hash_rule('patient')}: the official table is not there")
 FRONTAL = ("PA", "AP")
 
 
@@ -108,7 +106,7 @@ def mimic_cxr(
         workers: Number of processes; one per CPU core if not given.
     """
     graphs = None if scene_graphs is None else open_graphs(scene_graphs)
-    source = SceneGraphs(graphs) if graphs else Automatic() if regions == "automatic" else None
+    source = SceneGraphs(graphs) if graphs else finder(regions)
     data = MimicCxr(images, reports, graphs, source, labels, min_words)
     prepare(data, out, Options(size, resize, parse_views(views), min_words, leave_out=parse_flags(leave_out)), workers)
 
@@ -128,11 +126,6 @@ def open_graphs(path: Path) -> Store:
         for name in ("scene_graph", "scene_graph.zip")
     ]
     return open_store(path, "scene_graphs", below, HOW["scene_graphs"])
-
-
-def folder(subject: int) -> str:
-    """Return the folder of a patient below 'files', with a slash at its end."""
-    return f"p{str(subject)[:2]}/p{subject}/"
 
 
 class MimicCxr(DataSet):
@@ -177,7 +170,7 @@ class MimicCxr(DataSet):
         self.label_table = None if labels == "none" else self._table("chexpert" if by_radiologists else labels)
         self.experts = self._table(RADIOLOGISTS) if by_radiologists else None
         require_folder(images, ["files"], HOW["images"], "images")
-        self.real_images = [os.path.realpath(path) for path in (images, files)]
+        self.real_images = real_paths(images, files)
         self.reports = open_store(
             reports, "reports", ["mimic-cxr-reports.zip", "mimic-cxr-reports/files", "files"], HOW["reports"]
         )
@@ -191,12 +184,7 @@ class MimicCxr(DataSet):
         elif self.has_views and {*CLASSES} <= {*self.labels}:
             self.splits = {**self.splits, "5x200": FIVE_BY_200}
         self.min_words = min_words
-        self.options = {
-            "dataset": "mimic_cxr",
-            "labels": labels,
-            "synthetic": (images / SYNTHETIC).is_file(),
-            "regions": regions.name if regions else "none",
-        }
+        self.options = identity("mimic_cxr", images, labels=labels) | region_options(regions)
         if self.suffix == ".dcm":
             self.options["images"] = "DICOM"
 

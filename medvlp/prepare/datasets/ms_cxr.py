@@ -7,24 +7,24 @@ https://arxiv.org/abs/2204.09817; https://physionet.org/content/ms-cxr/.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from medvlp.errors import LeftOutError
 from medvlp.prepare.annotations import Box
-from medvlp.prepare.boxes import Boxes, boxes_text
-from medvlp.prepare.dataset import DataSet
-from medvlp.prepare.datasets.mimic_cxr import folder
-from medvlp.prepare.files import missing, require_folder
+from medvlp.prepare.boxes import Boxes, boxes_text, read_corners
+from medvlp.prepare.dataset import DataSet, identity
+from medvlp.prepare.files import real_paths, require_folder
+from medvlp.prepare.mimic_tables import folder
 from medvlp.prepare.objects import group_objects
 from medvlp.prepare.pipeline import prepare
 from medvlp.prepare.plan import Options, parse_views
 from medvlp.prepare.screening import parse_flags
+from medvlp.prepare.split_tables import read_splits
 from medvlp.prepare.splits import SplitVariant
 from medvlp.prepare.study import Picture, Skip, Study
-from medvlp.prepare.tables import column_names, read_table, require_table
-from medvlp.prepared import SYNTHETIC, Resize
+from medvlp.prepare.tables import read_table, require_table, require_version
+from medvlp.prepared import Resize
 
 TABLE = "MS_CXR_Local_Alignment_v*.csv"
 METADATA = "mimic-cxr-2.0.0-metadata"
@@ -46,8 +46,6 @@ CATEGORIES = [
     "Pneumonia",
     "Pneumothorax",
 ]
-# Splits by their word in the table; the first version with them is 1.1.0.
-OFFICIAL = {"train": "train", "val": "validate", "test": "test"}
 
 
 def ms_cxr(
@@ -91,6 +89,7 @@ class MsCxr(DataSet):
     # Boxes are shares of the image: its size in the table may differ from that of the file.
     annotations = Boxes(masks=False, side=1)
     splits: Mapping[str, SplitVariant] = {
+        # The first version with them is 1.1.0.
         "official": SplitVariant("the split of the table, by patient; where a version has none, all images are test"),
         "all": SplitVariant("all images are test, as BioViL and MaCo measure"),
     }
@@ -106,26 +105,18 @@ class MsCxr(DataSet):
             NotFoundError: If a file or folder is missing.
         """
         # PhysioNet has a folder for each version.
-        patterns = (f"{folder}{TABLE}{suffix}" for folder in ("", "*/") for suffix in ("", ".gz"))
-        tables = sorted((path for pattern in patterns for path in root.glob(pattern)), key=lambda path: path.name)
-        if not tables:
-            raise missing(root, f"no {TABLE}", HOW["root"])
-        self.table = tables[-1]
+        self.table = require_version(root, [TABLE, f"*/{TABLE}"], HOW["root"])
         self.images = images
         self.metadata = require_table(images, METADATA, HOW["images"], argument="images")
         files = require_folder(images, ["files"], HOW["images"], "images")
-        self.real_images = [os.path.realpath(path) for path in (images, files)]
-        self.options = {
-            "dataset": "ms_cxr",
-            "table": self.table.name.removesuffix(".gz"),
-            "synthetic": (images / SYNTHETIC).is_file(),
-        }
+        self.real_images = real_paths(images, files)
+        self.options = identity("ms_cxr", images, table=self.table.name.removesuffix(".gz"))
 
     def studies(self, skip: Skip) -> Iterator[Study]:
         """Yield each image as a study, in the order of the table."""
         boxes_of = group_objects(read_table(self.table, COLUMNS, skip), read_box, skip)
         self.rows = len(boxes_of)
-        splits = self._read_splits(skip) or dict.fromkeys(boxes_of, "test")
+        splits = read_splits(self.table, "dicom_id", skip) or dict.fromkeys(boxes_of, "test")
         metadata = self._read_metadata(boxes_of)
         for image_id, boxes in boxes_of.items():
             if image_id not in metadata:
@@ -142,18 +133,6 @@ class MsCxr(DataSet):
                     labels=[1 if name in names else None for name in CATEGORIES],
                     other_splits={"all": "test"},
                 )
-
-    def _read_splits(self, skip: Skip) -> dict[str, str]:
-        """Return the split of each image; an empty dictionary if the table has no splits."""
-        splits: dict[str, str] = {}
-        if "split" in column_names(self.table):
-            # Unreadable rows have been reported already.
-            for place, (image_id, split) in read_table(self.table, ["dicom_id", "split"], lambda *_: None):
-                if split not in OFFICIAL:
-                    skip(place, f"unreadable row: split '{split}'")
-                elif splits.setdefault(image_id, OFFICIAL[split]) != OFFICIAL[split]:
-                    skip(place, "unreadable row: another split than above")
-        return splits
 
     def _read_metadata(self, images: Mapping[str, object]) -> dict[str, tuple[int, int, str]]:
         """Return subject, study and view of these images."""
@@ -176,14 +155,14 @@ def read_box(fields: Sequence[str]) -> Box:
     """
     name, phrase, *texts = fields
     try:
-        x, y, width, height, columns, rows = map(float, texts)
+        x1, y1, x2, y2 = read_corners(texts[:4], sized=True)
+        columns, rows = map(float, texts[4:])
     except ValueError:
         raise LeftOutError("unreadable row: box or size") from None
-    positive = all(0 < value < math.inf for value in (width, height, columns, rows))
-    if not (positive and math.isfinite(x) and math.isfinite(y)):
+    if not (0 < columns < math.inf and 0 < rows < math.inf):
         raise LeftOutError("unreadable row: box or size")
     if name not in CATEGORIES:
         raise LeftOutError(f"unreadable row: category '{name}'")
     if not phrase.strip():
         raise LeftOutError("unreadable row: no label_text")
-    return Box(name, x / columns, y / rows, (x + width) / columns, (y + height) / rows, phrase.strip())
+    return Box(name, x1 / columns, y1 / rows, x2 / columns, y2 / rows, phrase.strip())

@@ -6,17 +6,16 @@ Localization of Common Thorax Diseases, CVPR 2017, https://arxiv.org/abs/1705.02
 
 from __future__ import annotations
 
-import math
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from medvlp.errors import UserError
 from medvlp.prepare.annotations import Box
-from medvlp.prepare.boxes import Boxes, boxes_text
-from medvlp.prepare.dataset import DataSet
-from medvlp.prepare.files import find_images, missing
+from medvlp.prepare.boxes import Boxes, boxes_text, read_corners
+from medvlp.prepare.dataset import DataSet, identity
+from medvlp.prepare.files import find_images, missing, path_of, real_paths
+from medvlp.prepare.nih_images import SIDE, image_folders
 from medvlp.prepare.order import number_at_end
 from medvlp.prepare.pipeline import prepare
 from medvlp.prepare.plan import Options, parse_views
@@ -24,7 +23,7 @@ from medvlp.prepare.screening import parse_flags
 from medvlp.prepare.splits import SplitVariant, by_patient, scaled, shuffled, split_by_variant
 from medvlp.prepare.study import Picture, Skip, Study
 from medvlp.prepare.tables import find_table, read_lines, require_table
-from medvlp.prepared import SYNTHETIC, Resize
+from medvlp.prepared import Resize
 
 HOW = (
     "Download it from https://nihcc.app.box.com/v/ChestXray-NIHCC and give the folder that holds "
@@ -55,8 +54,6 @@ FINDINGS = {
 # The table of boxes has another word for one of them.
 BOXED = {**FINDINGS, "Infiltrate": "Infiltration"}
 BOX_HEADER = "Image Index,Finding Label,Bbox [x,y,w,h]"
-# Side of the published images in pixels; boxes refer to it.
-SIDE = 1024
 TRAIN, VALIDATE, TEST = 77_872, 8_652, 25_596
 SIZES = {"train": TRAIN, "validate": VALIDATE, "test": TEST}
 SPLITS: Mapping[str, SplitVariant] = {
@@ -104,11 +101,6 @@ def nih(
     prepare(data, out, Options(size, resize, parse_views(views), leave_out=parse_flags(leave_out)), workers)
 
 
-def image_folders(root: Path) -> list[Path]:
-    """Return the folders of images in the folder of the data set."""
-    return [path for path in (root / "images", *sorted(root.glob("images_*/images"))) if path.is_dir()]
-
-
 class Row(NamedTuple):
     """An image in the table."""
 
@@ -142,9 +134,9 @@ class Nih(DataSet):
         self.folders = image_folders(root)
         if not self.folders:
             raise missing(root, "no folder of images", HOW)
-        self.real_images = [os.path.realpath(folder) for folder in (root, *self.folders)]
+        self.real_images = real_paths(root, *self.folders)
         self.labels = list(FINDINGS.values())
-        self.options = {"dataset": "nih", "synthetic": (root / SYNTHETIC).is_file()}
+        self.options = identity("nih", root)
         if earlier is not None:
             self.options["table"] = f"{EARLIER}.csv"
 
@@ -170,13 +162,11 @@ class Nih(DataSet):
         paths = find_images(self.images, *self.folders)
         for image_id, patient, view, labels in rows:
             split_of = split_by_variant(image_id, validate, test=list_of[image_id] == "test")
-            stem, _, _ = image_id.rpartition(".")
-            # Where there is no file, the name that it should have is reported as missing.
-            path = paths.get(stem, f"images/{image_id}")
+            path = path_of(paths, image_id, f"images/{image_id}")
             annotation = boxes_text(boxes[image_id]) if image_id in boxes else None
             picture = Picture(image_id, view, path, annotation=annotation)
             # The follow-up number.
-            order = number_at_end(stem)
+            order = number_at_end(image_id.rpartition(".")[0])
             yield Study(image_id, patient, split_of.pop("kad"), [picture], labels, other_splits=split_of, order=order)
 
     def _read_lists(self, skip: Skip) -> dict[str, str]:
@@ -253,7 +243,4 @@ def parse_box(fields: list[str]) -> Box:
     finding = fields[0]
     if finding not in BOXED:
         raise ValueError(f"finding '{finding}'")
-    x, y, width, height = map(float, fields[1:])
-    if not (math.isfinite(x + y + width + height) and width > 0 and height > 0):
-        raise ValueError("not a box")
-    return Box(BOXED[finding], x, y, x + width, y + height)
+    return Box(BOXED[finding], *read_corners(fields[1:], sized=True))

@@ -14,15 +14,15 @@ import numpy as np
 from medvlp.errors import LeftOutError
 from medvlp.prepare import shapes
 from medvlp.prepare.annotations import Annotation, Box
-from medvlp.prepare.dataset import DataSet
-from medvlp.prepare.files import find_images, require_folder
+from medvlp.prepare.dataset import DataSet, identity
+from medvlp.prepare.files import find_images, real_paths, require_folder
 from medvlp.prepare.pipeline import prepare
 from medvlp.prepare.plan import Options
 from medvlp.prepare.screening import parse_flags
 from medvlp.prepare.splits import SplitVariant, scaled, shuffled, split_by_variant
 from medvlp.prepare.study import Picture, Skip, Study
 from medvlp.prepare.tables import require_table
-from medvlp.prepared import SYNTHETIC, Resize
+from medvlp.prepared import Resize
 
 HOW = (
     "Object-CXR has train.csv, dev.csv and the folders 'train' and 'dev'; it was at https://jfhealthcare.github.io/"
@@ -88,9 +88,9 @@ class ObjectCxr(DataSet):
         self.images = root
         self.tables = {part: require_table(root, part, HOW) for part in ("train", "dev")}
         self.folders = {part: require_folder(root, [part, f"{part}_image"], HOW) for part in self.tables}
-        self.real_images = [os.path.realpath(path) for path in (root, *self.folders.values())]
+        self.real_images = real_paths(root, *self.folders.values())
         self.annotations = Shapes()
-        self.options = {"dataset": "object_cxr", "synthetic": (root / SYNTHETIC).is_file()}
+        self.options = identity("object_cxr", root)
         self.labels = [LABEL]
 
     def studies(self, skip: Skip) -> Iterator[Study]:

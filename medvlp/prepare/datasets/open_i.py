@@ -14,7 +14,7 @@ from pathlib import Path
 from medvlp.prepare.open_i_files import HOW, open_files
 from medvlp.prepare.pipeline import prepare
 from medvlp.prepare.plan import Options, parse_views
-from medvlp.prepare.regions import Automatic, Regions
+from medvlp.prepare.regions import Regions, finder
 from medvlp.prepare.screening import parse_flags
 from medvlp.prepared import Resize
 
@@ -52,5 +52,5 @@ def open_i(
         leave_out: Flags whose images are left out, separated by commas, such as lateral,inverted; by default none.
         workers: Number of processes; one per CPU core if not given.
     """
-    data = open_files(root, split_file, Automatic() if regions == "automatic" else None)
+    data = open_files(root, split_file, finder(regions))
     prepare(data, out, Options(size, resize, parse_views(views), min_words, leave_out=parse_flags(leave_out)), workers)

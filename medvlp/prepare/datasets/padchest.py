@@ -4,29 +4,25 @@ Bustos et al., PadChest: A large chest x-ray image dataset with multi-label anno
 66, 2020, https://arxiv.org/abs/1901.07441. The reports are no training text: they are Spanish words without endings.
 The table is read as the makers and public code describe it; the files were not seen. The images have 16 bits; see
 `medvlp.prepare.pixels.scale_to_bytes`. Some are said to be negatives: the screening flags those that it recognises.
-
-Labels are the words of the table, which are its narrowest terms: an image with `laminar atelectasis` has no value of
-`atelectasis`. Tests count that as absent, as published ones do, and it is no absence beside other data sets.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from medvlp.prepare.below import images_below
-from medvlp.prepare.dataset import DataSet
-from medvlp.prepare.files import missing
+from medvlp.prepare.dataset import DataSet, identity
+from medvlp.prepare.files import path_of
 from medvlp.prepare.order import moment
 from medvlp.prepare.padchest_labels import PHYSICIAN, Labels, choose_labels, value_of, words
 from medvlp.prepare.pipeline import prepare
 from medvlp.prepare.plan import Options, parse_views
 from medvlp.prepare.screening import parse_flags
-from medvlp.prepare.splits import TRAIN, VALIDATE, SplitVariant, hash_split
+from medvlp.prepare.splits import SplitVariant, hash_rule, hash_split
 from medvlp.prepare.study import Picture, Skip, Study
-from medvlp.prepare.tables import present_columns
-from medvlp.prepared import SYNTHETIC, Resize
+from medvlp.prepare.tables import require_version
+from medvlp.prepared import Resize
 
 TABLE = "PADCHEST_chest_x_ray_images_labels_160K*.csv"
 HOW = (
@@ -75,10 +71,7 @@ class PadChest(DataSet):
 
     documented = 160_861
     splits: Mapping[str, SplitVariant] = {
-        "hash": SplitVariant(
-            f"{TRAIN:.0%} train, {VALIDATE:.0%} validate by sha256 of the patient, without images labelled exclude or "
-            "suboptimal study"
-        ),
+        "hash": SplitVariant(f"{hash_rule('patient')}, without images labelled exclude or suboptimal study"),
         "physician": SplitVariant(
             "all images that physicians labelled are test, as CARZero and RadZero measure",
             {"train": 0, "validate": 0, "test": 39_053},
@@ -95,31 +88,26 @@ class PadChest(DataSet):
         Raises:
             NotFoundError: If a file or folder is missing.
         """
-        tables = sorted(path for suffix in ("", ".gz") for path in root.glob(TABLE + suffix))
-        if not tables:
-            raise missing(root, f"no {TABLE}", HOW)
-        self.table, self.images = tables[-1], root
+        self.table, self.images = require_version(root, [TABLE], HOW), root
         self.paths, self.real_images = images_below(root, HOW, ["*.zip", "*/*.zip"], "Unpack all of them.")
         self.labels = choose_labels(self.table, labels)
-        self.options = {"dataset": "padchest", "labels": labels, "synthetic": (root / SYNTHETIC).is_file()}
+        self.options = identity("padchest", root, labels=labels)
 
     def studies(self, skip: Skip) -> Iterator[Study]:
         """Yield each image as a study, in the order of the table."""
         ids = set()
-        dated = present_columns(self.table, [DATE])
-        for place, row in self.counted_rows(self.table, [*COLUMNS, *dated], skip):
-            image_id, folder, study, patient, view, method, text, *date = row
+        for place, row in self.counted_rows(self.table, COLUMNS, skip, [DATE]):
+            image_id, folder, study, patient, view, method, text, date = row
             if not (image_id and study and patient):
                 skip(place, "unreadable row: ImageID, StudyID or PatientID")
             elif image_id in ids:
                 skip(place, "duplicate id")
             else:
                 ids.add(image_id)
-                found = words(text)
-                if not found:
+                if not (found := words(text)):
                     skip(image_id, "no labels")
                     continue
-                path = self.paths.get(os.path.splitext(image_id)[0], f"{folder}/{image_id}")
+                path = path_of(self.paths, image_id, f"{folder}/{image_id}")
                 view = view.strip().upper()
                 yield Study(
                     study_id=study,
@@ -128,5 +116,5 @@ class PadChest(DataSet):
                     pictures=[Picture(image_id, VIEWS.get(view, view), path)],
                     labels=[value_of(name, found) for name in self.labels],
                     other_splits={"physician": "test" if method.strip().lower() == PHYSICIAN else ""},
-                    order=moment(*date) if date else None,
+                    order=moment(date),
                 )

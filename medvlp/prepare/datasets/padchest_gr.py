@@ -8,26 +8,24 @@ seen.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
-from medvlp.errors import LeftOutError
 from medvlp.prepare.below import images_below
 from medvlp.prepare.boxes import Boxes, boxes_text
-from medvlp.prepare.dataset import DataSet
-from medvlp.prepare.files import missing
-from medvlp.prepare.grounded import Language, present, read_findings
-from medvlp.prepare.json_lists import read_objects
+from medvlp.prepare.dataset import DataSet, identity
+from medvlp.prepare.files import path_of
+from medvlp.prepare.grounded import Language, Sentences
 from medvlp.prepare.pipeline import prepare
 from medvlp.prepare.plan import Options, parse_views
-from medvlp.prepare.regions import Automatic, Regions, RegionSource
+from medvlp.prepare.regions import Regions, RegionSource, finder, region_options
 from medvlp.prepare.screening import parse_flags
+from medvlp.prepare.split_tables import read_studies
 from medvlp.prepare.splits import SplitVariant
 from medvlp.prepare.study import Picture, Report, Skip, Study
-from medvlp.prepare.tables import column_names, read_table, require_table
-from medvlp.prepared import SYNTHETIC, Resize
+from medvlp.prepare.tables import require_table
+from medvlp.prepared import Resize
 
 REPORTS, TABLE = "grounded_reports_*.json", "master_table"
 HOW = (
@@ -36,7 +34,6 @@ HOW = (
     "'medvlp phantom --layouts padchest_gr' writes a synthetic stand-in."
 )
 UNPACK = "Join its parts and unpack them: cat PadChest_GR.zip.* > PadChest_GR.zip && unzip PadChest_GR.zip."
-OFFICIAL = {"train": "train", "validation": "validate", "val": "validate", "validate": "validate", "test": "test"}
 
 
 def padchest_gr(
@@ -65,7 +62,7 @@ def padchest_gr(
         leave_out: Flags whose images are left out, separated by commas, such as lateral,inverted; by default none.
         workers: Number of processes; one per CPU core if not given.
     """
-    data = PadChestGr(root, language, Automatic() if regions == "automatic" else None)
+    data = PadChestGr(root, language, finder(regions))
     options = Options(size, resize, parse_views("FRONTAL"), min_words, leave_out=parse_flags(leave_out))
     prepare(data, out, options, workers)
 
@@ -93,69 +90,26 @@ class PadChestGr(DataSet):
             NotFoundError: If a file or folder is missing.
             UserError: If the file of sentences cannot be read.
         """
-        reports = sorted(root.glob(REPORTS))
-        if not reports:
-            raise missing(root, f"no {REPORTS}", HOW)
-        self.reports, self.images, self.language, self.regions = reports[-1], root, language, regions
+        self.sentences = Sentences(root, REPORTS, HOW)
+        self.labels = self.sentences.labels
+        self.images, self.language, self.regions = root, language, regions
         self.table = require_table(root, TABLE, HOW)
         self.paths, self.real_images = images_below(root, HOW, ["PadChest_GR.zip*", "*/PadChest_GR.zip*"], UNPACK)
-        self.faults: list[tuple[str, str]] = []
-        self.entries = [*read_objects(self.reports, lambda place, reason: self.faults.append((place, reason)))]
-        self.labels = sorted({name for _, entry in self.entries for name in present(entry)})
-        self.options = {
-            "dataset": "padchest_gr",
-            "language": language,
-            "synthetic": (root / SYNTHETIC).is_file(),
-            "regions": regions.name if regions else "none",
-        }
+        self.options = identity("padchest_gr", root, language=language) | region_options(regions)
 
     def studies(self, skip: Skip) -> Iterator[Study]:
         """Yield the studies in the order of the file of sentences; each has one image."""
-        splits = self._read_splits(skip)
-        self.rows = len(self.entries) + len(self.faults)
-        for fault in self.faults:
-            skip(*fault)
-        ids: set[str] = set()
-        for place, entry in self.entries:
-            image_id, study = entry.get("ImageID"), entry.get("StudyID")
-            if not (isinstance(image_id, str) and image_id and study):
-                skip(place, "unreadable entry: ImageID or StudyID")
-            elif image_id in ids:
-                skip(place, "duplicate id")
-            elif str(study) not in splits:
-                skip(image_id, "not in the split table")
-            else:
-                ids.add(image_id)
-                try:
-                    sentences, boxes = read_findings(entry, self.language)
-                except LeftOutError as error:
-                    skip(image_id, str(error))
-                    continue
-                patient, split = splits[str(study)]
-                path = self.paths.get(os.path.splitext(image_id)[0], image_id)
-                yield Study(
-                    study_id=str(study),
-                    subject_id=patient,
-                    split=split,
-                    pictures=[Picture(image_id, "FRONTAL", path, annotation=boxes_text(boxes))],
-                    labels=[int(name in {*present(entry)}) for name in self.labels],
-                    report=partial(Report, " ".join(sentences) or None, None),
-                    other_splits={"all": "test"},
-                )
-
-    def _read_splits(self, skip: Skip) -> dict[str, tuple[str, str]]:
-        """Return patient and split of each study; the table has a row for each sentence."""
-        splits: dict[str, tuple[str, str]] = {}
-        columns = column_names(self.table)
-        wanted = ["StudyID", "PatientID", "split"]
-        rows: set[tuple[str, ...]] = set()
-        for place, (study, patient, word, *row) in read_table(self.table, [*wanted, *columns], skip):
-            split = OFFICIAL.get(word.strip().lower())
-            if not (study and patient and split):
-                skip(place, f"unreadable row: StudyID, PatientID or split '{word}'")
-            elif splits.setdefault(study, (patient, split)) != (patient, split):
-                skip(place, "unreadable row: another patient or split than above")
-            elif tuple(row) in rows:
-                skip(place, "duplicate id")
-            rows.add(tuple(row))
-        return splits
+        splits = read_studies(self.table, skip)
+        self.rows = self.sentences.rows
+        for image_id, study, sentences, boxes, labels in self.sentences.images(self.language, splits, skip):
+            patient, split = splits[study]
+            path = path_of(self.paths, image_id, image_id)
+            yield Study(
+                study_id=study,
+                subject_id=patient,
+                split=split,
+                pictures=[Picture(image_id, "FRONTAL", path, annotation=boxes_text(boxes))],
+                labels=[int(name in labels) for name in self.labels],
+                report=partial(Report, " ".join(sentences) or None, None),
+                other_splits={"all": "test"},
+            )

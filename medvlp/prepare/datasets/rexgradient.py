@@ -7,30 +7,26 @@ itself, the window of its compression, and all names of its views were not seen.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
-from pathlib import Path, PurePosixPath
-from typing import Any
+from pathlib import Path
 
-from medvlp.errors import LeftOutError
 from medvlp.prepare.archive import find_archive
-from medvlp.prepare.dataset import DataSet
-from medvlp.prepare.entries import read_entries
-from medvlp.prepare.files import missing, require_folder
+from medvlp.prepare.dataset import DataSet, identity
+from medvlp.prepare.files import missing, real_paths
 from medvlp.prepare.order import moment
-from medvlp.prepare.own.words import read_view
 from medvlp.prepare.pipeline import prepare
 from medvlp.prepare.plan import Options, parse_views
-from medvlp.prepare.regions import Automatic, Regions, RegionSource
+from medvlp.prepare.regions import Regions, RegionSource, finder, region_options
 from medvlp.prepare.reports import read_report
+from medvlp.prepare.rexgradient_metadata import find_metadata, read_metadata
 from medvlp.prepare.screening import parse_flags
 from medvlp.prepare.splits import SplitVariant
-from medvlp.prepare.study import Picture, Skip, Study
+from medvlp.prepare.study import Skip, Study
 from medvlp.prepare.views import ByScreening
 from medvlp.prepare.words import read_text
-from medvlp.prepared import SYNTHETIC, Resize
+from medvlp.prepared import Resize
 
 HOW = (
     "Accept the terms at https://huggingface.co/datasets/rajpurkarlab/ReXGradient-160K, run 'hf download "
@@ -38,8 +34,6 @@ HOW = (
     "deid_png.part00 to 09 need not be unpacked. 'medvlp phantom --layouts rexgradient' writes a synthetic stand-in."
 )
 IMAGES = "deid_png"
-# Beginnings of the names of the metadata files.
-SPLITS = {"train": "train", "validate": "valid", "test": "test"}
 
 
 def rexgradient(
@@ -70,7 +64,7 @@ def rexgradient(
         leave_out: Flags whose images are left out, separated by commas, such as lateral,inverted; by default none.
         workers: Number of processes; one per CPU core if not given.
     """
-    data = ReXGradient(root, Automatic() if regions == "automatic" else None)
+    data = ReXGradient(root, finder(regions))
     prepare(data, out, Options(size, resize, parse_views(views), min_words, leave_out=parse_flags(leave_out)), workers)
 
 
@@ -94,70 +88,20 @@ class ReXGradient(DataSet):
             NotFoundError: If a file is missing.
         """
         folders = [root, root / "download"]
-        tables = require_folder(root, ["metadata", "download/metadata"], HOW)
-        self.tables = {split: tables / f"{name}_metadata_view_position.json" for split, name in SPLITS.items()}
-        absent = next((path for path in self.tables.values() if not path.is_file()), None)
-        if absent:
-            raise missing(root, f"no '{absent.relative_to(root)}'", HOW)
+        self.tables = find_metadata(root, HOW)
         unpacked = next((folder for folder in folders if (folder / IMAGES).is_dir()), None)
         self.images = unpacked or root
         self.archive = None if unpacked else find_archive(folders, IMAGES)
         if unpacked is None and self.archive is None:
             raise missing(root, f"neither a folder '{IMAGES}' nor the parts {IMAGES}.part00 to 09", HOW)
-        self.real_images = [os.path.realpath(path) for path in (self.images, self.images / IMAGES)]
+        self.real_images = real_paths(self.images, self.images / IMAGES)
         self.splits = {"official": SplitVariant("the three metadata files")}
         self.regions = regions
-        self.options = {
-            "dataset": "rexgradient",
-            "synthetic": (root / SYNTHETIC).is_file(),
-            "regions": regions.name if regions else "none",
-        }
+        self.options = identity("rexgradient", root) | region_options(regions)
 
     def studies(self, skip: Skip) -> Iterator[Study]:
         """Yield the studies and their images in the order of the files."""
-        studies: set[str] = set()
-        images: set[str] = set()
-        for split, path in self.tables.items():
-            for study_id, entry in read_entries(path):
-                place = f"{path.name}:{study_id}"
-                try:
-                    pictures = read_pictures(entry)
-                except LeftOutError as error:
-                    self.rows += 1
-                    skip(place, str(error))
-                    continue
-                self.rows += len(pictures)
-                new = []
-                for picture in pictures:
-                    if study_id in studies or picture.image_id in images:
-                        skip(f"{place}/{picture.image_id}", "duplicate id")
-                    else:
-                        images.add(picture.image_id)
-                        new.append(picture)
-                studies.add(study_id)
-                sections = {name.lower(): read_text(entry.get(name)) for name in ("Findings", "Impression")}
-                report, order = partial(replace, read_report(sections)), moment(str(entry.get("StudyDate")))
-                yield Study(study_id, str(entry["PatientID"]), split, new, [], report, order=order)
-
-
-def read_pictures(entry: Any) -> list[Picture]:
-    """Return the images of a study.
-
-    Args:
-        entry: Its entry in the metadata.
-
-    Raises:
-        LeftOutError: If it is not one.
-    """
-    if not isinstance(entry, dict) or not entry.get("PatientID"):
-        raise LeftOutError("unreadable row: PatientID")
-    paths = entry.get("ImagePath")
-    if not isinstance(paths, list) or not all(path and isinstance(path, str) for path in paths):
-        raise LeftOutError("unreadable row: ImagePath")
-    views = entry.get("ImageViewPosition") or [None] * len(paths)
-    if not isinstance(views, list) or len(views) != len(paths):
-        raise LeftOutError("unreadable row: ImageViewPosition is not as long as ImagePath")
-    # The paths start from the folder of the metadata.
-    places = [path.removeprefix("../").removeprefix("./") for path in paths]
-    views = [read_view(str(view or "")) for view in views]
-    return [Picture(PurePosixPath(path).stem, view, path) for path, view in zip(places, views, strict=True)]
+        for split, study_id, entry, pictures in read_metadata(self, self.tables, skip):
+            sections = {name.lower(): read_text(entry.get(name)) for name in ("Findings", "Impression")}
+            report, order = partial(replace, read_report(sections)), moment(str(entry.get("StudyDate")))
+            yield Study(study_id, str(entry["PatientID"]), split, pictures, [], report, order=order)

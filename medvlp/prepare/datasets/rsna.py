@@ -9,14 +9,13 @@ Pneumonia, Radiology: Artificial Intelligence 1(1), 2019.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from medvlp.errors import LeftOutError, NotFoundError
 from medvlp.prepare.annotations import Box
-from medvlp.prepare.boxes import Boxes, boxes_text
-from medvlp.prepare.nih_patients import read_patients
+from medvlp.prepare.boxes import Boxes, boxes_text, read_corners
+from medvlp.prepare.nih_images import read_patients
 from medvlp.prepare.object_table import ObjectTable
 from medvlp.prepare.pipeline import prepare
 from medvlp.prepare.plan import Options
@@ -143,13 +142,12 @@ class Rsna(ObjectTable[Box]):
         *numbers, target = fields
         if target == "0" and not any(numbers):
             return None
-        try:
-            x, y, width, height = map(float, numbers)
-        except ValueError:
-            x = y = width = height = math.nan
-        if target != "1" or not (math.isfinite(x + y) and 0 < width < math.inf and 0 < height < math.inf):
+        if target != "1":
             raise LeftOutError("unreadable row: box or Target")
-        return Box(LABEL, x, y, x + width, y + height)
+        try:
+            return Box(LABEL, *read_corners(numbers, sized=True))
+        except ValueError:
+            raise LeftOutError("unreadable row: box or Target") from None
 
     def annotation(self, objects: Sequence[Box]) -> str:
         """Return the boxes of an image as text."""

@@ -9,17 +9,14 @@ https://www.kaggle.com/c/siim-acr-pneumothorax-segmentation, 2019.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from medvlp.errors import LeftOutError, UserError
-from medvlp.prepare.annotations import Annotation
-from medvlp.prepare.dataset import DataSet
-from medvlp.prepare.files import require_folder
-from medvlp.prepare.mask_files import MaskFiles
-from medvlp.prepare.named_masks import outline
+from medvlp.errors import UserError
+from medvlp.prepare.dataset import DataSet, identity
+from medvlp.prepare.files import real_paths, require_folder
+from medvlp.prepare.masks import MaskFiles
+from medvlp.prepare.named_masks import NamedMasks, read_code
 from medvlp.prepare.object_table import ObjectTable
 from medvlp.prepare.pipeline import prepare
 from medvlp.prepare.plan import Options
@@ -27,8 +24,7 @@ from medvlp.prepare.screening import parse_flags
 from medvlp.prepare.splits import SplitVariant, mgca_split, scaled
 from medvlp.prepare.study import Picture, Skip, Study
 from medvlp.prepare.tables import require_table
-from medvlp.prepared import SYNTHETIC, Resize
-from medvlp.run_lengths import EMPTY
+from medvlp.prepared import Resize
 
 HOW = (
     "Download it from https://www.kaggle.com/c/siim-acr-pneumothorax-segmentation and give the folder that holds "
@@ -98,18 +94,15 @@ class Siim(ObjectTable[str]):
     def __init__(self, root: Path, annotation_size: int | None) -> None:
         """Find all files; see `ObjectTable`."""
         super().__init__(root, annotation_size)
-        self.annotations = RunLengths(annotation_size)
+        self.annotations = NamedMasks(annotation_size)
 
     def read_object(self, fields: Sequence[str]) -> str | None:
         """Return the run-length code of a row; None if it stands for no pneumothorax. See `ObjectTable`."""
-        code = fields[0].strip()
-        if not code:
-            raise LeftOutError("unreadable row: EncodedPixels")
-        return None if code == EMPTY else code
+        return read_code(fields)
 
     def annotation(self, objects: Sequence[str]) -> str:
-        """Return the run-length codes of an image, separated by semicolons."""
-        return ";".join(objects)
+        """Return the run-length codes of an image as text."""
+        return NamedMasks.write({LABEL: objects})
 
     def split_images(self, images: Sequence[str]) -> dict[str, dict[str, str]]:
         """Return the split of each image by each variant; see `ObjectTable`."""
@@ -135,9 +128,9 @@ class SiimPng(DataSet):
         self.images = root
         self.tables = [require_table(root, name, HOW) for name in PNG_TABLES]
         folders = [require_folder(root, [name], HOW) for name in (PNG_IMAGES, PNG_MASKS)]
-        self.real_images = [os.path.realpath(path) for path in (root, *folders)]
+        self.real_images = real_paths(root, *folders)
         self.annotations = MaskFiles(root, self.real_images, LABEL)
-        self.options = {"dataset": "siim", "masks": PNG_MASKS, "synthetic": (root / SYNTHETIC).is_file()}
+        self.options = identity("siim", root, masks=PNG_MASKS)
 
     def studies(self, skip: Skip) -> Iterator[Study]:
         """Yield each image as a study, in the order of the tables."""
@@ -159,19 +152,3 @@ class SiimPng(DataSet):
 
 def _split(images: Sequence[str]) -> dict[str, str]:
     return mgca_split(images, scaled(REST, IMAGES, len(images)))
-
-
-@dataclass(frozen=True)
-class RunLengths:
-    """The reader of run-length codes separated by semicolons; see `medvlp.prepare.annotations.AnnotationSource`.
-
-    Attributes:
-        side: Side in pixels of the annotated images, which are squares; None for the size of the images at hand.
-    """
-
-    side: int | None
-    masks: bool = True
-
-    def read(self, text: str, height: int, width: int) -> Annotation:
-        """Return the mask, and a box around the part of each code; see `AnnotationSource`."""
-        return outline(filter(None, text.split(";")), LABEL, self.side, height, width)

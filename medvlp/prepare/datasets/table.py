@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import os
-from inspect import signature
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from medvlp.errors import UserError
+from medvlp.prepare.annotations import annotated_side
 from medvlp.prepare.own.columns import Wanted
 from medvlp.prepare.own.data import OwnData
 from medvlp.prepare.own.gather import Sources, gather
-from medvlp.prepare.own.overview import overview
-from medvlp.prepare.own.words import MEANINGS
+from medvlp.prepare.own.names import MEANINGS
+from medvlp.prepare.own.overview import command_line, overview
 from medvlp.prepare.pipeline import prepare
 from medvlp.prepare.plan import Options, parse_views
-from medvlp.prepare.regions import Automatic, Regions
+from medvlp.prepare.regions import Regions, finder
 from medvlp.prepare.screening import parse_flags
 from medvlp.prepared import WORK, Resize
 
@@ -96,17 +95,12 @@ def table(
     """
     given = locals()
     options = Options(size, resize, parse_views(views), min_words, leave_out=parse_flags(leave_out))
-    if annotation_size is not None and annotation_size < 1:
-        raise UserError(f"--annotation_size={annotation_size} must be at least 1.")
+    side = annotated_side(annotation_size)
     wanted = Wanted({meaning: given[meaning] for meaning in MEANINGS}, labels, box_label, box_format)
     store = None if dry_run else out / WORK / "headers.jsonl"
     count = workers if workers is not None and workers > 0 else os.cpu_count() or 1
-    data = OwnData(
-        gather(Sources(images, table, coco, masks, wanted, count, store)),
-        Automatic() if regions == "automatic" else None,
-        annotation_size,
-    )
-    for line in overview(data, options.views, command(given, data)):
+    data = OwnData(gather(Sources(images, table, coco, masks, wanted, count, store)), finder(regions), side)
+    for line in overview(data, options.views, command_line(COMMAND, given, data)):
         print(line)
     if dry_run:
         print(f"This was a dry run: nothing was written to {out}.")
@@ -114,28 +108,5 @@ def table(
     prepare(data, out, options, workers)
 
 
-def command(given: dict[str, Any], data: OwnData) -> list[str]:
-    """Return the words of the command line that names every column that was understood.
-
-    Args:
-        given: Value of each option.
-        data: The images.
-    """
-    understood = data.gathered.survey.understood
-    settled: dict[str, Any] = {name: value for name, value in given.items() if name != "dry_run"}
-    if data.gathered.profile:
-        settled |= {meaning: understood.columns.get(meaning, given[meaning]) for meaning in MEANINGS}
-        labels, corners = understood.labels, understood.corners
-        columns = [labels.listed] if labels.listed else [*labels.columns.values()]
-        # A name with a comma would be taken for two.
-        settled["labels"] = given["labels"] if any("," in name for name in columns) else ",".join(columns)
-        settled["labels"] = settled["labels"] or ("" if labels.of_boxes else "none")
-        if corners and not any("," in name for name in corners.columns):
-            settled |= {"boxes": ",".join(corners.columns), "box_format": corners.form}
-    defaults = {name: parameter.default for name, parameter in signature(table).parameters.items()}
-    words = ["medvlp", "prepare", "table"]
-    for name in given:
-        value = settled.get(name)
-        if value not in (None, "") and value != defaults[name]:
-            words += [f"--{name}", str(value)]
-    return words
+# The name of the function is that of an option in it.
+COMMAND = table

@@ -5,32 +5,30 @@ Scientific Data 13:632, 2026, https://doi.org/10.1038/s41597-026-07271-7. The im
 of the download, or unpacked by the script in the authors' README (mueller-franzes/TAIX-Ray), from which the columns are
 known; no file of it has been seen, nor the names of the parquet files, which may be any in the folder.
 
-The heart has the grades 0 normal, 1 borderline, 2 enlarged, 3 massively enlarged; all else 0 none, 1 questionable,
-2 mild, 3 moderate, 4 severe, for each side. A label is present from grade 1, as in the authors' code, or from another
-one; the index keeps no grades. A negative or missing grade, which public code calls not assessable, is unknown.
+A label is present from grade 1, as in the authors' code, or from another one; the index keeps no grades. A negative or
+missing grade, which public code calls not assessable, is unknown.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
 from medvlp.errors import LeftOutError, UserError
-from medvlp.prepare.archive_parquet import ParquetArchive
-from medvlp.prepare.dataset import DataSet
-from medvlp.prepare.files import find_images, missing, require_folder
-from medvlp.prepare.folds import read_folds
-from medvlp.prepare.grades import label_of, read_grade
+from medvlp.prepare.archive_parquet import ParquetArchive, find_parquet
+from medvlp.prepare.dataset import DataSet, identity
+from medvlp.prepare.files import find_images, real_paths, require_folder
 from medvlp.prepare.order import moment
 from medvlp.prepare.pipeline import prepare
 from medvlp.prepare.plan import Options
 from medvlp.prepare.screening import parse_flags
+from medvlp.prepare.split_tables import read_folds
 from medvlp.prepare.splits import SplitVariant
 from medvlp.prepare.study import Picture, Skip, Study
-from medvlp.prepare.tables import find_table, present_columns, require_table
-from medvlp.prepared import SYNTHETIC, Resize
+from medvlp.prepare.tables import find_table, require_table
+from medvlp.prepare.taix_labels import GRADES, LABELS, labels_of, read_grades
+from medvlp.prepared import Resize
 
 HOW = (
     "Accept the terms at https://huggingface.co/datasets/TLAIM/TAIX-Ray, run 'hf download TLAIM/TAIX-Ray --repo-type "
@@ -38,14 +36,6 @@ HOW = (
     "images; or run the script under 'Option B' there, which writes 'data' and 'metadata'. 'medvlp phantom --layouts "
     "taix_ray' writes a synthetic stand-in."
 )
-# Columns with the grades of each label. CheXpert's spelling, if it has the finding.
-LABELS = {"Cardiomegaly": ["HeartSize"], "Pulmonary Congestion": ["PulmonaryCongestion"]}
-SIDED = {"Pleural Effusion": "PleuralEffusion", "Lung Opacity": "PulmonaryOpacities", "Atelectasis": "Atelectasis"}
-SIDES = ("Right", "Left")
-LABELS |= {name: [f"{column}_{side}" for side in SIDES] for name, column in SIDED.items()}
-LABELS |= {f"{name} {side}": [f"{column}_{side}"] for name, column in SIDED.items() for side in SIDES}
-# The highest grade in each column.
-GRADES = {column: 3 if column == "HeartSize" else 4 for columns in LABELS.values() for column in columns}
 
 
 def taix_ray(
@@ -91,29 +81,23 @@ class TaixRay(DataSet):
         if table := next(tables, None):
             self.tables, self.folder = [table], require_folder(root, ["data", "data_png_resize_512"], HOW)
         else:
-            self.tables, self.folder = sorted(root.rglob("*.parquet")), root / "data"
-            if not self.tables:
-                raise missing(root, "neither metadata/annotation.csv nor parquet files", HOW)
-            if len({path.parent for path in self.tables}) > 1:
-                raise UserError(f"--root='{root}' has parquet files in several folders: leave those of one size there.")
+            self.tables, self.folder = find_parquet(root, "metadata/annotation.csv", HOW), root / "data"
             self.archive = ParquetArchive(self.tables, "UID", "Image", "data/{}.png")
-        self.real_images = [os.path.realpath(folder) for folder in (root, self.folder)]
+        self.real_images = real_paths(root, self.folder)
         rule = "split.csv, fold {}: whole patients, a fifth of them test, a fifth of the others validate"
         self.splits = {f"fold_{fold}": SplitVariant(rule.format(fold)) for fold in range(5)}
-        self.options = {"dataset": "taix_ray", "present": present, "synthetic": (root / SYNTHETIC).is_file()}
+        self.options = identity("taix_ray", root, present=present)
 
     def studies(self, skip: Skip) -> Iterator[Study]:
         """Yield each image as a study, in the order of the table."""
         split_of = read_folds(self.folds, len(self.splits), skip)
         paths = {} if self.archive else find_images(self.images, self.folder)
         ids: set[str] = set()
-        dated = present_columns(self.tables[0], ["StudyDate"])
-        columns = ["UID", "PatientID", *GRADES, *dated]
-        rows_of = (self.counted_rows(table, columns, skip) for table in self.tables)
-        for place, (uid, patient, *fields) in chain.from_iterable(rows_of):
-            rows = zip(GRADES.items(), fields[: len(GRADES)], strict=True)
+        columns = ["UID", "PatientID", *GRADES]
+        rows_of = (self.counted_rows(table, columns, skip, ["StudyDate"]) for table in self.tables)
+        for place, (uid, patient, *fields, date) in chain.from_iterable(rows_of):
             try:
-                grades = {column: read_grade(column, text, highest) for (column, highest), text in rows}
+                grades = read_grades(fields)
             except LeftOutError as error:
                 skip(place, str(error))
                 continue
@@ -126,7 +110,6 @@ class TaixRay(DataSet):
             else:
                 ids.add(uid)
                 picture = Picture(uid, "AP", paths.get(uid, f"{self.folder.name}/{uid}.png"))
-                labels = [label_of([grades[name] for name in names], self.present) for names in LABELS.values()]
+                labels = labels_of(grades, self.present)
                 splits = dict(zip(self.splits, split_of[uid], strict=True))
-                order = moment(fields[-1]) if dated else None
-                yield Study(uid, patient, splits["fold_0"], [picture], labels, other_splits=splits, order=order)
+                yield Study(uid, patient, splits["fold_0"], [picture], labels, other_splits=splits, order=moment(date))

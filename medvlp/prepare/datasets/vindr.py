@@ -9,13 +9,12 @@ were not seen: their names are those that public code reads. No patient is named
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from medvlp.prepare.boxes import Boxes, boxes_text
-from medvlp.prepare.dataset import DataSet
-from medvlp.prepare.files import find_images, require_folder
+from medvlp.prepare.dataset import DataSet, identity
+from medvlp.prepare.files import find_images, real_paths, require_folder
 from medvlp.prepare.pipeline import prepare
 from medvlp.prepare.plan import Options
 from medvlp.prepare.screening import parse_flags
@@ -23,7 +22,7 @@ from medvlp.prepare.splits import SplitVariant, by_patient, scaled
 from medvlp.prepare.study import Picture, Skip, Study
 from medvlp.prepare.tables import find_table, require_table
 from medvlp.prepare.vindr_tables import CHALLENGE, LABELS, NO_FINDING, Readings, read_boxes, read_labels
-from medvlp.prepared import SYNTHETIC, Resize
+from medvlp.prepared import Resize
 
 HOW = (
     "Download it from https://physionet.org/content/vindr-cxr (credentialed access) and give the folder that holds "
@@ -76,8 +75,8 @@ class Vindr(DataSet):
         names = ("train",) if self.challenge else (f"{kind}_{part}" for kind in KINDS for part in self.parts)
         self.tables = {name: require_table(tables, name, HOW) for name in names}
         self.folders = {part: require_folder(root, [part], HOW) for part in self.parts}
-        self.real_images = [os.path.realpath(path) for path in (root, *self.folders.values())]
-        self.options = {"dataset": "vindr", "synthetic": (root / SYNTHETIC).is_file()}
+        self.real_images = real_paths(root, *self.folders.values())
+        self.options = identity("vindr", root)
         tested = 0 if self.challenge else TEST
         self.documented = TRAIN + tested
         sizes = {"train": TRAIN - VALIDATE, "validate": VALIDATE, "test": tested}

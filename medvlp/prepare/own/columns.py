@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from medvlp.errors import UserError, suggestion
-from medvlp.prepare.own import words
 from medvlp.prepare.own.drawn import Corners
 from medvlp.prepare.own.image_files import ImageFiles
 from medvlp.prepare.own.labels import LabelColumns, quoted
 from medvlp.prepare.own.profile import Profile
+from medvlp.prepare.words import key
 
 NONE = "none"
 # A long number as a spreadsheet shows it.
@@ -24,7 +24,7 @@ class Wanted:
     """The options about columns: a name, `none`, or nothing for a guess.
 
     Attributes:
-        columns: By meaning, one of `medvlp.prepare.own.words.MEANINGS`.
+        columns: By meaning, one of `medvlp.prepare.own.names.MEANINGS`.
         labels: Columns, separated by commas.
         box_label: Column of the names of the boxes.
         box_format: xywh, xyxy or nothing.
@@ -71,7 +71,7 @@ def find_name(profile: Profile, option: str, name: str) -> str:
     columns = profile.columns
     if name in columns:
         return name
-    same = [column for column in columns if words.key(column) == words.key(name)]
+    same = [column for column in columns if key(column) == key(name)]
     if len(same) != 1:
         raise UserError(
             f"'{profile.path}' has no column '{name}'; its columns are {', '.join(columns)}. --{option} names one of "

@@ -5,24 +5,23 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import asdict
 from functools import partial
 
 from medvlp.prepare.boxes import Boxes
-from medvlp.prepare.dataset import DataSet
+from medvlp.prepare.dataset import DataSet, identity
+from medvlp.prepare.files import real_paths
 from medvlp.prepare.own.drawn import Drawn
 from medvlp.prepare.own.gather import Gathered
+from medvlp.prepare.own.names import MEANINGS
 from medvlp.prepare.own.spool import Record
 from medvlp.prepare.own.survey import TEXTS
 from medvlp.prepare.own.texts import read_texts
-from medvlp.prepare.own.words import MEANINGS
-from medvlp.prepare.regions import RegionSource
+from medvlp.prepare.regions import RegionSource, region_options
 from medvlp.prepare.splits import SplitVariant, by_share
 from medvlp.prepare.study import Picture, Skip, Study
 from medvlp.prepare.views import ByScreening
-from medvlp.prepared import SYNTHETIC
 
 # Shares of the splits where the table has none.
 TRAIN, VALIDATE = 0.8, 0.1
@@ -49,7 +48,7 @@ class OwnData(DataSet):
         survey, sources = gathered.survey, gathered.sources
         understood = survey.understood
         self.images = sources.images
-        self.real_images = [os.path.realpath(sources.images)]
+        self.real_images = real_paths(sources.images)
         self.rows = survey.rows
         self.has_reports = any(meaning in understood.columns for meaning in TEXTS)
         if None in survey.spool.views():
@@ -73,15 +72,14 @@ class OwnData(DataSet):
             relative = understood.corners is not None and understood.corners.relative
             boxes = Boxes(masks=False, side=1 if relative else annotation_size)
             self.annotations = Drawn(masks, boxes, self.labels[0] if len(self.labels) == 1 else "mask")
-        self.options = {
-            "dataset": "table",
-            "columns": {name: understood.columns[name] for name in MEANINGS if name in understood.columns},
-            "split": rule,
-            "content": digest.hexdigest(),
-            "annotation_size": annotation_size,
-            "synthetic": (sources.images / SYNTHETIC).is_file(),
-            "regions": regions.name if regions else "none",
-        }
+        self.options = identity(
+            "table",
+            sources.images,
+            columns={name: understood.columns[name] for name in MEANINGS if name in understood.columns},
+            split=rule,
+            content=digest.hexdigest(),
+            annotation_size=annotation_size,
+        ) | region_options(regions)
 
     def studies(self, skip: Skip) -> Iterator[Study]:
         """Yield the studies in the order of their first rows."""

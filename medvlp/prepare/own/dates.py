@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterable
 
 from medvlp.prepare.order import moment
-from medvlp.prepare.own.words import month_names, plain
+from medvlp.prepare.own.names import month_names
+from medvlp.prepare.words import plain
 
 YEAR_FIRST = re.compile(r"((?:19|20)\d{2})([-./]?)(\d{1,2})\2(\d{1,2})(?:(?!\d)|(?<=\d{8})(?=\d{4}(?:\d\d)?\b))")
 # A year of two digits has its century from `CENTURY`; 21-03-05 may begin with it.

@@ -16,15 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from medvlp.errors import LeftOutError, NotFoundError, UserError
 from medvlp.prepare.annotations import Annotation, Box
 from medvlp.prepare.boxes import Boxes
-from medvlp.prepare.files import EscapesRootError, inside
-from medvlp.prepare.own import words
+from medvlp.prepare.masks import boxes_around, check_ratio, read_mask
 from medvlp.prepare.own.labels import split_list
+from medvlp.prepare.own.names import corner_columns, has_meaning, is_normal, spelling
 from medvlp.prepare.own.profile import Profile
+from medvlp.prepare.words import key, label_value
 
 XYWH, XYXY = "xywh", "xyxy"
 # Name of a box without a name.
@@ -59,7 +59,7 @@ class Corners:
         fields = [row.get(name, "") for name in self.columns]
         label = row.get(self.label, "") if self.label else ""
         if not any(fields):
-            return [] if words.is_normal(label) or not label or words.label_value(label) == 0 else None
+            return [] if is_normal(label) or not label or label_value(label) == 0 else None
         try:
             found = read_numbers(fields)
             names = _names(label, len(found))
@@ -84,7 +84,7 @@ def find_corners(profile: Profile, named: Sequence[str], form: str, label: str, 
     Raises:
         UserError: If it cannot be told which columns they are, or in which format.
     """
-    by_name = words.corner_columns(profile.columns)
+    by_name = corner_columns(profile.columns)
     columns = tuple(named)
     if not columns and by_name:
         form = form or (XYXY if XYXY in by_name else XYWH)
@@ -114,9 +114,7 @@ def find_corners(profile: Profile, named: Sequence[str], form: str, label: str, 
 
 
 def _label(profile: Profile, columns: Sequence[str]) -> str | None:
-    listed = [
-        name for name, column in profile.columns.items() if column.filled and words.has_meaning(name, "label list")
-    ]
+    listed = [name for name, column in profile.columns.items() if column.filled and has_meaning(name, "label list")]
     return next((name for name in listed if name not in columns), None)
 
 
@@ -161,13 +159,13 @@ def _item(item: Any) -> tuple[str, Numbers, str]:
     if not isinstance(item, dict):
         return "", _numbers(item), ""
     item = {str(name): value for name, value in item.items()}
-    found = words.corner_columns(item)
+    found = corner_columns(item)
     form = next(iter(found), "")
-    names = [name for name in item if words.has_meaning(name, "label list") or words.key(name) == "name"]
+    names = [name for name in item if has_meaning(name, "label list") or key(name) == "name"]
     label = str(item[names[0]] or "") if names else ""
     if form:
         return label, _numbers([item[name] for name in found[form]]), form
-    listed = next((item[name] for name in item if words.has_meaning(name, "boxes")), None)
+    listed = next((item[name] for name in item if has_meaning(name, "boxes")), None)
     return label, _numbers(listed), ""
 
 
@@ -194,7 +192,7 @@ def _box(name: str, numbers: Numbers, form: str) -> Box:
 def _names(label: str, count: int) -> list[str]:
     """Return the names of the boxes of a field: a list of as many, or one for all."""
     names = split_list(label) if label.startswith(("[", "(")) else [label] if label else []
-    names = [words.spelling(name) for name in names]
+    names = [spelling(name) for name in names]
     if len(names) == count:
         return names
     return names * count if len(names) == 1 else [""] * count
@@ -212,7 +210,7 @@ def read_coco(path: Path) -> dict[str, list[tuple[str, Numbers]]]:
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
         names = {image["id"]: str(image["file_name"]) for image in content["images"]}
-        categories = {item["id"]: words.spelling(str(item["name"])) for item in content.get("categories", [])}
+        categories = {item["id"]: spelling(str(item["name"])) for item in content.get("categories", [])}
         boxes: dict[str, list[tuple[str, Numbers]]] = {name: [] for name in names.values()}
         for item in content["annotations"]:
             name = categories.get(item.get("category_id"), OBJECT)
@@ -248,7 +246,7 @@ class Drawn:
         """Return the objects of an image: boxes as `medvlp.prepare.boxes.boxes_text` has them, and the mask's file.
 
         Raises:
-            LeftOutError: If the mask cannot be read.
+            LeftOutError: If the mask cannot be read, or is of another image.
         """
         content = json.loads(text)
         annotation = self.boxes.read(json.dumps(content["boxes"]), height, width)
@@ -258,41 +256,6 @@ class Drawn:
             raise LeftOutError(f"box beyond the image; {self.boxes.advice}")
         if not self.root or not content["mask"]:
             return Annotation(annotation.boxes, np.zeros((height, width), np.bool_) if self.root else None)
-        mask = read_mask(self.root, content["mask"], height, width)
-        if annotation.boxes or not mask.any():
-            return Annotation(annotation.boxes, mask)
-        import cv2
-
-        _, _, parts, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8)
-        x, y = width / mask.shape[1], height / mask.shape[0]
-        boxes = [Box(self.label, a * x, b * y, (a + w) * x, (b + h) * y) for a, b, w, h, _ in parts[1:].tolist()]
-        return Annotation(boxes, mask)
-
-
-def read_mask(root: Path, path: str, height: int, width: int) -> npt.NDArray[np.bool_]:
-    """Return a mask, bool (rows, columns): what is brighter than half of its brightest pixel.
-
-    Args:
-        root: Folder of the masks.
-        path: The file, relative to it.
-        height: Height of the image in pixels.
-        width: Width of the image in pixels.
-
-    Raises:
-        LeftOutError: If it cannot be read, or has another aspect ratio than its image.
-    """
-    from PIL import Image
-
-    try:
-        with Image.open(inside(root, path, [os.path.realpath(root)])) as image:
-            grey = np.asarray(image.convert("I") if image.mode.startswith("I") else image.convert("L"))
-    except FileNotFoundError:
-        raise LeftOutError("missing mask") from None
-    except (OSError, ValueError, EscapesRootError, Image.DecompressionBombError) as error:
-        raise LeftOutError(
-            f"unreadable mask: {error if isinstance(error, EscapesRootError) else 'the file is damaged'}"
-        ) from None
-    rows, columns = grey.shape
-    if abs(rows * width - columns * height) > max(rows * width, columns * height) / 50:
-        raise LeftOutError(f"unreadable mask: {columns} x {rows} pixels for an image of {width} x {height}")
-    return np.asarray(grey > grey.max() / 2)
+        mask = read_mask(self.root, content["mask"], [os.path.realpath(self.root)])
+        check_ratio(mask, height, width)
+        return Annotation(annotation.boxes or boxes_around(mask, self.label, height, width), mask)

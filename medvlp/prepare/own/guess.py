@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from medvlp.errors import UserError
-from medvlp.prepare.own import words
 from medvlp.prepare.own.columns import NONE, Understood, Wanted, find_name, rounded_ids
 from medvlp.prepare.own.drawn import find_corners
 from medvlp.prepare.own.image_files import ImageFiles
 from medvlp.prepare.own.labels import LabelColumns, check_named, doubts, is_list, label_names, quoted
+from medvlp.prepare.own.names import has_meaning, is_known_label
 from medvlp.prepare.own.profile import Column, Profile, no_header
+from medvlp.prepare.words import key, name_words, split_word, view_word
 
 BY_NAME, BY_VALUES, BY_OPTION = "by its name", "by its values", "as the option says"
 TEXTS = ("report", "findings", "impression")
@@ -59,7 +60,7 @@ class Guess:
             UserError: If several columns may have one meaning, or an option is wrong.
         """
         self._guess_image()
-        for meaning, holds in (("view", _holds(words.view_word)), ("split", _holds(words.split_word))):
+        for meaning, holds in (("view", _holds(view_word)), ("split", _holds(split_word))):
             self._guess_words(meaning, holds)
         for meaning in (*TEXTS, *IDS, "date"):
             self._guess_by_name(meaning)
@@ -71,7 +72,7 @@ class Guess:
         self._guess_labels()
         for name, column in self.profile.columns.items():
             if name not in self.result.used:
-                if "mask" in words.name_words(name) and self._share_found(name) >= MOST:
+                if "mask" in name_words(name) and self._share_found(name) >= MOST:
                     self.doubts[name] = f"its values are files; --mask '{name}' takes them as masks"
                 reason = "it is empty" if not column.filled else "no meaning is known for its name"
                 self.result.unused[name] = self.doubts.get(name, reason)
@@ -79,8 +80,8 @@ class Guess:
 
     def _check_splits(self, name: str) -> None:
         values = self.profile.filled(name)
-        if _share(_holds(words.split_word), values) < HALF:
-            odd = quoted(_short(value for value in values if words.split_word(value) is None))
+        if _share(_holds(split_word), values) < HALF:
+            odd = quoted(_short(value for value in values if split_word(value) is None))
             raise UserError(
                 f"--split names '{name}', whose values {odd} are no splits: write train, validate (or val) and test. "
                 "--split none draws new splits by patient."
@@ -102,7 +103,7 @@ class Guess:
         """Return the filled columns of a usual name of a meaning that have no meaning yet."""
         taken = self.result.used
         filled = (column for column in self.profile.columns.values() if column.filled and column.name not in taken)
-        return [column.name for column in filled if words.has_meaning(column.name, meaning)]
+        return [column.name for column in filled if has_meaning(column.name, meaning)]
 
     def _others(self, *meanings: str) -> list[str]:
         """Return the filled columns without a meaning whose names are not usual for one of these meanings."""
@@ -112,7 +113,7 @@ class Guess:
             for column in self.profile.columns.values()
             if column.filled
             and column.name not in taken
-            and not any(words.has_meaning(column.name, meaning) for meaning in meanings)
+            and not any(has_meaning(column.name, meaning) for meaning in meanings)
         ]
 
     def _choose(self, meaning: str, names: Sequence[str], how: str) -> None:
@@ -189,7 +190,7 @@ class Guess:
             self._choose(meaning, clear, BY_VALUES)
 
     def _kinds(self, name: str) -> int:
-        return len({words.view_word(value) for value in self.profile.filled(name)} - {None, ""})
+        return len({view_word(value) for value in self.profile.filled(name)} - {None, ""})
 
     def _is_clear(self, column: Column, holds: Callable[[str], bool]) -> bool:
         values = [*column.values]
@@ -242,11 +243,11 @@ class Guess:
         for column in self.profile.columns.values():
             if column.name in taken and not (self.result.corners and column.name == self.result.corners.label):
                 continue
-            if words.has_meaning(column.name, "label list") and is_list(column, self.profile.filled(column.name)):
+            if has_meaning(column.name, "label list") and is_list(column, self.profile.filled(column.name)):
                 lists.append(column.name)
             elif (doubt := doubts(column)) is None:
                 columns[column.name] = column.name
-            elif not column.many or words.is_known_label(column.name):
+            elif not column.many or is_known_label(column.name):
                 self.doubts.setdefault(column.name, doubt)
         if columns:
             self.result.labels = LabelColumns(label_names([*columns]))
@@ -282,7 +283,7 @@ def _same(meaning: str, first: Sequence[str], second: Sequence[str], files: Imag
     pairs = set(zip(first, second, strict=True))
     if meaning in IDS:
         return len(pairs) == len(set(first)) == len(set(second))
-    return all(words.key(a) == words.key(b) for a, b in pairs)
+    return all(key(a) == key(b) for a, b in pairs)
 
 
 def _short(values: Iterable[str]) -> list[str]:

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from medvlp.prepare.files import EscapesRootError, inside
-from medvlp.prepare.own.words import read_view
 from medvlp.prepare.progress import progress
 from medvlp.prepare.screening.flags import FLAGS
 from medvlp.prepare.screening.header import TAGS, header_flags
+from medvlp.prepare.words import read_view
 from medvlp.prepare.workers import in_parallel
 
 # Number of files that a process reads at a time, and of files from which several processes are faster than one.

@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from medvlp.errors import LeftOutError, UserError
+from medvlp.prepare.own.names import is_known_label, is_no_label, is_normal, spelling
 from medvlp.prepare.own.profile import Column, Profile
-from medvlp.prepare.own.words import is_known_label, is_no_label, is_normal, label_value, spelling
+from medvlp.prepare.words import label_value
 
 SEPARATORS = re.compile(r"\s*[|;\n]\s*")
 # Most labels in a column of lists, and in the words of one of them: a longer one is a text.

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from inspect import signature
 from itertools import islice
+from typing import Any
 
 from medvlp.errors import LeftOutError
 from medvlp.prepare.own.data import OwnData
 from medvlp.prepare.own.headers import modalities
 from medvlp.prepare.own.image_files import SAME
+from medvlp.prepare.own.names import MEANINGS
 from medvlp.prepare.own.profile import Profile
 from medvlp.prepare.own.survey import AMBIGUOUS, MISSING
 from medvlp.prepare.own.texts import read_texts
-from medvlp.prepare.own.words import MEANINGS
 from medvlp.prepare.splits import SPLITS
 
 # Longest example of a field, number of columns and reasons on the screen, and of reports whose sections are counted.
@@ -241,3 +243,31 @@ def _are(number: int) -> str:
 
 def _have(number: int) -> str:
     return "image has" if number == 1 else "images have"
+
+
+def command_line(command: Callable[..., None], given: Mapping[str, Any], data: OwnData) -> list[str]:
+    """Return the words of the command line that names every column that was understood.
+
+    Args:
+        command: The command, `table`. Options with their default value are left away.
+        given: Value of each of its options.
+        data: The images.
+    """
+    understood = data.gathered.survey.understood
+    settled: dict[str, Any] = {name: value for name, value in given.items() if name != "dry_run"}
+    if data.gathered.profile:
+        settled |= {meaning: understood.columns.get(meaning, given[meaning]) for meaning in MEANINGS}
+        labels, corners = understood.labels, understood.corners
+        columns = [labels.listed] if labels.listed else [*labels.columns.values()]
+        # A name with a comma would be taken for two.
+        settled["labels"] = given["labels"] if any("," in name for name in columns) else ",".join(columns)
+        settled["labels"] = settled["labels"] or ("" if labels.of_boxes else "none")
+        if corners and not any("," in name for name in corners.columns):
+            settled |= {"boxes": ",".join(corners.columns), "box_format": corners.form}
+    defaults = {name: parameter.default for name, parameter in signature(command).parameters.items()}
+    words = ["medvlp", "prepare", "table"]
+    for name in given:
+        value = settled.get(name)
+        if value not in (None, "") and value != defaults[name]:
+            words += [f"--{name}", str(value)]
+    return words

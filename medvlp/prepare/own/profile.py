@@ -9,7 +9,7 @@ from pathlib import Path
 
 from medvlp.errors import UserError
 from medvlp.prepare.own.image_files import ImageFiles
-from medvlp.prepare.own.words import is_blank, key
+from medvlp.prepare.words import is_blank, key
 from medvlp.tables import column_names, read_records
 
 # Number of rows by whose values columns are told apart.

@@ -15,7 +15,7 @@ from medvlp.prepare.own.headers import Header
 from medvlp.prepare.own.image_files import ImageFiles, stem
 from medvlp.prepare.own.labels import read_label, read_labels
 from medvlp.prepare.own.spool import Record, Spool
-from medvlp.prepare.own.words import read_view, split_word, view_word
+from medvlp.prepare.words import read_view, split_word, view_word
 
 TEXTS = ("report", "findings", "impression")
 DUPLICATE = "duplicate id"

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from functools import lru_cache
 
 from medvlp.errors import LeftOutError
-from medvlp.prepare.own.words import header_names, plain
+from medvlp.prepare.own.names import header_names
 from medvlp.prepare.reports import read_report
 from medvlp.prepare.study import Report
+from medvlp.prepare.words import plain
 
 # The beginning of a line of at most five words before a colon, that of Chinese, too, or alone on its line.
 HEADER = re.compile(r"^[ \t]*([^\W\d_][^\n:\uff1a.]{1,40}?)[ \t]*(?:[:\uff1a]|$)", re.MULTILINE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,8 @@ from medvlp.prepare.regions.source import Region
 from medvlp.prepare.regions.square import DATA, Square, network
 from medvlp.prepare.study import Picture, Skip
 
+# Values of the command line option.
+Regions = Literal["automatic", "none"]
 # x1, y1, x2, y2 of each region, in shares of the image.
 Boxes = dict[str, tuple[float, float, float, float]]
 # First words of the views that show the chest from the front or the back.
@@ -50,6 +53,11 @@ class Automatic:
             x1, y1, x2, y2 = (round(share * length, 2) for share, length in zip(box, (width, height) * 2, strict=True))
             regions.append((name, x1 + left, y1 + top, x2 + left, y2 + top))
         return regions
+
+
+def finder(regions: Regions) -> Automatic | None:
+    """Return what finds the regions that the option asks for; None for none."""
+    return Automatic() if regions == "automatic" else None
 
 
 @dataclass(frozen=True)

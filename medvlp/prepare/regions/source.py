@@ -32,6 +32,11 @@ class RegionSource(Protocol):
         """
 
 
+def region_options(source: RegionSource | None) -> dict[str, object]:
+    """Return what `DataSet.options` says of the finder of a data set; None finds none."""
+    return {"regions": source.name if source else "none"}
+
+
 def joined(regions: Iterable[Region]) -> list[Region]:
     """Join the boxes of one name, in the place of the first."""
     boxes: dict[str, Region] = {}

@@ -9,7 +9,7 @@ from sklearn.model_selection import train_test_split
 from medvlp.errors import UserError
 from medvlp.prepare.annotations import Box
 from medvlp.prepare.datasets.nih import FINDINGS, Nih, nih, parse_box
-from medvlp.prepare.nih_patients import patient_of
+from medvlp.prepare.nih_images import patient_of
 from medvlp.prepared import Prepared
 
 TABLES = ("Data_Entry_2017_v2020.csv", "BBox_List_2017.csv", "train_val_list.txt", "test_list.txt")
@@ -204,7 +204,7 @@ def test_damaged_rows_and_images(raw, tmp_path, skipped):
         ("99.png", "not in the label table"),
         ("BBox_List_2017.csv:10", "unreadable row: 4 fields, not 6"),
         ("BBox_List_2017.csv:5", "box of an unknown image"),
-        ("BBox_List_2017.csv:6", "unreadable row: could not convert string to float: 'x'"),
+        ("BBox_List_2017.csv:6", "unreadable row: not a box"),
         ("BBox_List_2017.csv:7", "unreadable row: not a box"),
         ("BBox_List_2017.csv:8", "unreadable row: not a box"),
         ("BBox_List_2017.csv:9", "unreadable row: finding 'Cough'"),

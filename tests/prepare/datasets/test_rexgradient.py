@@ -12,7 +12,7 @@ from medvlp.phantom import phantom
 from medvlp.prepare import entries
 from medvlp.prepare.datasets.rexgradient import ReXGradient, rexgradient
 from medvlp.prepare.entries import read_entries
-from medvlp.prepare.own.words import read_view
+from medvlp.prepare.words import read_view
 from medvlp.prepared import Prepared
 from tests.support.archives import NAME, cut, tar, tree_members, zstd
 

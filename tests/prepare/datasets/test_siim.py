@@ -1,4 +1,5 @@
 import gzip
+import json
 import shutil
 from collections import Counter
 
@@ -9,7 +10,8 @@ from sklearn.model_selection import train_test_split
 
 from medvlp.errors import LeftOutError, UserError
 from medvlp.prepare.annotations import Box
-from medvlp.prepare.datasets.siim import RunLengths, Siim, siim
+from medvlp.prepare.datasets.siim import Siim, siim
+from medvlp.prepare.named_masks import NamedMasks
 from medvlp.prepared import Prepared
 from medvlp.run_lengths import encode
 
@@ -123,13 +125,17 @@ def test_codes_that_cannot_be_read(raw, tmp_path, skipped, code):
     assert reason.startswith("unreadable run-length code: ")
 
 
+def read_codes(codes, shape=SHAPE):
+    return NamedMasks(None).read(NamedMasks.write({"Pneumothorax": codes}), *shape)
+
+
 def test_run_lengths():
-    annotation = RunLengths(None).read(";".join(map(encode, PARTS)), *SHAPE)
+    annotation = read_codes([*map(encode, PARTS)])
     assert annotation.boxes == [Box("Pneumothorax", 20, 10, 40, 30), Box("Pneumothorax", 60, 50, 64, 80)]
     np.testing.assert_array_equal(annotation.mask, PARTS[0] | PARTS[1])
-    assert not RunLengths(None).read("", *SHAPE).mask.any()
+    assert not read_codes([]).mask.any()
     with pytest.raises(LeftOutError, match="unreadable run-length code: ends at pixel 9001 of 9000"):
-        RunLengths(None).read("0 9001", *SHAPE)
+        read_codes(["0 9001"])
 
 
 # The real table.
@@ -146,7 +152,9 @@ def test_published_sizes(shared_data, tmp_path):
     sizes = Counter(study.split for study in studies)
     assert sizes == data.splits["images"].documented == {"train": 8_433, "validate": 1_807, "test": 1_807}
     assert Counter(study.labels[0] for study in studies) == {0: 9_378, 1: 2_669}
-    parts = Counter(len(study.pictures[0].annotation.split(";")) for study in studies if study.labels == [1])
+    parts = Counter(
+        len(json.loads(study.pictures[0].annotation)["Pneumothorax"]) for study in studies if study.labels == [1]
+    )
     assert (parts[1], parts[2], parts[3], sum(parts[n] for n in parts if n > 3)) == (2_045, 447, 112, 65)
     train, rest = train_test_split([study.study_id for study in studies], test_size=3_614, random_state=0)
     test, _ = train_test_split(rest, test_size=1_807, random_state=0)
@@ -159,7 +167,7 @@ def test_real_masks(shared_data, tmp_path):
     with gzip.open(shared_data / "labels/siim-pneumothorax-train-rle.csv.gz", "rt") as lines:
         codes = [line.split(",")[1].strip() for line in lines][1:]
     for code in [code for code in codes if code != "-1"][:40]:
-        annotation = RunLengths(None).read(code, 1024, 1024)
+        annotation = read_codes([code], (1024, 1024))
         assert annotation.mask.sum() == sum(int(length) for length in code.split()[1::2])
         ((_, x1, y1, x2, y2, _),) = annotation.boxes
         rows, columns = np.nonzero(annotation.mask)
@@ -320,8 +328,8 @@ def test_damage_of_the_copy_in_png(png, tmp_path, skipped):
         "stage_1_train_images.csv:8": "duplicate id",
         "s": "escapes root",
         "1.2.0": "missing mask",
-        "1.2.1": "unreadable mask",
-        "1.2.2": "unreadable mask",
+        "1.2.1": "unreadable mask: the file is damaged",
+        "1.2.2": "unreadable mask: the file is damaged",
         "1.2.3": "the mask contradicts the table",
         "1.2.4": "missing file",
     }

@@ -10,8 +10,8 @@ from medvlp.prepare.own.columns import Wanted
 from medvlp.prepare.own.data import OwnData
 from medvlp.prepare.own.gather import Sources, gather
 from medvlp.prepare.own.overview import overview
-from medvlp.prepare.own.words import key, words
 from medvlp.prepare.views import ByScreening
+from medvlp.prepare.words import key, words
 from tests.support.strangers import picture, write_csv, write_xlsx
 
 VIEWS = ["AP", "FRONTAL", "PA"]

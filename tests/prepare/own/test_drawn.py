@@ -216,7 +216,7 @@ def test_a_mask_of_another_shape_or_none_at_all(prepare, tmp_path, skipped):
     prepared = prepare(rows, masks=masks)
     assert [row for row in skipped(prepared.root) if not row[0].startswith("regions of ")] == [
         ("t.csv:3", "missing mask: zz.png"),
-        ("a.png", "unreadable mask: 96 x 48 pixels for an image of 48 x 48"),
+        ("a.png", "mask of another image: 96 x 48 pixels, image of 48 x 48"),
     ]
 
 

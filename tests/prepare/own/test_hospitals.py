@@ -12,7 +12,7 @@ from PIL import Image
 from medvlp.errors import LeftOutError, UserError
 from medvlp.prepare.annotations import Box
 from medvlp.prepare.boxes import Boxes, boxes_text
-from medvlp.prepare.own import words
+from medvlp.prepare.own import names
 from medvlp.prepare.own.columns import Wanted
 from medvlp.prepare.own.data import OwnData
 from medvlp.prepare.own.dates import day, month_first, order_of
@@ -96,7 +96,7 @@ def test_a_chinese_workbook(images, tmp_path):
     ],
 )
 def test_names_in_two_scripts(name, meaning):
-    found = [m for m in words.MEANINGS if words.has_meaning(name, m)]
+    found = [m for m in names.MEANINGS if names.has_meaning(name, m)]
     assert found == ([meaning] if meaning else [])
 
 
@@ -105,12 +105,12 @@ def test_names_in_two_scripts(name, meaning):
     [("气胸 Pneumothorax", "Pneumothorax"), ("胸腔积液", "Pleural Effusion"), ("肺炎 Edema", "肺炎 Edema")],
 )
 def test_labels_in_two_scripts(name, label):
-    assert words.spelling(name) == label
+    assert names.spelling(name) == label
 
 
 @pytest.mark.parametrize("name", ["Country", "Pays", "Genre", "是否吸烟", "患者性别", "العمر"])
 def test_names_that_are_no_labels(name):
-    assert words.is_no_label(name)
+    assert names.is_no_label(name)
 
 
 def test_no_is_a_country_and_doubt_is_uncertain(images, tmp_path):

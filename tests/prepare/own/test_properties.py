@@ -15,7 +15,7 @@ from medvlp.prepare.own.data import OwnData
 from medvlp.prepare.own.gather import Sources, gather
 from medvlp.prepare.own.overview import overview
 from medvlp.prepare.own.texts import read_texts
-from medvlp.prepare.own.words import words
+from medvlp.prepare.words import words
 from tests.support.strangers import picture
 
 NAMES = ["a", "a.png", "b.png", "x/c.png", "c", "zz.png", "../a.png", "/etc/passwd", ""]

@@ -1,4 +1,4 @@
-"""The patients of NIH ChestX-ray14, whose images are in other data sets, too.
+"""The images of NIH ChestX-ray14, which are in other data sets, too: their folders, their side and their patients.
 
 A front end of such a data set gives an image the `subject_id` that `nih` gives it, so that the patients of prepared
 folders can be compared: 1335 for 00001335_006.png.
@@ -13,7 +13,14 @@ from pathlib import Path
 from medvlp.prepare.json_lists import read_objects
 from medvlp.prepare.study import Skip
 
+# Side of the published images in pixels; boxes refer to it.
+SIDE = 1024
 NAME = re.compile(r"(\d{1,8})_\d+\.(?:png|jpe?g)", re.ASCII | re.IGNORECASE)
+
+
+def image_folders(root: Path) -> list[Path]:
+    """Return the folders of images in the folder of the data set."""
+    return [path for path in (root / "images", *sorted(root.glob("images_*/images"))) if path.is_dir()]
 
 
 def patient_of(image: object) -> str | None:
