@@ -1,5 +1,6 @@
 """The entries of `medvlp datasets`: one for each front end, complete, and with commands that its parser takes."""
 
+import re
 import shlex
 import shutil
 
@@ -123,3 +124,12 @@ def test_names_need_no_front_end():
     assert "shenzhen" not in FRONT_ENDS
     assert [*FRONT_ENDS] == sorted(FRONT_ENDS)
     assert FRONT_ENDS["nih"].__module__ == "medvlp.prepare.datasets.nih"
+
+
+def test_readme_counts_the_data_sets():
+    public = [entry for name, entry in entries().items() if name != "table"]
+    free = sum(not entry.account for entry in public)
+    text = " ".join((PAGE.parents[3] / "README.md").read_text(encoding="utf-8").split())
+    found = re.search(r"`medvlp datasets` lists (\d+) public .*?; (\d+) of them need no account", text)
+    assert found
+    assert [int(number) for number in found.groups()] == [len(public), free]

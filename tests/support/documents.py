@@ -213,7 +213,8 @@ def made_small(arguments: list[str]) -> list[str]:
     if verb == "phantom":
         return [*arguments, "--studies=24", f"--size={SIZE}", "--workers=1"]
     if verb == "prepare" and "--out" in arguments:
-        shutil.rmtree(arguments[arguments.index("--out") + 1], ignore_errors=True)
+        if "--shard" not in arguments:  # parts stand beside each other
+            shutil.rmtree(arguments[arguments.index("--out") + 1], ignore_errors=True)
         return [*arguments, *SMALL]
     if verb not in ("fit", "validate", "test"):
         return arguments

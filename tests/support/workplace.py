@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from medvlp.__main__ import main
 from medvlp.phantom import phantom
 from medvlp.prepared import INDEX
+from tests.support.strangers import dicom
 from tests.support.tiny import make_language_model
 from tests.support.trained import make_checkpoint
 
@@ -75,9 +76,13 @@ def make_workplace(folder: Path) -> None:
     cv2.imwrite(str(folder / "scans" / "a.png"), np.kron(grey, np.ones((4, 4), np.uint8)))
     shutil.copy(folder / "scans" / "a.png", folder / "b.png")
     cv2.imwrite(str(folder / "image.jpg"), np.kron(grey, np.ones((4, 4), np.uint8)))
-    dicom = next(iter(sorted((raw / "rsna").rglob("*.dcm"))))
+    scan = next(iter(sorted((raw / "rsna").rglob("*.dcm"))))
     for name in ("chest.dcm", "a.dcm"):
-        shutil.copy(dicom, folder / name)
+        shutil.copy(scan, folder / name)
+    # The files of a hospital's archive, twelve patients with the accession numbers A1 to A12.
+    for number in range(1, 13):
+        known = {"PatientID": f"P{number}", "StudyInstanceUID": f"1.2.{number}", "AccessionNumber": f"A{number}"}
+        dicom(folder / "pacs" / f"IM{number}", number, ViewPosition="PA", BodyPartExamined="CHEST", **known)
 
 
 def make_open_i(root: Path, prepared: Path) -> None:
