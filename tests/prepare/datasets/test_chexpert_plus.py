@@ -80,7 +80,7 @@ def test_end_to_end(raw, tmp_path, skipped):
 
 def test_a_batch_of_reports(raw, tmp_path):
     prepare(raw, tmp_path / "out")
-    module = CXRDataModule(tmp_path / "out", resize=SIZE, crop=SIZE, batch_size=4, num_workers=0)
+    module = CXRDataModule(tmp_path / "out", resize=SIZE, crop=SIZE, batch_size=4, num_workers=0, views=1)
     module.setup("fit")
     batch = next(iter(module.train_dataloader()))
     assert batch["image"].shape == (4, 1, SIZE, SIZE)
