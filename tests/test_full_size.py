@@ -15,8 +15,8 @@ from lightning.pytorch.callbacks import Callback
 from transformers import BertConfig, BertModel, BertTokenizerFast
 
 from medvlp.models import TimmEncoder
-from medvlp.prepare import open_i_labels
 from medvlp.prepare.datasets import chexpert, covidx, nih, rsna, siim
+from medvlp.prepare.layouts import open_i_labels
 from medvlp.trainer.command import main
 from medvlp.trainer.composition import compose
 from tests.support.tiny import WORDS, make_prepared

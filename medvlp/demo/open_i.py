@@ -14,7 +14,7 @@ from medvlp.config.parser import dump_settings
 from medvlp.demo.steps import plot, pretrain
 from medvlp.errors import NotFoundError
 from medvlp.prepare.download import UnreachableError, download, unpack_images
-from medvlp.prepare.ecgen import find_reports
+from medvlp.prepare.layouts.ecgen import find_reports
 
 # The library publishes no checksums of them; unpacking checks those of gzip.
 SERVER = "https://openi.nlm.nih.gov/imgs/collections"

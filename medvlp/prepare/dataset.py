@@ -13,7 +13,7 @@ from medvlp.prepared import SYNTHETIC
 
 if TYPE_CHECKING:
     from medvlp.prepare.annotations import AnnotationSource
-    from medvlp.prepare.archive import Archive
+    from medvlp.prepare.archives.archive import Archive
     from medvlp.prepare.regions import RegionSource
     from medvlp.prepare.splits import SplitVariant
     from medvlp.prepare.views import ViewTeller

@@ -8,9 +8,9 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from medvlp.prepare.archive import Archive
+from medvlp.prepare.archives.archive import Archive
+from medvlp.prepare.archives.arrivals import Rows, collect, receive
 from medvlp.prepare.arrays import Arrays
-from medvlp.prepare.arrivals import Rows, collect, receive
 from medvlp.prepare.chunks import CHUNK, Decoder, PixelWriter
 from medvlp.prepare.compressed import ChunkFiles, Compressed
 from medvlp.prepare.job import Job, lock, write_json

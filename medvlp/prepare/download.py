@@ -14,9 +14,9 @@ from http import HTTPStatus
 from pathlib import Path
 
 from medvlp.errors import UserError
+from medvlp.prepare.archives.tgz import BLOCK, members
 from medvlp.prepare.files import IMAGE_SUFFIXES
 from medvlp.prepare.progress import progress
-from medvlp.prepare.tgz import BLOCK, members
 
 TIMEOUT = 60.0
 # Attempts in a row that bring no byte, and the seconds before the second one, doubled each time.

@@ -47,7 +47,7 @@ def read_image(source: Source, size: int, resize: Resize) -> tuple[npt.NDArray[n
     Colour becomes luma, and what is transparent is black. More than 8 bits are scaled from the range of the image; see
     `medvlp.prepare.pixels.scale_to_bytes`. The image is turned upright as its EXIF orientation says. Of the pages of a
     TIFF the largest counts, the first one of several. DICOM is recognised by its content; see
-    `medvlp.prepare.dicom.read_dicom`.
+    `medvlp.prepare.dicom.image.read_dicom`.
 
     Args:
         source: Path of the image file, or its content.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from medvlp.prepare.objects import DUPLICATE
+from medvlp.prepare.annotations.objects import DUPLICATE
 from medvlp.prepare.study import Skip
 from medvlp.prepare.tables import column_names, read_table
 

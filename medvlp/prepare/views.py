@@ -7,7 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Protocol
 
-from medvlp.prepare.dicom_file import code, read_content
+from medvlp.prepare.dicom.elements import code, read_content
 from medvlp.prepare.source import Source, open_source
 
 

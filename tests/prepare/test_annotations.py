@@ -9,7 +9,7 @@ from PIL import Image
 
 from medvlp.errors import LeftOutError, UserError
 from medvlp.prepare.annotations import Box, cut_boxes
-from medvlp.prepare.boxes import Boxes, boxes_text
+from medvlp.prepare.annotations.boxes import Boxes, boxes_text
 from medvlp.prepare.images import read_image, resize_mask
 from medvlp.prepare.journal import Journal
 from medvlp.prepare.pipeline import prepare

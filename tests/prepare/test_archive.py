@@ -8,7 +8,7 @@ import tarfile
 import pytest
 
 from medvlp.errors import NotFoundError, UserError
-from medvlp.prepare.archive import Archive, find_archive
+from medvlp.prepare.archives.archive import Archive, find_archive
 from tests.support.archives import NAME, cut, gzipped, tar, zstd
 
 RNG = random.Random(1)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from medvlp.errors import UserError
-from medvlp.prepare import arrivals
+from medvlp.prepare.archives import arrivals
 from medvlp.prepare.chunks import Decoder
 from medvlp.prepare.datasets.rexgradient import rexgradient
 from medvlp.prepare.journal import Journal

@@ -14,7 +14,7 @@ from pydicom.uid import MPEG2MPML, DeflatedExplicitVRLittleEndian, JPEG2000Lossl
 
 from medvlp.errors import LeftOutError
 from medvlp.prepare.dicom import TAGS, read_dicom
-from medvlp.prepare.dicom_layout import NEEDED
+from medvlp.prepare.dicom.layout import NEEDED
 from medvlp.prepare.images import read_image
 
 RSNA = "1.2.276.0.7230010.3.1.4.8323329.6904.1517875201.850819.dcm"
@@ -276,7 +276,7 @@ def test_deflated_files_are_inflated_to_a_limit(tmp_path, dicom, monkeypatch):
     file = io.BytesIO()
     ds.save_as(file, enforce_file_format=True)
     np.testing.assert_array_equal(read(tmp_path, file.getvalue()), RAMP)
-    monkeypatch.setattr("medvlp.prepare.dicom_file.MAX_INFLATED", RAMP.size)
+    monkeypatch.setattr("medvlp.prepare.dicom.elements.MAX_INFLATED", RAMP.size)
     assert left_out(tmp_path, file.getvalue()).startswith("unreadable image: too many bytes when inflated")
 
 

@@ -18,9 +18,9 @@ from pydicom.encaps import encapsulate
 
 from medvlp.errors import LeftOutError
 from medvlp.prepare.dicom import TAGS, read_dicom
-from medvlp.prepare.dicom_file import read_content
-from medvlp.prepare.dicom_layout import read_layout
-from medvlp.prepare.dicom_pixels import read_samples
+from medvlp.prepare.dicom.elements import read_content
+from medvlp.prepare.dicom.layout import read_layout
+from medvlp.prepare.dicom.stored import read_samples
 from medvlp.prepare.images import read_image
 
 # Files that hold one image of another file, in another encoding.

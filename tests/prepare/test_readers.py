@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medvlp.prepare.annotations import Box
-from medvlp.prepare.readers import fuse, majority, overlap
+from medvlp.prepare.annotations.readers import fuse, majority, overlap
 
 
 @pytest.mark.parametrize("readers", range(5))

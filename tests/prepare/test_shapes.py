@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from medvlp.errors import LeftOutError
 from medvlp.prepare.annotations import Box
-from medvlp.prepare.boxes import Boxes, boxes_text
+from medvlp.prepare.annotations.boxes import Boxes, boxes_text
+from medvlp.prepare.annotations.shapes import ellipse, polygon, rectangle
 from medvlp.prepare.datasets.object_cxr import Shapes
-from medvlp.prepare.shapes import ellipse, polygon, rectangle
 
 SIZES = st.integers(1, 12)
 # Halves lie on pixel centres, where it matters which side counts.

@@ -15,10 +15,10 @@ from functools import partial
 from pathlib import Path
 
 from medvlp.prepare.annotations import annotated_side
-from medvlp.prepare.candid_tables import LABELS, Tables
+from medvlp.prepare.annotations.named_masks import NamedMasks
 from medvlp.prepare.dataset import DataSet, identity
 from medvlp.prepare.files import find_images, real_paths, require_folder
-from medvlp.prepare.named_masks import NamedMasks
+from medvlp.prepare.layouts.candid_tables import LABELS, Tables
 from medvlp.prepare.pipeline import prepare
 from medvlp.prepare.plan import Options
 from medvlp.prepare.regions import Regions, RegionSource, finder, region_options

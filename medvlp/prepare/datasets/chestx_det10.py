@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from medvlp.prepare.box_lists import read_box_lists
-from medvlp.prepare.boxes import Boxes, boxes_text
+from medvlp.prepare.annotations.box_lists import read_box_lists
+from medvlp.prepare.annotations.boxes import Boxes, boxes_text
 from medvlp.prepare.dataset import DataSet, identity
 from medvlp.prepare.files import find_images, path_of, real_paths, require_folder
-from medvlp.prepare.nih_images import SIDE, image_folders, patient_of
+from medvlp.prepare.layouts.nih_images import SIDE, image_folders, patient_of
 from medvlp.prepare.pipeline import prepare
 from medvlp.prepare.plan import Options
 from medvlp.prepare.screening import parse_flags

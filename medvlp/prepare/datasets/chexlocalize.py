@@ -12,12 +12,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from medvlp.errors import UserError, suggestion
-from medvlp.prepare.chexpert_images import patient_folders
-from medvlp.prepare.chexpert_table import LABELS, OTHER_NAME, first_frontal, read_rows
-from medvlp.prepare.coco_masks import CocoMasks
+from medvlp.prepare.annotations.coco_masks import CocoMasks
 from medvlp.prepare.dataset import DataSet, identity
 from medvlp.prepare.entries import read_entries
 from medvlp.prepare.files import missing, require_folder
+from medvlp.prepare.layouts.chexpert_images import patient_folders
+from medvlp.prepare.layouts.chexpert_table import LABELS, OTHER_NAME, first_frontal, read_rows
 from medvlp.prepare.pipeline import prepare
 from medvlp.prepare.plan import Options, parse_views
 from medvlp.prepare.screening import parse_flags

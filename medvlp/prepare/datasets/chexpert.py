@@ -12,11 +12,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from medvlp.errors import UserError
-from medvlp.prepare.chexpert_images import patient_folders
-from medvlp.prepare.chexpert_table import FRONTAL, LABELS, Row, draw_5x200, first_frontal, read_rows
 from medvlp.prepare.dataset import DataSet, identity
 from medvlp.prepare.files import require_folder
 from medvlp.prepare.five_by_200 import CLASSES, EACH
+from medvlp.prepare.layouts.chexpert_images import patient_folders
+from medvlp.prepare.layouts.chexpert_table import FRONTAL, LABELS, Row, draw_5x200, first_frontal, read_rows
 from medvlp.prepare.order import number_at_end
 from medvlp.prepare.pipeline import prepare
 from medvlp.prepare.plan import Options, parse_views

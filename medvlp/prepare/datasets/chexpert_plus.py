@@ -17,10 +17,10 @@ from itertools import groupby
 from pathlib import Path
 from typing import Literal
 
-from medvlp.prepare.chexpert_images import find_folders
-from medvlp.prepare.chexpert_reports import TABLE, TEXT, ReportTable, find_files, read_labels
-from medvlp.prepare.chexpert_table import LABELS, draw_5x200, read_rows
 from medvlp.prepare.dataset import DataSet, identity
+from medvlp.prepare.layouts.chexpert_images import find_folders
+from medvlp.prepare.layouts.chexpert_reports import TABLE, TEXT, ReportTable, find_files, read_labels
+from medvlp.prepare.layouts.chexpert_table import LABELS, draw_5x200, read_rows
 from medvlp.prepare.order import number_at_end
 from medvlp.prepare.pipeline import prepare
 from medvlp.prepare.plan import Options, parse_views

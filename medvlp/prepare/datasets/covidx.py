@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from medvlp.prepare.covidx_lists import CLASSES, HOW, find_lists, words_of
 from medvlp.prepare.dataset import DataSet, identity
 from medvlp.prepare.files import real_paths, require_folder
+from medvlp.prepare.layouts.covidx_lists import CLASSES, HOW, find_lists, words_of
 from medvlp.prepare.pipeline import prepare
 from medvlp.prepare.plan import Options
 from medvlp.prepare.screening import parse_flags

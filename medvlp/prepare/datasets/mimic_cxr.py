@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Literal
 
 from medvlp.errors import LeftOutError
-from medvlp.prepare.chexpert_table import LABEL_VALUES
 from medvlp.prepare.dataset import DataSet, identity
 from medvlp.prepare.files import ESCAPES, EscapesRootError, Store, locator, open_store, real_paths, require_folder
 from medvlp.prepare.five_by_200 import CLASSES, candidates, draw
-from medvlp.prepare.mimic_tables import (
+from medvlp.prepare.layouts.chexpert_table import LABEL_VALUES
+from medvlp.prepare.layouts.mimic_tables import (
     RADIOLOGISTS,
     RECORDS,
     TABLE,

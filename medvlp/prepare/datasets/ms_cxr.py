@@ -12,11 +12,11 @@ from pathlib import Path
 
 from medvlp.errors import LeftOutError
 from medvlp.prepare.annotations import Box
-from medvlp.prepare.boxes import Boxes, boxes_text, read_corners
+from medvlp.prepare.annotations.boxes import Boxes, boxes_text, read_corners
+from medvlp.prepare.annotations.objects import group_objects
 from medvlp.prepare.dataset import DataSet, identity
 from medvlp.prepare.files import real_paths, require_folder
-from medvlp.prepare.mimic_tables import folder
-from medvlp.prepare.objects import group_objects
+from medvlp.prepare.layouts.mimic_tables import folder
 from medvlp.prepare.pipeline import prepare
 from medvlp.prepare.plan import Options, parse_views
 from medvlp.prepare.screening import parse_flags

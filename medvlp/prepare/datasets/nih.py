@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 from medvlp.errors import UserError
 from medvlp.prepare.annotations import Box
-from medvlp.prepare.boxes import Boxes, boxes_text, read_corners
+from medvlp.prepare.annotations.boxes import Boxes, boxes_text, read_corners
 from medvlp.prepare.dataset import DataSet, identity
 from medvlp.prepare.files import find_images, missing, path_of, real_paths
-from medvlp.prepare.nih_images import SIDE, image_folders
+from medvlp.prepare.layouts.nih_images import SIDE, image_folders
 from medvlp.prepare.order import number_at_end
 from medvlp.prepare.pipeline import prepare
 from medvlp.prepare.plan import Options, parse_views

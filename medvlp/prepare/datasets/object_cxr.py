@@ -12,8 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from medvlp.errors import LeftOutError
-from medvlp.prepare import shapes
-from medvlp.prepare.annotations import Annotation, Box
+from medvlp.prepare.annotations import Annotation, Box, shapes
 from medvlp.prepare.dataset import DataSet, identity
 from medvlp.prepare.files import find_images, real_paths, require_folder
 from medvlp.prepare.pipeline import prepare
@@ -130,7 +129,7 @@ class ObjectCxr(DataSet):
 
 
 class Shapes:
-    """The reader of shapes; see `medvlp.prepare.annotations.AnnotationSource`."""
+    """The reader of shapes; see `medvlp.prepare.annotations.contract.AnnotationSource`."""
 
     masks = True
 

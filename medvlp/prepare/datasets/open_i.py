@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from medvlp.prepare.open_i_files import HOW, open_files
+from medvlp.prepare.layouts.open_i_files import HOW, open_files
 from medvlp.prepare.pipeline import prepare
 from medvlp.prepare.plan import Options, parse_views
 from medvlp.prepare.regions import Regions, finder

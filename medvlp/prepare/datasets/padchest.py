@@ -14,8 +14,8 @@ from pathlib import Path
 from medvlp.prepare.below import images_below
 from medvlp.prepare.dataset import DataSet, identity
 from medvlp.prepare.files import path_of
+from medvlp.prepare.layouts.padchest_labels import PHYSICIAN, Labels, choose_labels, value_of, words
 from medvlp.prepare.order import moment
-from medvlp.prepare.padchest_labels import PHYSICIAN, Labels, choose_labels, value_of, words
 from medvlp.prepare.pipeline import prepare
 from medvlp.prepare.plan import Options, parse_views
 from medvlp.prepare.screening import parse_flags

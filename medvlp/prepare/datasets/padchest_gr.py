@@ -12,11 +12,11 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
+from medvlp.prepare.annotations.boxes import Boxes, boxes_text
 from medvlp.prepare.below import images_below
-from medvlp.prepare.boxes import Boxes, boxes_text
 from medvlp.prepare.dataset import DataSet, identity
 from medvlp.prepare.files import path_of
-from medvlp.prepare.grounded import Language, Sentences
+from medvlp.prepare.layouts.grounded import Language, Sentences
 from medvlp.prepare.pipeline import prepare
 from medvlp.prepare.plan import Options, parse_views
 from medvlp.prepare.regions import Regions, RegionSource, finder, region_options

@@ -12,15 +12,15 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from medvlp.prepare.archive import find_archive
+from medvlp.prepare.archives.archive import find_archive
 from medvlp.prepare.dataset import DataSet, identity
 from medvlp.prepare.files import missing, real_paths
+from medvlp.prepare.layouts.rexgradient_metadata import find_metadata, read_metadata
 from medvlp.prepare.order import moment
 from medvlp.prepare.pipeline import prepare
 from medvlp.prepare.plan import Options, parse_views
 from medvlp.prepare.regions import Regions, RegionSource, finder, region_options
 from medvlp.prepare.reports import read_report
-from medvlp.prepare.rexgradient_metadata import find_metadata, read_metadata
 from medvlp.prepare.screening import parse_flags
 from medvlp.prepare.splits import SplitVariant
 from medvlp.prepare.study import Skip, Study

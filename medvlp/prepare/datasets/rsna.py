@@ -14,9 +14,9 @@ from pathlib import Path
 
 from medvlp.errors import LeftOutError, NotFoundError
 from medvlp.prepare.annotations import Box
-from medvlp.prepare.boxes import Boxes, boxes_text, read_corners
-from medvlp.prepare.nih_images import read_patients
-from medvlp.prepare.object_table import ObjectTable
+from medvlp.prepare.annotations.boxes import Boxes, boxes_text, read_corners
+from medvlp.prepare.annotations.object_table import ObjectTable
+from medvlp.prepare.layouts.nih_images import read_patients
 from medvlp.prepare.pipeline import prepare
 from medvlp.prepare.plan import Options
 from medvlp.prepare.screening import parse_flags

@@ -13,11 +13,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from medvlp.errors import UserError
+from medvlp.prepare.annotations.masks import MaskFiles
+from medvlp.prepare.annotations.named_masks import NamedMasks, read_code
+from medvlp.prepare.annotations.object_table import ObjectTable
 from medvlp.prepare.dataset import DataSet, identity
 from medvlp.prepare.files import real_paths, require_folder
-from medvlp.prepare.masks import MaskFiles
-from medvlp.prepare.named_masks import NamedMasks, read_code
-from medvlp.prepare.object_table import ObjectTable
 from medvlp.prepare.pipeline import prepare
 from medvlp.prepare.plan import Options
 from medvlp.prepare.screening import parse_flags

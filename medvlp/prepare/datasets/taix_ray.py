@@ -16,9 +16,10 @@ from itertools import chain
 from pathlib import Path
 
 from medvlp.errors import LeftOutError, UserError
-from medvlp.prepare.archive_parquet import ParquetArchive, find_parquet
+from medvlp.prepare.archives.parquet import ParquetArchive, find_parquet
 from medvlp.prepare.dataset import DataSet, identity
 from medvlp.prepare.files import find_images, real_paths, require_folder
+from medvlp.prepare.layouts.taix_labels import GRADES, LABELS, labels_of, read_grades
 from medvlp.prepare.order import moment
 from medvlp.prepare.pipeline import prepare
 from medvlp.prepare.plan import Options
@@ -27,7 +28,6 @@ from medvlp.prepare.split_tables import read_folds
 from medvlp.prepare.splits import SplitVariant
 from medvlp.prepare.study import Picture, Skip, Study
 from medvlp.prepare.tables import find_table, require_table
-from medvlp.prepare.taix_labels import GRADES, LABELS, labels_of, read_grades
 from medvlp.prepared import Resize
 
 HOW = (

@@ -12,16 +12,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from medvlp.prepare.boxes import Boxes, boxes_text
+from medvlp.prepare.annotations.boxes import Boxes, boxes_text
 from medvlp.prepare.dataset import DataSet, identity
 from medvlp.prepare.files import find_images, real_paths, require_folder
+from medvlp.prepare.layouts.vindr_tables import CHALLENGE, LABELS, NO_FINDING, Readings, read_boxes, read_labels
 from medvlp.prepare.pipeline import prepare
 from medvlp.prepare.plan import Options
 from medvlp.prepare.screening import parse_flags
 from medvlp.prepare.splits import SplitVariant, by_patient, scaled
 from medvlp.prepare.study import Picture, Skip, Study
 from medvlp.prepare.tables import find_table, require_table
-from medvlp.prepare.vindr_tables import CHALLENGE, LABELS, NO_FINDING, Readings, read_boxes, read_labels
 from medvlp.prepared import Resize
 
 HOW = (

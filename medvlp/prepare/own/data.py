@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from functools import partial
 
-from medvlp.prepare.boxes import Boxes
+from medvlp.prepare.annotations.boxes import Boxes
 from medvlp.prepare.dataset import DataSet, identity
 from medvlp.prepare.files import real_paths
 from medvlp.prepare.own.drawn import Drawn

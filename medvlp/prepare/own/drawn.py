@@ -19,8 +19,8 @@ import numpy as np
 
 from medvlp.errors import LeftOutError, NotFoundError, UserError
 from medvlp.prepare.annotations import Annotation, Box
-from medvlp.prepare.boxes import Boxes
-from medvlp.prepare.masks import boxes_around, check_ratio, read_mask
+from medvlp.prepare.annotations.boxes import Boxes
+from medvlp.prepare.annotations.masks import boxes_around, check_ratio, read_mask
 from medvlp.prepare.own.labels import split_list
 from medvlp.prepare.own.names import corner_columns, has_meaning, is_normal, spelling
 from medvlp.prepare.own.profile import Profile
@@ -225,7 +225,7 @@ def read_coco(path: Path) -> dict[str, list[tuple[str, Numbers]]]:
 
 @dataclass(frozen=True)
 class Drawn:
-    """The reader of boxes and of files of masks; see `medvlp.prepare.annotations.AnnotationSource`.
+    """The reader of boxes and of files of masks; see `medvlp.prepare.annotations.contract.AnnotationSource`.
 
     Attributes:
         root: Folder of the masks; None without masks.
@@ -243,7 +243,7 @@ class Drawn:
         return self.root is not None
 
     def read(self, text: str, height: int, width: int) -> Annotation:
-        """Return the objects of an image: boxes as `medvlp.prepare.boxes.boxes_text` has them, and the mask's file.
+        """Return the objects of an image: boxes as `annotations.boxes.boxes_text` has them, and the mask's file.
 
         Raises:
             LeftOutError: If the mask cannot be read, or is of another image.

@@ -27,7 +27,7 @@ class Record:
         values: Values of the label columns.
         listed: Labels of the column of lists; None if its field is empty.
         texts: Fields of the report by `report`, `findings` and `impression`.
-        boxes: Objects as fields of `medvlp.prepare.annotations.Box`; None if the table says nothing of them.
+        boxes: Objects as fields of `medvlp.prepare.annotations.contract.Box`; None if the table says nothing of them.
         mask: File of the mask; empty without one.
     """
 

@@ -10,9 +10,9 @@ import pytest
 from medvlp.data import CXRDataModule
 from medvlp.errors import LeftOutError, NotFoundError, UserError
 from medvlp.phantom import phantom
-from medvlp.prepare.chexpert_table import LABELS, image_name, view_of
-from medvlp.prepare.coco_masks import CocoMasks
+from medvlp.prepare.annotations.coco_masks import CocoMasks
 from medvlp.prepare.datasets.chexlocalize import OUTLINED, WORDS, CheXlocalize, chexlocalize
+from medvlp.prepare.layouts.chexpert_table import LABELS, image_name, view_of
 from medvlp.prepared import Prepared
 from medvlp.run_lengths import encode_coco
 from tests.support.raw import read_lines, write_lines

@@ -7,9 +7,9 @@ import pytest
 
 from medvlp.errors import UserError
 from medvlp.phantom.layouts.chexpert import LABELS as RAW
-from medvlp.prepare.chexpert_table import LABELS, read_rows
 from medvlp.prepare.datasets.chexpert import CheXpert, chexpert
 from medvlp.prepare.five_by_200 import CLASSES, candidates
+from medvlp.prepare.layouts.chexpert_table import LABELS, read_rows
 from medvlp.prepare.tables import read_table
 from medvlp.prepared import Prepared
 

@@ -10,9 +10,9 @@ import pytest
 from medvlp.data import CXRDataModule
 from medvlp.errors import NotFoundError
 from medvlp.phantom import phantom
-from medvlp.prepare import chexpert_table
 from medvlp.prepare.datasets.chexpert import chexpert
 from medvlp.prepare.datasets.chexpert_plus import CheXpertPlus, chexpert_plus
+from medvlp.prepare.layouts import chexpert_table
 from medvlp.prepare.text_file import TextFile
 from medvlp.prepared import Prepared
 

@@ -4,8 +4,8 @@ import pytest
 from sklearn.model_selection import train_test_split
 
 from medvlp.errors import NotFoundError, UserError
-from medvlp.prepare.covidx_lists import VERSIONS
 from medvlp.prepare.datasets.covidx import CovidX, covidx
+from medvlp.prepare.layouts.covidx_lists import VERSIONS
 from medvlp.prepared import Prepared
 
 TRAIN_LIST, TEST_LIST = "train_COVIDx9A.txt", "test_COVIDx9A.txt"

@@ -9,7 +9,7 @@ from sklearn.model_selection import train_test_split
 from medvlp.errors import UserError
 from medvlp.prepare.annotations import Box
 from medvlp.prepare.datasets.nih import FINDINGS, Nih, nih, parse_box
-from medvlp.prepare.nih_images import patient_of
+from medvlp.prepare.layouts.nih_images import patient_of
 from medvlp.prepared import Prepared
 
 TABLES = ("Data_Entry_2017_v2020.csv", "BBox_List_2017.csv", "train_val_list.txt", "test_list.txt")

@@ -5,7 +5,7 @@ import pytest
 
 from medvlp.errors import NotFoundError, UserError
 from medvlp.prepare.datasets.open_i import open_i
-from medvlp.prepare.open_i_labels import LABELS, find_labels
+from medvlp.prepare.layouts.open_i_labels import LABELS, find_labels
 from medvlp.prepare.splits import hash_split
 from medvlp.prepared import Prepared
 

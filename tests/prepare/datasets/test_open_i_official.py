@@ -10,8 +10,8 @@ from medvlp.data import CXRDataModule
 from medvlp.errors import LeftOutError, NotFoundError, UserError
 from medvlp.phantom import phantom
 from medvlp.prepare.datasets.open_i import open_i
-from medvlp.prepare.ecgen import MAX_REPORT, parse
-from medvlp.prepare.open_i_files import plain
+from medvlp.prepare.layouts.ecgen import MAX_REPORT, parse
+from medvlp.prepare.layouts.open_i_files import plain
 from medvlp.prepared import Prepared
 
 BOMB = '<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;">]>'

@@ -9,7 +9,7 @@ from medvlp.data import CXRDataModule
 from medvlp.errors import NotFoundError
 from medvlp.phantom import phantom
 from medvlp.prepare.datasets.padchest import padchest
-from medvlp.prepare.padchest_labels import value_of, words
+from medvlp.prepare.layouts.padchest_labels import value_of, words
 from medvlp.prepare.splits import hash_split
 from medvlp.prepared import Prepared
 from tests.support.raw import write_lines

@@ -9,7 +9,7 @@ from medvlp.data import CXRDataModule
 from medvlp.errors import LeftOutError, NotFoundError, UserError
 from medvlp.phantom import phantom
 from medvlp.prepare.datasets.padchest_gr import padchest_gr
-from medvlp.prepare.grounded import read_findings
+from medvlp.prepare.layouts.grounded import read_findings
 from medvlp.prepared import Prepared
 from tests.support.raw import read_lines, write_lines
 

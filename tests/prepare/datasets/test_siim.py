@@ -10,8 +10,8 @@ from sklearn.model_selection import train_test_split
 
 from medvlp.errors import LeftOutError, UserError
 from medvlp.prepare.annotations import Box
+from medvlp.prepare.annotations.named_masks import NamedMasks
 from medvlp.prepare.datasets.siim import Siim, siim
-from medvlp.prepare.named_masks import NamedMasks
 from medvlp.prepared import Prepared
 from medvlp.run_lengths import encode
 

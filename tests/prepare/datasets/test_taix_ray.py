@@ -11,7 +11,7 @@ from medvlp.data import CXRDataModule
 from medvlp.errors import LeftOutError, NotFoundError, UserError
 from medvlp.phantom import phantom
 from medvlp.prepare.datasets.taix_ray import GRADES, LABELS, TaixRay, taix_ray
-from medvlp.prepare.taix_labels import label_of, read_grade
+from medvlp.prepare.layouts.taix_labels import label_of, read_grade
 from medvlp.prepared import Prepared
 
 pytestmark = pytest.mark.slow

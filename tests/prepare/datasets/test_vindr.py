@@ -10,8 +10,8 @@ from medvlp.data.datamodule import CXRDataModule
 from medvlp.errors import NotFoundError, UserError
 from medvlp.phantom import phantom
 from medvlp.prepare.datasets.vindr import Vindr, vindr
+from medvlp.prepare.layouts.vindr_tables import CHALLENGE, FINDINGS, LABELS
 from medvlp.prepare.splits import by_patient
-from medvlp.prepare.vindr_tables import CHALLENGE, FINDINGS, LABELS
 from medvlp.prepared import Prepared
 
 CORNERS = ["x_min", "y_min", "x_max", "y_max"]

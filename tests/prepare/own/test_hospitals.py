@@ -11,7 +11,7 @@ from PIL import Image
 
 from medvlp.errors import LeftOutError, UserError
 from medvlp.prepare.annotations import Box
-from medvlp.prepare.boxes import Boxes, boxes_text
+from medvlp.prepare.annotations.boxes import Boxes, boxes_text
 from medvlp.prepare.own import names
 from medvlp.prepare.own.columns import Wanted
 from medvlp.prepare.own.data import OwnData

@@ -15,10 +15,10 @@ from pathlib import Path
 from xml.parsers import expat
 
 from medvlp.errors import LeftOutError
+from medvlp.prepare.archives.tgz import members
 from medvlp.prepare.files import ESCAPES, EscapesRootError, Folder, escapes
 from medvlp.prepare.study import Skip
 from medvlp.prepare.tables import decode
-from medvlp.prepare.tgz import members
 
 ARCHIVE = "NLMCXR_reports.tgz"
 FOLDER = "ecgen-radiology"

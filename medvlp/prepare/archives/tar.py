@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from medvlp.prepare.archive_stream import Unpacked
+from medvlp.prepare.archives.stream import Unpacked
 
 BLOCK = 512
 PAX = (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from medvlp.errors import LeftOutError
 from medvlp.prepare.annotations import Box
-from medvlp.prepare.boxes import read_corners
+from medvlp.prepare.annotations.boxes import read_corners
 from medvlp.prepare.json_lists import read_objects
 from medvlp.prepare.study import Skip
 

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from medvlp.errors import LeftOutError
-from medvlp.prepare.dicom_codecs import RLE, by_pydicom, decompress
-from medvlp.prepare.dicom_file import Content, join_fragments, starts_items
-from medvlp.prepare.dicom_layout import FLOATS, Layout
+from medvlp.prepare.dicom.codecs import RLE, by_pydicom, decompress
+from medvlp.prepare.dicom.elements import Content, join_fragments, starts_items
+from medvlp.prepare.dicom.layout import FLOATS, Layout
 
 LITTLE_ENDIAN, BIG_ENDIAN = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"
 # The private syntax of GE for little-endian elements with big-endian pixels.

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from medvlp.prepare.named_masks import read_code
-from medvlp.prepare.objects import CONTRADICTION, group_objects
+from medvlp.prepare.annotations.named_masks import read_code
+from medvlp.prepare.annotations.objects import CONTRADICTION, group_objects
 from medvlp.prepare.study import Skip
 from medvlp.prepare.tables import column_names, find_table, present_columns, read_table, require_table
 from medvlp.tables import find_column

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from medvlp.errors import LeftOutError
 from medvlp.prepare.annotations import Annotation, Box
-from medvlp.prepare.masks import boxes_around, check_ratio
+from medvlp.prepare.annotations.masks import boxes_around, check_ratio
 from medvlp.run_lengths import decode_coco
 
 # More than any radiograph has: sizes that somebody has mistyped would take all memory.

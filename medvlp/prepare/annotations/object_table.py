@@ -9,9 +9,9 @@ from typing import ClassVar, Generic, TypeVar
 
 from medvlp.errors import LeftOutError
 from medvlp.prepare.annotations import annotated_side
+from medvlp.prepare.annotations.objects import group_objects
 from medvlp.prepare.dataset import DataSet, identity
 from medvlp.prepare.files import find_images, real_paths, require_folder
-from medvlp.prepare.objects import group_objects
 from medvlp.prepare.study import Picture, Skip, Study
 from medvlp.prepare.tables import find_table, read_table, require_table
 

@@ -12,11 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from medvlp.errors import LeftOutError
-from medvlp.prepare import dicom_display, dicom_layout
-from medvlp.prepare.dicom_display import display, is_padding
-from medvlp.prepare.dicom_file import HEAD, code, find_start, read_content
-from medvlp.prepare.dicom_layout import PALETTE, read_layout
-from medvlp.prepare.dicom_pixels import read_samples
+from medvlp.prepare.dicom.display import TAGS as OF_DISPLAY
+from medvlp.prepare.dicom.display import display, is_padding
+from medvlp.prepare.dicom.elements import HEAD, code, find_start, read_content
+from medvlp.prepare.dicom.layout import PALETTE, read_layout
+from medvlp.prepare.dicom.layout import TAGS as OF_LAYOUT
+from medvlp.prepare.dicom.stored import read_samples
 from medvlp.prepare.pixels import colour_to_grey
 from medvlp.prepare.source import Source, open_source
 
@@ -29,7 +30,7 @@ PALETTES = [
     for start, end in (("", "Descriptor"), ("", "Data"), ("Segmented", "Data"))
 ]
 # The elements that are read beside the pixels: a broken element elsewhere does no harm.
-TAGS = [*dicom_layout.TAGS, *dicom_display.TAGS, *PALETTES, "PresentationLUTShape"]
+TAGS = [*OF_LAYOUT, *OF_DISPLAY, *PALETTES, "PresentationLUTShape"]
 
 
 def is_dicom(file: BufferedReader) -> bool:

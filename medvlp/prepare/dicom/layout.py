@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medvlp.errors import LeftOutError
-from medvlp.prepare.dicom_file import code, number, value
+from medvlp.prepare.dicom.elements import code, number, value
 
 if TYPE_CHECKING:
     from pydicom import Dataset

@@ -1,6 +1,6 @@
 """Archives of images that are read as a stream: one tar, plain or compressed, in one file or in parts.
 
-`medvlp.prepare.archive_parquet` has another kind.
+`medvlp.prepare.archives.parquet` has another kind.
 
 Nothing is unpacked to disk. The parts are those of `split`: their concatenation is the archive, and may be cut at any
 byte.
@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medvlp.errors import NotFoundError
-from medvlp.prepare.archive_stream import Unpacked
-from medvlp.prepare.archive_tar import Member, read_tar
+from medvlp.prepare.archives.stream import Unpacked
+from medvlp.prepare.archives.tar import Member, read_tar
 
 PART = re.compile(r"(.*?)((?:\.tar)?(?:\.zst|\.gz)?\.part)([0-9]+)")
 WHOLE = (".tar.zst", ".tar.gz", ".tgz", ".tar")

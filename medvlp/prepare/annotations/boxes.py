@@ -11,7 +11,7 @@ import numpy as np
 
 from medvlp.errors import LeftOutError
 from medvlp.prepare.annotations import Annotation, Box
-from medvlp.prepare.shapes import rectangle
+from medvlp.prepare.annotations.shapes import rectangle
 
 
 def read_corners(fields: Iterable[str | float], sized: bool) -> tuple[float, float, float, float]:
@@ -54,7 +54,7 @@ class Boxes:
     advice: str = "see --annotation_size"
 
     def read(self, text: str, height: int, width: int) -> Annotation:
-        """Return the boxes in pixels of the image; see `medvlp.prepare.annotations.AnnotationSource`.
+        """Return the boxes in pixels of the image; see `medvlp.prepare.annotations.contract.AnnotationSource`.
 
         Raises:
             LeftOutError: If `side` is None and a box reaches beyond the image by more than a pixel: the annotated image

@@ -15,9 +15,9 @@ from typing import NamedTuple
 from medvlp.errors import NotFoundError
 from medvlp.prepare.below import images_below
 from medvlp.prepare.dataset import DataSet
-from medvlp.prepare.ecgen import find_reports, read_reports
 from medvlp.prepare.files import real_paths, require_folder
-from medvlp.prepare.open_i_labels import LABELS, find_labels
+from medvlp.prepare.layouts.ecgen import find_reports, read_reports
+from medvlp.prepare.layouts.open_i_labels import LABELS, find_labels
 from medvlp.prepare.regions import RegionSource, region_options
 from medvlp.prepare.reports import read_report
 from medvlp.prepare.splits import SPLITS, SplitVariant, hash_rule, hash_split

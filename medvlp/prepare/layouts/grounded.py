@@ -12,8 +12,8 @@ from typing import Any, Literal, NamedTuple
 
 from medvlp.errors import LeftOutError
 from medvlp.prepare.annotations import Box
+from medvlp.prepare.annotations.objects import DUPLICATE
 from medvlp.prepare.json_lists import read_objects
-from medvlp.prepare.objects import DUPLICATE
 from medvlp.prepare.study import Skip
 from medvlp.prepare.tables import require_version
 

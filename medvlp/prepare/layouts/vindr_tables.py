@@ -9,9 +9,9 @@ from pathlib import Path
 
 from medvlp.errors import LeftOutError
 from medvlp.prepare.annotations import Box
-from medvlp.prepare.boxes import read_corners
-from medvlp.prepare.objects import CONTRADICTION, DUPLICATE
-from medvlp.prepare.readers import fuse, majority
+from medvlp.prepare.annotations.boxes import read_corners
+from medvlp.prepare.annotations.objects import CONTRADICTION, DUPLICATE
+from medvlp.prepare.annotations.readers import fuse, majority
 from medvlp.prepare.study import Skip
 from medvlp.prepare.tables import column_names, read_table
 

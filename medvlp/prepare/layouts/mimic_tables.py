@@ -14,8 +14,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from medvlp.errors import UserError
-from medvlp.prepare.chexpert_table import LABEL_BYTES
 from medvlp.prepare.dataset import DataSet
+from medvlp.prepare.layouts.chexpert_table import LABEL_BYTES
 from medvlp.prepare.order import moment
 from medvlp.prepare.splits import SPLITS, hash_split
 from medvlp.prepare.study import Skip

@@ -17,7 +17,7 @@ from medvlp.run_lengths import EMPTY, decode
 
 
 def read_code(fields: Sequence[str]) -> str | None:
-    """Return the code of a row; None if it stands for no object. For `medvlp.prepare.objects.group_objects`.
+    """Return the code of a row, None if it stands for no object: for `annotations.objects.group_objects`.
 
     Args:
         fields: The code and the fault of the row; the fault may be missing or empty.
@@ -63,7 +63,7 @@ def outline(codes: Iterable[str], label: str, side: int | None, height: int, wid
 
 @dataclass(frozen=True)
 class NamedMasks:
-    """The reader; see `medvlp.prepare.annotations.AnnotationSource`.
+    """The reader; see `medvlp.prepare.annotations.contract.AnnotationSource`.
 
     Attributes:
         side: Side in pixels of the annotated images, which are squares; None for the size of the images at hand.

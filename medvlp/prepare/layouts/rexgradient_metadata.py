@@ -7,10 +7,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from medvlp.errors import LeftOutError
+from medvlp.prepare.annotations.objects import DUPLICATE
 from medvlp.prepare.dataset import DataSet
 from medvlp.prepare.entries import read_entries
 from medvlp.prepare.files import missing, require_folder
-from medvlp.prepare.objects import DUPLICATE
 from medvlp.prepare.study import Picture, Skip
 from medvlp.prepare.words import read_view
 

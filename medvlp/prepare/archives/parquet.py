@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from medvlp.errors import UserError
-from medvlp.prepare.archive import Archive
-from medvlp.prepare.archive_tar import Member
+from medvlp.prepare.archives.archive import Archive
+from medvlp.prepare.archives.tar import Member
 from medvlp.prepare.files import missing
 
 # Rows in memory at once.

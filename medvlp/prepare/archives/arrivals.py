@@ -22,13 +22,13 @@ import numpy.typing as npt
 import pyarrow.parquet as pq
 
 from medvlp.errors import UserError
-from medvlp.prepare.archive import Archive
-from medvlp.prepare.archive_tar import Member
+from medvlp.prepare.archives.archive import Archive
+from medvlp.prepare.archives.members import Members
+from medvlp.prepare.archives.tar import Member
 from medvlp.prepare.arrays import Arrays
 from medvlp.prepare.chunks import CHUNK, Decoder, PixelWriter, pixel_digests
 from medvlp.prepare.files import MAX_BYTES
 from medvlp.prepare.journal import Journal
-from medvlp.prepare.members import Members
 from medvlp.prepare.plan import read_chunks
 from medvlp.prepare.progress import progress
 from medvlp.prepare.study import Picture

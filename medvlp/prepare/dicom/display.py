@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medvlp.errors import LeftOutError
-from medvlp.prepare.dicom_file import code, number, value
+from medvlp.prepare.dicom.elements import code, number, value
 from medvlp.prepare.pixels import scale_to_bytes
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from medvlp.errors import NotFoundError
-from medvlp.prepare.chexpert_table import LABEL_BYTES, LABEL_VALUES, LABELS, image_name
 from medvlp.prepare.dataset import DataSet
 from medvlp.prepare.files import missing
+from medvlp.prepare.layouts.chexpert_table import LABEL_BYTES, LABEL_VALUES, LABELS, image_name
 from medvlp.prepare.reports import read_report
 from medvlp.prepare.study import Report, Skip
 from medvlp.prepare.tables import read_table, require_version

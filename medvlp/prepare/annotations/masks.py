@@ -80,7 +80,7 @@ def boxes_around(mask: Mask, name: str, height: int, width: int) -> list[Box]:
 
 @dataclass(frozen=True)
 class MaskFiles:
-    """The reader of masks in files; see `medvlp.prepare.annotations.AnnotationSource`.
+    """The reader of masks in files; see `medvlp.prepare.annotations.contract.AnnotationSource`.
 
     A text is `1 PATH` for an image with the object and `0 PATH` for one without, PATH being the file relative to root.
 

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medvlp.errors import LeftOutError
-from medvlp.prepare.dicom_layout import Layout
+from medvlp.prepare.dicom.layout import Layout
 
 JPEG_FRAMES: dict[int, Literal["JPEG", "JPEG Lossless", "JPEG-LS"]] = {
     **dict.fromkeys((0xC0, 0xC1, 0xC2, 0xC9, 0xCA), "JPEG"),
