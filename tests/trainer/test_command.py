@@ -104,7 +104,7 @@ ERRORS = {
     "zzz": "'zzz' is not a command. 'medvlp --help' lists the commands.",
     "prepare mimic_cx": "there is no 'mimic_cx'. Did you mean 'mimic_cxr'?",
     "prepare mimic_cxr --rports x": "unrecognized arguments: --rports x. Did you mean 'reports'?",
-    "prepare zzz": "there is no 'zzz'. There are: chexlocalize, ",
+    "prepare zzz": "there is no 'zzz'. There are: candid_ptx, ",
     "datasets chexprt": "'chexprt' is no data set that medvlp describes. Did you mean 'chexpert'?",
     "datasets --purpose groundin": "purpose: expected one of 'pre-training', 'classification'",
     "fit": "no task is given: name a config, such as '--config imitate'.",
