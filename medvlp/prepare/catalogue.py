@@ -46,11 +46,6 @@ class Entry:
     unseen: str | None
 
     @property
-    def amount(self) -> str:
-        """The number of images, in words."""
-        return f"{self.images:,} images" if self.images else "images"
-
-    @property
     def size(self) -> str:
         """The size of the download, in words."""
         return self.download or "size not known"
@@ -105,7 +100,8 @@ def in_short(entry: Entry) -> str:
         "get": entry.get,
         "prepare": entry.prepare,
     }
-    return "\n".join([f"{entry.name}: {entry.title}, {entry.amount}, {entry.has}", *_rows(rows)])
+    images = [f"{entry.images:,} images"] if entry.images else []
+    return "\n".join([f"{entry.name}: {', '.join([entry.title, *images, entry.has])}", *_rows(rows)])
 
 
 def in_full(entry: Entry) -> str:
