@@ -60,7 +60,7 @@ STEPS = {"trainer.max_steps": 2, "trainer.limit_train_batches": 2, "trainer.limi
 
 # Data sets whose labels the code of `medvlp prepare` names; of others, those that the configs name.
 LABELS = {
-    **dict.fromkeys(("chexpert", "mimic_cxr"), chexpert.LABELS),
+    **dict.fromkeys(("chexpert", "chexpert_plus", "mimic_cxr"), chexpert.LABELS),
     "covidx": covidx.CLASSES.values(),
     "nih": nih.FINDINGS.values(),
     "open_i": open_i_labels.LABELS,
