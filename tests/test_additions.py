@@ -87,6 +87,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from medvlp.errors import NotFoundError
+from medvlp.prepare.dataset import DataSet
 from medvlp.prepare.pipeline import prepare
 from medvlp.prepare.plan import Options
 from medvlp.prepare.splits import SplitVariant, mgca_split
@@ -107,12 +108,9 @@ def invented(root: Path, out: Path, size: int = 256, resize: Resize = "pad", wor
     prepare(Invented(root), out, Options(size, resize, ["FRONTAL"]), workers)
 
 
-class Invented:
-    """The files, as `medvlp.prepare.dataset.DataSet`."""
+class Invented(DataSet):
+    """The files."""
 
-    regions = None
-    annotations = None
-    documented = None
     splits = {"halves": SplitVariant("half is trained on; of the rest, half is test")}
 
     def __init__(self, root: Path) -> None:
@@ -121,8 +119,7 @@ class Invented:
         self.images = root
         self.real_images = [os.path.realpath(root)]
         self.labels = ["Tuberculosis"]
-        self.options: dict[str, object] = {"dataset": "invented"}
-        self.rows = 0
+        self.options = {"dataset": "invented"}
 
     def studies(self, skip: Skip) -> Iterator[Study]:
         """Yield each image as a study."""
