@@ -64,9 +64,9 @@ def test_workers_change_nothing(made: Path, tmp_path: Path) -> None:
 def test_first_studies_do_not_depend_on_the_number(made: Path, tmp_path: Path) -> None:
     phantom(tmp_path / "few", studies=9, seed=3, size=128, workers=1)
     few, many = digest(tmp_path / "few"), digest(made)
-    per_study = [name for name in few if not name.endswith((".csv.gz", ".jsonl", "phantom.json"))]
+    per_study = [name for name in few if not name.endswith((".csv", ".csv.gz", ".jsonl", "phantom.json"))]
     assert len(per_study) > 30
-    assert all(few[name] == many[name] for name in per_study)
+    assert [name for name in per_study if few[name] != many.get(name)] == []
     for name in ("metadata", "split", "chexpert"):
         rows = table(tmp_path / "few", name)
         assert rows == table(made, name)[: len(rows)]
