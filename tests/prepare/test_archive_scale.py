@@ -100,8 +100,10 @@ def test_interrupted_twice(large, whole, tmp_path, folder_bytes, workers):
     options = [f"--root={large / 'stream'}", f"--out={out}", "--size=128", f"--workers={workers}"]
     command = [sys.executable, "-m", "medvlp", "prepare", "rexgradient", *options]
     journal = out / "work/arrived.jsonl"
+    # A test that runs in the background of a shell ignores the signal, and so would its processes.
+    listening = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
     for share in (0.3, 0.6):
-        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **listening) as process:
             deadline = time.monotonic() + 3600
             while not journal.exists() or journal.read_bytes().count(b"\n") < share * IMAGES:
                 assert process.poll() is None
